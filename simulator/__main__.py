@@ -1,0 +1,83 @@
+"""Run the simulator: `python -m simulator --port 8001 --api-key sk_test`."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from dataclasses import Field, fields
+from typing import Any
+
+import click
+
+from .app import create_app
+from .scenarios import FIELD_TYPES, BadScenario, Scenario, vary
+from .serving import serve
+from .settings import Settings
+
+EXAMPLES = """\b
+Examples:
+  python -m simulator --port 8001 --api-key sk_test
+  python -m simulator --latency 0.5 --scenario webhook=duplicate --scenario copies=3
+  python -m simulator --scenario submit=rate_limited --scenario retry_after_seconds=2
+
+Every option can be set in the environment too: --api-key is SIMULATOR_API_KEY, and
+SIMULATOR_SCENARIO="webhook=late late_seconds=1" is two of --scenario.
+"""
+
+
+def _option(setting: Field[Any]) -> click.Option:
+    """Make the command-line option of one setting."""
+    choices, default = setting.metadata["choices"], setting.default
+    return click.Option(
+        [f"--{setting.name.replace('_', '-')}"],
+        default=default,
+        help=setting.metadata["help"],
+        is_flag=isinstance(default, bool),
+        type=click.Choice(choices) if choices else None,
+    )
+
+
+def _read_scenario(_ctx: click.Context, _param: object, pairs: tuple[str, ...]) -> Scenario:
+    try:
+        return vary(Scenario(), dict(pair.partition("=")[::2] for pair in pairs))
+    except BadScenario as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command(
+    epilog=EXAMPLES,
+    context_settings={"show_default": True, "max_content_width": 100},
+    params=[_option(setting) for setting in fields(Settings) if setting.metadata],
+)
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", default=8001, help="Port to listen on; 0 takes any free one.")
+@click.option("--latency", type=float, help="Short for --scenario latency_seconds=...")
+@click.option(
+    "--scenario",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    callback=_read_scenario,
+    help=f"How to treat every request. Repeatable. Fields: {', '.join(FIELD_TYPES)}.",
+)
+def main(host: str, port: int, latency: float | None, scenario: Scenario, **settings: Any) -> None:
+    """Stand in for the AI music provider.
+
+    It speaks the provider's HTTP API under /api/v1, signs and delivers webhooks, and serves real
+    audio and MIDI under /media. GET /_simulator/books shows what it accepted and delivered;
+    POST /_simulator/scenarios changes how it treats single requests.
+    """
+    if latency is not None:
+        scenario = vary(scenario, {"latency_seconds": latency})
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        server = serve(create_app(Settings(scenario=scenario, **settings)), host, port)
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # serve_forever ends on Ctrl-C
+    click.echo(f"simulator listening on http://{host}:{server.port}")
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main(auto_envvar_prefix="SIMULATOR")

@@ -1,0 +1,152 @@
+"""The simulator's HTTP: the provider's API, the media it links to, and the control routes.
+
+app = create_app(Settings(api_key="sk_test"))
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Callable
+from functools import partial
+
+from flask import Blueprint, Flask, Response, abort, jsonify, request, send_file
+
+from .deliveries import Post
+from .media import STEMS, render_cover, render_midi, render_wav
+from .operations import OPERATIONS, Operation
+from .provider import Provider
+from .replies import Refused, Reply, error_body
+from .scenarios import BadScenario, Rule, vary
+from .settings import Settings
+
+MEDIA_NAME = re.compile(r"([0-9a-fA-F-]{36})(?:-(\w+))?\.(wav|mid|svg)")
+MEDIA_TYPES = {"wav": "audio/wav", "mid": "audio/midi", "svg": "image/svg+xml"}
+
+
+def create_app(
+    settings: Settings,
+    *,
+    post: Post | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Flask:
+    """Build one simulator. `post` and `clock` stand in for the network and the time in tests."""
+    provider = Provider(settings, post, clock)
+    app = Flask(__name__)
+    app.config["PROPAGATE_EXCEPTIONS"] = True  # a dropped answer is the server's to drop
+    app.register_blueprint(_api(provider))
+    app.register_blueprint(_control(provider))
+    app.add_url_rule("/media/<name>", view_func=_media)
+    app.add_url_rule("/audiopipe/<name>", view_func=_media)
+    return app
+
+
+def _api(provider: Provider) -> Blueprint:
+    """Route the documented paths. Any other answers Flask's HTML 404 or 405, as theirs do (§1)."""
+    api = Blueprint("api", __name__, url_prefix="/api/v1")
+
+    @api.before_request
+    def authorize() -> None:
+        provider.authorize(request.headers.get("Authorization"))
+
+    @api.errorhandler(Refused)
+    def refused(refusal: Refused) -> Response:
+        if request.method == "POST":
+            provider.books.count_refused(refusal.status)
+        body = error_body(provider.settings.error_shape, refusal.status, refusal.message)
+        return _respond(Reply(refusal.status, body, refusal.headers))
+
+    def submit(operation: Operation) -> Response:
+        base_url = provider.settings.public_url or request.host_url
+        return _respond(provider.submit(operation, request.get_data(), base_url.rstrip("/")))
+
+    for operation in OPERATIONS:
+        view = partial(submit, operation)
+        api.add_url_rule(operation.path, operation.name, view, methods=["POST"])
+
+    @api.get("/sonic/task/<provider_task_id>")
+    def poll(provider_task_id: str) -> Response:
+        return _respond(provider.poll(provider_task_id))
+
+    @api.get("/sonic/task/")
+    def poll_nothing() -> Response:
+        raise Refused(400, "missing task id.")
+
+    @api.get("/get-credits")
+    def credits() -> Response:
+        return jsonify(provider.credits())
+
+    return api
+
+
+def _respond(reply: Reply) -> Response:
+    if isinstance(reply.body, str):
+        response = Response(reply.body, mimetype="text/html")
+    else:
+        response = jsonify(reply.body)
+    response.status_code = reply.status
+    response.headers.update(reply.headers)
+    return response
+
+
+def _control(provider: Provider) -> Blueprint:
+    """Route what a test or a demo asks of the simulator itself."""
+    control = Blueprint("control", __name__, url_prefix="/_simulator")
+
+    @control.get("/healthz")
+    def healthz() -> Response:
+        return jsonify(status="ok")
+
+    @control.post("/scenarios")
+    def add_rule() -> tuple[Response, int]:
+        try:
+            rule = _read_rule(request.get_json(), provider)
+        except BadScenario as error:
+            return jsonify(error=str(error)), 400
+        provider.rules.add(rule)
+        return jsonify(status="added"), 201
+
+    @control.delete("/scenarios")
+    def clear_rules() -> tuple[str, int]:
+        provider.rules.clear()
+        return "", 204
+
+    @control.put("/credits")
+    def set_credits() -> tuple[str, int]:
+        provider.books.set_credits(float(request.get_json()["credits"]))
+        return "", 204
+
+    @control.get("/books")
+    def books() -> Response:
+        return jsonify(provider.report(request.args.get("match", "")))
+
+    return control
+
+
+def _read_rule(body: object, provider: Provider) -> Rule:
+    """Read `{"match": text, "times": n or null, "scenario": {…}}`. Raises `BadScenario`."""
+    if not isinstance(body, dict) or not isinstance(body.get("scenario"), dict):
+        raise BadScenario("scenario: an object is expected")
+    unknown = set(body) - {"match", "times", "scenario"}
+    if unknown:
+        raise BadScenario(f"{', '.join(sorted(unknown))}: no such field")
+    match, times = body.get("match"), body.get("times")
+    if not isinstance(match, str):
+        raise BadScenario("match: a text is expected")
+    if times is not None and (type(times) is not int or times < 1):
+        raise BadScenario("times: null or a whole number, one or more, is expected")
+    return Rule(match, vary(provider.rules.default, body["scenario"]), times)
+
+
+def _media(name: str) -> Response:
+    """Serve a file made from its name: `<clip id>.wav`, `<clip id>-drums.wav`, `<clip id>.mid`."""
+    found = MEDIA_NAME.fullmatch(name)
+    if found is None or (found[2] or "") not in STEMS:
+        abort(404)
+    clip_id, stem, suffix = found[1], found[2] or "", found[3]
+    if suffix == "svg":
+        content = render_cover(clip_id)
+    else:
+        content = (render_wav if suffix == "wav" else render_midi)(clip_id, stem)
+    return send_file(io.BytesIO(content), MEDIA_TYPES[suffix], download_name=name)

@@ -1,0 +1,45 @@
+"""What one running simulator is like: every open question of the documents as a setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from .scenarios import Scenario
+
+ErrorShape = Literal["message", "typed", "retriable"]
+DurationForm = Literal["text", "integer", "null"]
+
+
+def _setting(default: object, help_text: str, choices: tuple[object, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": help_text, "choices": choices})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of one simulator. Each is an option of the command line too.
+
+    Sections in brackets are of `provider-api.md`: where it leaves the question open.
+    """
+
+    scenario: Scenario = field(default_factory=Scenario)
+    api_key: str = _setting("sk_simulator", "The only key that is accepted.")
+    credits: float = _setting(100_000.0, "Credits to start with.")
+    public_url: str | None = _setting(None, "Begin media links so, not with the request's host.")
+    strict_clips: bool = _setting(False, "Answer 404 to a clip that was not made here.")
+    out_of_credits_status: int = _setting(402, "Answer when credits run out [§9.6].", (402, 403))
+    unknown_task_status: int = _setting(404, "Answer to an unknown task [§9.9].", (404, 400))
+    error_shape: ErrorShape = _setting("message", "Body of an error [§6].", get_args(ErrorShape))
+    duration_form: DurationForm = _setting(
+        "text", "How a clip's duration is written [§4.1].", get_args(DurationForm)
+    )
+    platform: str = _setting("suno", "Platform that webhooks name [§9.5].", ("suno", "sonic"))
+    require_https_webhooks: bool = _setting(False, "Refuse a webhook_url without https [§5.1].")
+    require_use_suno_cdn: bool = _setting(False, "Refuse a create without use_suno_cdn [§9.10].")
+    retries: int = _setting(3, "Further tries of a delivery that is not answered 2xx [§9.1].")
+    retry_backoff_seconds: float = _setting(0.5, "Wait before the first retry; then doubled.")
+    replay_timestamp: bool = _setting(
+        False, "Retry with the first signature, not a new one [§9.3]."
+    )
+    delivery_timeout_seconds: float = _setting(10.0, "How long a receiver may take.")
+    delivery_threads: int = _setting(32, "How many deliveries are under way at once.")

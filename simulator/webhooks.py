@@ -1,0 +1,81 @@
+"""Plan a task's webhooks: what is sent, when, in which order, and how it goes wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .books import ProviderTask
+from .deliveries import Delivery
+from .payloads import final_body, final_event, streaming_body
+from .replies import JSON
+from .scenarios import Webhook
+from .settings import Settings
+
+Record = Callable[[JSON], None]
+
+# Without a secret of the caller's the provider signs with one of its own (provider-api.md §5.1).
+PROVIDER_SECRET = "the-provider's-own-secret"
+FORGED_SECRET = "not-the-secret"
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """Deliveries to make in order, starting `delay_seconds` after the task was accepted."""
+
+    delay_seconds: float
+    deliveries: tuple[Delivery, ...]
+
+
+def plan(task: ProviderTask, settings: Settings, record: Record) -> list[Sending]:
+    """List what will be sent for a task. Empty if it gave no `webhook_url`."""
+    url = task.request.get("webhook_url")
+    scenario = task.scenario
+    if not url or scenario.webhook is Webhook.LOST:
+        return []
+    secret = str(task.request.get("webhook_secret") or PROVIDER_SECRET)
+
+    def delivery(event: str, body: bytes) -> Delivery:
+        return Delivery(str(uuid.uuid4()), event, str(url), secret, body, record)
+
+    final = delivery(final_event(task), final_body(task, settings))
+    streams = [
+        delivery("song.streaming", streaming_body(task, settings))
+        for _ in range(scenario.streaming or (scenario.webhook is Webhook.REORDERED))
+    ]
+    return _arrange(task, final, streams)
+
+
+def _arrange(task: ProviderTask, final: Delivery, streams: list[Delivery]) -> list[Sending]:
+    scenario = task.scenario
+    latency = task.done_at - task.accepted_at
+    if scenario.webhook is Webhook.REORDERED:
+        return [Sending(latency, (final, *streams))]
+    sendings = [Sending(at, (s,)) for at, s in zip(_spread(latency, streams), streams, strict=True)]
+    match scenario.webhook:
+        case Webhook.LATE:
+            return [*sendings, Sending(latency + scenario.late_seconds, (final,))]
+        case Webhook.DUPLICATE:
+            return [*sendings, *[Sending(latency, (final,))] * scenario.copies]
+        case _:
+            return [*sendings, Sending(latency, (_spoil(final, scenario.webhook),))]
+
+
+def _spread(latency: float, streams: list[Delivery]) -> list[float]:
+    """Space the streaming events evenly over the second half of the task's time."""
+    return [latency / 2 * (1 + nth / len(streams)) for nth in range(len(streams))]
+
+
+def _spoil(delivery: Delivery, webhook: Webhook) -> Delivery:
+    """Make a delivery forged or unreadable, and the only try; otherwise leave it as it is."""
+    match webhook:
+        case Webhook.FORGED:
+            return dataclasses.replace(delivery, secret=FORGED_SECRET, retried=False)
+        case Webhook.MALFORMED:
+            return dataclasses.replace(delivery, body=delivery.body[:-20], retried=False)
+        case Webhook.NONSENSE:
+            return dataclasses.replace(delivery, body=b'["song","completed"]', retried=False)
+        case _:
+            return delivery

@@ -1,0 +1,1 @@
+"""The Celery tasks: one declaration for each operation, and the flows over them."""

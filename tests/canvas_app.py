@@ -1,0 +1,25 @@
+"""A worker with plain tasks beside the provider tasks, to compose canvas with."""
+
+from typing import Any
+
+from redis import Redis
+
+from worker.app import app
+from worker.settings import Role, load
+
+
+def _book() -> Any:
+    return Redis.from_url(load(Role.CLIENT).redis_url, decode_responses=True)
+
+
+@app.task(name="test.note", shared=False)
+def note(result: Any, key: str) -> Any:
+    """Count that this step ran, and pass its input on."""
+    _book().rpush(f"test:{key}", "ran")
+    return result
+
+
+@app.task(name="test.noted_error", shared=False)
+def noted_error(request: Any, exc: Any, traceback: Any, key: str) -> None:
+    """An errback: count that it ran, with the error's type."""
+    _book().rpush(f"test:{key}", type(exc).__name__)

@@ -1,0 +1,178 @@
+"""The whole system as real processes, for tests: Valkey, simulator, receiver and workers."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+from celery import Celery
+
+from worker import store
+from worker.core.models import JobId
+from worker.embedded import EmbeddedValkey, free_port
+from worker.store import Store
+
+SIGNING_KEY = "k4JtXb0PZqv7LwY2cRn8sUe6hDf3aGm1"
+API_KEY = "sk_simulated_0123456789"
+ROOT = Path(__file__).parent.parent
+
+
+def wait_until(fact: Callable[[], Any], *, seconds: float = 20, what: str = "") -> Any:
+    """Wait on a fact, not on the clock; returns its first true value."""
+    give_up = time.monotonic() + seconds
+    while time.monotonic() < give_up:
+        value = fact()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"not within {seconds} s: {what or fact}")
+
+
+class Simulator:
+    """The simulator's control routes and books."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def rule(self, match: str, *, times: int | None = None, **scenario: Any) -> None:
+        """Choose the scenario of submits whose request holds a text (a job id, a clip id)."""
+        rule = {"match": match, "times": times, "scenario": scenario}
+        answer = requests.post(f"{self.url}/_simulator/scenarios", json=rule, timeout=5)
+        assert answer.ok, answer.text
+
+    def books(self, match: str = "") -> dict[str, Any]:
+        params = {"match": match}
+        answer = requests.get(f"{self.url}/_simulator/books", params=params, timeout=5)
+        books: dict[str, Any] = answer.json()
+        return books
+
+    def accepted(self, match: str) -> list[dict[str, Any]]:
+        """The provider tasks that the simulator accepted, by its own books."""
+        tasks: list[dict[str, Any]] = self.books(match)["tasks"]
+        return tasks
+
+
+class System:
+    """Real processes over one Valkey. Every process it started ends with it."""
+
+    def __init__(self, folder: Path, *, one_database: bool = True, **settings: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._valkey = EmbeddedValkey(folder)
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._one_database = one_database
+        self._extra = settings
+        self.environment: dict[str, str] = {}
+
+    def __enter__(self) -> "System":
+        self.redis_url = self._valkey.start()
+        self.broker_url = self.redis_url
+        if not self._one_database:
+            self.broker_url = self.redis_url.removesuffix("/0") + "/1"
+        simulator_port, receiver_port = free_port(), free_port()
+        self.simulator = Simulator(f"http://127.0.0.1:{simulator_port}")
+        self.receiver_url = f"http://127.0.0.1:{receiver_port}"
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("FERMATA_")}
+        self.environment = inherited | {
+            "PYTHONPATH": str(ROOT),
+            "FERMATA_REDIS_URL": self.redis_url,
+            "FERMATA_BROKER_URL": self.broker_url,
+            "FERMATA_PROVIDER_URL": f"{self.simulator.url}/api/v1",
+            "FERMATA_PUBLIC_URL": self.receiver_url,
+            "FERMATA_API_KEY": API_KEY,
+            "FERMATA_SIGNING_KEYS": SIGNING_KEY,
+            "FERMATA_SWEEP_EVERY_SECONDS": "0.2",
+            "FERMATA_POLL_FIRST_SECONDS": "1",
+            "FERMATA_POLL_EVERY_SECONDS": "0.3",
+            "FERMATA_LOG_LEVEL": "INFO",
+            **self._extra,
+        }
+        try:
+            self._start_all(simulator_port, receiver_port)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start_all(self, simulator_port: int, receiver_port: int) -> None:
+        command = ["-m", "simulator", "--port", str(simulator_port), "--api-key", API_KEY]
+        self.run("simulator", *command, "--latency", "0.3")
+        self.run(
+            "receiver", "-m", "gunicorn", "--no-control-socket", "--threads", "8",
+            "--bind", f"127.0.0.1:{receiver_port}", "webhook_receiver.wsgi:app",
+        )  # fmt: skip
+        wait_until(lambda: _answers(f"{self.simulator.url}/_simulator/healthz"), what="simulator")
+        wait_until(lambda: _answers(f"{self.receiver_url}/healthz"), what="receiver")
+        self.app = Celery(broker=self.broker_url, backend=self.redis_url, set_as_current=False)
+        self.app.conf.task_default_queue = "fermata"
+        self.store: Store = store.Store(store.connect(self.redis_url))
+
+    def __exit__(self, *_: object) -> None:
+        for process in reversed(self._processes):
+            stop(process)
+        self._valkey.stop()
+
+    def run(self, name: str, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+        """Start a Python process of the system; its output goes to ``<name>.log``."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                env=self.environment | settings,
+                cwd=self.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        return process
+
+    def worker(
+        self,
+        name: str = "worker",
+        *,
+        concurrency: int = 2,
+        pool: str = "prefork",
+        app: str = "worker.app",
+        **settings: str,
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker and wait until it answers."""
+        process = self.run(
+            name, "-m", "celery", "-A", app, "worker", "-l", "INFO", "-n", f"{name}@test",
+            "-c", str(concurrency), "-P", pool, "--without-gossip", "--without-mingle", **settings,
+        )  # fmt: skip
+        log = self.folder / f"{name}.log"
+        wait_until(lambda: b"ready." in log.read_bytes(), seconds=30, what=f"{name} is ready")
+        return process
+
+    def state(self, job_id: str) -> str | None:
+        return self.store.state(JobId(job_id))
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+
+def stop(process: subprocess.Popen[bytes], *, kill: bool = False) -> None:
+    """End a process that we started, with its children, and wait for it."""
+    with contextlib.suppress(ProcessLookupError):
+        if kill:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=2).ok
+    except requests.ConnectionError:
+        return False

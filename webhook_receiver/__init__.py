@@ -1,0 +1,1 @@
+"""The public door: a minimal Flask app that accepts the provider's webhooks."""

@@ -1,0 +1,43 @@
+"""The Flask application factory. It imports no task and opens no result backend."""
+
+import time
+from datetime import timedelta
+
+from flask import Flask
+from werkzeug.exceptions import HTTPException
+
+from webhook_receiver import callbacks, health
+from worker import store
+from worker.bootstrap import open_handover
+from worker.deliveries import Deliveries
+from worker.settings import Settings
+
+
+def create_app(settings: Settings) -> Flask:
+    """Build the public receiver; it connects to Redis on the first request.
+
+    One client serves a process: build the app after the fork (gunicorn without --preload).
+    """
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.webhook_max_bytes
+    # The provider waits while we retry: fail within one timeout instead.
+    client = store.connect(
+        settings.redis_url, timeout_seconds=settings.redis_timeout_seconds, retries=0
+    )
+    state = store.Store(client)
+    app.extensions["store"] = state
+    app.extensions["deliveries"] = Deliveries(
+        store=state,
+        handover=open_handover(settings, state),
+        signing_keys=settings.signing_keys,
+        tolerance=timedelta(seconds=settings.webhook_tolerance_seconds),
+        clock=time.time,
+    )
+    app.register_blueprint(callbacks.blueprint)
+    app.register_blueprint(health.blueprint)
+    app.register_error_handler(HTTPException, _as_json)
+    return app
+
+
+def _as_json(error: HTTPException) -> tuple[dict[str, str], int]:
+    return {"error": error.name.lower()}, error.code or 500

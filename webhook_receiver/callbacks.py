@@ -1,0 +1,51 @@
+"""The provider's door: ``POST /webhooks/aimusic/<job_id>``."""
+
+import structlog
+from flask import Blueprint, current_app, request
+from flask.typing import ResponseReturnValue
+
+from worker.core.contract import JOB_ID
+from worker.core.errors import InvalidSignature, UnknownJob
+from worker.core.models import JobId
+from worker.deliveries import Deliveries
+from worker.store import StoreUnavailable
+
+log = structlog.get_logger()
+blueprint = Blueprint("callbacks", __name__)
+
+
+@blueprint.post("/webhooks/aimusic/<job_id>")
+def receive(job_id: str) -> ResponseReturnValue:
+    """Accept a delivery: raw bytes, signature, schema, claim, publish, 200.
+
+    ``curl -X POST -H "X-Webhook-Signature: sha256=…" … /webhooks/aimusic/<job_id>``
+    """
+    if not JOB_ID.fullmatch(job_id):
+        return {"error": "unknown job"}, 404
+    deliveries: Deliveries = current_app.extensions["deliveries"]
+    raw = request.get_data(cache=False)
+    receipt = deliveries.receive(JobId(job_id), request.headers, raw)
+    log.info("delivery_received", job_id=job_id, receipt=receipt)
+    return {"status": receipt}
+
+
+@blueprint.errorhandler(InvalidSignature)
+def _forged(error: InvalidSignature) -> ResponseReturnValue:
+    log.warning("delivery_refused", path=request.path, why=error.message)
+    return {"error": "invalid signature"}, 401
+
+
+@blueprint.errorhandler(UnknownJob)
+def _unknown(error: UnknownJob) -> ResponseReturnValue:
+    log.warning("delivery_unknown_job", why=error.message)
+    return {"error": "unknown job"}, 404
+
+
+def _unavailable(error: Exception) -> ResponseReturnValue:
+    # Nothing is known to be stored: a provider that tries again will find us.
+    log.error("state_unavailable", error=repr(error))
+    return {"error": "try again"}, 503, {"Retry-After": "5"}
+
+
+for _error in StoreUnavailable:
+    blueprint.register_error_handler(_error, _unavailable)

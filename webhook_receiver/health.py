@@ -1,0 +1,19 @@
+"""Liveness: ``GET /healthz`` says whether a delivery could be stored now."""
+
+from flask import Blueprint, current_app
+from flask.typing import ResponseReturnValue
+
+from worker.store import Store, StoreUnavailable
+
+blueprint = Blueprint("health", __name__)
+
+
+@blueprint.get("/healthz")
+def healthz() -> ResponseReturnValue:
+    """Answer 200, or 503 where Redis is away. ``curl localhost:8000/healthz``"""
+    store: Store = current_app.extensions["store"]
+    try:
+        store.ping()
+    except StoreUnavailable:
+        return {"status": "redis is away"}, 503
+    return {"status": "ok"}

@@ -1,0 +1,90 @@
+"""The Celery application: ``celery -A worker.app worker``. Importing it reads and opens nothing."""
+
+import threading
+from typing import Any, Final
+
+import structlog
+from celery import Celery, bootsteps
+from celery.signals import setup_logging
+
+from worker import bootstrap, log
+from worker.core.contract import QUEUE
+from worker.settings import Role, load
+from worker.store import StoreUnavailable
+
+logger = structlog.get_logger()
+
+RESULT_SECONDS: Final = 14 * 86400
+"""Results and chords outlive every deadline: an expired chord key kills its chord in silence."""
+
+
+def _configuration() -> dict[str, Any]:
+    settings = load(Role.CLIENT)
+    soft = settings.policy.soft_time_limit_seconds
+    return {
+        "broker_url": settings.broker_url,
+        "result_backend": settings.result_backend,
+        "broker_transport_options": bootstrap.broker_options(settings),
+        "result_backend_transport_options": {"retry_policy": {"max_retries": 3}},
+        "redis_socket_timeout": settings.redis_timeout_seconds,
+        "redis_socket_connect_timeout": min(settings.redis_timeout_seconds, 2),
+        "broker_connection_retry_on_startup": True,
+        "result_backend_always_retry": True,
+        "result_backend_max_retries": 10,
+        "result_expires": RESULT_SECONDS,
+        "result_chord_expires": RESULT_SECONDS,
+        "task_default_queue": QUEUE,
+        "task_create_missing_queues": True,
+        # The record makes a second run of either leg harmless; losing one would not be.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,
+        "task_soft_time_limit": soft,
+        "task_time_limit": soft * 1.25,
+        "task_publish_retry_policy": {"max_retries": 3, "interval_max": 0.5},
+        "worker_max_tasks_per_child": 2000,
+        "worker_send_task_events": True,
+        "enable_utc": True,
+    }
+
+
+class SweepStep(bootsteps.StartStopStep):
+    """Sweeps in the worker's main process, so that no slot is held and no beat is needed."""
+
+    # After the pool has forked: a thread does not survive a fork, the locks it holds do.
+    requires = frozenset({"celery.worker.components:Pool"})
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fermata-sweep", daemon=True)
+
+    def start(self, parent: Any) -> None:
+        # Read here, so that a worker with a wrong setting refuses to start.
+        self._parts = bootstrap.parts()
+        self._thread.start()
+
+    def stop(self, parent: Any) -> None:
+        self._stopping.set()
+
+    def _run(self) -> None:
+        every = self._parts.settings.sweep_every_seconds
+        while not self._stopping.wait(every):
+            try:
+                while self._parts.sweep.run_once() and not self._stopping.is_set():
+                    pass
+                self._parts.sweep.forget()
+            except StoreUnavailable as error:
+                logger.warning("sweep_paused", error=repr(error))
+            except Exception:
+                logger.exception("sweep_failed")
+
+
+@setup_logging.connect
+def _configure_logging(**_: Any) -> None:
+    log.configure(load(Role.CLIENT))
+
+
+app = Celery("fermata", include=["tasks.sonic", "tasks.account", "tasks.flows"])
+app.add_defaults(_configuration)
+app.steps["worker"].add(SweepStep)

@@ -1,0 +1,92 @@
+"""Put the parts together, once per process, on first use: nothing is opened before a fork."""
+
+import functools
+import os
+import random
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from worker import store
+from worker.client import HTTPProvider
+from worker.handover import BrokerHandover, Handover, Publisher, RedisHandover
+from worker.jobs import Callbacks, Jobs
+from worker.settings import Role, Settings, load
+from worker.store import Store
+from worker.sweep import Sweep
+
+VISIBILITY_SECONDS: Final = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a worker process works with."""
+
+    settings: Settings
+    store: Store
+    jobs: Jobs
+    sweep: Sweep
+
+
+def parts() -> Parts:
+    """Return this process's parts; a forked child builds its own.
+
+    Raises ConfigError.
+    """
+    return _parts_of(os.getpid())
+
+
+@functools.lru_cache(maxsize=1)
+def _parts_of(_pid: int) -> Parts:
+    settings = load(Role.WORKER)
+    state = open_store(settings)
+    provider = HTTPProvider(
+        settings.provider_url,
+        settings.api_key,
+        connect_seconds=settings.connect_timeout_seconds,
+        total_seconds=settings.policy.submit_timeout_seconds,
+    )
+    common: dict[str, Any] = {
+        "store": state,
+        "provider": provider,
+        "policy": settings.policy,
+        "clock": time.time,
+        "jitter": random.random,
+    }
+    callbacks = Callbacks(settings.public_url, settings.signing_keys[0])
+    handover = open_handover(settings, state)
+    return Parts(
+        settings=settings,
+        store=state,
+        jobs=Jobs(callbacks=callbacks, **common),
+        sweep=Sweep(handover=handover, **common),
+    )
+
+
+def open_store(settings: Settings) -> Store:
+    """Open the records; connects on first use."""
+    client = store.connect(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
+    return Store(client)
+
+
+def open_handover(settings: Settings, state: Store) -> Handover:
+    """Open the hand-over that fits: one script where broker and state share a database."""
+    publisher = Publisher(
+        settings.broker_url, broker_options(settings), settings.redis_timeout_seconds
+    )
+    adapter = RedisHandover if settings.one_database else BrokerHandover
+    return adapter(state, publisher, time.time)
+
+
+def broker_options(settings: Settings) -> dict[str, Any]:
+    """Return kombu's transport options: a dead broker is an error in seconds, not a hang."""
+    scheme = settings.broker_url.partition("://")[0]
+    if scheme in {"amqp", "amqps", "pyamqp"}:
+        return {"confirm_publish": True}
+    return {
+        "visibility_timeout": VISIBILITY_SECONDS,
+        "socket_timeout": settings.redis_timeout_seconds,
+        "socket_connect_timeout": min(settings.redis_timeout_seconds, 2),
+        "socket_keepalive": True,
+        "retry_on_timeout": False,
+    }

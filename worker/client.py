@@ -1,0 +1,94 @@
+"""Adapter: the provider over HTTP, with requests."""
+
+import time
+from typing import Protocol
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+from worker.core.errors import FermataError
+from worker.core.models import Answer, Request
+
+ANSWER_LIMIT_BYTES = 16 * 1024 * 1024
+_NEVER_OPENED = (NewConnectionError, ConnectTimeoutError, NameResolutionError)
+
+
+class NeverSent(FermataError):
+    """The connection never opened, so the provider certainly does not know the request."""
+
+
+class AnswerLost(FermataError):
+    """The request may have reached the provider; its answer did not reach us."""
+
+
+class Provider(Protocol):
+    """The port to the provider."""
+
+    def send(self, request: Request) -> Answer:
+        """Send one request, once.
+
+        Raises NeverSent, AnswerLost.
+        """
+
+
+class HTTPProvider:
+    """The provider's API over HTTPS. Redirects are not followed, and nothing is retried here.
+
+    Not fork-safe: one per process.
+    """
+
+    def __init__(
+        self, base_url: str, api_key: str, *, connect_seconds: float, total_seconds: float
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._timeouts = (connect_seconds, total_seconds)
+        self._session = requests.Session()
+        self._session.mount("https://", HTTPAdapter(max_retries=0))
+        self._session.headers["Authorization"] = f"Bearer {api_key}"
+
+    def send(self, request: Request) -> Answer:
+        # A kept-alive connection that the provider has just closed fails like a lost answer.
+        # Where money is at stake every request opens its own, so that the two stay apart.
+        headers = {"Connection": "close"} if request.method != "GET" else {}
+        give_up = time.monotonic() + self._timeouts[1]
+        try:
+            with self._session.request(
+                request.method,
+                self._base_url + request.path,
+                json=request.body,
+                headers=headers,
+                timeout=self._timeouts,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                body = _read(response, give_up)
+                return Answer(response.status_code, dict(response.headers), body)
+        except requests.ConnectionError as error:
+            if _never_opened(error):
+                raise NeverSent(f"cannot connect to the provider: {_cause(error)}") from None
+            raise AnswerLost(f"the connection broke: {_cause(error)}") from None
+        except requests.RequestException as error:
+            raise AnswerLost(f"no readable answer: {_cause(error)}") from None
+
+
+def _read(response: requests.Response, give_up: float) -> bytes:
+    body = bytearray()
+    for chunk in response.iter_content(65536):
+        body += chunk
+        if len(body) > ANSWER_LIMIT_BYTES:
+            raise AnswerLost(f"the answer is larger than {ANSWER_LIMIT_BYTES} bytes")
+        if time.monotonic() > give_up:
+            raise AnswerLost("the answer came too slowly")
+    return bytes(body)
+
+
+def _never_opened(error: requests.ConnectionError) -> bool:
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(error, requests.ConnectTimeout) or isinstance(reason, _NEVER_OPENED)
+
+
+def _cause(error: Exception) -> str:
+    """Name an error without its text, which may quote a URL or a header."""
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return type(reason or error).__name__

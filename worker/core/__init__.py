@@ -1,0 +1,1 @@
+"""Sans-IO core: no socket, clock, environment, randomness or logging."""

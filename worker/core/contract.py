@@ -1,0 +1,28 @@
+"""What a producer may rely on. Standard library only, so that a backend can vendor this file.
+
+A producer needs Celery and this contract, none of our code::
+
+    app.send_task("fermata.sonic.remaster", kwargs={...}, queue=QUEUE)
+"""
+
+import re
+from typing import Final
+
+QUEUE: Final = "fermata"
+"""The queue every Fermata task is consumed from."""
+
+TASK_PREFIX: Final = "fermata."
+
+PARKED: Final = "PARKED"
+"""The Celery state of a job that waits for the provider."""
+
+CLAIM_HEADER: Final = "fermata_claim"
+"""Message header: the number of the claim that resumed the job; 0 or absent on the submit leg."""
+
+JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:~-]{0,127}")
+"""A job id stands in a URL: 1 to 128 characters. Celery's own UUIDs always fit."""
+
+
+def task_name(operation: str) -> str:
+    """Name the Celery task of an operation: ``sonic.remaster`` -> ``fermata.sonic.remaster``."""
+    return TASK_PREFIX + operation

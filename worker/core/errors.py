@@ -1,0 +1,150 @@
+"""Everything that can go wrong, split by who must act.
+
+    FermataError
+    ├── ConfigError                operator: a setting is wrong
+    ├── NeedsWorker                caller: the task was called eagerly or directly
+    ├── InvalidRequest             caller: the parameters are wrong; the provider was not called
+    ├── InvalidSignature           nobody: the delivery is not the provider's
+    ├── InvalidPayload             us: an authentic delivery that cannot be read
+    ├── UnknownJob                 caller: no such job, or it is past its retention
+    ├── IllegalTransition          us: a turn the state does not allow
+    ├── SubmissionUnconfirmed      operator: nobody knows whether the provider accepted
+    ├── DeadlineExceeded           operator: the provider never finished
+    └── ProviderError              (retryable, retry_after)
+        ├── RateLimited            wait
+        ├── ProviderUnavailable    wait
+        ├── RequestRefused         caller: validation, moderation, unknown clip
+        ├── OutOfCredits           operator: top up
+        ├── TaskFailed             caller: the provider gave up (refunded says whether it paid back)
+        └── UnexpectedResponse     us: the provider said something new
+
+An error crosses the result backend as its positional arguments (celery rebuilds
+``cls(*args)``), so everything it knows is in ``args``: the message, then a JSON object.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+Details = Mapping[str, Any]
+
+
+class FermataError(Exception):
+    """Base of every error Fermata raises; ``str()`` is the message alone."""
+
+    def __init__(self, message: str, details: Details | None = None) -> None:
+        super().__init__(*([message, dict(details)] if details else [message]))
+        self.message = message
+        self.details: Details = details or {}
+
+    def __str__(self) -> str:
+        return self.message
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ``{"type", "message", "details"}``, the form kept on a job's record."""
+        return {"type": type(self).__name__, "message": self.message, "details": self.details}
+
+
+class ConfigError(FermataError):
+    """A setting is missing or wrong."""
+
+
+class NeedsWorker(FermataError):
+    """A provider task was called without a worker (eagerly, or as a plain function)."""
+
+
+class InvalidRequest(FermataError):
+    """The parameters are wrong; ``fields`` maps each field to its messages."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return dict(self.details.get("fields", {}))
+
+
+class InvalidSignature(FermataError):
+    """A delivery that was not signed with this job's secret."""
+
+
+class InvalidPayload(FermataError):
+    """An authentic delivery that cannot be read."""
+
+
+class UnknownJob(FermataError):
+    """There is no record of the job."""
+
+
+class IllegalTransition(FermataError):
+    """A turn that the job's state does not allow."""
+
+
+class SubmissionUnconfirmed(FermataError):
+    """The outcome of the submit is unknown, and no webhook came within the grace period."""
+
+
+class DeadlineExceeded(FermataError):
+    """The provider did not finish before the job's deadline."""
+
+
+class ProviderError(FermataError):
+    """The provider answered with an error.
+
+    ``details`` may hold ``http_status``, ``retry_after`` (seconds), ``refunded`` and
+    ``provider_type`` (the provider's own machine code).
+    """
+
+    retryable: ClassVar[bool] = False
+
+    @property
+    def retry_after(self) -> float | None:
+        return self.details.get("retry_after")
+
+    @property
+    def http_status(self) -> int | None:
+        return self.details.get("http_status")
+
+    @property
+    def refunded(self) -> bool | None:
+        return self.details.get("refunded")
+
+
+class RateLimited(ProviderError):
+    """HTTP 429: certainly not accepted."""
+
+    retryable = True
+
+
+class ProviderUnavailable(ProviderError):
+    """The provider could not be reached, or answered that it is not able to."""
+
+    retryable = True
+
+
+class RequestRefused(ProviderError):
+    """The provider refused the request for good: validation, moderation, unknown clip."""
+
+
+class OutOfCredits(ProviderError):
+    """No credits, or no active subscription."""
+
+
+class TaskFailed(ProviderError):
+    """The provider accepted the work and failed it."""
+
+
+class UnexpectedResponse(ProviderError):
+    """The provider said something that its documentation does not."""
+
+
+def _by_name(root: type[FermataError]) -> dict[str, type[FermataError]]:
+    found = {root.__name__: root}
+    for child in root.__subclasses__():
+        found |= _by_name(child)
+    return found
+
+
+_ERRORS = _by_name(FermataError)
+
+
+def from_json(recorded: Mapping[str, Any]) -> FermataError:
+    """Rebuild an error from :meth:`FermataError.to_json`."""
+    error = _ERRORS.get(recorded["type"], FermataError)
+    return error(recorded["message"], recorded.get("details"))

@@ -1,0 +1,22 @@
+"""Every Redis key of ours, in one table. All start with ``fermata:``.
+
+| key                  | type       | holds                              | lives                  |
+|----------------------|------------|------------------------------------|------------------------|
+| fermata:job:<job_id> | hash       | a job's record and parked message  | settlement + retention |
+| fermata:due          | sorted set | job_id by its next moment          | until the job settles  |
+| fermata:jobs         | sorted set | job_id by creation                 | trimmed by the sweep   |
+| fermata:quarantine   | stream     | authentic deliveries we cannot use | newest 10,000          |
+
+Times are Unix seconds. The broker's and the result backend's own keys stand beside them.
+"""
+
+from typing import Final
+
+DUE: Final = "fermata:due"
+JOBS: Final = "fermata:jobs"
+QUARANTINE: Final = "fermata:quarantine"
+QUARANTINE_MAX: Final = 10_000
+
+
+def job(job_id: str) -> str:
+    return f"fermata:job:{job_id}"

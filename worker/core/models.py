@@ -1,0 +1,91 @@
+"""The nouns: frozen, and JSON at their edges."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NewType
+
+from worker.core.states import JobState
+
+JobId = NewType("JobId", str)
+ProviderTaskId = NewType("ProviderTaskId", str)
+JSONObject = dict[str, Any]
+
+
+class Source(StrEnum):
+    """Where an event comes from."""
+
+    WEBHOOK = "webhook"
+    POLL = "poll"
+    ANSWER = "answer"
+    """The submit's own answer: a synchronous result, or a refusal."""
+    SWEEP = "sweep"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What settles a job: the provider's words (``body``), or our own ``error``, never both."""
+
+    source: Source
+    body: str | None = None
+    error: Mapping[str, Any] | None = None
+    delivery_id: str | None = None
+
+    def dumps(self) -> str:
+        fields = {"source": self.source, "body": self.body, "error": self.error}
+        return json.dumps(fields | {"delivery_id": self.delivery_id})
+
+    @classmethod
+    def loads(cls, text: str) -> "Event":
+        fields = json.loads(text)
+        return cls(**(fields | {"source": Source(fields["source"])}))
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as Redis holds it. Times are Unix seconds."""
+
+    job_id: JobId
+    operation: str
+    state: JobState
+    created_at: float
+    deadline_at: float
+    due_at: float | None = None
+    provider_task_id: ProviderTaskId | None = None
+    attempts: int = 0
+    polls: int = 0
+    claims: int = 0
+    progress: JSONObject | None = None
+    result: JSONObject | None = None
+    error: JSONObject | None = None
+    timeline: tuple[JSONObject, ...] = field(default=())
+
+    def to_json(self) -> JSONObject:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where the provider calls back, and the secret it signs with."""
+
+    url: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request to the provider; ``path`` is relative to the API's base URL."""
+
+    method: str
+    path: str
+    body: JSONObject | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer of the provider."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)

@@ -1,0 +1,109 @@
+"""What a job needs when its moment has come, and when its next moment is.
+
+Every job that has not settled has exactly one next moment; the sweep asks here what to do.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from worker.core.models import JobRecord
+from worker.core.operations import Operation
+from worker.core.states import JobState
+
+BACKLOG_SECONDS: Final = 900
+"""How long a published message may stand in its queue before it is published again."""
+
+PUBLISH_LEASE_SECONDS: Final = 30
+"""How long a claim may stay unpublished: many times what a publish takes."""
+
+FIRST_BACKOFF_SECONDS: Final = 2.0
+LAST_BACKOFF_SECONDS: Final = 120.0
+GROWTH: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How patient Fermata is; all in seconds. See ``.env.example`` for each."""
+
+    submit_timeout_seconds: float = 30
+    poll_first_seconds: float | None = None
+    poll_every_seconds: float = 20
+    unconfirmed_grace_seconds: float = 900
+    deadline_seconds: float | None = None
+    retention_seconds: int = 7 * 86400
+    soft_time_limit_seconds: float = 90
+
+    @property
+    def submit_lease_seconds(self) -> float:
+        """After this a submit leg that says nothing is dead: it outlives its time limits."""
+        return self.soft_time_limit_seconds * 1.5
+
+    @property
+    def take_lease_seconds(self) -> float:
+        """After this a resumed leg that has not settled the job is dead."""
+        return self.soft_time_limit_seconds * 2
+
+
+class Step(StrEnum):
+    """What a job needs."""
+
+    SUBMIT = "submit"
+    """Publish its submit leg again: it backed off, or its message was lost."""
+    DOUBT = "doubt"
+    """Its worker died between the record and the provider's answer."""
+    POLL = "poll"
+    GIVE_UP = "give up"
+    """It stayed unconfirmed through the grace period."""
+    RECLAIM = "reclaim"
+    """It was claimed, but its resumed leg did not settle it."""
+    EXPIRE = "expire"
+    NOTHING = "nothing"
+
+
+def next_step(job: JobRecord, *, now: float) -> Step:
+    """Decide what a job needs whose moment has come."""
+    match job.state:
+        case JobState.SUBMITTING:
+            return Step.DOUBT
+        case JobState.RESUMING:
+            return Step.RECLAIM
+        case JobState.QUEUED | JobState.UNCONFIRMED | JobState.WAITING if now >= job.deadline_at:
+            return Step.EXPIRE
+        case JobState.QUEUED:
+            return Step.SUBMIT
+        case JobState.UNCONFIRMED:
+            return Step.GIVE_UP
+        case JobState.WAITING:
+            return Step.POLL
+        case _:
+            return Step.NOTHING
+
+
+def deadline(operation: Operation, policy: Policy, *, now: float) -> float:
+    """Return the moment at which a job that began now expires."""
+    return now + (policy.deadline_seconds or operation.deadline_seconds)
+
+
+def first_poll(operation: Operation, policy: Policy, *, now: float) -> float:
+    """Return the moment of a parked job's first poll: the operation's expected time from now."""
+    return now + (policy.poll_first_seconds or operation.expected_seconds)
+
+
+def next_poll(polls: int, policy: Policy, *, now: float, jitter: float) -> float:
+    """Return the moment of the poll after the ``polls``-th: ever rarer, up to tenfold.
+
+    Args:
+        jitter: 0 to 1, spreads jobs that were polled together.
+    """
+    interval = policy.poll_every_seconds * min(float(GROWTH ** min(polls, 20)), 10.0)
+    return now + interval * (0.75 + 0.5 * jitter)
+
+
+def backoff(attempts: int, retry_after: float | None, *, now: float, jitter: float) -> float:
+    """Return the moment of the attempt after the ``attempts``-th (from 1).
+
+    ``retry_after`` (seconds) is the provider's word, and is not undercut.
+    """
+    grown = min(FIRST_BACKOFF_SECONDS * float(2 ** min(attempts - 1, 20)), LAST_BACKOFF_SECONDS)
+    return now + max(grown * (0.5 + 0.5 * jitter), retry_after or 0)

@@ -1,0 +1,61 @@
+"""One secret per job, and the provider's webhook signature.
+
+A job's secret is derived from the signing key and the job id, so nothing is stored, one
+job's secret is useless for another, and the receiver can verify before it reads anything.
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from worker.core.errors import InvalidSignature
+
+SIGNATURE_HEADER: Final = "X-Webhook-Signature"
+TIMESTAMP_HEADER: Final = "X-Webhook-Timestamp"
+DELIVERY_ID_HEADER: Final = "X-Webhook-Id"
+
+_TIMESTAMP = re.compile(r"[0-9]{1,12}")
+_SIGNATURE = re.compile(r"(?i:sha256=)([0-9a-f]{64})")
+
+
+def derive_secret(signing_key: str, job_id: str) -> str:
+    """Derive a job's webhook secret: 64 hexadecimal characters."""
+    message = f"fermata webhook v1:{job_id}".encode()
+    return hmac.new(signing_key.encode(), message, hashlib.sha256).hexdigest()
+
+
+def sign(secret: str, timestamp: str, body: bytes) -> str:
+    """Sign as the provider does (provider-api.md §5.3): HMAC-SHA256 over ``timestamp.body``."""
+    signed = timestamp.encode("ascii") + b"." + body
+    return "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
+
+
+def verify(
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    secrets: Sequence[str],
+    now: datetime,
+    tolerance: timedelta,
+) -> None:
+    """Check a delivery's signature over the exact bytes received.
+
+    The tolerance is ours: the provider states none (provider-api.md §5.3).
+
+    Raises InvalidSignature, and nothing else, whatever the bytes.
+    """
+    timestamp = headers.get(TIMESTAMP_HEADER) or ""
+    if not _TIMESTAMP.fullmatch(timestamp):
+        raise InvalidSignature(f"{TIMESTAMP_HEADER} is missing or not a Unix time in seconds")
+    if abs(now.timestamp() - int(timestamp)) > tolerance.total_seconds():
+        raise InvalidSignature(f"{TIMESTAMP_HEADER} is outside the tolerance")
+    match = _SIGNATURE.fullmatch(headers.get(SIGNATURE_HEADER) or "")
+    if not match:
+        raise InvalidSignature(f"{SIGNATURE_HEADER} is missing or not sha256=<hex>")
+    expected = [sign(secret, timestamp, body) for secret in secrets]
+    given = f"sha256={match[1]}"
+    if not any([hmac.compare_digest(given, each) for each in expected]):
+        raise InvalidSignature(f"{SIGNATURE_HEADER} does not match")

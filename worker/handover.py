@@ -1,0 +1,173 @@
+"""Adapter: hand a parked message over to the broker.
+
+A message is pressed when it is parked: Celery publishes it to a kombu channel that keeps it
+instead of sending it. What is kept is kombu's own wire form, so whoever holds it needs no
+task, no canvas and no result backend to publish it.
+"""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any, Final, Protocol, cast
+
+import structlog
+from celery.canvas import Signature
+from kombu import Connection
+from kombu.exceptions import KombuError
+from kombu.transport import memory, redis
+from kombu.utils.json import dumps
+from redis.exceptions import RedisError
+
+from worker.core.contract import CLAIM_HEADER
+from worker.core.models import Event, JobId
+from worker.core.schedule import BACKLOG_SECONDS, PUBLISH_LEASE_SECONDS
+from worker.store import Parked, Store
+
+log = structlog.get_logger()
+
+Clock = Callable[[], float]
+
+_PUBLISH_RETRIES: Final = {
+    "max_retries": 2,
+    "interval_start": 0.05,
+    "interval_step": 0.2,
+    "interval_max": 0.5,
+}
+_ENVELOPE: Final = ("body_encoding", "delivery_tag", "delivery_info", "priority")
+
+
+class _PressChannel(memory.Channel):
+    """Keeps the one message that is put."""
+
+    pressed: tuple[str, dict[str, Any]]
+
+    def _put(self, queue: str, message: dict[str, Any], **_: Any) -> None:
+        self.pressed = (queue, message)
+
+
+class _PressTransport(memory.Transport):
+    Channel = _PressChannel
+
+
+def press(signature: Signature[Any], broker_channel: Any) -> Parked:
+    """Turn a signature into the message that would be published now.
+
+    Args:
+        broker_channel: the worker's own channel; a Redis one names the list to push to.
+    """
+    with Connection(transport=_PressTransport) as connection:
+        channel = cast(_PressChannel, connection.default_channel)
+        with connection.Producer(auto_declare=False) as producer:
+            signature.apply_async(producer=producer, add_to_parent=False, declare=[])
+        queue, message = channel.pressed
+    list_key = None
+    if isinstance(broker_channel, redis.Channel):
+        list_key = _list_key(broker_channel, queue, message)
+    return Parked(dumps(message), list_key)
+
+
+def _list_key(channel: Any, queue: str, message: dict[str, Any]) -> str:
+    """Name the list that kombu itself would push to: one for each priority step."""
+    key = channel._q_for_pri(queue, channel._get_message_priority(message))
+    return f"{channel.global_keyprefix}{key}"
+
+
+class Publisher:
+    """Publishes pressed messages on any broker. Not fork-safe: one per process."""
+
+    def __init__(self, url: str, transport_options: dict[str, Any], timeout_seconds: float) -> None:
+        self._timeout = timeout_seconds
+        self._pool = Connection(
+            url, transport_options=transport_options, connect_timeout=timeout_seconds
+        ).Pool(limit=16)
+
+    def publish(self, message: str, *, claim: int) -> None:
+        """Publish a pressed message under a claim number; 0 runs the submit leg again.
+
+        Raises kombu's OperationalError where the broker cannot be reached.
+        """
+        wire = json.loads(message)
+        properties = wire["properties"]
+        route = properties["delivery_info"]
+        kept = {name: value for name, value in properties.items() if name not in _ENVELOPE}
+        with self._pool.acquire(block=True, timeout=self._timeout) as connection:
+            connection.Producer(auto_declare=False).publish(
+                base64.b64decode(wire["body"]),
+                exchange=route["exchange"],
+                routing_key=route["routing_key"],
+                priority=properties["priority"],
+                content_type=wire["content-type"],
+                content_encoding=wire["content-encoding"],
+                headers=wire["headers"] | {CLAIM_HEADER: claim},
+                retry=True,
+                retry_policy=dict(_PUBLISH_RETRIES),
+                **kept,
+            )
+
+
+class Handover(Protocol):
+    """The port: from an event to a message in the queue, for exactly one of many events."""
+
+    def resume(self, job_id: JobId, event: Event) -> bool:
+        """Claim a parked job and publish its message; False where another event has won."""
+
+    def resume_again(self, job_id: JobId) -> bool:
+        """Publish a job again whose claim went stale; False where it has moved on."""
+
+    def submit_again(self, job_id: JobId, *, stale_at: float) -> None:
+        """Publish the submit leg of a queued job again, whose moment was moved to stale_at."""
+
+
+class BrokerHandover:
+    """On any broker: claim with a lease, publish, mark; the sweep finishes what died between."""
+
+    _push = False
+
+    def __init__(self, store: Store, publisher: Publisher, clock: Clock) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._clock = clock
+
+    def resume(self, job_id: JobId, event: Event) -> bool:
+        now = self._clock()
+        stale_at = now + PUBLISH_LEASE_SECONDS
+        claim = self._store.claim(
+            job_id,
+            event,
+            now=now,
+            stale_at=stale_at,
+            published_stale_at=now + BACKLOG_SECONDS,
+            push=self._push,
+        )
+        if claim and not claim.pushed:
+            self._publish(job_id, claim.message, claim.number, stale_at)
+        return claim is not None
+
+    def resume_again(self, job_id: JobId) -> bool:
+        now = self._clock()
+        stale_at = now + PUBLISH_LEASE_SECONDS
+        claim = self._store.reclaim(job_id, now=now, stale_at=stale_at)
+        if claim:
+            self._publish(job_id, claim.message, claim.number, stale_at)
+        return claim is not None
+
+    def submit_again(self, job_id: JobId, *, stale_at: float) -> None:
+        message = self._store.message(job_id)
+        if message:
+            self._publish(job_id, message, 0, stale_at)
+
+    def _publish(self, job_id: JobId, message: str, claim: int, stale_at: float) -> None:
+        try:
+            self._publisher.publish(message, claim=claim)
+        except (KombuError, RedisError, OSError) as error:
+            # The claim is written and its event with it: the sweep publishes when it goes stale.
+            log.warning("publish_failed", job_id=job_id, claim=claim, error=repr(error))
+            return
+        until = self._clock() + BACKLOG_SECONDS
+        self._store.mark_published(job_id, stale_at=stale_at, until=until)
+
+
+class RedisHandover(BrokerHandover):
+    """Where broker and state share one Redis database: one script claims and pushes."""
+
+    _push = True

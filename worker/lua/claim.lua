@@ -1,0 +1,31 @@
+-- Claim the right to resume a parked job, and keep the event that won it.
+-- Closes the race between a webhook, its duplicates, a poll, the deadline and the sweep: one
+-- of them moves the job to resuming, the others see that it has moved.
+--
+-- With push, the parked message goes to its Redis queue in the same step, so that there is no
+-- moment between claim and publish in which a dying process could lose the job.
+--
+-- KEYS  1 record  2 due
+-- ARGV  1 job_id  2 ',state,' it may start from  3 event ('' keeps the one there is)
+--       4 moment at which a claim that was not published is stale
+--       5 moment at which a claim that was published is stale  6 timeline entry  7 push: 1 or 0
+-- Returns {won, state before, claim number, parked message, pushed}.
+local state = redis.call('HGET', KEYS[1], 'state') or ''
+local parked = redis.call('HMGET', KEYS[1], 'parked', 'list_key')
+if not allowed(state, ARGV[2]) or not parked[1] then
+  return {0, state}
+end
+
+redis.call('HSET', KEYS[1], 'state', 'resuming')
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'event', ARGV[3]) end
+local claim = redis.call('HINCRBY', KEYS[1], 'claims', 1)
+tell(KEYS[1], ARGV[6])
+
+local pushed = 0
+-- A parked message carries the number of the first claim; later ones are renumbered outside.
+if ARGV[7] == '1' and parked[2] and claim == 1 then
+  redis.call('LPUSH', parked[2], parked[1])
+  pushed = 1
+end
+redis.call('ZADD', KEYS[2], pushed == 1 and ARGV[5] or ARGV[4], ARGV[1])
+return {1, state, claim, parked[1], pushed}

@@ -1,0 +1,16 @@
+-- Common to the scripts that change a record; prepended to each of them.
+-- A record that does not exist has the state ''.
+
+local TIMELINE_LIMIT = 32768
+
+local function allowed(state, sources)
+  return string.find(sources, ',' .. state .. ',', 1, true) ~= nil
+end
+
+-- Bounded, so that a provider that repeats itself cannot grow a record without end.
+local function tell(job, entry)
+  local timeline = redis.call('HGET', job, 'timeline') or ''
+  if entry ~= '' and #timeline < TIMELINE_LIMIT then
+    redis.call('HSET', job, 'timeline', timeline .. entry .. '\n')
+  end
+end

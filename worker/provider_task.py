@@ -1,0 +1,146 @@
+"""The Task base that parks a job instead of holding a worker slot.
+
+The submit leg writes the record, calls the provider once, and raises ``Ignore``. The resumed
+leg runs the same task from the parked message, and Celery does the rest natively: chain,
+chord, callbacks, errbacks, ``AsyncResult``.
+"""
+
+import inspect
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+from celery import Task
+from celery.exceptions import Ignore, Reject
+
+from worker import bootstrap
+from worker.core import submission
+from worker.core.contract import CLAIM_HEADER, JOB_ID, PARKED, task_name
+from worker.core.errors import FermataError, InvalidRequest, NeedsWorker
+from worker.core.models import JobId, JSONObject
+from worker.core.operations import Operation, find
+from worker.handover import press
+from worker.jobs import Jobs
+from worker.store import Parked, StoreUnavailable
+
+log = structlog.get_logger()
+
+_OURS: Final = ("source", "pick", "extra")
+"""Parameters of a task that are not fields of its request."""
+
+
+class ProviderTask(Task[..., JSONObject]):
+    """Base of every operation's task. The declared function is its signature; it never runs."""
+
+    abstract = True
+    operation: Operation
+    # Errors that are ours are outcomes, not accidents: no traceback in the log.
+    throws = (FermataError,)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> JSONObject:
+        """Run one leg of the job.
+
+        Raises Ignore where the job is parked, or belongs to another leg; Reject (requeued)
+        where nothing has happened yet because Redis is away; else what the job failed with.
+        """
+        self._require_worker()
+        structlog.contextvars.bind_contextvars(job_id=self._job_id, operation=self.operation.name)
+        jobs = bootstrap.parts().jobs
+        try:
+            claim = int(self.request.get(CLAIM_HEADER) or 0)
+            if claim:
+                return self._resumed_leg(jobs, claim, self._check(args, kwargs))
+            if not jobs.may_submit(self._job_id):
+                raise Ignore
+            return self._submit_leg(jobs, self._check(args, kwargs))
+        except StoreUnavailable as error:
+            log.warning("state_unavailable", error=repr(error))
+            raise Reject(repr(error), requeue=True) from None
+        finally:
+            structlog.contextvars.clear_contextvars()
+
+    @property
+    def _job_id(self) -> JobId:
+        return JobId(str(self.request.id))
+
+    def _require_worker(self) -> None:
+        request = self.request
+        if request.called_directly or request.is_eager:
+            raise NeedsWorker(
+                f"{self.name} parks until a webhook comes, so it cannot run eagerly or as a "
+                "plain function: use .delay() or .apply_async(), with a worker running"
+            )
+        if not JOB_ID.fullmatch(str(request.id)):
+            raise InvalidRequest(f"the task id must match {JOB_ID.pattern}: it stands in a URL")
+
+    def _check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JSONObject:
+        try:
+            bound = inspect.signature(self.run).bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidRequest(f"{self.operation.name}: {error}") from None
+        bound.apply_defaults()
+        given = dict(bound.arguments)
+        ours = {name: given.pop(name) for name in _OURS if name in given}
+        return submission.check_parameters(self.operation, given, **ours)
+
+    def _submit_leg(self, jobs: Jobs, body: JSONObject) -> JSONObject:
+        # Before the record can be claimed: a custom state stored later would overwrite FAILURE.
+        self.update_state(state=PARKED, meta={"operation": self.operation.name})
+        if not jobs.begin(self._job_id, self.operation, self._park(), leg=uuid.uuid4().hex):
+            raise Ignore
+        try:
+            event = jobs.submit(self._job_id, self.operation, body)
+            mine = event is not None and jobs.claim_here(self._job_id, event)
+        except Exception:
+            # The provider may hold the work and the record can be resumed: failing now would
+            # be a lie. Webhook, poll or sweep settle the job.
+            log.exception("submit_interrupted")
+            raise Ignore from None
+        if event is None or not mine:
+            raise Ignore
+        return jobs.result(self._job_id, self.operation, event, body)
+
+    def _park(self) -> Parked:
+        """Press the message that resumes this same task: same arguments, canvas and queue."""
+        signature = self.signature_from_request(
+            # A resumed message must not be discarded as expired, nor its retries be eaten.
+            expires=None,
+            retries=0,
+            headers={**(self.request.headers or {}), CLAIM_HEADER: 1},
+        )
+        with self.app.producer_or_acquire() as producer:
+            return press(signature, producer.channel)
+
+    def _resumed_leg(self, jobs: Jobs, claim: int, body: JSONObject) -> JSONObject:
+        event = jobs.take(self._job_id, claim)
+        if event is None:
+            raise Ignore
+        return jobs.result(self._job_id, self.operation, event, body)
+
+    # Celery calls these two when the outcome is stored and the next step is published. Only
+    # then is the job settled: a worker that dies before leaves it to be resumed again.
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        bootstrap.parts().jobs.settle(JobId(task_id), self.operation, retval)
+
+    def on_failure(
+        self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        bootstrap.parts().jobs.settle(JobId(task_id), self.operation, exc)
+
+
+def provider_task(app: Any, operation: str) -> Callable[[Callable[..., JSONObject]], ProviderTask]:
+    """Declare the Celery task of an operation; the function is its signature and docstring."""
+
+    def declare(function: Callable[..., JSONObject]) -> ProviderTask:
+        task: ProviderTask = app.task(
+            function,
+            base=ProviderTask,
+            name=task_name(operation),
+            operation=find(operation),
+            shared=False,
+        )
+        return task
+
+    return declare

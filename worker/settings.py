@@ -1,0 +1,192 @@
+"""Settings: the only module that reads the environment. All errors are reported at once."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from environs import EnvValidationError, FileAwareEnv
+from marshmallow import ValidationError, validate
+
+from worker.core.errors import ConfigError
+from worker.core.schedule import Policy
+
+DEFAULT_PROVIDER_URL: Final = "https://api.aimusicapi.ai/api/v1"
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_KEY_LENGTH: Final = 32
+_KEY_VARIETY: Final = 10
+_WEBHOOK_PATH_LENGTH: Final = 200
+_URL_LIMIT: Final = 1024
+
+
+class Role(StrEnum):
+    """What a process is, which decides what it must have."""
+
+    CLIENT = "client"
+    RECEIVER = "receiver"
+    WORKER = "worker"
+
+
+_REQUIRED: Final = {
+    Role.CLIENT: (),
+    Role.RECEIVER: ("FERMATA_SIGNING_KEYS",),
+    Role.WORKER: ("FERMATA_API_KEY", "FERMATA_PUBLIC_URL", "FERMATA_SIGNING_KEYS"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a process is told. Secrets and URLs that may hold one are not in the repr."""
+
+    redis_url: str = field(repr=False)
+    broker_url: str = field(repr=False)
+    result_backend: str = field(repr=False)
+    provider_url: str
+    api_key: str = field(repr=False)
+    public_url: str
+    signing_keys: tuple[str, ...] = field(repr=False)
+    webhook_tolerance_seconds: int
+    webhook_max_bytes: int
+    redis_timeout_seconds: float
+    connect_timeout_seconds: float
+    sweep_every_seconds: float
+    policy: Policy
+    data_dir: Path
+    log_level: str
+    log_format: str
+
+    @property
+    def one_database(self) -> bool:
+        """Say whether broker and state share one Redis database: then one script hands over."""
+        return self.broker_url == self.redis_url and self.redis_url.startswith("redis://")
+
+
+def load(role: Role) -> Settings:
+    """Read the settings a role needs: environment, then ``.env``, then a running ``fermata dev``.
+
+    Raises ConfigError that names every wrong or missing setting at once, and no secret.
+    """
+    env = FileAwareEnv(eager=False, strip_whitespace=True)
+    if Path(".env").is_file():
+        env.read_env(".env", recurse=False)
+    data_dir = Path(env.str("FERMATA_DATA_DIR", ".fermata"))
+    running = dev_environment(data_dir)
+    if not _given(env, "FERMATA_REDIS_URL") and running.is_file():
+        env.read_env(str(running), recurse=False)
+    try:
+        settings = _read(env, data_dir)
+        missing = {n: ["Required."] for n in _REQUIRED[role] if not _given(env, n)}
+        if not settings.redis_url:
+            missing["FERMATA_REDIS_URL"] = [
+                "Required, unless `fermata dev` runs here: start that, or set it."
+            ]
+        _seal(env, missing)
+    except OSError as error:
+        raise ConfigError(f"settings: {error}") from None
+    _require_one_broker(settings)
+    return settings
+
+
+def dev_environment(data_dir: Path) -> Path:
+    """Name the file in which a running ``fermata dev`` tells other commands its settings."""
+    return data_dir / "dev.env"
+
+
+def _given(env: FileAwareEnv, name: str) -> bool:
+    return bool(env.str(name, "") or os.environ.get(f"{name}_FILE"))
+
+
+def _seal(env: FileAwareEnv, missing: dict[str, list[str]]) -> None:
+    wrong: dict[str, Any] = {}
+    try:
+        env.seal()
+    except EnvValidationError as error:
+        wrong.update(error.error_messages)
+    wrong.update(missing)
+    if wrong:
+        lines = (f"  {name}: {' '.join(map(str, why))}" for name, why in sorted(wrong.items()))
+        raise ConfigError("wrong settings:\n" + "\n".join(lines), {"settings": sorted(wrong)})
+
+
+def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
+    redis_url = env.str("FERMATA_REDIS_URL", "", validate=_url("redis", "rediss", "unix"))
+    positive = validate.Range(min=0, min_inclusive=False)
+    timeout = env.float("FERMATA_SUBMIT_TIMEOUT_SECONDS", 30, validate=positive)
+    return Settings(
+        redis_url=redis_url,
+        broker_url=env.str("FERMATA_BROKER_URL", "") or redis_url,
+        result_backend=env.str("FERMATA_RESULT_BACKEND", "") or redis_url,
+        provider_url=env.str(
+            "FERMATA_PROVIDER_URL", DEFAULT_PROVIDER_URL, validate=_https_or_loopback
+        ),
+        api_key=env.str("FERMATA_API_KEY", ""),
+        public_url=env.str("FERMATA_PUBLIC_URL", "", validate=_https_or_loopback),
+        signing_keys=tuple(
+            env.list("FERMATA_SIGNING_KEYS", [], subcast=str, validate=_strong_keys)
+        ),
+        webhook_tolerance_seconds=env.int(
+            "FERMATA_WEBHOOK_TOLERANCE_SECONDS", 300, validate=positive
+        ),
+        webhook_max_bytes=env.int("FERMATA_WEBHOOK_MAX_BYTES", 1024 * 1024, validate=positive),
+        redis_timeout_seconds=env.float("FERMATA_REDIS_TIMEOUT_SECONDS", 5, validate=positive),
+        connect_timeout_seconds=env.float("FERMATA_CONNECT_TIMEOUT_SECONDS", 5, validate=positive),
+        sweep_every_seconds=env.float("FERMATA_SWEEP_EVERY_SECONDS", 2, validate=positive),
+        policy=Policy(
+            submit_timeout_seconds=timeout,
+            poll_first_seconds=env.float("FERMATA_POLL_FIRST_SECONDS", None, validate=positive),
+            poll_every_seconds=env.float("FERMATA_POLL_EVERY_SECONDS", 20, validate=positive),
+            unconfirmed_grace_seconds=env.float(
+                "FERMATA_UNCONFIRMED_GRACE_SECONDS", 900, validate=positive
+            ),
+            deadline_seconds=env.float("FERMATA_DEADLINE_SECONDS", None, validate=positive),
+            retention_seconds=env.int(
+                "FERMATA_RETENTION_SECONDS", 7 * 86400, validate=validate.Range(60, 366 * 86400)
+            ),
+            soft_time_limit_seconds=timeout * 2 + 30,
+        ),
+        data_dir=data_dir,
+        log_level=env.str(
+            "FERMATA_LOG_LEVEL",
+            "INFO",
+            validate=validate.OneOf(("DEBUG", "INFO", "WARNING", "ERROR")),
+        ),
+        log_format=env.str(
+            "FERMATA_LOG_FORMAT", "console", validate=validate.OneOf(("console", "json"))
+        ),
+    )
+
+
+def _url(*schemes: str) -> Callable[[str], None]:
+    def check(value: str) -> None:
+        if value and urlsplit(value).scheme not in schemes:
+            raise ValidationError(f"Must be a URL that starts with {' or '.join(schemes)}://.")
+
+    return check
+
+
+def _https_or_loopback(value: str) -> None:
+    parts = urlsplit(value)
+    plain = parts.scheme == "http" and parts.hostname in _LOOPBACK
+    if value and not (parts.hostname and (parts.scheme == "https" or plain)):
+        raise ValidationError("Must be an https:// URL (http:// only for this machine itself).")
+    if len(value) > _URL_LIMIT - _WEBHOOK_PATH_LENGTH:
+        raise ValidationError("Too long: the provider takes webhook URLs of 1,024 characters.")
+
+
+def _strong_keys(keys: list[str]) -> None:
+    for position, key in enumerate(keys, start=1):
+        if len(key) < _KEY_LENGTH or len(set(key)) < _KEY_VARIETY:
+            raise ValidationError(
+                f"Key {position} is weak: use 32 random characters or more, as from "
+                "`python3 -c 'import secrets; print(secrets.token_urlsafe(32))'`."
+            )
+
+
+def _require_one_broker(settings: Settings) -> None:
+    # Celery lets this variable win over any configuration; the receiver would publish elsewhere.
+    other = os.environ.get("CELERY_BROKER_URL")
+    if other and other != settings.broker_url:
+        raise ConfigError("wrong settings:\n  CELERY_BROKER_URL: Unset it; use FERMATA_BROKER_URL.")

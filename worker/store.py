@@ -1,0 +1,314 @@
+"""Adapter: the jobs' records in Redis or Valkey. Every change is one of a few Lua scripts."""
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Final, cast
+
+from redis import Redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from worker.core import keys
+from worker.core.errors import UnknownJob
+from worker.core.models import Event, JobId, JobRecord, JSONObject, ProviderTaskId
+from worker.core.states import TRANSITIONS, JobState, Turn
+
+StoreUnavailable: Final = (RedisConnectionError, RedisTimeoutError)
+"""What any method raises when Redis cannot be reached in time."""
+
+_LIVE = frozenset({s for s in JobState if s not in {"succeeded", "failed", "expired"}})
+_CHANGING = frozenset({"transition", "claim"})
+_COUNTERS = ("attempts", "polls", "claims")
+_DOCUMENTS = ("progress", "result", "error")
+
+
+def connect(url: str, *, timeout_seconds: float = 5, retries: int = 2) -> "Redis":
+    """Open a client that gives up: no call blocks longer than its timeouts and retries."""
+    return Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=min(timeout_seconds, 2),
+        health_check_interval=30,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """The message that resumes a job, in kombu's own wire form (see :mod:`worker.handover`)."""
+
+    message: str
+    list_key: str | None
+    """The Redis list it is pushed to, where the broker shares the state's database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to resume a job."""
+
+    number: int
+    message: str
+    pushed: bool
+
+
+class Store:
+    """The records. ``now`` and every moment are Unix seconds.
+
+    Every method raises one of StoreUnavailable where Redis cannot be reached.
+    """
+
+    def __init__(self, redis: "Redis") -> None:
+        self._redis = redis
+        self._transition = self._script("transition")
+        self._claim = self._script("claim")
+        self._take = self._script("take")
+        self._due = self._script("due")
+        self._extend = self._script("extend")
+
+    def _script(self, name: str) -> Any:
+        lua = resources.files("worker") / "lua"
+        common = (lua / "record.lua").read_text() if name in _CHANGING else ""
+        return self._redis.register_script(common + (lua / f"{name}.lua").read_text())
+
+    def turn(
+        self,
+        job_id: JobId,
+        turn: Turn,
+        *,
+        now: float,
+        due_at: float | None,
+        why: str = "",
+        fields: Mapping[str, Any] | None = None,
+        drop: Sequence[str] = (),
+        leg: str = "",
+        count: str = "",
+        retain_seconds: int | None = None,
+    ) -> bool:
+        """Take a turn if the job's state allows it; says whether it did.
+
+        Args:
+            due_at: the job's next moment; None: there is none any more.
+            leg: makes the turn safe to send twice.
+            count: a counter to increment.
+        """
+        sources, target = TRANSITIONS[turn]
+        won, _ = self._change(
+            job_id,
+            sources,
+            target,
+            now=now,
+            due="-" if due_at is None else str(due_at),
+            entry=_entry(now, turn, target, why),
+            fields=fields or {},
+            drop=drop,
+            leg=leg,
+            count=count,
+            retain=str(retain_seconds or ""),
+        )
+        return won
+
+    def note(
+        self,
+        job_id: JobId,
+        *,
+        now: float,
+        what: str = "",
+        why: str = "",
+        sources: Iterable[JobState] = _LIVE,
+        due_at: float | None = None,
+        fields: Mapping[str, Any] | None = None,
+        count: str = "",
+    ) -> JobState | None:
+        """Write on a record without a turn; returns its state, None where there is no record.
+
+        Args:
+            sources: the states in which it is written; in others nothing changes.
+            due_at: the next moment; None keeps the one there is.
+        """
+        due = "" if due_at is None else str(due_at)
+        entry = _entry(now, what, None, why) if what else ""
+        _, state = self._change(
+            job_id, sources, None, now=now, due=due, entry=entry, fields=fields or {}, count=count
+        )
+        return state
+
+    def _change(
+        self,
+        job_id: JobId,
+        sources: Iterable[JobState | None],
+        target: JobState | None,
+        *,
+        now: float,
+        due: str,
+        entry: str,
+        fields: Mapping[str, Any],
+        drop: Sequence[str] = (),
+        leg: str = "",
+        count: str = "",
+        retain: str = "",
+    ) -> tuple[bool, JobState | None]:
+        pairs = [part for name, value in fields.items() for part in (name, _dump(value))]
+        won, state = self._transition(
+            keys=[keys.job(job_id), keys.DUE, keys.JOBS],
+            args=[job_id, _csv(sources), target or "", due, retain, entry, now, leg, count]
+            + [len(fields), *pairs, *drop],
+        )
+        return bool(won), JobState(state) if state else None
+
+    def claim(
+        self,
+        job_id: JobId,
+        event: Event,
+        *,
+        now: float,
+        stale_at: float,
+        published_stale_at: float,
+        push: bool,
+    ) -> Claim | None:
+        """Claim a parked job for an event; None where another event has won.
+
+        Args:
+            stale_at, published_stale_at: when the sweep resumes the job again, if the claim
+                was not, or was, published.
+            push: also push the parked message to its Redis list, in the same step.
+        """
+        stale = (stale_at, published_stale_at)
+        return self._run_claim(job_id, Turn.CLAIM, event, now=now, stale=stale, push=push)
+
+    def reclaim(self, job_id: JobId, *, now: float, stale_at: float) -> Claim | None:
+        """Claim a job again whose claim went stale."""
+        stale = (stale_at, stale_at)
+        return self._run_claim(job_id, Turn.RECLAIM, None, now=now, stale=stale, push=False)
+
+    def _run_claim(
+        self,
+        job_id: JobId,
+        turn: Turn,
+        event: Event | None,
+        *,
+        now: float,
+        stale: tuple[float, float],
+        push: bool,
+    ) -> Claim | None:
+        sources, target = TRANSITIONS[turn]
+        why = f"{event.source} {event.delivery_id or ''}".strip() if event else "stale"
+        reply = self._claim(
+            keys=[keys.job(job_id), keys.DUE],
+            args=[
+                job_id,
+                _csv(sources),
+                event.dumps() if event else "",
+                *stale,
+                _entry(now, turn, target, why),
+                int(push),
+            ],
+        )
+        if not reply[0]:
+            return None
+        return Claim(number=reply[2], message=reply[3], pushed=bool(reply[4]))
+
+    def take(self, job_id: JobId, claim: int, *, now: float, stale_at: float) -> Event | None:
+        """Take the event of a resumed job; None where it is not this claim's to take."""
+        event = self._take(keys=[keys.job(job_id), keys.DUE], args=[job_id, claim, now, stale_at])
+        return Event.loads(event) if event else None
+
+    def due(self, *, now: float, lease_until: float, limit: int) -> list[JobId]:
+        """Lease up to ``limit`` jobs whose moment has come."""
+        return cast(list[JobId], self._due(keys=[keys.DUE], args=[now, lease_until, limit]))
+
+    def drop_due(self, job_id: JobId) -> None:
+        """Forget the moment of a job that needs none: it has settled, or its record is gone."""
+        self._redis.zrem(keys.DUE, job_id)
+
+    def mark_published(self, job_id: JobId, *, stale_at: float, until: float) -> None:
+        """Move a job's moment from ``stale_at``, set before its message was published."""
+        self._extend(keys=[keys.DUE], args=[job_id, stale_at, until])
+
+    def state(self, job_id: JobId) -> JobState | None:
+        state = cast("str | None", self._redis.hget(keys.job(job_id), "state"))
+        return JobState(state) if state else None
+
+    def message(self, job_id: JobId) -> str | None:
+        """Return the parked message of a job."""
+        return cast("str | None", self._redis.hget(keys.job(job_id), "parked"))
+
+    def read(self, job_id: JobId) -> JobRecord:
+        """Read a job's record.
+
+        Raises UnknownJob.
+        """
+        stored = cast(dict[str, str], self._redis.hgetall(keys.job(job_id)))
+        if not stored:
+            raise UnknownJob(f"there is no job {job_id}: wrong id, or past its retention")
+        return _record(job_id, stored, self._redis.zscore(keys.DUE, job_id))
+
+    def recent(self, limit: int) -> list[JobRecord]:
+        """Read the newest jobs, newest first."""
+        ids = cast(list[str], self._redis.zrange(keys.JOBS, 0, limit - 1, desc=True))
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hgetall(keys.job(job_id))
+            records = zip(ids, pipe.execute(), strict=True)
+        return [_record(JobId(job_id), stored, None) for job_id, stored in records if stored]
+
+    def forget_index(self, *, before: float) -> None:
+        """Drop index entries of jobs created before a moment."""
+        self._redis.zremrangebyscore(keys.JOBS, "-inf", before)
+
+    def quarantine(
+        self, job_id: JobId, headers: Mapping[str, str], raw: bytes, why: str, *, now: float
+    ) -> str:
+        """Keep an authentic delivery that cannot be used; returns its id."""
+        fields: dict[Any, Any] = {
+            "job_id": job_id,
+            "at": now,
+            "why": why,
+            "headers": json.dumps(dict(headers)),
+            "body_base64": base64.b64encode(raw).decode(),
+        }
+        return cast(str, self._redis.xadd(keys.QUARANTINE, fields, maxlen=keys.QUARANTINE_MAX))
+
+    def ping(self) -> None:
+        """Reach the server, or raise one of StoreUnavailable."""
+        self._redis.ping()
+
+
+def _csv(states: Iterable[JobState | None]) -> str:
+    return "," + "".join(f"{state or ''}," for state in states)
+
+
+def _dump(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+def _entry(now: float, what: str, state: JobState | None, why: str) -> str:
+    entry = {"at": round(now, 3), "what": what, "state": state, "why": why}
+    return json.dumps({name: value for name, value in entry.items() if value})
+
+
+def _record(job_id: JobId, stored: Mapping[str, str], due_at: float | None) -> JobRecord:
+    documents: dict[str, JSONObject] = {n: json.loads(stored[n]) for n in _DOCUMENTS if n in stored}
+    counters = {name: int(stored.get(name, 0)) for name in _COUNTERS}
+    provider_task_id = stored.get("provider_task_id")
+    return JobRecord(
+        job_id=job_id,
+        operation=stored["operation"],
+        state=JobState(stored["state"]),
+        created_at=float(stored["created_at"]),
+        deadline_at=float(stored.get("deadline_at", stored["created_at"])),
+        due_at=due_at,
+        provider_task_id=ProviderTaskId(provider_task_id) if provider_task_id else None,
+        attempts=counters["attempts"],
+        polls=counters["polls"],
+        claims=counters["claims"],
+        progress=documents.get("progress"),
+        result=documents.get("result"),
+        error=documents.get("error"),
+        timeline=tuple(json.loads(line) for line in stored.get("timeline", "").splitlines()),
+    )
