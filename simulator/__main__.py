@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 from dataclasses import Field, fields
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
@@ -28,13 +28,13 @@ SIMULATOR_SCENARIO="webhook=late late_seconds=1" is two of --scenario.
 
 def _option(setting: Field[Any]) -> click.Option:
     """Make the command-line option of one setting."""
-    choices, default = setting.metadata["choices"], setting.default
+    hint, default = get_type_hints(Settings)[setting.name], setting.default
     return click.Option(
         [f"--{setting.name.replace('_', '-')}"],
         default=default,
         help=setting.metadata["help"],
         is_flag=isinstance(default, bool),
-        type=click.Choice(choices) if choices else None,
+        type=click.Choice(get_args(hint)) if get_origin(hint) is Literal else None,
     )
 
 

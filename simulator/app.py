@@ -13,8 +13,11 @@ from functools import partial
 
 from flask import Blueprint, Flask, Response, abort, jsonify, request, send_file
 
+from .audio import render_wav
+from .covers import render_cover
 from .deliveries import Post
-from .media import STEMS, render_cover, render_midi, render_wav
+from .instruments import STEMS
+from .midi import render_midi
 from .operations import OPERATIONS, Operation
 from .provider import Provider
 from .replies import Refused, Reply, error_body
@@ -52,9 +55,8 @@ def _api(provider: Provider) -> Blueprint:
 
     @api.errorhandler(Refused)
     def refused(refusal: Refused) -> Response:
-        if request.method == "POST":
-            provider.books.count_refused(refusal.status)
-        body = error_body(provider.settings.error_shape, refusal.status, refusal.message)
+        provider.note_refusal(request.method, request.path, refusal.status)
+        body = error_body(provider.settings, refusal.status, refusal.message)
         return _respond(Reply(refusal.status, body, refusal.headers))
 
     def submit(operation: Operation) -> Response:
@@ -69,13 +71,13 @@ def _api(provider: Provider) -> Blueprint:
     def poll(provider_task_id: str) -> Response:
         return _respond(provider.poll(provider_task_id))
 
-    @api.get("/sonic/task/")
+    @api.get("/sonic/task/", strict_slashes=False)
     def poll_nothing() -> Response:
         raise Refused(400, "missing task id.")
 
     @api.get("/get-credits")
-    def credits() -> Response:
-        return jsonify(provider.credits())
+    def get_credits() -> Response:
+        return jsonify(provider.balance())
 
     return api
 
@@ -114,7 +116,10 @@ def _control(provider: Provider) -> Blueprint:
 
     @control.put("/credits")
     def set_credits() -> tuple[str, int]:
-        provider.books.set_credits(float(request.get_json()["credits"]))
+        balance = request.get_json().get("credits")
+        if not isinstance(balance, int | float):
+            abort(400)
+        provider.books.set_balance(balance)
         return "", 204
 
     @control.get("/books")

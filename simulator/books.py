@@ -25,7 +25,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A song, or one stem of the song `source`; `stem` is one of `media.STEMS`."""
+    """A song, or one stem of the song `source`; `stem` is one of `instruments.STEMS`."""
 
     clip_id: str
     title: str
@@ -64,10 +64,10 @@ class ProviderTask:
 class Books:
     """Tasks, clips, credits and counters, for many threads."""
 
-    def __init__(self, credits: float, out_of_credits_status: int) -> None:
+    def __init__(self, balance: float, out_of_credits_status: int) -> None:
         self.tasks: dict[str, ProviderTask] = {}
         self.clips: dict[str, Clip] = {}
-        self._credits = credits
+        self._balance = balance
         self._refunds: list[tuple[float, float]] = []  # a heap of (when, how much)
         self._out_of_credits_status = out_of_credits_status
         self._midi_waits: dict[str, int] = {}
@@ -79,26 +79,26 @@ class Books:
         """Book a task and take its price. Raises `Refused` (402 or 403) when that is too much."""
         with self._lock:
             self._settle_refunds(task.accepted_at)
-            if task.price > self._credits:
+            if task.price > self._balance:
                 raise Refused(self._out_of_credits_status, "Credits not enough.")
-            self._credits -= task.price
+            self._balance -= task.price
             if task.failed:
                 heapq.heappush(self._refunds, (task.done_at, task.price))
             self.tasks[task.provider_task_id] = task
             self.clips.update((clip.clip_id, clip) for clip in task.clips)
 
-    def credits(self, now: float) -> float:
+    def balance(self, now: float) -> float:
         with self._lock:
             self._settle_refunds(now)
-            return self._credits
+            return self._balance
 
-    def set_credits(self, credits: float) -> None:
+    def set_balance(self, balance: float) -> None:
         with self._lock:
-            self._credits = credits
+            self._balance = balance
 
     def _settle_refunds(self, now: float) -> None:
         while self._refunds and self._refunds[0][0] <= now:
-            self._credits += heapq.heappop(self._refunds)[1]
+            self._balance += heapq.heappop(self._refunds)[1]
 
     def midi_is_ready(self, clip_id: str, not_ready_times: int) -> bool:
         """Count down the times a clip's MIDI is not ready; its first request sets how many."""
@@ -129,7 +129,7 @@ class Books:
                 "submits": self._counters["submits"],
                 "refused": dict(self._refused),
                 "polls": self._counters["polls"],
-                "credits": self._credits,
+                "credits": self._balance,
             }
 
 

@@ -107,9 +107,16 @@ class Courier:
     signed anew are settings.
     """
 
-    def __init__(self, scheduler: Scheduler, settings: Settings, post: Post | None = None) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        settings: Settings,
+        clock: Callable[[], float],
+        post: Post | None = None,
+    ) -> None:
         self._scheduler = scheduler
         self._settings = settings
+        self._clock = clock
         self._post = post or self._post_http
 
     def send_after(self, delay_seconds: float, deliveries: Sequence[Delivery]) -> None:
@@ -119,7 +126,7 @@ class Courier:
     def send(self, deliveries: Sequence[Delivery]) -> None:
         """Send these now, one after the other, and return when each was tried once."""
         for delivery in deliveries:
-            self._attempt(delivery, 1, int(time.time()))
+            self._attempt(delivery, 1, int(self._clock()))
 
     def _attempt(self, delivery: Delivery, attempt: int, timestamp: int) -> None:
         status = self._try(delivery, timestamp)
@@ -131,10 +138,10 @@ class Courier:
 
     def _retry(self, delivery: Delivery, attempt: int, timestamp: int) -> None:
         replay = self._settings.replay_timestamp
-        self._attempt(delivery, attempt, timestamp if replay else int(time.time()))
+        self._attempt(delivery, attempt, timestamp if replay else int(self._clock()))
 
     def _try(self, delivery: Delivery, timestamp: int) -> int | None:
-        at = time.time()
+        at = self._clock()
         try:
             status = self._post(delivery.url, delivery.body, signed_headers(delivery, timestamp))
         except (OSError, ValueError):  # requests' errors are OSErrors; a bad address, ValueError

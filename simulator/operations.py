@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .books import Clip
-from .media import report_notes
+from .midi import report_notes
 from .payloads import media_url
 from .replies import JSON
 from .settings import Settings

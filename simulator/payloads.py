@@ -6,10 +6,10 @@ import json
 from datetime import UTC, datetime
 
 from .books import Clip, ProviderTask, State
-from .media import instrument_name
+from .instruments import instrument_name
 from .replies import JSON, Reply
 from .scenarios import FailureForm, Outcome
-from .settings import DurationForm, Settings
+from .settings import Settings
 from .songs import duration_seconds
 
 NOT_READY = Reply(202, {"type": "not_ready"})
@@ -65,11 +65,11 @@ def _clips(task: ProviderTask, state: State, settings: Settings, message: str) -
     if state is State.SUCCEEDED and task.scenario.outcome is Outcome.PARTIAL:
         states[-1] = State.FAILED
     clips = zip(task.clips, states, strict=True)
-    data = [_clip(task, clip, each, settings.duration_form) for clip, each in clips]
+    data = [_clip(task, clip, each, settings) for clip, each in clips]
     return {"code": 200, "data": data, "message": message}
 
 
-def _clip(task: ProviderTask, clip: Clip, state: State, form: DurationForm) -> JSON:
+def _clip(task: ProviderTask, clip: Clip, state: State, settings: Settings) -> JSON:
     asked = task.request.get
     shown: JSON = {
         "clip_id": clip.clip_id,
@@ -82,7 +82,7 @@ def _clip(task: ProviderTask, clip: Clip, state: State, form: DurationForm) -> J
         "video_url": None,
         "created_at": _timestamp(task.accepted_at),
         "gpt_description_prompt": asked("gpt_description_prompt"),
-        "duration": _duration(clip, form) if state is State.SUCCEEDED else None,
+        "duration": _duration(clip, settings) if state is State.SUCCEEDED else None,
         "negative_tags": asked("negative_tags"),
         "style_weight": asked("style_weight"),
         "weirdness_constraint": asked("weirdness_constraint"),
@@ -110,9 +110,9 @@ def stem_type(stem: str) -> str:
     return instrument_name("vocals" if stem == "voices" else stem)
 
 
-def _duration(clip: Clip, form: DurationForm) -> str | int | None:
+def _duration(clip: Clip, settings: Settings) -> str | int | None:
     seconds = duration_seconds(clip.source)
-    match form:
+    match settings.duration_form:
         case "text":
             return f"{seconds:.2f}"
         case "integer":

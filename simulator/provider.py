@@ -12,7 +12,7 @@ from .books import Books, Clip, ProviderTask, due
 from .deliveries import Courier, Post, Scheduler
 from .operations import Operation
 from .payloads import NOT_READY, poll_reply, stem_type
-from .replies import JSON, Refused, Reply
+from .replies import JSON, Refused, Reply, error_body
 from .scenarios import Rulebook, Scenario, Submit, Webhook
 from .settings import Settings
 from .songs import compose
@@ -42,7 +42,7 @@ class Provider:
         self.settings = settings
         self.rules = Rulebook(settings.scenario)
         self.books = Books(settings.credits, settings.out_of_credits_status)
-        self._courier = Courier(Scheduler(settings.delivery_threads), settings, post)
+        self._courier = Courier(Scheduler(settings.delivery_threads), settings, clock, post)
         self._clock = clock
 
     def authorize(self, header: str | None) -> None:
@@ -72,7 +72,13 @@ class Provider:
         log.info("submit %s %s %s", operation.path, task.provider_task_id, scenario.submit)
         if operation.webhook:
             self._send_webhooks(task)
-        return _as_sent(scenario, self._reply(operation, task, clip))
+        reply = self._reply(operation, task, clip)
+        return _as_sent(scenario, reply, self.settings)
+
+    def note_refusal(self, method: str, path: str, status: int) -> None:
+        if method == "POST":
+            self.books.count_refused(status)
+        log.info("%s %s refused %d", method, path, status)
 
     def poll(self, provider_task_id: str) -> Reply:
         """Tell how far a task is. Raises `Refused` for one that was never started."""
@@ -84,8 +90,8 @@ class Provider:
         log.info("poll %s %s", provider_task_id, reply.status)
         return reply
 
-    def credits(self) -> JSON:
-        return {"credits": self.books.credits(self._clock()), "extra_credits": 0}
+    def balance(self) -> JSON:
+        return {"credits": self.books.balance(self._clock()), "extra_credits": 0}
 
     def report(self, match: str) -> JSON:
         return self.books.report(self._clock(), match)
@@ -153,7 +159,7 @@ def _refuse(scenario: Scenario) -> None:
     raise Refused(*REFUSALS[scenario.submit], headers)
 
 
-def _as_sent(scenario: Scenario, reply: Reply) -> Reply:
+def _as_sent(scenario: Scenario, reply: Reply, settings: Settings) -> Reply:
     """Do to the answer what the scenario wants; the task is accepted already."""
     match scenario.submit:
         case Submit.DROP:
@@ -161,7 +167,7 @@ def _as_sent(scenario: Scenario, reply: Reply) -> Reply:
         case Submit.SLOW:
             time.sleep(scenario.submit_delay_seconds)
         case Submit.ERROR_500:
-            raise Refused(500, "Internal Server Error.")
+            return Reply(500, error_body(settings, 500, "Internal Server Error."))
         case Submit.UNREADABLE:
             return Reply(200, "<!doctype html><title>Please wait</title>")
     return reply

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .settings import ErrorShape
+from .settings import Settings
 
 JSON = dict[str, object]
 
@@ -41,9 +41,9 @@ class Refused(Exception):
         self.headers = headers or {}
 
 
-def error_body(shape: ErrorShape, status: int, message: str) -> JSON:
+def error_body(settings: Settings, status: int, message: str) -> JSON:
     """Word an error as the handlers of the provider do, which is not uniform (§6)."""
-    match shape:
+    match settings.error_shape:
         case "message":
             return {"code": status, "message": message}
         case "typed":

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from .scenarios import Scenario
 
-ErrorShape = Literal["message", "typed", "retriable"]
-DurationForm = Literal["text", "integer", "null"]
 
-
-def _setting(default: object, help_text: str, choices: tuple[object, ...] = ()) -> Any:
-    return field(default=default, metadata={"help": help_text, "choices": choices})
+def _setting(default: object, help_text: str) -> Any:
+    return field(default=default, metadata={"help": help_text})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +21,18 @@ class Settings:
 
     scenario: Scenario = field(default_factory=Scenario)
     api_key: str = _setting("sk_simulator", "The only key that is accepted.")
-    credits: float = _setting(100_000.0, "Credits to start with.")
+    credits: float = _setting(100_000, "Credits to start with.")
     public_url: str | None = _setting(None, "Begin media links so, not with the request's host.")
     strict_clips: bool = _setting(False, "Answer 404 to a clip that was not made here.")
-    out_of_credits_status: int = _setting(402, "Answer when credits run out [§9.6].", (402, 403))
-    unknown_task_status: int = _setting(404, "Answer to an unknown task [§9.9].", (404, 400))
-    error_shape: ErrorShape = _setting("message", "Body of an error [§6].", get_args(ErrorShape))
-    duration_form: DurationForm = _setting(
-        "text", "How a clip's duration is written [§4.1].", get_args(DurationForm)
+    out_of_credits_status: Literal[402, 403] = _setting(402, "Answer without credits [§9.6].")
+    unknown_task_status: Literal[404, 400] = _setting(404, "Answer to an unknown task [§9.9].")
+    error_shape: Literal["message", "typed", "retriable"] = _setting(
+        "message", "Body of an error [§6]."
     )
-    platform: str = _setting("suno", "Platform that webhooks name [§9.5].", ("suno", "sonic"))
+    duration_form: Literal["text", "integer", "null"] = _setting(
+        "text", "How a clip's duration is written [§4.1]."
+    )
+    platform: Literal["suno", "sonic"] = _setting("suno", "Platform that webhooks name [§9.5].")
     require_https_webhooks: bool = _setting(False, "Refuse a webhook_url without https [§5.1].")
     require_use_suno_cdn: bool = _setting(False, "Refuse a create without use_suno_cdn [§9.10].")
     retries: int = _setting(3, "Further tries of a delivery that is not answered 2xx [§9.1].")

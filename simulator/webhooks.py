@@ -17,8 +17,8 @@ from .settings import Settings
 Record = Callable[[JSON], None]
 
 # Without a secret of the caller's the provider signs with one of its own (provider-api.md §5.1).
-PROVIDER_SECRET = "the-provider's-own-secret"
-FORGED_SECRET = "not-the-secret"
+OWN_KEY = "a key that only the provider has"
+WRONG_KEY = "a key that nobody has"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def plan(task: ProviderTask, settings: Settings, record: Record) -> list[Sending
     scenario = task.scenario
     if not url or scenario.webhook is Webhook.LOST:
         return []
-    secret = str(task.request.get("webhook_secret") or PROVIDER_SECRET)
+    secret = str(task.request.get("webhook_secret") or OWN_KEY)
 
     def delivery(event: str, body: bytes) -> Delivery:
         return Delivery(str(uuid.uuid4()), event, str(url), secret, body, record)
@@ -72,7 +72,7 @@ def _spoil(delivery: Delivery, webhook: Webhook) -> Delivery:
     """Make a delivery forged or unreadable, and the only try; otherwise leave it as it is."""
     match webhook:
         case Webhook.FORGED:
-            return dataclasses.replace(delivery, secret=FORGED_SECRET, retried=False)
+            return dataclasses.replace(delivery, secret=WRONG_KEY, retried=False)
         case Webhook.MALFORMED:
             return dataclasses.replace(delivery, body=delivery.body[:-20], retried=False)
         case Webhook.NONSENSE:

@@ -24,7 +24,7 @@ def receive(job_id: str) -> ResponseReturnValue:
         return {"error": "unknown job"}, 404
     deliveries: Deliveries = current_app.extensions["deliveries"]
     raw = request.get_data(cache=False)
-    receipt = deliveries.receive(JobId(job_id), request.headers, raw)
+    receipt = deliveries.receive(JobId(job_id), dict(request.headers), raw)
     log.info("delivery_received", job_id=job_id, receipt=receipt)
     return {"status": receipt}
 

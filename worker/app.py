@@ -9,6 +9,7 @@ from celery.signals import setup_logging
 
 from worker import bootstrap, log
 from worker.core.contract import QUEUE
+from worker.handover import PUBLISH_RETRIES
 from worker.settings import Role, load
 from worker.store import StoreUnavailable
 
@@ -41,7 +42,7 @@ def _configuration() -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "task_soft_time_limit": soft,
         "task_time_limit": soft * 1.25,
-        "task_publish_retry_policy": {"max_retries": 3, "interval_max": 0.5},
+        "task_publish_retry_policy": PUBLISH_RETRIES,
         "worker_max_tasks_per_child": 2000,
         "worker_send_task_events": True,
         "enable_utc": True,
@@ -52,7 +53,7 @@ class SweepStep(bootsteps.StartStopStep):
     """Sweeps in the worker's main process, so that no slot is held and no beat is needed."""
 
     # After the pool has forked: a thread does not survive a fork, the locks it holds do.
-    requires = frozenset({"celery.worker.components:Pool"})
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)

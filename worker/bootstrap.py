@@ -7,9 +7,18 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
+from celery import Celery
+
 from worker import store
 from worker.client import HTTPProvider
-from worker.handover import BrokerHandover, Handover, Publisher, RedisHandover
+from worker.core.contract import QUEUE
+from worker.handover import (
+    PUBLISH_RETRIES,
+    BrokerHandover,
+    Handover,
+    Publisher,
+    RedisHandover,
+)
 from worker.jobs import Callbacks, Jobs
 from worker.settings import Role, Settings, load
 from worker.store import Store
@@ -67,6 +76,18 @@ def open_store(settings: Settings) -> Store:
     """Open the records; connects on first use."""
     client = store.connect(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
     return Store(client)
+
+
+def open_producer(settings: Settings) -> Celery:
+    """Open a Celery client that only publishes: it knows no task and waits for no result."""
+    app = Celery("fermata-producer", broker=settings.broker_url, set_as_current=False)
+    app.conf.update(
+        broker_transport_options=broker_options(settings),
+        broker_connection_timeout=settings.redis_timeout_seconds,
+        task_default_queue=QUEUE,
+        task_publish_retry_policy=PUBLISH_RETRIES,
+    )
+    return app
 
 
 def open_handover(settings: Settings, state: Store) -> Handover:

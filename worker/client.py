@@ -11,6 +11,9 @@ from worker.core.errors import FermataError
 from worker.core.models import Answer, Request
 
 ANSWER_LIMIT_BYTES = 16 * 1024 * 1024
+POLL_SECONDS = 10
+"""A poll that takes longer is asked again later; the others of its sweep wait for it."""
+
 _NEVER_OPENED = (NewConnectionError, ConnectTimeoutError, NameResolutionError)
 
 
@@ -42,7 +45,8 @@ class HTTPProvider:
         self, base_url: str, api_key: str, *, connect_seconds: float, total_seconds: float
     ) -> None:
         self._base_url = base_url.rstrip("/")
-        self._timeouts = (connect_seconds, total_seconds)
+        self._connect_seconds = connect_seconds
+        self._total_seconds = total_seconds
         self._session = requests.Session()
         self._session.mount("https://", HTTPAdapter(max_retries=0))
         self._session.headers["Authorization"] = f"Bearer {api_key}"
@@ -50,15 +54,17 @@ class HTTPProvider:
     def send(self, request: Request) -> Answer:
         # A kept-alive connection that the provider has just closed fails like a lost answer.
         # Where money is at stake every request opens its own, so that the two stay apart.
-        headers = {"Connection": "close"} if request.method != "GET" else {}
-        give_up = time.monotonic() + self._timeouts[1]
+        asking = request.method == "GET"
+        headers = {} if asking else {"Connection": "close"}
+        seconds = min(POLL_SECONDS, self._total_seconds) if asking else self._total_seconds
+        give_up = time.monotonic() + seconds
         try:
             with self._session.request(
                 request.method,
                 self._base_url + request.path,
                 json=request.body,
                 headers=headers,
-                timeout=self._timeouts,
+                timeout=(self._connect_seconds, seconds),
                 allow_redirects=False,
                 stream=True,
             ) as response:

@@ -10,6 +10,7 @@ from worker.core import protocol, signing
 from worker.core.errors import InvalidPayload, UnknownJob
 from worker.core.models import Event, JobId, Source
 from worker.core.protocol import Delivery
+from worker.core.states import TERMINAL
 from worker.handover import Clock, Handover
 from worker.store import Store
 
@@ -74,8 +75,11 @@ class Deliveries:
         if not delivery.final:
             return self._progress(job_id, delivery, delivery_id)
         event = Event(Source.WEBHOOK, body=delivery.body, delivery_id=delivery_id)
-        resumed = self._handover.resume(job_id, event)
-        return Receipt.RESUMED if resumed else Receipt.WITHOUT_EFFECT
+        if self._handover.resume(job_id, event):
+            return Receipt.RESUMED
+        what, why = f"{delivery.event} again", f"webhook {delivery_id}"
+        self._store.note(job_id, now=self._clock(), what=what, why=why, sources=TERMINAL)
+        return Receipt.WITHOUT_EFFECT
 
     def _progress(self, job_id: JobId, delivery: Delivery, delivery_id: str) -> Receipt:
         self._store.note(

@@ -61,9 +61,8 @@ class EmbeddedValkey:
         configuration.touch(mode=0o600)
         configuration.write_text("\n".join(lines) + "\n")
         # A session of its own: Ctrl-C in the terminal must reach the workers first.
-        self._process = subprocess.Popen(
-            [server_binary(), str(configuration)], start_new_session=True
-        )
+        command = [server_binary(), str(configuration)]
+        self._process = subprocess.Popen(command, start_new_session=True)
         self.url = f"redis://:{password}@127.0.0.1:{port}/0"
         self._wait_until_up(log)
         return self.url

@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 Clock = Callable[[], float]
 
-_PUBLISH_RETRIES: Final = {
+PUBLISH_RETRIES: Final = {
     "max_retries": 2,
     "interval_start": 0.05,
     "interval_step": 0.2,
@@ -100,7 +100,7 @@ class Publisher:
                 content_encoding=wire["content-encoding"],
                 headers=wire["headers"] | {CLAIM_HEADER: claim},
                 retry=True,
-                retry_policy=dict(_PUBLISH_RETRIES),
+                retry_policy=dict(PUBLISH_RETRIES),
                 **kept,
             )
 

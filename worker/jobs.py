@@ -54,15 +54,18 @@ class Jobs:
         self._clock = clock
         self._jitter = jitter
 
-    def may_submit(self, job_id: JobId) -> bool:
-        """Say whether this job is still to be submitted; a redelivered message finds it is not."""
-        return self._store.state(job_id) in {None, JobState.QUEUED}
+    def state(self, job_id: JobId) -> JobState | None:
+        """Return where the job stands; None: it has no record yet."""
+        return self._store.state(job_id)
 
-    def begin(self, job_id: JobId, operation: Operation, parked: Parked, *, leg: str) -> bool:
+    def begin(
+        self, job_id: JobId, operation: Operation, parked: Parked, *, leg: str, first: bool
+    ) -> bool:
         """Write the record that can be resumed, before the provider hears of the job.
 
         Args:
             leg: unique to this run of the submit leg.
+            first: there was no record yet, so the deadline counts from now.
 
         Returns False where another leg has begun: this one must not submit.
         """
@@ -70,7 +73,7 @@ class Jobs:
         fields = {"operation": operation.name, "parked": parked.message}
         if parked.list_key:
             fields["list_key"] = parked.list_key
-        if self._store.state(job_id) is None:
+        if first:
             fields["deadline_at"] = str(schedule.deadline(operation, self._policy, now=now))
         return self._store.turn(
             job_id,
@@ -189,7 +192,8 @@ class Jobs:
             drop=("parked", "list_key", "event", "taken_by", "taken_until", "leg"),
             retain_seconds=self._policy.retention_seconds,
         )
-        log.info("job_settled" if settled else "job_already_settled", outcome=turn, why=why)
+        name = "job_settled" if settled else "job_was_settled"
+        log.info(name, job_id=job_id, outcome=turn, why=why)
 
 
 def _ending(outcome: JSONObject | BaseException) -> tuple[Turn, JSONObject, str]:

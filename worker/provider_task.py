@@ -20,6 +20,7 @@ from worker.core.contract import CLAIM_HEADER, JOB_ID, PARKED, task_name
 from worker.core.errors import FermataError, InvalidRequest, NeedsWorker
 from worker.core.models import JobId, JSONObject
 from worker.core.operations import Operation, find
+from worker.core.states import JobState
 from worker.handover import press
 from worker.jobs import Jobs
 from worker.store import Parked, StoreUnavailable
@@ -51,9 +52,10 @@ class ProviderTask(Task[..., JSONObject]):
             claim = int(self.request.get(CLAIM_HEADER) or 0)
             if claim:
                 return self._resumed_leg(jobs, claim, self._check(args, kwargs))
-            if not jobs.may_submit(self._job_id):
-                raise Ignore
-            return self._submit_leg(jobs, self._check(args, kwargs))
+            state = jobs.state(self._job_id)
+            if state not in {None, JobState.QUEUED}:
+                raise Ignore  # redelivered: the record goes on without this message
+            return self._submit_leg(jobs, self._check(args, kwargs), first=state is None)
         except StoreUnavailable as error:
             log.warning("state_unavailable", error=repr(error))
             raise Reject(repr(error), requeue=True) from None
@@ -84,10 +86,10 @@ class ProviderTask(Task[..., JSONObject]):
         ours = {name: given.pop(name) for name in _OURS if name in given}
         return submission.check_parameters(self.operation, given, **ours)
 
-    def _submit_leg(self, jobs: Jobs, body: JSONObject) -> JSONObject:
-        # Before the record can be claimed: a custom state stored later would overwrite FAILURE.
-        self.update_state(state=PARKED, meta={"operation": self.operation.name})
-        if not jobs.begin(self._job_id, self.operation, self._park(), leg=uuid.uuid4().hex):
+    def _submit_leg(self, jobs: Jobs, body: JSONObject, *, first: bool) -> JSONObject:
+        self._announce_parked()
+        parked, leg = self._park(), uuid.uuid4().hex
+        if not jobs.begin(self._job_id, self.operation, parked, leg=leg, first=first):
             raise Ignore
         try:
             event = jobs.submit(self._job_id, self.operation, body)
@@ -100,6 +102,17 @@ class ProviderTask(Task[..., JSONObject]):
         if event is None or not mine:
             raise Ignore
         return jobs.result(self._job_id, self.operation, event, body)
+
+    def _announce_parked(self) -> None:
+        """Tell result backend and monitors that the job holds no slot from here on.
+
+        This comes before the record can be claimed: stored later, a custom state would
+        overwrite FAILURE.
+        """
+        if not self.request.ignore_result:
+            self.update_state(state=PARKED, meta={"operation": self.operation.name})
+        if self.app.conf.worker_send_task_events:
+            self.send_event("task-parked")
 
     def _park(self) -> Parked:
         """Press the message that resumes this same task: same arguments, canvas and queue."""
@@ -122,12 +135,20 @@ class ProviderTask(Task[..., JSONObject]):
     # then is the job settled: a worker that dies before leaves it to be resumed again.
 
     def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
-        bootstrap.parts().jobs.settle(JobId(task_id), self.operation, retval)
+        self._settle(task_id, retval)
 
     def on_failure(
         self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
     ) -> None:
-        bootstrap.parts().jobs.settle(JobId(task_id), self.operation, exc)
+        if not isinstance(exc, NeedsWorker):
+            self._settle(task_id, exc)
+
+    def _settle(self, task_id: str, outcome: JSONObject | BaseException) -> None:
+        # Celery would take an error here for the task's own, and fire its errbacks again.
+        try:
+            bootstrap.parts().jobs.settle(JobId(task_id), self.operation, outcome)
+        except StoreUnavailable:
+            log.exception("settle_postponed", job_id=task_id)
 
 
 def provider_task(app: Any, operation: str) -> Callable[[Callable[..., JSONObject]], ProviderTask]:

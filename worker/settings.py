@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from environs import EnvValidationError, FileAwareEnv
@@ -104,7 +104,7 @@ def _seal(env: FileAwareEnv, missing: dict[str, list[str]]) -> None:
     try:
         env.seal()
     except EnvValidationError as error:
-        wrong.update(error.error_messages)
+        wrong.update(cast("dict[str, Any]", error.error_messages))
     wrong.update(missing)
     if wrong:
         lines = (f"  {name}: {' '.join(map(str, why))}" for name, why in sorted(wrong.items()))

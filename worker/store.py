@@ -156,8 +156,10 @@ class Store:
         pairs = [part for name, value in fields.items() for part in (name, _dump(value))]
         won, state = self._transition(
             keys=[keys.job(job_id), keys.DUE, keys.JOBS],
-            args=[job_id, _csv(sources), target or "", due, retain, entry, now, leg, count]
-            + [len(fields), *pairs, *drop],
+            args=[
+                *(job_id, _csv(sources), target or "", due, retain, entry, now, leg, count),
+                *(len(fields), *pairs, *drop),
+            ],
         )
         return bool(won), JobState(state) if state else None
 

@@ -111,7 +111,8 @@ class Sweep:
                 self._handover.resume(job.job_id, Event(Source.POLL, body=body))
             case protocol.Failed(error):
                 self._handover.resume(job.job_id, Event(Source.POLL, error=error.to_json()))
-            case protocol.Postponed(_, retry_after):
+            case protocol.Postponed(reason, retry_after):
+                log.warning("poll_unanswered", job_id=job.job_id, why=reason)
                 self._poll_later(job, after=retry_after or 0)
             case protocol.Running(progress):
                 self._poll_later(job, progress=progress)

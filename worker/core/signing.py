@@ -55,7 +55,6 @@ def verify(
     match = _SIGNATURE.fullmatch(headers.get(SIGNATURE_HEADER) or "")
     if not match:
         raise InvalidSignature(f"{SIGNATURE_HEADER} is missing or not sha256=<hex>")
-    expected = [sign(secret, timestamp, body) for secret in secrets]
     given = f"sha256={match[1]}"
-    if not any([hmac.compare_digest(given, each) for each in expected]):
+    if not any(hmac.compare_digest(given, sign(each, timestamp, body)) for each in secrets):
         raise InvalidSignature(f"{SIGNATURE_HEADER} does not match")

@@ -1,0 +1,5 @@
+"""``python -m worker`` is ``fermata``."""
+
+from worker.cli import main
+
+main()

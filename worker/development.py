@@ -1,0 +1,136 @@
+"""``fermata dev``: the whole system on one machine, as real processes under one roof."""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shlex
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from honcho.manager import Manager
+
+from worker.core.errors import ConfigError
+from worker.embedded import EmbeddedValkey, free_port
+from worker.settings import dev_environment
+
+SIMULATED_KEY: Final = "sk_simulated"
+
+# The simulator finishes in seconds, so asking pays early.
+_PATIENCE: Final = {
+    "FERMATA_POLL_FIRST_SECONDS": "3",
+    "FERMATA_POLL_EVERY_SECONDS": "1",
+    "FERMATA_SWEEP_EVERY_SECONDS": "0.5",
+}
+
+
+def run(port: int, simulator_port: int, concurrency: int) -> int:
+    """Run until Ctrl-C, or until one process dies; returns the exit code.
+
+    Raises ConfigError where it already runs here, or a port is in use.
+    """
+    folder = Path(os.environ.get("FERMATA_DATA_DIR", ".fermata")).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder), contextlib.ExitStack() as stack:
+        simulated = "FERMATA_PROVIDER_URL" not in os.environ
+        port = _free("--port", port)
+        simulator_port = _free("--simulator-port", simulator_port) if simulated else 0
+        told = _environment(folder, port, simulator_port if simulated else None)
+        manager = Manager()
+        if "FERMATA_REDIS_URL" not in os.environ:
+            valkey = EmbeddedValkey(folder)
+            stack.callback(valkey.stop)
+            told["FERMATA_REDIS_URL"] = valkey.start()
+            _end_with(valkey, manager)
+        _tell(folder, told)
+        stack.callback(dev_environment(folder).unlink, missing_ok=True)
+        environment = {**told, **os.environ, "PYTHONUNBUFFERED": "1"}
+        for name, command in _commands(port, simulator_port, concurrency, folder).items():
+            manager.add_process(name, f"exec {shlex.join(command)}", env=environment)
+        manager.loop()
+        # Ctrl-C is how it is meant to end.
+        return 0 if manager.returncode in {130, 143} else manager.returncode or 1
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"fermata dev already runs in {folder}: stop it, or set FERMATA_DATA_DIR"
+            ) from None
+        yield
+
+
+def _free(option: str, port: int) -> int:
+    if port == 0:
+        return free_port()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigError(
+                f"port {port} cannot be used ({error.strerror}): choose {option}"
+            ) from None
+    return port
+
+
+def _environment(folder: Path, port: int, simulator_port: int | None) -> dict[str, str]:
+    told = {
+        "FERMATA_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "FERMATA_SIGNING_KEYS": _signing_key(folder),
+        **_PATIENCE,
+    }
+    if simulator_port is not None:
+        told["FERMATA_PROVIDER_URL"] = f"http://127.0.0.1:{simulator_port}/api/v1"
+        told["FERMATA_API_KEY"] = SIMULATED_KEY
+    return told
+
+
+def _signing_key(folder: Path) -> str:
+    """Keep one key for the folder: jobs that were parked yesterday are still called back."""
+    path = folder / "signing.key"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(32))
+    return path.read_text()
+
+
+def _tell(folder: Path, told: Mapping[str, str]) -> None:
+    """Write what other commands need to find this system, for the owner's eyes only."""
+    path = dev_environment(folder)
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text("".join(f"{name}={value}\n" for name, value in sorted(told.items())))
+
+
+def _end_with(valkey: EmbeddedValkey, manager: Manager) -> None:
+    watch = threading.Thread(target=valkey.wait, args=(manager.terminate,), daemon=True)
+    watch.start()
+
+
+def _commands(
+    port: int, simulator_port: int, concurrency: int, folder: Path
+) -> dict[str, list[str]]:
+    python = [sys.executable, "-m"]
+    celery = [*python, "celery", "-A", "worker.app"]
+    commands = {
+        "receiver": [
+            *python, "gunicorn", "--no-control-socket", "--threads", "8", "--log-level", "warning",
+            "--bind", f"127.0.0.1:{port}", "webhook_receiver.wsgi:app",
+        ],
+        "worker": [*celery, "worker", "-l", "INFO", "-c", str(concurrency), "--without-mingle"],
+        "beat": [*celery, "beat", "-l", "WARNING", "-s", str(folder / "celerybeat-schedule")],
+    }  # fmt: skip
+    if simulator_port:
+        commands["simulator"] = [
+            *python, "simulator", "--port", str(simulator_port), "--api-key", SIMULATED_KEY,
+        ]  # fmt: skip
+    return commands
