@@ -1,0 +1,71 @@
+# Works with GNU make 3.81 and newer. Needs Python 3.11 or newer, and nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+UNFINISHED := $(VENV)/unfinished
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-input
+COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header $(if $(UPGRADE),--upgrade) pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test bench run lock
+
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' \
+		$(firstword $(MAKEFILE_LIST))
+
+setup: $(READY) ## Create .venv and install what is locked, and Fermata itself (PYTHON=python3.12 picks another Python)
+
+# The stamp is written last; what an interrupted run left behind is not built upon.
+$(READY): requirements.lock requirements-dev.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "setup: there is no $(PYTHON): install Python 3.11 or newer, or name one: make setup PYTHON=…" >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "setup: $(PYTHON) is $$($(PYTHON) --version 2>&1), and Fermata needs 3.11 or newer: make setup PYTHON=python3.12" >&2; \
+		exit 1; }
+	@rm -f $(READY)
+	@test ! -e $(UNFINISHED) && \
+		$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "setup: creating $(VENV) with $$($(PYTHON) --version)"; \
+		$(PYTHON) -m venv --clear $(VENV); }
+	@touch $(UNFINISHED)
+	@echo "setup: installing $$(grep -c '^[a-z]' requirements-dev.lock) locked packages (a minute or so the first time)"
+	@$(PIP) --require-hashes --requirement requirements-dev.lock
+	@echo "setup: installing Fermata itself"
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@rm -f $(UNFINISHED)
+	@touch $(READY)
+
+demo: $(READY) ## Show the main job end to end, on a simulated provider; the music lands in demo-output/
+	$(BIN)/fermata demo
+
+check: $(READY) ## Lint, format, types, import rules and unit tests: under a minute
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/coverage run -m pytest tests/unit
+	$(BIN)/coverage report
+
+test: check ## Everything in check, then all other tests, on a real Valkey and real workers
+	$(BIN)/python -m pytest tests/architecture tests/integration tests/acceptance
+
+bench: $(READY) ## Measure: each figure a ratio, on real processes
+	$(BIN)/python -m benchmarks
+
+run: $(READY) ## Run the whole system here until Ctrl-C: Valkey, simulator, receiver, worker, beat
+	$(BIN)/fermata dev
+
+# The development lock is held to the versions of the other one.
+lock: ## Renew both lock files with uv, installed in a temporary place (UPGRADE=1 takes newer versions)
+	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && trap 'exit 130' INT TERM && \
+	echo "lock: fetching uv into $$tools" && \
+	$(PYTHON) -m venv "$$tools" && \
+	"$$tools/bin/python" -m pip --disable-pip-version-check install -qq uv && \
+	echo "lock: resolving requirements.lock" && \
+	"$$tools/bin/uv" $(COMPILE) -o requirements.lock && \
+	echo "lock: resolving requirements-dev.lock" && \
+	"$$tools/bin/uv" $(COMPILE) -c requirements.lock --group dev -o requirements-dev.lock

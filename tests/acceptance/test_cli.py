@@ -1,0 +1,125 @@
+"""The command line against the real system: what it prints, and its exit codes."""
+
+import json
+import signal
+import subprocess
+import sys
+import uuid
+
+from tests.system import System, wait_until
+from worker.embedded import free_port
+
+REMASTER = ("submit", "sonic.remaster", "-p", "mv=chirp-v5", "-p", "variation_category=subtle")
+
+
+def fermata(system: System, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "worker", *arguments],
+        env=system.environment | {"COLUMNS": "200"} | settings,
+        cwd=system.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_follow_ups_run_in_parallel_and_in_sequence(system: System) -> None:
+    ran = fermata(
+        system, *REMASTER, "-p", f"continue_clip_id={uuid.uuid4()}", "--wait", "--json",
+        "--then", "sonic.stems_full", "--then", "sonic.wav+sonic.midi",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    remaster, stems, wav, midi = json.loads(ran.stdout)
+    assert [job["state"] for job in (remaster, stems, wav, midi)] == ["succeeded"] * 4
+    assert stems["after"] == wav["after"] == remaster["job_id"]
+    assert midi["after"] == wav["job_id"]
+    assert len(stems["result"]["clips"]) == 12
+
+
+def test_one_branch_is_a_chain(system: System) -> None:
+    ran = fermata(system, *REMASTER, "--source", str(uuid.uuid4()), "--then", "sonic.wav", "--wait")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("succeeded") == 2
+
+
+def test_a_failed_job_is_exit_code_1_and_its_follow_up_is_not_run(system: System) -> None:
+    job_id = str(uuid.uuid4())
+    system.simulator.rule(job_id, outcome="fail")
+    ran = fermata(
+        system, *REMASTER, "--source", str(uuid.uuid4()), "--id", job_id,
+        "--then", "sonic.stems_basic", "--then", "sonic.wav", "--wait",
+    )  # fmt: skip
+    assert ran.returncode == 1
+    assert "failed" in ran.stdout
+    assert ran.stdout.count("not run") == 2
+
+
+def test_a_wrong_request_is_exit_code_2_with_every_field_named(system: System) -> None:
+    ran = fermata(system, "submit", "sonic.remaster", "-p", "mv=chirp-v99", "-p", "foo=1")
+    assert ran.returncode == 2
+    for field in ("continue_clip_id", "mv", "foo"):
+        assert field in ran.stderr
+
+
+def test_an_unknown_operation_names_the_ones_there_are(system: System) -> None:
+    ran = fermata(system, "submit", "sonic.remastr")
+    assert ran.returncode == 2
+    assert "sonic.remaster" in ran.stderr
+
+
+def test_the_wait_ends_after_its_timeout_and_the_job_goes_on(system: System) -> None:
+    job_id = str(uuid.uuid4())
+    system.simulator.rule(job_id, latency_seconds=3)
+    ran = fermata(
+        system, *REMASTER, "--source", str(uuid.uuid4()), "--id", job_id, "--wait", "--timeout", "1"
+    )
+    assert ran.returncode == 5
+    wait_until(lambda: system.state(job_id) == "succeeded")
+
+
+def test_ctrl_c_ends_the_wait_with_130_and_leaves_the_job_alone(system: System) -> None:
+    job_id = str(uuid.uuid4())
+    system.simulator.rule(job_id, latency_seconds=2)
+    command = [*REMASTER, "--source", str(uuid.uuid4()), "--id", job_id, "--wait"]
+    waiting = system.run("waiting", "-m", "worker", *command)
+    wait_until(lambda: system.state(job_id) == "waiting")
+    waiting.send_signal(signal.SIGINT)
+    assert waiting.wait(10) == 130
+    assert "Traceback" not in system.log("waiting")
+    wait_until(lambda: system.state(job_id) == "succeeded")
+
+
+def test_a_job_is_explained_by_its_timeline(system: System) -> None:
+    job_id = str(uuid.uuid4())
+    system.simulator.rule(job_id, streaming=1)
+    fermata(system, *REMASTER, "--source", str(uuid.uuid4()), "--id", job_id, "--wait")
+    shown = fermata(system, "job", job_id)
+    for word in ("submitting", "waiting", "song.streaming", "resuming", "succeeded", "webhook"):
+        assert word in shown.stdout
+    assert job_id in fermata(system, "jobs").stdout
+    assert json.loads(fermata(system, "job", job_id, "--json").stdout)["attempts"] == 1
+
+
+def test_an_unknown_job_is_exit_code_2(system: System) -> None:
+    ran = fermata(system, "job", "nobody")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "nobody" in ran.stderr
+
+
+def test_a_dead_redis_is_exit_code_4_within_seconds(system: System) -> None:
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    dead = {"FERMATA_REDIS_URL": nowhere, "FERMATA_BROKER_URL": nowhere}
+    for command in (["submit", "account.credits"], ["jobs"], ["job", "some-id"]):
+        ran = fermata(system, *command, **dead)
+        assert ran.returncode == 4, ran.stderr
+        assert "cannot be reached" in ran.stderr
+        assert "Traceback" not in ran.stderr
+
+
+def test_wrong_settings_are_exit_code_3_and_all_named_at_once(system: System) -> None:
+    wrong = {"FERMATA_REDIS_URL": "http://x", "FERMATA_POLL_EVERY_SECONDS": "soon"}
+    ran = fermata(system, "jobs", **wrong)
+    assert ran.returncode == 3
+    for name in wrong:
+        assert name in ran.stderr

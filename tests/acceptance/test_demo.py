@@ -1,0 +1,71 @@
+"""``make demo``: the main job, as a newcomer sees it first."""
+
+import json
+import subprocess
+import sys
+import wave
+from array import array
+from pathlib import Path
+
+import mido
+import psutil
+
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "TERM": "dumb", "LANG": "C.UTF-8"}
+
+
+def _run_demo(folder: Path) -> Path:
+    command = [sys.executable, "-m", "worker", "demo", "--output", str(folder / "demo-output")]
+    ran = subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=110,
+        check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "Every job succeeded" in ran.stdout
+    assert ran.stderr == ""
+    return folder / "demo-output"
+
+
+def _samples(path: Path) -> "array[int]":
+    with wave.open(str(path)) as audio:
+        return array("h", audio.readframes(audio.getnframes()))
+
+
+def test_the_demo_saves_stems_wav_and_midi_twice_in_a_row(tmp_path: Path) -> None:
+    for _ in range(2):
+        output = _run_demo(tmp_path)
+        summary = json.loads((output / "summary.json").read_text())
+        assert summary["succeeded"] is True
+        assert {job["state"] for job in summary["jobs"]} == {"succeeded"}
+        assert all((output / name).is_file() for name in summary["files"])
+
+        stems = sorted((output / "stems_full").glob("*.wav"))
+        assert len(stems) == 12
+        mix = _samples(output / "wav.wav")
+        assert array("h", map(sum, zip(*map(_samples, stems), strict=True))) == mix
+
+        notes = [m for m in mido.MidiFile(output / "midi.mid") if m.type == "note_on"]
+        assert len(notes) > 20
+    assert _leftovers(output) == []
+
+
+def _leftovers(output: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(output) in " ".join(process.environ().values()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_the_demo_leaves_a_folder_alone_that_is_not_its_own(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    command = [sys.executable, "-m", "worker", "demo", "--output", str(tmp_path)]
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert ran.returncode == 1
+    assert "not a demo's" in " ".join(ran.stderr.split())
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"

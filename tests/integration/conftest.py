@@ -1,0 +1,70 @@
+"""Fixtures: a flow over the running system, and a last look at how often every step ran."""
+
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from tests.integration.flow import Flow
+from tests.system import System
+
+IMPATIENT = {
+    "FERMATA_DEADLINE_SECONDS": "2",
+    "FERMATA_UNCONFIRMED_GRACE_SECONDS": "0.7",
+    "FERMATA_SUBMIT_TIMEOUT_SECONDS": "1",
+}
+
+
+@pytest.fixture(scope="session")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A system whose deadline, grace period and HTTP timeout a test can outwait."""
+    with System(tmp_path_factory.mktemp("impatient"), **IMPATIENT) as system:
+        system.worker(app="tests.canvas_app")
+        yield system
+
+
+class Flows:
+    """The flows of one system."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._redis = Redis.from_url(system.redis_url, decode_responses=True)
+        self._flows: list[Flow] = []
+
+    def open(self) -> Flow:
+        self._flows.append(Flow(self._system, self._redis))
+        return self._flows[-1]
+
+    def close(self) -> None:
+        """A duplicate may come late: at the very end, each step has still run as it must."""
+        try:
+            for flow in self._flows:
+                assert flow.runs() == flow.expected_runs
+        finally:
+            self._redis.close()
+            # A result unsubscribes when it is collected; the server is gone by then.
+            self._system.app.backend.result_consumer.cancel_for = lambda _: None
+
+
+@pytest.fixture(scope="session")
+def flows(system: System) -> Iterator[Flows]:
+    flows = Flows(system)
+    yield flows
+    flows.close()
+
+
+@pytest.fixture
+def flow(flows: Flows) -> Flow:
+    return flows.open()
+
+
+@pytest.fixture(scope="session")
+def impatient_flows(impatient: System) -> Iterator[Flows]:
+    flows = Flows(impatient)
+    yield flows
+    flows.close()
+
+
+@pytest.fixture
+def impatient_flow(impatient_flows: Flows) -> Flow:
+    return impatient_flows.open()

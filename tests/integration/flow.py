@@ -1,0 +1,205 @@
+"""One flow of a test: jobs and plain steps composed by name, and what became of each."""
+
+import base64
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+from celery import chord, group
+from celery.canvas import Signature
+from redis import Redis
+
+from tests.system import SIGNING_KEY, System, wait_until
+from worker.core import keys, signing
+from worker.core.models import JobId, JobRecord
+
+GET_SECONDS = 20
+SETTLED = ("succeeded", "failed", "expired")
+HELD = {"webhook": "lost", "latency_seconds": 600}
+"""A scenario: the provider says nothing for as long as any test lasts."""
+
+
+class Flow:
+    """Mints the ids of its jobs, so that scenarios can be chosen before anything runs."""
+
+    def __init__(self, system: System, redis: "Redis") -> None:
+        self.system = system
+        self.redis = redis
+        self.jobs: list[str] = []
+        self.expected_runs: dict[str, int] = {}
+
+    def job(
+        self, *source: Any, operation: str = "sonic.remaster", rule: Any = None, **options: Any
+    ) -> Signature[Any]:
+        """A job that parks; without a source it takes the result of the step before it."""
+        job_id = options.setdefault("task_id", str(uuid.uuid4()))
+        self.jobs.append(job_id)
+        if rule:
+            self.system.simulator.rule(job_id, **rule)
+        kwargs = {"mv": "chirp-v5"} if operation == "sonic.remaster" else {}
+        task = f"fermata.{operation}"
+        return self.system.app.signature(task, source, kwargs, queue="fermata", **options)
+
+    def song(self, **options: Any) -> Signature[Any]:
+        """A job that needs no source at all."""
+        self.jobs.append(options.setdefault("task_id", str(uuid.uuid4())))
+        wanted = {"custom_mode": False, "gpt_description_prompt": "a calm piano piece"}
+        return self.system.app.signature(
+            "fermata.sonic.create_music", (), wanted, queue="fermata", **options
+        )
+
+    def note(self, *value: Any, runs: int = 1, **options: Any) -> Signature[Any]:
+        """A plain step that passes its input on; ``runs`` is how often it must run."""
+        return self._plain("test.note", value, runs, options)
+
+    def errback(self, *, runs: int = 1) -> Signature[Any]:
+        return self._plain("test.noted_error", (), runs, {})
+
+    def _plain(self, task: str, value: Any, runs: int, options: Any) -> Signature[Any]:
+        key = f"{task.removeprefix('test.')}:{uuid.uuid4()}"
+        self.expected_runs[key] = runs
+        args = (*value, key)
+        return self.system.app.signature(task, args, {}, **({"queue": "fermata"} | options))
+
+    def group(self, *tasks: Any) -> Any:
+        return group(tasks, app=self.system.app)
+
+    def chord(self, header: Any, body: Any) -> Any:
+        return chord(header, body, app=self.system.app)
+
+    def runs(self) -> dict[str, int]:
+        """How often each plain step has run so far."""
+        return {key: self.redis.llen(f"test:{key}") for key in self.expected_runs}
+
+    def ran(self, step: Signature[Any]) -> list[str]:
+        """What a step wrote each time it ran: an errback, the type of its error."""
+        return self.redis.lrange(f"test:{step.args[-1]}", 0, -1)
+
+    def ends(self) -> None:
+        """Wait until every job has settled and every step has run; then each ran as it must."""
+        for job_id in self.jobs:
+            wait_until(lambda j=job_id: self.state(j) in SETTLED, what=f"{job_id} is settled")
+        expected = self.expected_runs
+        wait_until(
+            lambda: all(n >= expected[key] for key, n in self.runs().items()),
+            what=f"every step has run: {self.runs()} of {expected}",
+        )
+        assert self.runs() == expected
+
+    def paid_once(self, *job_ids: str) -> None:
+        """By the simulator's own books, each of these jobs was accepted exactly once."""
+        accepted = {j: len(self.accepted(j)) for j in job_ids or self.jobs}
+        assert accepted == dict.fromkeys(accepted, 1)
+
+    def accepted(self, match: str) -> list[dict[str, Any]]:
+        return self.system.simulator.accepted(match)
+
+    def state(self, job_id: str) -> str | None:
+        return self.system.state(job_id)
+
+    def record(self, job_id: str) -> JobRecord:
+        return self.system.store.read(JobId(job_id))
+
+    def turns(self, job_id: str) -> list[str]:
+        return [entry["what"] for entry in self.record(job_id).timeline]
+
+    def waits(self, job_id: str) -> None:
+        wait_until(lambda: self.state(job_id) == "waiting", what=f"{job_id} is parked")
+
+    def hold(self, *source: Any, **options: Any) -> Signature[Any]:
+        """A job that stays parked until the test itself delivers."""
+        return self.job(*(source or (clip(),)), rule=HELD, **options)
+
+    def parked_message(self, job_id: str) -> dict[str, Any]:
+        """Return the message that will resume a job, its body decoded."""
+        message: dict[str, Any] = json.loads(self.system.store.message(JobId(job_id)) or "{}")
+        return message | {"body": json.loads(base64.b64decode(message["body"]))}
+
+    def deliver(self, job_id: str, content: Any, **options: Any) -> requests.Response:
+        return deliver(self.system, job_id, content, **options)
+
+    def quarantined(self, job_id: str) -> list[bytes]:
+        """The bodies that were kept of a job's deliveries."""
+        entries = self.redis.xrange(keys.QUARANTINE)
+        return [base64.b64decode(e["body_base64"]) for _, e in entries if e["job_id"] == job_id]
+
+
+def clip() -> str:
+    """An id that no other test uses; any UUID is a song to the simulator."""
+    return str(uuid.uuid4())
+
+
+def who(result: Any) -> Any:
+    """Reduce a result to the ids of the jobs it comes from."""
+    return [who(each) for each in result] if isinstance(result, list) else result["job_id"]
+
+
+def ids(jobs: Any) -> Any:
+    """Reduce signatures to their ids, lists kept."""
+    return [ids(each) for each in jobs] if isinstance(jobs, list) else jobs.id
+
+
+def completed(**fields: Any) -> dict[str, Any]:
+    """A ``song.completed`` (provider-api.md §5.5)."""
+    song = {"clip_id": clip(), "state": "succeeded", "title": "Delivered", "duration": "7.5"}
+    body = {"code": 200, "message": "success", "event": "song.completed", "platform": "suno"}
+    return body | {"task_id": "delivered", "data": [song]} | fields
+
+
+def streaming() -> dict[str, Any]:
+    return completed(
+        event="song.streaming",
+        data=[{"clip_id": clip(), "state": "running", "audio_url": "https://example.test/a"}],
+    )
+
+
+def failed() -> dict[str, Any]:
+    return {
+        "type": "failed",
+        "message": "Generation failed",
+        "refund_processed": True,
+        "task_id": "delivered",
+        "platform": "suno",
+        "event": "song.failed",
+    }
+
+
+def raw(content: Any) -> bytes:
+    return content if isinstance(content, bytes) else json.dumps(content).encode()
+
+
+def signed(
+    job_id: str, body: bytes, *, secret: str = "", age_seconds: float = 0, delivery_id: str = ""
+) -> dict[str, str]:
+    """Sign as the provider does, with the job's own secret unless told otherwise."""
+    timestamp = str(int(time.time() - age_seconds))
+    secret = secret or signing.derive_secret(SIGNING_KEY, job_id)
+    return {
+        "Content-Type": "application/json",
+        signing.DELIVERY_ID_HEADER: delivery_id or str(uuid.uuid4()),
+        signing.TIMESTAMP_HEADER: timestamp,
+        signing.SIGNATURE_HEADER: signing.sign(secret, timestamp, body),
+    }
+
+
+def deliver(
+    system: System,
+    job_id: str,
+    content: Any,
+    *,
+    method: str = "POST",
+    headers: Mapping[str, str | bytes] | None = None,
+    **signature: Any,
+) -> requests.Response:
+    """Call the receiver as the provider would."""
+    body = raw(content)
+    return requests.request(
+        method,
+        f"{system.receiver_url}/webhooks/aimusic/{job_id}",
+        data=body,
+        headers=signed(job_id, body, **signature) if headers is None else headers,
+        timeout=10,
+    )
