@@ -59,7 +59,6 @@ bench: $(READY) ## Measure: each figure a ratio, on real processes
 run: $(READY) ## Run the whole system here until Ctrl-C: Valkey, simulator, receiver, worker, beat
 	$(BIN)/fermata dev
 
-# The development lock is held to the versions of the other one.
 lock: ## Renew both lock files with uv, installed in a temporary place (UPGRADE=1 takes newer versions)
 	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && trap 'exit 130' INT TERM && \
 	echo "lock: fetching uv into $$tools" && \
@@ -68,4 +67,4 @@ lock: ## Renew both lock files with uv, installed in a temporary place (UPGRADE=
 	echo "lock: resolving requirements.lock" && \
 	"$$tools/bin/uv" $(COMPILE) -o requirements.lock && \
 	echo "lock: resolving requirements-dev.lock" && \
-	"$$tools/bin/uv" $(COMPILE) -c requirements.lock --group dev -o requirements-dev.lock
+	"$$tools/bin/uv" $(COMPILE) --group dev -o requirements-dev.lock

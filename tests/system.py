@@ -14,6 +14,7 @@ import requests
 from celery import Celery
 
 from worker import store
+from worker.core.contract import QUEUE
 from worker.core.models import JobId
 from worker.embedded import EmbeddedValkey, free_port
 from worker.store import Store
@@ -139,12 +140,13 @@ class System:
         concurrency: int = 2,
         pool: str = "prefork",
         app: str = "worker.app",
+        queues: str = QUEUE,
         **settings: str,
     ) -> subprocess.Popen[bytes]:
         """Start a worker and wait until it answers."""
         process = self.run(
             name, "-m", "celery", "-A", app, "worker", "-l", "INFO", "-n", f"{name}@test",
-            "-c", str(concurrency), "-P", pool, "--without-gossip", "--without-mingle", **settings,
+            "-c", str(concurrency), "-P", pool, "-Q", queues, "--without-gossip", "--without-mingle", **settings,
         )  # fmt: skip
         log = self.folder / f"{name}.log"
         wait_until(lambda: b"ready." in log.read_bytes(), seconds=30, what=f"{name} is ready")

@@ -59,7 +59,14 @@ class Jobs:
         return self._store.state(job_id)
 
     def begin(
-        self, job_id: JobId, operation: Operation, parked: Parked, *, leg: str, first: bool
+        self,
+        job_id: JobId,
+        operation: Operation,
+        body: Mapping[str, Any],
+        parked: Parked,
+        *,
+        leg: str,
+        first: bool,
     ) -> bool:
         """Write the record that can be resumed, before the provider hears of the job.
 
@@ -73,6 +80,8 @@ class Jobs:
         fields = {"operation": operation.name, "parked": parked.message}
         if parked.list_key:
             fields["list_key"] = parked.list_key
+        if operation.clip_field:
+            fields["clip_id"] = body[operation.clip_field]
         if first:
             fields["deadline_at"] = str(schedule.deadline(operation, self._policy, now=now))
         return self._store.turn(
@@ -160,21 +169,19 @@ class Jobs:
         stale_at = now + self._policy.take_lease_seconds
         return self._store.take(job_id, claim, now=now, stale_at=stale_at)
 
-    def result(
-        self, job_id: JobId, operation: Operation, event: Event, body: Mapping[str, Any]
-    ) -> JSONObject:
+    def result(self, job_id: JobId, operation: Operation, event: Event) -> JSONObject:
         """Read an event into the job's result.
 
         Raises the error that the event carries, or that the provider's words mean.
         """
         if event.error is not None:
             raise errors.from_json(event.error)
-        said = protocol.parse(event.body or "")
+        said, record = protocol.parse(event.body or ""), self._store.read(job_id)
         return {
             "job_id": job_id,
             "operation": operation.name,
-            "provider_task_id": said.get("task_id") or self._store.read(job_id).provider_task_id,
-            **protocol.read_result(operation, said, body),
+            "provider_task_id": said.get("task_id") or record.provider_task_id,
+            **protocol.read_result(operation, said, clip_id=record.clip_id),
         }
 
     def settle(

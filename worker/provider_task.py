@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import structlog
 from celery import Task
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import BackendError, Ignore, Reject, SoftTimeLimitExceeded
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
 
 from worker import bootstrap
 from worker.core import submission
@@ -29,6 +31,9 @@ log = structlog.get_logger()
 
 _OURS: Final = ("source", "pick", "extra")
 """Parameters of a task that are not fields of its request."""
+
+_TRANSIENT: Final = (BackendError, SoftTimeLimitExceeded, KombuError, RedisError, OSError)
+"""Broker or result backend are away. Before the record is written, the message simply waits."""
 
 
 class ProviderTask(Task[..., JSONObject]):
@@ -51,7 +56,7 @@ class ProviderTask(Task[..., JSONObject]):
         try:
             claim = int(self.request.get(CLAIM_HEADER) or 0)
             if claim:
-                return self._resumed_leg(jobs, claim, self._check(args, kwargs))
+                return self._resumed_leg(jobs, claim)
             state = jobs.state(self._job_id)
             if state not in {None, JobState.QUEUED}:
                 raise Ignore  # redelivered: the record goes on without this message
@@ -87,9 +92,12 @@ class ProviderTask(Task[..., JSONObject]):
         return submission.check_parameters(self.operation, given, **ours)
 
     def _submit_leg(self, jobs: Jobs, body: JSONObject, *, first: bool) -> JSONObject:
-        self._announce_parked()
-        parked, leg = self._park(), uuid.uuid4().hex
-        if not jobs.begin(self._job_id, self.operation, parked, leg=leg, first=first):
+        try:
+            self._announce_parked()
+            parked, leg = self._park(), uuid.uuid4().hex
+        except _TRANSIENT as error:
+            raise Reject(repr(error), requeue=True) from None
+        if not jobs.begin(self._job_id, self.operation, body, parked, leg=leg, first=first):
             raise Ignore
         try:
             event = jobs.submit(self._job_id, self.operation, body)
@@ -101,7 +109,7 @@ class ProviderTask(Task[..., JSONObject]):
             raise Ignore from None
         if event is None or not mine:
             raise Ignore
-        return jobs.result(self._job_id, self.operation, event, body)
+        return jobs.result(self._job_id, self.operation, event)
 
     def _announce_parked(self) -> None:
         """Tell result backend and monitors that the job holds no slot from here on.
@@ -125,11 +133,12 @@ class ProviderTask(Task[..., JSONObject]):
         with self.app.producer_or_acquire() as producer:
             return press(signature, producer.channel)
 
-    def _resumed_leg(self, jobs: Jobs, claim: int, body: JSONObject) -> JSONObject:
+    def _resumed_leg(self, jobs: Jobs, claim: int) -> JSONObject:
+        # The request is not checked again: it was paid for under the rules of its day.
         event = jobs.take(self._job_id, claim)
         if event is None:
             raise Ignore
-        return jobs.result(self._job_id, self.operation, event, body)
+        return jobs.result(self._job_id, self.operation, event)
 
     # Celery calls these two when the outcome is stored and the next step is published. Only
     # then is the job settled: a worker that dies before leaves it to be resumed again.

@@ -306,6 +306,7 @@ def _record(job_id: JobId, stored: Mapping[str, str], due_at: float | None) -> J
         deadline_at=float(stored.get("deadline_at", stored["created_at"])),
         due_at=due_at,
         provider_task_id=ProviderTaskId(provider_task_id) if provider_task_id else None,
+        clip_id=stored.get("clip_id"),
         attempts=counters["attempts"],
         polls=counters["polls"],
         claims=counters["claims"],

@@ -30,6 +30,7 @@ class Flow:
         self.redis = redis
         self.jobs: list[str] = []
         self.expected_runs: dict[str, int] = {}
+        self.ended = False
 
     def job(
         self, *source: Any, operation: str = "sonic.remaster", rule: Any = None, **options: Any
@@ -88,6 +89,7 @@ class Flow:
             what=f"every step has run: {self.runs()} of {expected}",
         )
         assert self.runs() == expected
+        self.ended = True
 
     def paid_once(self, *job_ids: str) -> None:
         """By the simulator's own books, each of these jobs was accepted exactly once."""

@@ -82,7 +82,7 @@ def test_the_first_poll_comes_when_the_operation_should_be_done() -> None:
 @given(attempt_counts, st.none() | st.floats(0, 10**7), jitters)
 def test_a_backoff_stays_in_its_bounds(n: int, retry_after: float | None, jitter: float) -> None:
     wait = schedule.backoff(n, retry_after, now=0, jitter=jitter)
-    assert schedule.FIRST_BACKOFF_SECONDS / 2 <= wait
+    assert wait >= schedule.FIRST_BACKOFF_SECONDS / 2
     assert wait <= max(schedule.LAST_BACKOFF_SECONDS, retry_after or 0)
 
 

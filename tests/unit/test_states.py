@@ -1,5 +1,6 @@
 """The state of a job: no sequence of turns leads out of a terminal state."""
 
+import itertools
 import re
 
 import pytest
@@ -78,7 +79,7 @@ def drawn() -> set[tuple[JobState, JobState]]:
     """Read the arrows of the docstring's picture: the first row, and the branches off it."""
     picture = (states.__doc__ or "").split("\n\n")[1].splitlines()
     steps = [step.strip().split(" | ") for step in picture[0].split("→")]
-    arrows = {(a, b) for (a,), row in zip(steps, steps[1:], strict=False) for b in row}
+    arrows = {(a, b) for (a,), row in itertools.pairwise(steps) for b in row}
     for line in picture[1:]:
         branch = re.search(r"└→ (\w+)( ↗)?", line)
         assert branch, line

@@ -53,6 +53,7 @@ class JobRecord:
     deadline_at: float
     due_at: float | None = None
     provider_task_id: ProviderTaskId | None = None
+    clip_id: str | None = None
     attempts: int = 0
     polls: int = 0
     claims: int = 0

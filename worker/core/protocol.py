@@ -183,12 +183,13 @@ def read_delivery(raw: bytes) -> Delivery:
 
 
 def read_result(
-    operation: Operation, body: Mapping[str, Any], request: Mapping[str, Any]
+    operation: Operation, body: Mapping[str, Any], *, clip_id: str | None = None
 ) -> JSONObject:
     """Read a final body into ``{"clips": […], "data": {…}, "partial": bool}``.
 
-    A derivative that brings no clips of its own passes its source clip on, so that a chain
-    reads ``remaster | wav | midi``.
+    Args:
+        clip_id: the source clip. A derivative that brings no clips of its own passes it on, so
+            that a chain reads ``remaster | wav | midi``.
 
     Raises TaskFailed, UnexpectedResponse.
     """
@@ -198,8 +199,8 @@ def read_result(
     found = [_read_clip(each) for each in data] if isinstance(data, list) else []
     if not operation.synchronous:
         _require_success(operation, found, body)
-    elif operation.clip_field:
-        found = [_read_clip({"clip_id": request[operation.clip_field], "state": "succeeded"})]
+    elif clip_id:
+        found = [_read_clip({"clip_id": clip_id, "state": "succeeded"})]
     return {
         "clips": found,
         "data": data if isinstance(data, dict) else {},

@@ -1,0 +1,71 @@
+"""Measure: ``python -m benchmarks``, which is what ``make bench`` runs."""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import click
+import structlog
+
+from benchmarks import acknowledge, latency, memory, park, report
+from benchmarks.effort import FULL, QUICK, Effort
+from benchmarks.figures import Figure
+
+GROUPS: Final[dict[str, Callable[[Effort], list[Figure]]]] = {
+    "acknowledge": acknowledge.measure,
+    "park": park.measure,
+    "memory": memory.measure,
+    "latency": latency.measure,
+}
+
+HELP = """Measure Fermata on real processes, each figure against plain Flask or Celery.
+
+\b
+  acknowledge  CPU and rate of accepted webhooks, against a bare Flask view
+  park         parks and resumes a second, against a plain Celery no-op task
+  memory       bytes a parked job, against the same job waiting in a queue
+  latency      webhook to next submit, against a step of a plain chain
+
+Without a GROUP all are measured, in about two minutes. Every figure is a ratio of two things
+measured in turn, in one run: compare ratios between machines, never absolute numbers. Other
+work on the machine spoils it; the spread over the rounds shows by how much.
+
+\b
+Examples:
+  python -m benchmarks
+  python -m benchmarks park latency --json figures.json
+  python -m benchmarks --markdown        the table of benchmarks/README.md
+  python -m benchmarks --quick           does it run? (no figure to keep)
+"""
+
+
+@click.command(help=HELP)
+@click.argument("groups", metavar="[GROUP]...", nargs=-1, type=click.Choice(list(GROUPS)))
+@click.option("--quick", is_flag=True, help="Few and small rounds, about half a minute.")
+@click.option("--markdown", is_flag=True, help="Print one Markdown table.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write a JSON file too.")
+def main(groups: tuple[str, ...], quick: bool, markdown: bool, json_file: Path | None) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave nothing running then either
+    _be_quiet()
+    figures: list[Figure] = []
+    for group in groups or GROUPS:
+        click.echo(f"measuring: {group}", err=True)
+        figures += GROUPS[group](QUICK if quick else FULL)
+    if json_file:
+        json_file.write_text(report.to_json(figures))
+    if markdown:
+        click.echo(report.markdown(figures), nl=False)
+    else:
+        report.show(figures)
+
+
+def _be_quiet() -> None:
+    """Keep the log of what runs in this very process out of the report."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

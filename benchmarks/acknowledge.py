@@ -1,0 +1,104 @@
+"""What it costs to accept a webhook, against a Flask view that does nothing with it."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks import jobs
+from benchmarks.deliveries import deliveries
+from benchmarks.effort import Effort
+from benchmarks.figures import Figure, Subject, compare
+from benchmarks.house import House, Server, cpu_seconds, house
+from benchmarks.load import Outcome, Plan, send
+from worker.deliveries import Receipt
+
+GROUP = "acknowledge"
+AGAINST = "bare Flask view"
+
+Samples = dict[str, list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Servers:
+    """The receiver with each hand-over, and the view that does nothing, started alike."""
+
+    one_script: Server
+    any_broker: Server
+    bare: Server
+
+
+def measure(effort: Effort) -> list[Figure]:
+    """Deliver to each path in turn, round by round, with no worker that would consume."""
+    with house() as home:
+        servers = _start(home)
+        _round(home, servers, max(effort.deliveries // 4, 20), defaultdict(list))
+        samples: Samples = defaultdict(list)
+        for _ in range(effort.rounds):
+            _round(home, servers, effort.deliveries, samples)
+    paths = ("one script", "any broker", "duplicate")
+    return [figure for path in paths for figure in _figures(path, samples)]
+
+
+def _start(home: House) -> _Servers:
+    app = "webhook_receiver.wsgi:app"
+    elsewhere = {"FERMATA_BROKER_URL": home.system.redis_url.removesuffix("/0") + "/1"}
+    return _Servers(
+        one_script=home.server("one-script", app),
+        any_broker=home.server("any-broker", app, **elsewhere),
+        bare=home.server("bare", "benchmarks.bare:app"),
+    )
+
+
+def _round(home: House, servers: _Servers, count: int, samples: Samples) -> None:
+    parked = jobs.park(home, 2 * count)
+    scripted, brokered = deliveries(parked[:count]), deliveries(parked[count:])
+    for name, server, requests, receipt in (
+        ("bare", servers.bare, scripted, Receipt.RESUMED),
+        ("one script", servers.one_script, scripted, Receipt.RESUMED),
+        ("duplicate", servers.one_script, scripted, Receipt.WITHOUT_EFFECT),
+        ("any broker", servers.any_broker, brokered, Receipt.RESUMED),
+    ):
+        measured = _deliver(home, server, requests, receipt)
+        for what, value in measured.items():
+            samples[f"{name} {what}"].append(value)
+
+
+def _deliver(
+    home: House, server: Server, requests: Sequence[str], receipt: Receipt
+) -> dict[str, float]:
+    before, before_all = cpu_seconds(server.process), cpu_seconds(server.process, home.valkey)
+    outcomes = send(Plan(server.port, requests))
+    after, after_all = cpu_seconds(server.process), cpu_seconds(server.process, home.valkey)
+    _require(receipt, outcomes)
+    lasted = max(o.answered_at for o in outcomes) - min(o.sent_at for o in outcomes)
+    return {
+        "cpu": (after - before) / len(outcomes) * 1e6,
+        "whole cpu": (after_all - before_all) / len(outcomes) * 1e6,
+        "rate": len(outcomes) / lasted,
+    }
+
+
+def _require(receipt: Receipt, outcomes: Sequence[Outcome]) -> None:
+    """Refuse to report a figure of deliveries that were not taken the way that is measured."""
+    expected = (200, receipt)
+    other = [o for o in outcomes if (o.http_status, json.loads(o.body).get("status")) != expected]
+    if other:
+        raise RuntimeError(f"{len(other)} deliveries were not {receipt}, the first: {other[0]}")
+
+
+def _figures(path: str, samples: Samples) -> list[Figure]:
+    wanted = (
+        ("cpu", "CPU per webhook", "µs"),
+        ("whole cpu", "CPU per webhook with Valkey's", "µs"),
+        ("rate", "accepted", "webhooks/s"),
+    )
+    return [
+        compare(
+            Subject(GROUP, f"{path}: {name}", unit, AGAINST),
+            samples[f"{path} {what}"],
+            # The bare view asks Valkey nothing.
+            samples["bare rate" if what == "rate" else "bare cpu"],
+        )
+        for what, name, unit in wanted
+    ]

@@ -1,0 +1,21 @@
+"""How much is measured: enough for a figure, or only enough to see that it works."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """The bounds of a run. Every count is for one round."""
+
+    rounds: int
+    deliveries: int
+    tasks: int
+    chains: int
+    parked: int
+    """Jobs parked at once to weigh them; one round, for a size does not vary."""
+    chains_per_second: float = 25
+
+
+FULL: Final = Effort(rounds=5, deliveries=400, tasks=200, chains=60, parked=1000)
+QUICK: Final = Effort(rounds=2, deliveries=100, tasks=50, chains=20, parked=100)

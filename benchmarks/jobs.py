@@ -1,0 +1,110 @@
+"""The jobs that are measured, parked and resumed by the code that a worker runs."""
+
+import json
+import random
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final
+
+from celery.canvas import Signature
+
+from benchmarks.house import House
+from tests.system import SIGNING_KEY
+from worker.core.contract import CLAIM_HEADER, QUEUE, task_name
+from worker.core.models import Answer, Event, JobId, Request, Source
+from worker.core.operations import find
+from worker.core.schedule import Policy
+from worker.handover import BrokerHandover, Publisher, press
+from worker.jobs import Callbacks, Jobs
+from worker.store import Parked
+
+OPERATION: Final = find("sonic.remaster")
+REQUEST: Final = {"continue_clip_id": str(uuid.uuid4()), "mv": "chirp-v5"}
+
+
+def remaster(house: House, *source: str, app: Any = None, **options: Any) -> Signature[Any]:
+    """One job; without a source it takes the result of the step before it."""
+    options.setdefault("task_id", str(uuid.uuid4()))
+    name, wanted = task_name(OPERATION.name), {"mv": REQUEST["mv"]}
+    return (app or house.producer).signature(name, source, wanted, queue=QUEUE, **options)
+
+
+def completed() -> str:
+    """A ``song.completed`` of two clips (provider-api.md §5.5), about 4 KB."""
+    body = {"code": 200, "message": "success", "event": "song.completed", "platform": "suno"}
+    return json.dumps(body | {"task_id": str(uuid.uuid4()), "data": [_clip(), _clip()]})
+
+
+def _clip() -> dict[str, Any]:
+    clip_id = str(uuid.uuid4())
+    return {
+        "clip_id": clip_id,
+        "state": "succeeded",
+        "title": "Nights at the harbour",
+        "tags": "dream pop, female vocals, slow, warm analogue synthesizers",
+        "lyrics": "[Verse]\nThe lamps along the water hum a line I used to know\n" * 20,
+        "image_url": f"https://cdn.example.test/image_{clip_id}.jpeg",
+        "audio_url": f"https://cdn.example.test/{clip_id}.mp3",
+        "video_url": None,
+        "created_at": "2026-11-22T08:26:40.000Z",
+        "gpt_description_prompt": None,
+        "duration": "104.88",
+        "negative_tags": None,
+        "style_weight": None,
+        "weirdness_constraint": None,
+        "mv": "chirp-v5",
+    }
+
+
+def messages(house: House, signatures: Sequence[Signature[Any]]) -> list[Parked]:
+    """Press what Celery would publish, so that a whole backlog can appear at one moment."""
+    with house.producer.producer_or_acquire() as producer:
+        return [press(each, producer.channel) for each in signatures]
+
+
+class _AcceptingProvider:
+    """The port to the provider, with nothing behind it."""
+
+    def send(self, request: Request) -> Answer:
+        body = {"message": "success", "task_id": str(uuid.uuid4())}
+        return Answer(200, {}, json.dumps(body).encode())
+
+
+def park(house: House, count: int) -> list[JobId]:
+    """Park jobs as a worker's submit leg does, without a worker: press, begin, submit."""
+    jobs = Jobs(
+        store=house.system.store,
+        provider=_AcceptingProvider(),
+        callbacks=Callbacks(house.system.receiver_url, SIGNING_KEY),
+        policy=Policy(),
+        clock=time.time,
+        jitter=random.random,
+    )
+    job_ids = [JobId(str(uuid.uuid4())) for _ in range(count)]
+    headers = {CLAIM_HEADER: 1}
+    wanted = [remaster(house, str(uuid.uuid4()), task_id=j, headers=headers) for j in job_ids]
+    for job_id, parked in zip(job_ids, messages(house, wanted), strict=True):
+        jobs.begin(job_id, OPERATION, parked, leg=uuid.uuid4().hex, first=True)
+        jobs.submit(job_id, OPERATION, REQUEST)
+    house.require("waiting", job_ids)
+    return job_ids
+
+
+class _Outbox(Publisher):
+    """Keeps what the hand-over publishes, so that it can be queued at one moment."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def publish(self, message: str, *, claim: int) -> None:
+        self.messages.append(message)
+
+
+def claim(house: House, job_ids: Sequence[str]) -> list[str]:
+    """Claim parked jobs for a webhook each; returns the messages that resume them."""
+    outbox = _Outbox()
+    handover = BrokerHandover(house.system.store, outbox, time.time)
+    for job_id in job_ids:
+        handover.resume(JobId(job_id), Event(Source.WEBHOOK, completed(), delivery_id="benchmark"))
+    return outbox.messages

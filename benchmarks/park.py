@@ -1,0 +1,83 @@
+"""How fast a worker parks and resumes jobs, against a plain task that does nothing."""
+
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
+
+import psutil
+
+from benchmarks import jobs
+from benchmarks.effort import Effort
+from benchmarks.figures import Figure, Subject, compare
+from benchmarks.house import House, cpu_seconds, house
+from tests.system import stop
+from worker.core.contract import QUEUE
+
+GROUP = "park"
+AGAINST = "plain no-op task"
+_LEGS = ("park", "resume")
+
+
+def measure(effort: Effort) -> list[Figure]:
+    """Give one worker a backlog of each kind in turn, with one process and with two."""
+    figures = []
+    with house() as home:
+        for concurrency in (1, 2):
+            figures += _figures(concurrency, _worker(home, concurrency, effort))
+    return figures
+
+
+def _worker(home: House, concurrency: int, effort: Effort) -> dict[str, list[float]]:
+    process = home.worker(f"worker-{concurrency}", concurrency=concurrency)
+    worker = psutil.Process(process.pid)
+    _round(home, worker, max(effort.tasks // 4, 20), defaultdict(list))
+    samples: dict[str, list[float]] = defaultdict(list)
+    for _ in range(effort.rounds):
+        _round(home, worker, effort.tasks, samples)
+    stop(process)
+    return samples
+
+
+def _round(
+    home: House, worker: psutil.Process, count: int, samples: dict[str, list[float]]
+) -> None:
+    noop = home.producer.signature("benchmark.noop", queue=QUEUE)
+    noops = jobs.messages(home, [noop.clone() for _ in range(count)])
+    _run(home, worker, "plain", [each.message for each in noops], samples)
+    wanted = [jobs.remaster(home, str(uuid.uuid4())) for _ in range(count)]
+    job_ids = [str(each.id) for each in wanted]
+    submits = [each.message for each in jobs.messages(home, wanted)]
+    _run(home, worker, "park", submits, samples)
+    home.require("waiting", job_ids)
+    _run(home, worker, "resume", jobs.claim(home, job_ids), samples)
+    home.require("succeeded", job_ids)
+
+
+def _run(
+    home: House,
+    worker: psutil.Process,
+    leg: str,
+    messages: Sequence[str],
+    samples: dict[str, list[float]],
+) -> None:
+    used, start = cpu_seconds(worker), time.monotonic()
+    home.redis.lpush(QUEUE, *messages)
+    seconds = home.drained() - start
+    used = cpu_seconds(worker) - used
+    samples[f"{leg} rate"].append(len(messages) / seconds)
+    samples[f"{leg} cpu"].append(used / len(messages) * 1e3)
+
+
+def _figures(concurrency: int, samples: dict[str, list[float]]) -> list[Figure]:
+    where = f"concurrency {concurrency}"
+    wanted = (("rate", "{}s", "/s"), ("cpu", "worker CPU per {}", "ms"))
+    return [
+        compare(
+            Subject(GROUP, f"{where}: {name.format(leg)}", unit, AGAINST),
+            samples[f"{leg} {what}"],
+            samples[f"plain {what}"],
+        )
+        for leg in _LEGS
+        for what, name, unit in wanted
+    ]

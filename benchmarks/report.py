@@ -1,0 +1,71 @@
+"""Show figures: a table for a terminal, the same as Markdown, and JSON."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.figures import Figure
+
+COLUMNS = ("figure", "unit", "Fermata", "plain", "ratio", "rounds (ratio low to high)")
+
+
+def show(figures: Sequence[Figure]) -> None:
+    """Print one table for each group, and what it was measured against."""
+    console = Console()
+    for group, against in _headings(figures):
+        table = Table(*COLUMNS, title=f"{group}, against: {against}", title_justify="left")
+        for column in table.columns[2:]:
+            column.justify = "right"
+        for figure in figures:
+            if _heading(figure) == (group, against):
+                table.add_row(*_cells(figure))
+        console.print(table)
+    console.print(f"ratio = Fermata ÷ plain, measured in one run. {_machine()}")
+
+
+def markdown(figures: Sequence[Figure]) -> str:
+    """Return the README's table."""
+    columns = ("", "against", *COLUMNS)
+    lines = [_line(columns), _line(["---"] * 4 + ["---:"] * 4)]
+    lines += [_line((*_heading(f), *_cells(f))) for f in figures]
+    return "\n".join(lines) + f"\n\n{_machine()}\n"
+
+
+def to_json(figures: Sequence[Figure]) -> str:
+    """Return everything that was measured, every round's ratio included."""
+    found: dict[str, Any] = {"figures": [figure.to_json() for figure in figures]}
+    found |= {"cores": psutil.cpu_count(), "measured_at": datetime.now(UTC).isoformat()}
+    return json.dumps(found, indent=2) + "\n"
+
+
+def _headings(figures: Iterable[Figure]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys(_heading(figure) for figure in figures))
+
+
+def _heading(figure: Figure) -> tuple[str, str]:
+    return figure.subject.group, figure.subject.against
+
+
+def _cells(figure: Figure) -> tuple[str, ...]:
+    spread = f"{min(figure.ratios):.2f} to {max(figure.ratios):.2f}"
+    rounds = f"{len(figure.ratios)} ({spread})" if len(figure.ratios) > 1 else "1"
+    values = (_number(figure.ours), _number(figure.plain), f"{figure.ratio:.2f}")
+    return (figure.subject.name, figure.subject.unit, *values, rounds)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _machine() -> str:
+    today = datetime.now(UTC).date().isoformat()
+    return f"{psutil.cpu_count()} cores, loopback, {today}."

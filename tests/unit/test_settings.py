@@ -1,0 +1,352 @@
+"""Settings: every error at once, and never a secret."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from worker import settings
+from worker.core.errors import ConfigError
+from worker.settings import Role, Settings, load
+
+ROOT = Path(__file__).parent.parent.parent
+KEY = "k4JtXb0PZqv7LwY2cRn8sUe6hDf3aGm1"
+OTHER_KEY = "Zr8wQm2Nf5xLc7Vb0TkYs3HdGj6Pa9Ue"
+API_KEY = "sk_do_not_print_me"
+PASSWORD = "swordfish"
+SECRETS = (KEY, OTHER_KEY, API_KEY, PASSWORD)
+COMPLETE = {
+    "FERMATA_REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:6379/0",
+    "FERMATA_API_KEY": API_KEY,
+    "FERMATA_PUBLIC_URL": "https://fermata.example",
+    "FERMATA_SIGNING_KEYS": f"{KEY},{OTHER_KEY}",
+}
+# What these hold is a number of some kind.
+NUMBERS = sorted(
+    name
+    for name in set(re.findall(r'"(FERMATA_\w+)"', (ROOT / "worker/settings.py").read_text()))
+    if name.endswith(("_SECONDS", "_BYTES"))
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty environment in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    with mock.patch.dict(os.environ, clear=True):
+        yield
+
+
+def given(**environment: str | None) -> None:
+    """Set a complete environment, with these variables changed, or (None) left out."""
+    wanted = COMPLETE | environment
+    os.environ.update({name: value for name, value in wanted.items() if value is not None})
+
+
+def wrong(role: Role = Role.WORKER, **environment: str | None) -> set[str]:
+    """Return the names that an error about this environment gives; no secret may be in it."""
+    given(**environment)
+    with pytest.raises(ConfigError) as raised:
+        load(role)
+    said = f"{raised.value} {raised.value!r} {raised.value.args} {raised.value.to_json()}"
+    assert not any(secret in said for secret in SECRETS)
+    return set(re.findall(r"^  (\w+):", str(raised.value), re.MULTILINE))
+
+
+def test_a_complete_environment_is_read() -> None:
+    given()
+    read = load(Role.WORKER)
+    assert read.api_key == API_KEY
+    assert read.signing_keys == (KEY, OTHER_KEY)
+    assert read.provider_url == settings.DEFAULT_PROVIDER_URL
+    assert read.broker_url == read.result_backend == COMPLETE["FERMATA_REDIS_URL"]
+    assert read.one_database
+
+
+@pytest.mark.parametrize(
+    ("broker", "same"),
+    [
+        (COMPLETE["FERMATA_REDIS_URL"], True),
+        ("redis://127.0.0.1:6379/1", False),
+        ("amqp://127.0.0.1", False),
+    ],
+)
+def test_one_script_hands_over_only_within_one_database(broker: str, same: bool) -> None:
+    given(FERMATA_BROKER_URL=broker)
+    assert load(Role.WORKER).one_database is same
+
+
+# -- missing ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("role", "missing"),
+    [
+        (Role.CLIENT, {"FERMATA_REDIS_URL"}),
+        (Role.RECEIVER, {"FERMATA_REDIS_URL", "FERMATA_SIGNING_KEYS"}),
+        (Role.WORKER, set(COMPLETE)),
+    ],
+)
+@pytest.mark.parametrize("value", [None, ""])
+def test_what_is_missing_depends_on_the_role(
+    role: Role, missing: set[str], value: str | None
+) -> None:
+    assert wrong(role, **dict.fromkeys(COMPLETE, value)) == missing
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_role_needs_no_more_than_its_own(role: Role) -> None:
+    needed = {"FERMATA_REDIS_URL", *settings._REQUIRED[role]}
+    given(**{name: None for name in COMPLETE if name not in needed})
+    assert load(role).redis_url
+
+
+def test_a_missing_redis_says_what_to_do() -> None:
+    with pytest.raises(ConfigError, match="fermata dev"):
+        load(Role.CLIENT)
+
+
+# -- wrong ------------------------------------------------------------------------------------
+
+
+def test_every_wrong_setting_is_reported_at_once() -> None:
+    named = wrong(
+        FERMATA_API_KEY=None,
+        FERMATA_PUBLIC_URL="http://fermata.example",
+        FERMATA_SIGNING_KEYS=None,
+        FERMATA_RETENTION_SECONDS="1",
+        FERMATA_SWEEP_EVERY_SECONDS="soon",
+        FERMATA_LOG_LEVEL="LOUD",
+        FERMATA_LOG_FORMAT="xml",
+    )
+    assert named == {
+        "FERMATA_API_KEY", "FERMATA_PUBLIC_URL", "FERMATA_SIGNING_KEYS", "FERMATA_LOG_FORMAT",
+        "FERMATA_RETENTION_SECONDS", "FERMATA_SWEEP_EVERY_SECONDS", "FERMATA_LOG_LEVEL",
+    }  # fmt: skip
+
+
+def test_a_wrong_number_and_weak_keys_are_reported_together() -> None:
+    named = wrong(
+        FERMATA_SUBMIT_TIMEOUT_SECONDS="soon",
+        FERMATA_SIGNING_KEYS="short",
+        FERMATA_LOG_LEVEL="LOUD",
+    )
+    assert named == {"FERMATA_SUBMIT_TIMEOUT_SECONDS", "FERMATA_SIGNING_KEYS", "FERMATA_LOG_LEVEL"}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", ["soon", "-1", "0", "nan", "1e999"])
+def test_a_number_that_is_none_or_not_positive_is_wrong(name: str, value: str) -> None:
+    assert wrong(**{name: value}) == {name}
+
+
+@pytest.mark.parametrize("seconds", ["59", str(366 * 86400 + 1)])
+def test_retention_is_between_a_minute_and_a_year(seconds: str) -> None:
+    assert wrong(FERMATA_RETENTION_SECONDS=seconds) == {"FERMATA_RETENTION_SECONDS"}
+
+
+def test_the_timeout_of_a_submit_decides_the_time_limits() -> None:
+    given(FERMATA_SUBMIT_TIMEOUT_SECONDS="10")
+    policy = load(Role.WORKER).policy
+    assert policy.submit_timeout_seconds == 10
+    assert policy.soft_time_limit_seconds > 10
+
+
+# -- URLs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["FERMATA_PUBLIC_URL", "FERMATA_PROVIDER_URL"])
+@pytest.mark.parametrize(
+    "url",
+    ["https://x.example", "https://x.example/base", "http://localhost:8000", "http://[::1]:1",
+     "http://127.0.0.1:8000"],
+)  # fmt: skip
+def test_a_url_is_https_or_this_machine_itself(name: str, url: str) -> None:
+    given(**{name: url})
+    assert url in (load(Role.WORKER).public_url, load(Role.WORKER).provider_url)
+
+
+@pytest.mark.parametrize("name", ["FERMATA_PUBLIC_URL", "FERMATA_PROVIDER_URL"])
+@pytest.mark.parametrize(
+    "url",
+    ["http://x.example", "http://127.0.0.1.x.example", "http://localhost@x.example", "https://",
+     "ftp://localhost", "x.example", "//x.example", "http://[::1", "https://[x]",
+     "https://x.example/" + "a" * 1000],
+)  # fmt: skip
+def test_any_other_url_is_wrong(name: str, url: str) -> None:
+    assert wrong(**{name: url}) == {name}
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1", "127.0.0.1:6379", "redis://[", "amqp://x"])
+def test_the_state_stands_in_redis_alone(url: str) -> None:
+    assert wrong(FERMATA_REDIS_URL=url) == {"FERMATA_REDIS_URL"}
+
+
+def test_a_webhook_url_of_the_longest_public_url_fits_the_provider() -> None:
+    longest = "https://x.example/" + "a" * (1024 - 200 - 18)
+    given(FERMATA_PUBLIC_URL=longest)
+    url = f"{load(Role.WORKER).public_url}/webhooks/aimusic/{'j' * 128}"
+    assert len(url) <= 1024
+
+
+@pytest.mark.parametrize(
+    "name", ["CELERY_BROKER_URL", "CELERY_BROKER_WRITE_URL", "CELERY_BROKER_READ_URL",
+             "CELERY_RESULT_BACKEND"],
+)  # fmt: skip
+def test_a_variable_that_celery_lets_win_is_refused(name: str) -> None:
+    assert wrong(**{name: f"redis://:{PASSWORD}@elsewhere/0"}) == {name}
+
+
+def test_celerys_own_variable_may_say_the_same() -> None:
+    given(CELERY_BROKER_URL=COMPLETE["FERMATA_REDIS_URL"])
+    assert load(Role.WORKER).broker_url == COMPLETE["FERMATA_REDIS_URL"]
+
+
+# -- secrets ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "keys",
+    ["short", KEY[:31], "a" * 64, "abababab" * 8, f"{KEY},short", f"short,{KEY}", f"{KEY},", ",",
+     f"{KEY},{'ab' * 20}"],
+)  # fmt: skip
+def test_weak_keys_are_refused(keys: str) -> None:
+    assert wrong(FERMATA_SIGNING_KEYS=keys) == {"FERMATA_SIGNING_KEYS"}
+
+
+def test_an_error_about_a_weak_key_counts_it_and_does_not_print_it() -> None:
+    given(FERMATA_SIGNING_KEYS=f"{KEY},hunter2hunter2")
+    with pytest.raises(ConfigError, match="Key 2 is weak") as raised:
+        load(Role.WORKER)
+    assert "hunter2" not in str(raised.value)
+    assert KEY not in str(raised.value)
+
+
+@pytest.mark.parametrize("keys", [f"{KEY}, {OTHER_KEY}", f" {KEY} ,{OTHER_KEY}\n"])
+def test_spaces_around_a_key_are_no_part_of_it(keys: str) -> None:
+    given(FERMATA_SIGNING_KEYS=keys)
+    assert load(Role.WORKER).signing_keys == (KEY, OTHER_KEY)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FERMATA_API_KEY", API_KEY),
+        ("FERMATA_SIGNING_KEYS", KEY),
+        ("FERMATA_REDIS_URL", "redis://x"),
+    ],
+)
+def test_a_secret_may_come_from_a_file(name: str, value: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(value + "\n")
+    given(**{name: None, f"{name}_FILE": str(tmp_path / "secret")})
+    read = load(Role.WORKER)
+    assert value in (read.api_key, read.redis_url, *read.signing_keys)
+
+
+@pytest.mark.parametrize("name", ["FERMATA_API_KEY", "FERMATA_SIGNING_KEYS", "FERMATA_REDIS_URL"])
+def test_a_secret_file_that_is_not_there_is_a_wrong_setting(name: str) -> None:
+    given(**{name: None, f"{name}_FILE": "/nowhere/secret"})
+    with pytest.raises(ConfigError, match=f"{name}_FILE"):
+        load(Role.WORKER)
+
+
+def test_a_secret_file_that_is_no_text_is_a_wrong_setting(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"\xff\xfe\x00")
+    given(FERMATA_API_KEY=None, FERMATA_API_KEY_FILE=str(tmp_path / "secret"))
+    with pytest.raises(ConfigError, match="FERMATA_API_KEY"):
+        load(Role.WORKER)
+
+
+def test_an_empty_secret_file_is_a_missing_secret(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("\n")
+    assert wrong(FERMATA_API_KEY=None, FERMATA_API_KEY_FILE=str(tmp_path / "secret")) == {
+        "FERMATA_API_KEY"
+    }
+
+
+def test_the_settings_do_not_show_a_secret() -> None:
+    given(
+        FERMATA_BROKER_URL=f"amqp://u:{PASSWORD}@x", FERMATA_RESULT_BACKEND=f"redis://:{PASSWORD}@x"
+    )
+    shown = repr(load(Role.WORKER))
+    assert "fermata.example" in shown
+    assert not any(secret in shown for secret in SECRETS)
+
+
+# -- files ------------------------------------------------------------------------------------
+
+
+def test_a_dotenv_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
+    lines = [f"{name}={value}" for name, value in COMPLETE.items()]
+    (tmp_path / ".env").write_text("\n".join([*lines, "FERMATA_LOG_LEVEL=DEBUG"]))
+    os.environ["FERMATA_API_KEY"] = "sk_from_the_environment"
+    read = load(Role.WORKER)
+    assert (read.api_key, read.log_level) == ("sk_from_the_environment", "DEBUG")
+    assert "FERMATA_LOG_LEVEL" not in os.environ
+
+
+def dev_environment() -> None:
+    path = settings.dev_environment(Path(".fermata"))
+    path.parent.mkdir()
+    path.write_text("".join(f"{name}={value}\n" for name, value in COMPLETE.items()))
+
+
+def test_a_running_dev_tells_its_settings() -> None:
+    dev_environment()
+    assert load(Role.WORKER).api_key == API_KEY
+
+
+def test_a_redis_of_ones_own_keeps_a_running_dev_out() -> None:
+    dev_environment()
+    os.environ["FERMATA_REDIS_URL"] = "redis://mine"
+    read = load(Role.CLIENT)
+    assert (read.redis_url, read.api_key) == ("redis://mine", "")
+
+
+def in_the_code() -> set[str]:
+    """Name every variable that the settings read."""
+    return set(re.findall(r'"(FERMATA_[A-Z_]+)"', (ROOT / "worker/settings.py").read_text()))
+
+
+def example() -> str:
+    return (ROOT / ".env.example").read_text()
+
+
+def test_the_example_names_every_variable_and_no_other() -> None:
+    named = set(re.findall(r"^(?:# ?)?(FERMATA_[A-Z_]+)=", example(), re.MULTILINE))
+    assert {name for name in named if not name.endswith("_FILE")} == in_the_code()
+
+
+def test_the_example_offers_a_file_for_secrets_alone() -> None:
+    files = set(re.findall(r"^(?:# ?)?(FERMATA_[A-Z_]+)_FILE=", example(), re.MULTILINE))
+    assert files <= in_the_code()
+
+
+def complete(line: str) -> str:
+    """Fill what nobody but its owner can: a required variable that the example leaves empty."""
+    name, _, value = line.lstrip("# ").partition("=")
+    return line if name not in COMPLETE or value else f"{name}={COMPLETE[name]}"
+
+
+@pytest.mark.parametrize("role", Role)
+def test_the_example_loads(role: Role, tmp_path: Path) -> None:
+    lines = [complete(line) for line in example().splitlines()]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    missing = [n for n in COMPLETE if not any(line.startswith(f"{n}=") for line in lines)]
+    os.environ.update({name: COMPLETE[name] for name in missing})
+    assert isinstance(load(role), Settings)
+
+
+@pytest.mark.parametrize("name", sorted(in_the_code()))
+def test_what_the_example_shows_is_taken_when_it_is_switched_on(name: str, tmp_path: Path) -> None:
+    line = next(
+        each.lstrip("# ")
+        for each in example().splitlines()
+        if each.lstrip("# ").startswith(f"{name}=")
+    )
+    value = line.partition("=")[2]
+    given(**({name: value} if value else {}))
+    assert isinstance(load(Role.WORKER), Settings)
