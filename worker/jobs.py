@@ -138,9 +138,9 @@ class Jobs:
             self._store.note(job_id, now=now, sources=JobState, fields=fields)
 
     def _postpone(self, job_id: JobId, reason: str, retry_after: float | None) -> None:
-        now = self._clock()
-        attempts = self._store.read(job_id).attempts
-        due_at = schedule.backoff(attempts, retry_after, now=now, jitter=self._jitter())
+        now, job = self._clock(), self._store.read(job_id)
+        due_at = schedule.backoff(job.attempts, retry_after, now=now, jitter=self._jitter())
+        due_at = min(due_at, job.deadline_at)
         self._store.turn(job_id, Turn.POSTPONE, now=now, due_at=due_at, why=reason)
 
     def _doubt(self, job_id: JobId, operation: Operation, reason: str) -> Event | None:

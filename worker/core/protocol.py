@@ -1,6 +1,7 @@
 """What the provider says, as pure functions over ``(status, headers, body)``."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +17,8 @@ _ENVELOPE_KEYS: Final = frozenset({"code", "message", "task_id", "event", "platf
 # A task that failed is polled as HTTP 200 with one of these and neither code nor data
 # (provider-api-2.md §4).
 _FAILURE_TYPES: Final = frozenset({"failed", "timeout", "forbidden", "api_error"})
+_CLIP: Final = schemas.Clip()
+_ENVELOPE: Final = schemas.Envelope()
 _ENDED: Final = frozenset({"succeeded", "failed"})
 _STILL_RUNNING_CODES: Final = frozenset({102, 202, "102", "202"})
 
@@ -136,7 +139,7 @@ def read_submit(operation: Operation, answer: Answer) -> SubmitOutcome:
 
 def _read_success(operation: Operation, answer: Answer, body: JSONObject) -> SubmitOutcome:
     if operation.synchronous:
-        if body.get("type") in _FAILURE_TYPES:
+        if _is_one_of(body.get("type"), _FAILURE_TYPES):
             return Refused(_task_failed(answer.status, body))
         return Completed(answer.body.decode())
     provider_task_id = body.get("task_id")
@@ -151,7 +154,7 @@ def read_poll(answer: Answer) -> PollOutcome:
         body = parse(answer.body)
     except InvalidPayload:
         return Postponed(f"HTTP {answer.status} with an unreadable body", _retry_after(answer))
-    if answer.status == 202 or body.get("code") in _STILL_RUNNING_CODES:
+    if answer.status == 202 or _is_one_of(body.get("code"), _STILL_RUNNING_CODES):
         return Running()
     if _says_failed(body):
         return Finished(answer.body.decode())
@@ -174,7 +177,7 @@ def read_delivery(raw: bytes) -> Delivery:
     """
     body = parse(raw)
     try:
-        envelope = schemas.Envelope().load(body)
+        envelope = _ENVELOPE.load(body)
     except ValidationError as error:
         raise InvalidPayload(f"the envelope is wrong: {error.messages}") from None
     event = envelope["event"]
@@ -196,9 +199,11 @@ def read_result(
     if _says_failed(body):
         raise _task_failed(None, body)
     data = body.get("data", _without_envelope(body))
-    found = [_read_clip(each) for each in data] if isinstance(data, list) else []
+    found = _read_clips(data) if isinstance(data, list) else []
     if not operation.synchronous:
         _require_success(operation, found, body)
+    elif not (isinstance(data, dict) and data):
+        raise errors.UnexpectedResponse(f"{operation.name} brought no result: {_words(body)}")
     elif clip_id:
         found = [_read_clip({"clip_id": clip_id, "state": "succeeded"})]
     return {
@@ -208,9 +213,19 @@ def read_result(
     }
 
 
+def _read_clips(items: list[Any]) -> list[JSONObject]:
+    return [_read_clip(_named(each)) for each in items]
+
+
+def _named(item: Any) -> Any:
+    # A clip that failed may never have had an id; that must not lose the clips that succeeded.
+    failed = isinstance(item, dict) and item.get("state") == "failed"
+    return item | {"clip_id": str(item.get("clip_id") or "")} if failed else item
+
+
 def _read_clip(item: Any) -> JSONObject:
     try:
-        return dict(schemas.Clip().load(item))
+        return dict(_CLIP.load(item))
     except ValidationError as error:
         why = f"a clip cannot be read: {error.messages}"
         raise errors.UnexpectedResponse(why) from None
@@ -253,7 +268,7 @@ def _task_failed(status: int | None, body: Mapping[str, Any]) -> errors.TaskFail
 def _details(status: int | None, body: Mapping[str, Any]) -> JSONObject:
     refunds = [body.get(key) for key in ("refund_processed", "already_refunded")]
     refunded = next((flag for flag in refunds if isinstance(flag, bool)), None)
-    if refunded is None and "refunded" in _words(body).lower():
+    if refunded is None and re.search(r"(?<!not )\brefunded\b", _words(body).lower()):
         refunded = True
     known = {"http_status": status, "provider_type": body.get("type"), "refunded": refunded}
     return {name: value for name, value in known.items() if value is not None}
@@ -262,7 +277,12 @@ def _details(status: int | None, body: Mapping[str, Any]) -> JSONObject:
 def _says_failed(body: Mapping[str, Any]) -> bool:
     if body.get("event") == "song.failed":
         return True
-    return body.get("type") in _FAILURE_TYPES and "data" not in body
+    return _is_one_of(body.get("type"), _FAILURE_TYPES) and "data" not in body
+
+
+def _is_one_of(value: Any, known: frozenset[Any]) -> bool:
+    # What the provider sends may be a list or an object, which no set can be asked for.
+    return isinstance(value, str | int) and value in known
 
 
 def _has_ended(body: Mapping[str, Any]) -> bool:
@@ -270,7 +290,7 @@ def _has_ended(body: Mapping[str, Any]) -> bool:
     if not isinstance(data, list):
         return isinstance(data, dict) and bool(data)
     states = [item.get("state") if isinstance(item, dict) else None for item in data]
-    return bool(states) and all(state in _ENDED for state in states)
+    return bool(states) and all(_is_one_of(state, _ENDED) for state in states)
 
 
 def _progress(body: Mapping[str, Any]) -> JSONObject:
@@ -291,5 +311,6 @@ def _words(body: Mapping[str, Any]) -> str:
 
 
 def _retry_after(answer: Answer) -> float | None:
-    value = answer.headers.get("Retry-After", "")
-    return float(value) if value.isascii() and value.isdigit() else None
+    # Header names come in any case: Answer.headers is a plain mapping.
+    value = next((v for k, v in answer.headers.items() if k.lower() == "retry-after"), "")
+    return float(value) if re.fullmatch("[0-9]{1,9}", value) else None

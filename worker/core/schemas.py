@@ -4,6 +4,7 @@ What we send is checked strictly, in the provider's own field names (unknown key
 what the provider sends is read tolerantly (unknown keys are ignored).
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -72,17 +73,25 @@ class CreateMusic(RequestSchema):
     @validates_schema(skip_on_field_errors=False)
     def _mode_decides_the_text(self, data: Mapping[str, Any], **_: Any) -> None:
         wanted = "prompt" if data.get("custom_mode") else "gpt_description_prompt"
+        wrong = {}
         if "custom_mode" in data and not data.get(wanted):
-            raise ValidationError(f"Required when custom_mode is {data['custom_mode']}.", wanted)
+            wrong[wanted] = [f"Required when custom_mode is {data['custom_mode']}."]
         if data.get("auto_lyrics") and not data.get("custom_mode"):
-            raise ValidationError("Only with custom_mode true.", "auto_lyrics")
+            wrong["auto_lyrics"] = ["Only with custom_mode true."]
+        if wrong:
+            raise ValidationError(wrong)
 
     @validates_schema(skip_on_field_errors=False)
     def _model_decides_the_lengths(self, data: Mapping[str, Any], **_: Any) -> None:
         short = data.get("mv") in _SHORT_TEXT_MODELS
-        for name, limit in (("prompt", 3000 if short else 5000), ("tags", 200 if short else 1000)):
-            if len(data.get(name) or "") > limit:
-                raise ValidationError(f"Longer than {limit} with {data.get('mv')}.", name)
+        limits = {"prompt": 3000, "tags": 200} if short else {"prompt": 5000, "tags": 1000}
+        wrong = {
+            name: [f"Longer than {limit}, the limit with {data.get('mv', 'any model')}."]
+            for name, limit in limits.items()
+            if len(data.get(name) or "") > limit
+        }
+        if wrong:
+            raise ValidationError(wrong)
 
 
 class _LenientSeconds(fields.Field[float | None]):
@@ -90,9 +99,10 @@ class _LenientSeconds(fields.Field[float | None]):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> float | None:
         try:
-            return None if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+            seconds = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
             return None
+        return seconds if math.isfinite(seconds) else None
 
 
 def _text(**options: Any) -> fields.Raw:
