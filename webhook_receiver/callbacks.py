@@ -3,6 +3,7 @@
 import structlog
 from flask import Blueprint, current_app, request
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from worker.core.contract import JOB_ID
 from worker.core.errors import InvalidSignature, UnknownJob
@@ -24,6 +25,9 @@ def receive(job_id: str) -> ResponseReturnValue:
         return {"error": "unknown job"}, 404
     deliveries: Deliveries = current_app.extensions["deliveries"]
     raw = request.get_data(cache=False)
+    # A body without a length is cut at the limit in silence.
+    if request.content_length is None and len(raw) >= current_app.config["MAX_CONTENT_LENGTH"]:
+        raise RequestEntityTooLarge
     receipt = deliveries.receive(JobId(job_id), dict(request.headers), raw)
     log.info("delivery_received", job_id=job_id, receipt=receipt)
     return {"status": receipt}

@@ -16,7 +16,7 @@ from worker.core.schedule import Policy
 from worker.core.signing import derive_secret
 from worker.core.states import JobState, Turn
 from worker.handover import Clock
-from worker.store import Parked, Store
+from worker.store import Parked, Store, Taker
 
 log = structlog.get_logger()
 
@@ -137,6 +137,10 @@ class Jobs:
             # The webhook was here before the answer: the job goes on without us.
             self._store.note(job_id, now=now, sources=JobState, fields=fields)
 
+    def postpone(self, job_id: JobId, reason: str) -> None:
+        """Put a job back that has begun, before the provider heard of it."""
+        self._postpone(job_id, reason, None)
+
     def _postpone(self, job_id: JobId, reason: str, retry_after: float | None) -> None:
         now, job = self._clock(), self._store.read(job_id)
         due_at = schedule.backoff(job.attempts, retry_after, now=now, jitter=self._jitter())
@@ -161,13 +165,13 @@ class Jobs:
         claim = self._store.claim(
             job_id, event, now=now, stale_at=stale_at, published_stale_at=stale_at, push=False
         )
-        return claim is not None and self.take(job_id, claim.number) is not None
+        return claim is not None and self.take(job_id, Taker(claim.number, "here")) is not None
 
-    def take(self, job_id: JobId, claim: int) -> Event | None:
-        """Take the event of a resumed job; None where it is not this claim's to take."""
+    def take(self, job_id: JobId, taker: Taker) -> Event | None:
+        """Take the event of a resumed job; None where it is not this message's to take."""
         now = self._clock()
         stale_at = now + self._policy.take_lease_seconds
-        return self._store.take(job_id, claim, now=now, stale_at=stale_at)
+        return self._store.take(job_id, taker, now=now, stale_at=stale_at)
 
     def result(self, job_id: JobId, operation: Operation, event: Event) -> JSONObject:
         """Read an event into the job's result.

@@ -25,7 +25,7 @@ from worker.core.operations import Operation, find
 from worker.core.states import JobState
 from worker.handover import press
 from worker.jobs import Jobs
-from worker.store import Parked, StoreUnavailable
+from worker.store import Parked, StoreUnavailable, Taker
 
 log = structlog.get_logger()
 
@@ -93,12 +93,16 @@ class ProviderTask(Task[..., JSONObject]):
 
     def _submit_leg(self, jobs: Jobs, body: JSONObject, *, first: bool) -> JSONObject:
         try:
-            self._announce_parked()
             parked, leg = self._park(), uuid.uuid4().hex
         except _TRANSIENT as error:
             raise Reject(repr(error), requeue=True) from None
         if not jobs.begin(self._job_id, self.operation, body, parked, leg=leg, first=first):
             raise Ignore
+        try:
+            self._announce_parked()
+        except _TRANSIENT as error:
+            jobs.postpone(self._job_id, f"the result backend is away: {type(error).__name__}")
+            raise Ignore from None
         try:
             event = jobs.submit(self._job_id, self.operation, body)
             mine = event is not None and jobs.claim_here(self._job_id, event)
@@ -114,8 +118,8 @@ class ProviderTask(Task[..., JSONObject]):
     def _announce_parked(self) -> None:
         """Tell result backend and monitors that the job holds no slot from here on.
 
-        This comes before the record can be claimed: stored later, a custom state would
-        overwrite FAILURE.
+        The record is ours, and the provider has not heard of the job, so nothing can settle it
+        yet: stored later, or by a copy of this message, a custom state would overwrite FAILURE.
         """
         if not self.request.ignore_result:
             self.update_state(state=PARKED, meta={"operation": self.operation.name})
@@ -135,10 +139,21 @@ class ProviderTask(Task[..., JSONObject]):
 
     def _resumed_leg(self, jobs: Jobs, claim: int) -> JSONObject:
         # The request is not checked again: it was paid for under the rules of its day.
-        event = jobs.take(self._job_id, claim)
+        event = jobs.take(self._job_id, self._taker(claim))
         if event is None:
             raise Ignore
         return jobs.result(self._job_id, self.operation, event)
+
+    def _taker(self, claim: int) -> Taker:
+        """Tell this message from its copies: by kombu's tag, which a redelivery keeps.
+
+        AMQP numbers deliveries, not messages, but flags a redelivery.
+        """
+        tag = (self.request.properties or {}).get("delivery_tag")
+        if tag:
+            return Taker(claim, str(tag))
+        redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
+        return Taker(claim, uuid.uuid4().hex, redelivered)
 
     # Celery calls these two when the outcome is stored and the next step is published. Only
     # then is the job settled: a worker that dies before leaves it to be resumed again.

@@ -57,6 +57,17 @@ class Claim:
     pushed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Taker:
+    """The message that resumes a job, told apart from its copies."""
+
+    claim: int
+    message_id: str
+    """The same when the broker redelivers the message, another one for a copy of it."""
+    redelivered: bool = False
+    """The broker redelivers it, and gives messages no id that would tell."""
+
+
 class Store:
     """The records. ``now`` and every moment are Unix seconds.
 
@@ -215,9 +226,12 @@ class Store:
             return None
         return Claim(number=reply[2], message=reply[3], pushed=bool(reply[4]))
 
-    def take(self, job_id: JobId, claim: int, *, now: float, stale_at: float) -> Event | None:
-        """Take the event of a resumed job; None where it is not this claim's to take."""
-        event = self._take(keys=[keys.job(job_id), keys.DUE], args=[job_id, claim, now, stale_at])
+    def take(self, job_id: JobId, taker: Taker, *, now: float, stale_at: float) -> Event | None:
+        """Take the event of a resumed job; None where it is not this message's to take."""
+        event = self._take(
+            keys=[keys.job(job_id), keys.DUE],
+            args=[job_id, taker.claim, taker.message_id, int(taker.redelivered), now, stale_at],
+        )
         return Event.loads(event) if event else None
 
     def due(self, *, now: float, lease_until: float, limit: int) -> list[JobId]:

@@ -229,6 +229,22 @@ def test_an_ending_that_ends_nothing_leaves_the_job_waiting(flow: Flow, name: st
     assert who(result.get(timeout=GET_SECONDS)) == job.id
 
 
+@pytest.mark.parametrize("levels", [500, 955, 975, 995])
+def test_a_deep_body_is_used_or_kept_but_never_fails_a_song_that_succeeded(
+    flow: Flow, levels: int
+) -> None:
+    """How deep a parser goes depends on its stack: receiver and worker must not disagree."""
+    job = flow.hold()
+    result = job.apply_async()
+    flow.waits(job.id)
+    body = provider.raw(completed())[:-1] + b',"x":' + b"[" * levels + b"]" * levels + b"}"
+
+    if flow.deliver(job.id, body).json() == {"status": "quarantined"}:
+        assert flow.deliver(job.id, completed()).json() == {"status": "resumed"}
+
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+
+
 # What must change nothing: a Redis that only the receiver talks to, compared byte for byte.
 
 

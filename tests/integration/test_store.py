@@ -20,7 +20,7 @@ from worker.core.errors import UnknownJob
 from worker.core.models import Event, JobId, Source
 from worker.core.states import TERMINAL, JobState, Turn
 from worker.embedded import EmbeddedValkey
-from worker.store import Claim, Store, StoreUnavailable
+from worker.store import Claim, Store, StoreUnavailable, Taker
 
 NOW = 1_763_800_000.0
 JOB = JobId("job-1")
@@ -74,6 +74,10 @@ def claim(
     return records.claim(
         job_id, event, now=NOW, stale_at=NOW + 30, published_stale_at=NOW + 900, push=push
     )
+
+
+def taker(claim: int, message_id: str = "", *, redelivered: bool = False) -> Taker:
+    return Taker(claim, message_id or f"message-{claim}", redelivered)
 
 
 def settle(records: Store, turn: Turn = Turn.SUCCEED, *, retain: int | None = 600) -> bool:
@@ -279,7 +283,7 @@ def test_of_many_claims_at_once_exactly_one_wins(records: Store, redis: Any, pus
     assert len(won) == 1
     assert won[0][1] == Claim(number=1, message=f"message of {JOB}", pushed=push)
     assert redis.llen("fermata") == int(push)
-    event = records.take(JOB, 1, now=NOW, stale_at=NOW + 60)
+    event = records.take(JOB, taker(1), now=NOW, stale_at=NOW + 60)
     assert event is not None
     assert event.delivery_id == f"d-{won[0][0]}"
 
@@ -341,7 +345,7 @@ def test_a_stale_claim_is_claimed_again_with_the_event_it_had(records: Store, re
     assert again == Claim(number=2, message=f"message of {JOB}", pushed=False)
     assert redis.llen("fermata") == 1
     assert due_at(redis) == NOW + 930
-    assert records.take(JOB, 2, now=NOW + 900, stale_at=NOW + 999) == EVENT
+    assert records.take(JOB, taker(2), now=NOW + 900, stale_at=NOW + 999) == EVENT
 
 
 def test_only_a_claimed_job_can_be_claimed_again(records: Store) -> None:
@@ -356,35 +360,35 @@ def test_only_a_claimed_job_can_be_claimed_again(records: Store) -> None:
 def test_the_same_claim_may_take_its_event_again(records: Store, redis: Any) -> None:
     begin(records)
     claim(records)
-    assert records.take(JOB, 1, now=NOW, stale_at=NOW + 60) == EVENT
-    assert records.take(JOB, 1, now=NOW + 10, stale_at=NOW + 70) == EVENT
+    assert records.take(JOB, taker(1), now=NOW, stale_at=NOW + 60) == EVENT
+    assert records.take(JOB, taker(1), now=NOW + 10, stale_at=NOW + 70) == EVENT
     assert due_at(redis) == NOW + 70
 
 
 def test_another_claim_takes_the_event_only_after_the_lease(records: Store) -> None:
     begin(records)
     claim(records)
-    assert records.take(JOB, 1, now=NOW, stale_at=NOW + 60) == EVENT
+    assert records.take(JOB, taker(1), now=NOW, stale_at=NOW + 60) == EVENT
     records.reclaim(JOB, now=NOW + 1, stale_at=NOW + 30)
-    assert records.take(JOB, 2, now=NOW + 59.999, stale_at=NOW + 120) is None
-    assert records.take(JOB, 2, now=NOW + 60, stale_at=NOW + 120) == EVENT
-    assert records.take(JOB, 1, now=NOW + 61, stale_at=NOW + 121) is None
+    assert records.take(JOB, taker(2), now=NOW + 59.999, stale_at=NOW + 120) is None
+    assert records.take(JOB, taker(2), now=NOW + 60, stale_at=NOW + 120) == EVENT
+    assert records.take(JOB, taker(1), now=NOW + 61, stale_at=NOW + 121) is None
 
 
 def test_of_many_claims_that_take_at_once_exactly_one_works(records: Store) -> None:
     begin(records)
     claim(records)
-    taken = at_once(lambda n: records.take(JOB, n + 1, now=NOW, stale_at=NOW + 60))
+    taken = at_once(lambda n: records.take(JOB, taker(n + 1), now=NOW, stale_at=NOW + 60))
     assert [each for each in taken if each] == [EVENT]
 
 
 def test_nothing_is_taken_of_a_job_that_is_not_resuming(records: Store, redis: Any) -> None:
-    assert records.take(JOB, 1, now=NOW, stale_at=NOW + 60) is None
+    assert records.take(JOB, taker(1), now=NOW, stale_at=NOW + 60) is None
     begin(records)
-    assert records.take(JOB, 1, now=NOW, stale_at=NOW + 60) is None
+    assert records.take(JOB, taker(1), now=NOW, stale_at=NOW + 60) is None
     claim(records)
     settle(records)
-    assert records.take(JOB, 1, now=NOW, stale_at=NOW + 60) is None
+    assert records.take(JOB, taker(1), now=NOW, stale_at=NOW + 60) is None
     assert due_at(redis) is None
 
 
@@ -428,7 +432,7 @@ def test_a_published_message_moves_the_moment_its_publisher_had_set(
 def test_a_moment_that_somebody_else_has_set_is_not_overwritten(records: Store, redis: Any) -> None:
     begin(records)
     claim(records)
-    records.take(JOB, 1, now=NOW, stale_at=NOW + 180)
+    records.take(JOB, taker(1), now=NOW, stale_at=NOW + 180)
     records.mark_published(JOB, stale_at=NOW + 30, until=NOW + 900)
     assert due_at(redis) == NOW + 180
 
@@ -475,7 +479,7 @@ def test_an_event_comes_back_as_it_was(records: Store) -> None:
     begin(records)
     event = Event(Source.POLL, body='{"title": "Café \\ud83c\\udfb5 \\ud800", "n": 1}')
     claim(records, event=event)
-    assert records.take(JOB, 1, now=NOW, stale_at=NOW + 60) == event
+    assert records.take(JOB, taker(1), now=NOW, stale_at=NOW + 60) == event
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xff\xfe\x00\r\n", b'{"a": NaN}', bytes(range(256)) * 40])
@@ -494,7 +498,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "turn": begin,
     "note": lambda records: records.note(JOB, now=NOW),
     "claim": claim,
-    "take": lambda records: records.take(JOB, 1, now=NOW, stale_at=NOW),
+    "take": lambda records: records.take(JOB, taker(1), now=NOW, stale_at=NOW),
     "due": lambda records: records.due(now=NOW, lease_until=NOW, limit=1),
     "mark_published": lambda records: records.mark_published(JOB, stale_at=NOW, until=NOW),
     "read": lambda records: records.read(JOB),
@@ -560,3 +564,20 @@ def test_a_restarted_server_still_knows_the_jobs(tmp_path: Path) -> None:
         assert records.read(JOB).state is JobState.SUBMITTING
     finally:
         server.stop()
+
+
+def test_a_copy_of_the_message_that_took_the_event_finds_it_taken(records: Store) -> None:
+    begin(records)
+    claim(records)
+    assert records.take(JOB, taker(1, "original"), now=NOW, stale_at=NOW + 60) is not None
+    assert records.take(JOB, taker(1, "copy"), now=NOW + 1, stale_at=NOW + 61) is None
+
+
+def test_a_redelivery_that_has_no_id_of_its_own_may_take_the_event_again(records: Store) -> None:
+    begin(records)
+    claim(records)
+    assert records.take(JOB, taker(1, "leg-1"), now=NOW, stale_at=NOW + 60) is not None
+    again = taker(1, "leg-2", redelivered=True)
+    assert records.take(JOB, again, now=NOW + 1, stale_at=NOW + 61) is not None
+    other = taker(2, "leg-3", redelivered=True)
+    assert records.take(JOB, other, now=NOW + 2, stale_at=NOW + 62) is None

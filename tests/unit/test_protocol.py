@@ -628,3 +628,16 @@ def test_a_result_is_read_or_is_a_provider_error_whatever_the_body(
     except (TaskFailed, UnexpectedResponse):
         return
     assert set(read) == {"clips", "data", "partial"}
+
+
+@pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ('{"a":[', "]}")])
+def test_what_is_nested_deeper_than_100_levels_is_not_read(opening: str, closing: str) -> None:
+    levels = opening.count("{") + opening.count("[")
+    fits = opening * (100 // levels) + "1" + closing * (100 // levels)
+    assert "a" in protocol.parse(fits)
+    with pytest.raises(InvalidPayload, match="deeper than 100"):
+        protocol.parse(opening + fits + closing)
+
+
+def test_brackets_in_a_text_are_no_levels() -> None:
+    assert protocol.parse(json.dumps({"lyrics": "[Verse] {hold} " * 100}))["lyrics"]

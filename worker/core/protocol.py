@@ -17,6 +17,7 @@ _ENVELOPE_KEYS: Final = frozenset({"code", "message", "task_id", "event", "platf
 # A task that failed is polled as HTTP 200 with one of these and neither code nor data
 # (provider-api-2.md §4).
 _FAILURE_TYPES: Final = frozenset({"failed", "timeout", "forbidden", "api_error"})
+_DEPTH_LIMIT: Final = 100
 _CLIP: Final = schemas.Clip()
 _ENVELOPE: Final = schemas.Envelope()
 _ENDED: Final = frozenset({"succeeded", "failed"})
@@ -100,16 +101,32 @@ class Delivery:
 def parse(body: bytes | str) -> JSONObject:
     """Parse a JSON object.
 
-    Raises InvalidPayload on anything else: not UTF-8, too deep, NaN, not an object.
+    Raises InvalidPayload on anything else: not UTF-8, nested too deep, NaN, not an object.
     """
     try:
         text = body.decode() if isinstance(body, bytes) else body
         value = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidPayload(f"the body is not JSON: {type(error).__name__}") from None
+    if _is_deeper(value, text):
+        raise InvalidPayload(f"the body is nested deeper than {_DEPTH_LIMIT} levels")
     if not isinstance(value, dict):
         raise InvalidPayload(f"the body is a JSON {type(value).__name__}, not an object")
     return value
+
+
+def _is_deeper(value: Any, text: str) -> bool:
+    """Say whether a value is nested deeper than the limit, which is far from any stack's end.
+
+    Without a limit of our own, what the receiver could parse might be too deep for the worker.
+    """
+    if text.count("[") + text.count("{") <= _DEPTH_LIMIT:
+        return False
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(_DEPTH_LIMIT):
+        below = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [x for each in below for x in each if isinstance(x, dict | list)]
+    return bool(level)
 
 
 def _refuse_constant(name: str) -> None:
