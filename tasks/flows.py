@@ -4,7 +4,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from celery import Task, chain, group
+from celery import Task, group
 from celery.canvas import Signature
 
 from worker.app import app
@@ -33,7 +33,7 @@ def _first_steps(signature: Any) -> Iterator[Any]:
     if steps is None:
         yield signature
         return
-    for step in steps[:1] if isinstance(signature, chain) else steps:
+    for step in steps[:1] if signature.subtask_type == "chain" else steps:
         yield from _first_steps(step)
 
 
