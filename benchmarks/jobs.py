@@ -16,7 +16,7 @@ from worker.core.models import Answer, Event, JobId, Request, Source
 from worker.core.operations import find
 from worker.core.schedule import Policy
 from worker.handover import BrokerHandover, Publisher, press
-from worker.jobs import Callbacks, Jobs
+from worker.jobs import Attempt, Callbacks, Jobs
 from worker.store import Parked
 
 OPERATION: Final = find("sonic.remaster")
@@ -85,8 +85,9 @@ def park(house: House, count: int) -> list[JobId]:
     headers = {CLAIM_HEADER: 1}
     wanted = [remaster(house, str(uuid.uuid4()), task_id=j, headers=headers) for j in job_ids]
     for job_id, parked in zip(job_ids, messages(house, wanted), strict=True):
-        jobs.begin(job_id, OPERATION, REQUEST, parked, leg=uuid.uuid4().hex, first=True)
-        jobs.submit(job_id, OPERATION, REQUEST)
+        attempt = Attempt(job_id, OPERATION, uuid.uuid4().hex)
+        jobs.begin(attempt, REQUEST, parked, first=True)
+        jobs.submit(attempt, REQUEST)
     house.require("waiting", job_ids)
     return job_ids
 

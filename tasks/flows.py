@@ -1,6 +1,7 @@
 """Flows over operations, in native canvas."""
 
 import copy
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,17 +16,24 @@ from worker.core.models import JSONObject
 @app.task(name=task_name("flows.for_each_clip"), bind=True, shared=False)
 def _for_each_clip(self: Task[..., Any], result: JSONObject, follow_up: JSONObject) -> None:
     clips = [clip for clip in result["clips"] if clip["state"] == "succeeded"]
-    raise self.replace(group(_over(clip, follow_up) for clip in clips))
+    # Ids follow from ours and the clip's: where the broker delivers this message twice, the jobs
+    # of the second run are those of the first, and nothing is paid twice.
+    branches = [_over(clip, follow_up, f"{self.request.id}/{clip['clip_id']}") for clip in clips]
+    raise self.replace(group(branches, task_id=_id_from(f"{self.request.id}/group")))
 
 
-def _over(clip: JSONObject, follow_up: JSONObject) -> Signature[Any]:
-    """Build a follow-up anew for one clip: first steps take the clip, and no id is shared."""
+def _over(clip: JSONObject, follow_up: JSONObject, name: str) -> Signature[Any]:
+    """Build a follow-up anew for one clip: its first steps take the clip."""
     signature = Signature.from_dict(copy.deepcopy(follow_up), app=app)
     for step in _first_steps(signature):
         step.args = (clip, *step.args)
-    for step in _steps(signature):
-        step.options.pop("task_id", None)
+    for position, step in enumerate(_steps(signature)):
+        step.options["task_id"] = _id_from(f"{name}/{position}")
     return signature
+
+
+def _id_from(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
 def _first_steps(signature: Any) -> Iterator[Any]:

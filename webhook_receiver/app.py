@@ -31,6 +31,7 @@ def create_app(settings: Settings) -> Flask:
         handover=open_handover(settings, state),
         signing_keys=settings.signing_keys,
         tolerance=timedelta(seconds=settings.webhook_tolerance_seconds),
+        poll_every_seconds=settings.policy.poll_every_seconds,
         clock=time.time,
     )
     app.register_blueprint(callbacks.blueprint)

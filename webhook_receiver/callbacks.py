@@ -3,7 +3,7 @@
 import structlog
 from flask import Blueprint, current_app, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from worker.core.contract import JOB_ID
 from worker.core.errors import InvalidSignature, UnknownJob
@@ -24,13 +24,25 @@ def receive(job_id: str) -> ResponseReturnValue:
     if not JOB_ID.fullmatch(job_id):
         return {"error": "unknown job"}, 404
     deliveries: Deliveries = current_app.extensions["deliveries"]
-    raw = request.get_data(cache=False)
-    # A body without a length is cut at the limit in silence.
-    if request.content_length is None and len(raw) >= current_app.config["MAX_CONTENT_LENGTH"]:
-        raise RequestEntityTooLarge
+    raw = _read_body()
     receipt = deliveries.receive(JobId(job_id), dict(request.headers), raw)
     log.info("delivery_received", job_id=job_id, receipt=receipt)
     return {"status": receipt}
+
+
+def _read_body() -> bytes:
+    try:
+        raw = request.get_data(cache=False)
+    except HTTPException:
+        raise
+    except Exception as error:
+        # The server's own errors for broken framing or a client that went away; not our fault.
+        log.warning("delivery_unreadable", path=request.path, error=type(error).__name__)
+        raise BadRequest from None
+    # A body without a length is cut at the limit in silence.
+    if request.content_length is None and len(raw) >= current_app.config["MAX_CONTENT_LENGTH"]:
+        raise RequestEntityTooLarge
+    return raw
 
 
 @blueprint.errorhandler(InvalidSignature)
@@ -45,11 +57,8 @@ def _unknown(error: UnknownJob) -> ResponseReturnValue:
     return {"error": "unknown job"}, 404
 
 
+@blueprint.errorhandler(StoreUnavailable)
 def _unavailable(error: Exception) -> ResponseReturnValue:
     # Nothing is known to be stored: a provider that tries again will find us.
     log.error("state_unavailable", error=repr(error))
     return {"error": "try again"}, 503, {"Retry-After": "5"}
-
-
-for _error in StoreUnavailable:
-    blueprint.register_error_handler(_error, _unavailable)

@@ -1,4 +1,4 @@
-"""Liveness: ``GET /healthz`` says whether a delivery could be stored now."""
+"""Liveness: ``GET /healthz`` says whether a delivery could be stored now, by storing."""
 
 from flask import Blueprint, current_app
 from flask.typing import ResponseReturnValue
@@ -10,10 +10,10 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> ResponseReturnValue:
-    """Answer 200, or 503 where Redis is away. ``curl localhost:8000/healthz``"""
+    """Answer 200, or 503 where Redis is away or will not write. ``curl localhost:8000/healthz``"""
     store: Store = current_app.extensions["store"]
     try:
-        store.ping()
+        store.check()
     except StoreUnavailable:
         return {"status": "redis is away"}, 503
     return {"status": "ok"}

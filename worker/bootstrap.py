@@ -24,7 +24,8 @@ from worker.settings import Role, Settings, load
 from worker.store import Store
 from worker.sweep import Sweep
 
-VISIBILITY_SECONDS: Final = 3600
+VISIBILITY_SECONDS: Final = 900
+"""When Redis gives a message to another worker: well above every time limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class _Group(click.Group):
             _fail(error.message, EXIT_USAGE)
         except FermataError as error:
             _fail(error.message, EXIT_FAILED)
-        except (*StoreUnavailable, OperationalError) as error:
+        except (StoreUnavailable, OperationalError) as error:
             _fail(f"Redis or the broker cannot be reached: {error}", EXIT_UNREACHABLE)
         except KeyboardInterrupt:
             _fail("interrupted", EXIT_INTERRUPTED)

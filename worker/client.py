@@ -1,11 +1,17 @@
 """Adapter: the provider over HTTP, with requests."""
 
+import contextlib
+import socket
+import ssl
+import threading
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -90,9 +96,56 @@ class HTTPProvider:
 
 def _session(api_key: str) -> requests.Session:
     session = requests.Session()
-    session.mount("https://", HTTPAdapter(max_retries=0))
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _WatchedAdapter(max_retries=0))
     session.auth = _Bearer(api_key)
     return session
+
+
+class _Watched:
+    """A connection whose answer must begin in time as a whole.
+
+    A socket's own timeout starts anew with every byte, so headers that drip would never end it.
+    """
+
+    sock: socket.socket
+    timeout: float
+
+    def getresponse(self) -> Any:
+        watch = threading.Timer(self.timeout, _shut, [self.sock])
+        watch.daemon = True
+        watch.start()
+        try:
+            return super().getresponse()  # type: ignore[misc]
+        finally:
+            watch.cancel()
+
+
+def _shut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+class _WatchedHTTP(_Watched, HTTPConnection):  # type: ignore[misc]
+    pass
+
+
+class _WatchedHTTPS(_Watched, HTTPSConnection):  # type: ignore[misc]
+    pass
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _WatchedHTTP  # type: ignore[assignment]
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _WatchedHTTPS  # type: ignore[assignment]
+
+
+class _WatchedAdapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
 class _Bearer(AuthBase):
@@ -120,7 +173,10 @@ def _read(response: requests.Response, give_up: float) -> bytes:
 
 def _never_opened(error: requests.ConnectionError) -> bool:
     reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(error, requests.ConnectTimeout) or isinstance(reason, _NEVER_OPENED)
+    handshake = isinstance(getattr(reason, "args", [None])[0], ssl.SSLCertVerificationError)
+    return (
+        isinstance(error, requests.ConnectTimeout) or isinstance(reason, _NEVER_OPENED) or handshake
+    )
 
 
 def _cause(error: Exception) -> str:

@@ -10,7 +10,7 @@ from worker.core import protocol, signing
 from worker.core.errors import InvalidPayload, UnknownJob
 from worker.core.models import Event, JobId, Source
 from worker.core.protocol import Delivery
-from worker.core.states import TERMINAL, JobState
+from worker.core.states import TERMINAL, JobState, Turn
 from worker.handover import Clock, Handover
 from worker.store import Store
 
@@ -44,12 +44,14 @@ class Deliveries:
         handover: Handover,
         signing_keys: Sequence[str],
         tolerance: timedelta,
+        poll_every_seconds: float,
         clock: Clock,
     ) -> None:
         self._store = store
         self._handover = handover
         self._signing_keys = signing_keys
         self._tolerance = tolerance
+        self._poll_every_seconds = poll_every_seconds
         self._clock = clock
 
     def receive(self, job_id: JobId, headers: Mapping[str, str], raw: bytes) -> Receipt:
@@ -81,14 +83,15 @@ class Deliveries:
         return Receipt.WITHOUT_EFFECT
 
     def _progress(self, job_id: JobId, delivery: Delivery, delivery_id: str) -> Receipt:
-        state = self._store.note(
-            job_id,
-            now=self._clock(),
-            what=delivery.event,
-            why=f"webhook {delivery_id}",
-            fields={"progress": delivery.progress},
-        )
+        now, fields = self._clock(), {"progress": delivery.progress}
+        why = f"webhook {delivery_id}"
+        state = self._store.note(job_id, now=now, what=delivery.event, why=why, fields=fields)
         _known(job_id, state)
+        if delivery.provider_task_id and state in {JobState.SUBMITTING, JobState.UNCONFIRMED}:
+            # Whoever streams has accepted: even if the submit's answer is lost, we can poll now.
+            known = {"provider_task_id": delivery.provider_task_id[:256]}
+            due_at = now + self._poll_every_seconds
+            self._store.turn(job_id, Turn.ACCEPT, now=now, due_at=due_at, why=why, fields=known)
         return Receipt.PROGRESS
 
     def _quarantine(

@@ -16,7 +16,7 @@ from honcho.manager import Manager
 
 from worker.core.errors import ConfigError
 from worker.embedded import EmbeddedValkey, free_port
-from worker.settings import dev_environment
+from worker.settings import configured, dev_environment, is_loopback
 
 SIMULATED_KEY: Final = "sk_simulated"
 
@@ -33,22 +33,23 @@ def run(port: int, simulator_port: int, concurrency: int) -> int:
 
     Raises ConfigError where it already runs here, or a port is in use.
     """
-    folder = Path(os.environ.get("FERMATA_DATA_DIR", ".fermata")).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    _refuse_mixture()
+    folder = Path(configured("FERMATA_DATA_DIR") or ".fermata").resolve()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(folder), contextlib.ExitStack() as stack:
-        simulated = "FERMATA_PROVIDER_URL" not in os.environ
+        simulated = not configured("FERMATA_PROVIDER_URL")
         port = _free("--port", port)
         simulator_port = _free("--simulator-port", simulator_port) if simulated else 0
         told = _environment(folder, port, simulator_port if simulated else None)
         manager = Manager()
-        if "FERMATA_REDIS_URL" not in os.environ:
+        if not configured("FERMATA_REDIS_URL"):
             valkey = EmbeddedValkey(folder)
             stack.callback(valkey.stop)
             told["FERMATA_REDIS_URL"] = valkey.start()
             _end_with(valkey, manager)
         _tell(folder, told)
         stack.callback(dev_environment(folder).unlink, missing_ok=True)
-        environment = {**told, **os.environ, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, **told, "PYTHONUNBUFFERED": "1"}
         for name, command in _commands(port, simulator_port, concurrency, folder).items():
             manager.add_process(name, f"exec {shlex.join(command)}", env=environment)
         manager.loop()
@@ -56,15 +57,38 @@ def run(port: int, simulator_port: int, concurrency: int) -> int:
         return 0 if manager.returncode in {130, 143} else manager.returncode or 1
 
 
+def _refuse_mixture() -> None:
+    """Keep a simulated system away from a real one: it would answer jobs that were paid for."""
+    redis_url = configured("FERMATA_REDIS_URL")
+    if redis_url:
+        if not configured("FERMATA_PROVIDER_URL") and not is_loopback(redis_url):
+            raise ConfigError(
+                "FERMATA_REDIS_URL is another machine's: fermata dev would answer its jobs from a "
+                "simulator. Unset it, or set FERMATA_PROVIDER_URL as well."
+            )
+        return
+    for name in ("FERMATA_BROKER_URL", "FERMATA_RESULT_BACKEND"):
+        if configured(name):
+            raise ConfigError(
+                f"{name} is set and FERMATA_REDIS_URL is not: fermata dev would serve a broker "
+                "that is not its own. Set both, or neither."
+            )
+
+
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as lock:
+    with (folder / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            lock.seek(0)
             raise ConfigError(
-                f"fermata dev already runs in {folder}: stop it, or set FERMATA_DATA_DIR"
+                f"fermata dev already runs in {folder} (process {lock.read() or 'unknown'}): "
+                "stop it, or set FERMATA_DATA_DIR"
             ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         yield
 
 
@@ -98,8 +122,10 @@ def _signing_key(folder: Path) -> str:
     """Keep one key for the folder: jobs that were parked yesterday are still called back."""
     path = folder / "signing.key"
     if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(32))
+        whole = path.with_suffix(".new")
+        whole.touch(mode=0o600)
+        whole.write_text(secrets.token_urlsafe(32))
+        whole.rename(path)
     return path.read_text()
 
 

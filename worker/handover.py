@@ -37,12 +37,15 @@ _ENVELOPE: Final = ("body_encoding", "delivery_tag", "delivery_info", "priority"
 
 
 class _PressChannel(memory.Channel):
-    """Keeps the one message that is put."""
+    """Keeps the one message that is published, for whichever exchange."""
 
-    pressed: tuple[str, dict[str, Any]]
+    pressed: dict[str, Any]
 
-    def _put(self, queue: str, message: dict[str, Any], **_: Any) -> None:
-        self.pressed = (queue, message)
+    def basic_publish(
+        self, message: dict[str, Any], exchange: str, routing_key: str, **_: Any
+    ) -> None:
+        self._inplace_augment_message(message, exchange, routing_key)
+        self.pressed = message
 
 
 class _PressTransport(memory.Transport):
@@ -59,10 +62,11 @@ def press(signature: Signature[Any], broker_channel: Any) -> Parked:
         channel = cast(_PressChannel, connection.default_channel)
         with connection.Producer(auto_declare=False) as producer:
             signature.apply_async(producer=producer, add_to_parent=False, declare=[])
-        queue, message = channel.pressed
+        message = channel.pressed
+    route = message["properties"]["delivery_info"]
     list_key = None
-    if isinstance(broker_channel, redis.Channel):
-        list_key = _list_key(broker_channel, queue, message)
+    if isinstance(broker_channel, redis.Channel) and not route["exchange"]:
+        list_key = _list_key(broker_channel, route["routing_key"], message)
     return Parked(dumps(message), list_key)
 
 
@@ -89,6 +93,9 @@ class Publisher:
         wire = json.loads(message)
         properties = wire["properties"]
         route = properties["delivery_info"]
+        headers = wire["headers"] | {CLAIM_HEADER: claim}
+        if claim == 0:
+            headers["timelimit"] = [None, None]  # a submit leg again, with the task's own limits
         kept = {name: value for name, value in properties.items() if name not in _ENVELOPE}
         with self._pool.acquire(block=True, timeout=self._timeout) as connection:
             connection.Producer(auto_declare=False).publish(
@@ -98,7 +105,7 @@ class Publisher:
                 priority=properties["priority"],
                 content_type=wire["content-type"],
                 content_encoding=wire["content-encoding"],
-                headers=wire["headers"] | {CLAIM_HEADER: claim},
+                headers=headers,
                 retry=True,
                 retry_policy=dict(PUBLISH_RETRIES),
                 **kept,
@@ -108,8 +115,12 @@ class Publisher:
 class Handover(Protocol):
     """The port: from an event to a message in the queue, for exactly one of many events."""
 
-    def resume(self, job_id: JobId, event: Event) -> bool:
-        """Claim a parked job and publish its message; False where another event has won."""
+    def resume(self, job_id: JobId, event: Event, *, leg: str = "") -> bool:
+        """Claim a parked job and publish its message; False where another event has won.
+
+        Args:
+            leg: only while this run of the submit leg is the job's last.
+        """
 
     def resume_again(self, job_id: JobId) -> bool:
         """Publish a job again whose claim went stale; False where it has moved on."""
@@ -128,7 +139,7 @@ class BrokerHandover:
         self._publisher = publisher
         self._clock = clock
 
-    def resume(self, job_id: JobId, event: Event) -> bool:
+    def resume(self, job_id: JobId, event: Event, *, leg: str = "") -> bool:
         now = self._clock()
         stale_at = now + PUBLISH_LEASE_SECONDS
         claim = self._store.claim(
@@ -138,6 +149,7 @@ class BrokerHandover:
             stale_at=stale_at,
             published_stale_at=now + BACKLOG_SECONDS,
             push=self._push,
+            leg=leg,
         )
         if claim and not claim.pushed:
             self._publish(job_id, claim.message, claim.number, stale_at)

@@ -34,6 +34,16 @@ class Callbacks:
         return Webhook(url, derive_secret(self.signing_key, job_id))
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of a job's submit leg."""
+
+    job_id: JobId
+    operation: Operation
+    leg: str
+    """Unique to this run: what a run has to say is not heard once another one has begun."""
+
+
 class Jobs:
     """What a worker does with one job."""
 
@@ -59,24 +69,16 @@ class Jobs:
         return self._store.state(job_id)
 
     def begin(
-        self,
-        job_id: JobId,
-        operation: Operation,
-        body: Mapping[str, Any],
-        parked: Parked,
-        *,
-        leg: str,
-        first: bool,
+        self, attempt: Attempt, body: Mapping[str, Any], parked: Parked, *, first: bool
     ) -> bool:
         """Write the record that can be resumed, before the provider hears of the job.
 
         Args:
-            leg: unique to this run of the submit leg.
             first: there was no record yet, so the deadline counts from now.
 
         Returns False where another leg has begun: this one must not submit.
         """
-        now = self._clock()
+        now, operation = self._clock(), attempt.operation
         fields = {"operation": operation.name, "parked": parked.message}
         if parked.list_key:
             fields["list_key"] = parked.list_key
@@ -84,43 +86,49 @@ class Jobs:
             fields["clip_id"] = body[operation.clip_field]
         if first:
             fields["deadline_at"] = str(schedule.deadline(operation, self._policy, now=now))
+        due_at = now + self._policy.submit_lease_seconds
+        return self._turn(attempt, Turn.SUBMIT, due_at=due_at, fields=fields, count="attempts")
+
+    def _turn(self, attempt: Attempt, turn: Turn, *, due_at: float, **options: Any) -> bool:
+        now = self._clock()
         return self._store.turn(
-            job_id,
-            Turn.SUBMIT,
-            now=now,
-            due_at=now + self._policy.submit_lease_seconds,
-            fields=fields,
-            leg=leg,
-            count="attempts",
+            attempt.job_id, turn, now=now, due_at=due_at, leg=attempt.leg, **options
         )
 
-    def submit(self, job_id: JobId, operation: Operation, body: Mapping[str, Any]) -> Event | None:
+    def is_current(self, attempt: Attempt) -> bool:
+        """Say whether the job is still being submitted by this very attempt.
+
+        It is not where the attempt took so long that the sweep gave it up.
+        """
+        job = self._store.read(attempt.job_id)
+        return (job.state, job.leg) == (JobState.SUBMITTING, attempt.leg)
+
+    def submit(self, attempt: Attempt, body: Mapping[str, Any]) -> Event | None:
         """Call the provider once, and record what its answer means.
 
         Returns the event that settles the job here and now (a synchronous result, a refusal),
         or None: the job is parked, or something else has resumed it.
         """
-        outcome = self._send(job_id, operation, body)
+        outcome = self._send(attempt, body)
         log.info("job_submitted", outcome=type(outcome).__name__.lower())
         match outcome:
             case protocol.Accepted(provider_task_id):
-                self._accepted(job_id, operation, provider_task_id)
+                self._accepted(attempt, provider_task_id)
                 return None
             case protocol.Postponed(reason, retry_after):
-                self._postpone(job_id, reason, retry_after)
+                self._postpone(attempt, reason, retry_after)
                 return None
             case protocol.Unknown(reason):
-                return self._doubt(job_id, operation, reason)
+                return self._doubt(attempt, reason)
             case protocol.Completed(answer):
                 return Event(Source.ANSWER, body=answer)
             case protocol.Refused(error):
                 return Event(Source.ANSWER, error=error.to_json())
         assert_never(outcome)
 
-    def _send(
-        self, job_id: JobId, operation: Operation, body: Mapping[str, Any]
-    ) -> protocol.SubmitOutcome:
-        webhook = self._callbacks.webhook(job_id) if operation.takes_webhook else None
+    def _send(self, attempt: Attempt, body: Mapping[str, Any]) -> protocol.SubmitOutcome:
+        operation = attempt.operation
+        webhook = self._callbacks.webhook(attempt.job_id) if operation.takes_webhook else None
         try:
             answer = self._provider.send(submission.build_request(operation, body, webhook))
         except NeverSent as error:
@@ -129,43 +137,50 @@ class Jobs:
             return protocol.Unknown(error.message)
         return protocol.read_submit(operation, answer)
 
-    def _accepted(self, job_id: JobId, operation: Operation, provider_task_id: str) -> None:
+    def _accepted(self, attempt: Attempt, provider_task_id: str) -> None:
         now = self._clock()
         fields = {"provider_task_id": provider_task_id}
-        due_at = schedule.first_poll(operation, self._policy, now=now)
-        if not self._store.turn(job_id, Turn.ACCEPT, now=now, due_at=due_at, fields=fields):
+        due_at = schedule.first_poll(attempt.operation, self._policy, now=now)
+        if not self._turn(attempt, Turn.ACCEPT, due_at=due_at, fields=fields):
             # The webhook was here before the answer: the job goes on without us.
-            self._store.note(job_id, now=now, sources=JobState, fields=fields)
+            self._store.note(attempt.job_id, now=now, sources=JobState, fields=fields)
 
-    def postpone(self, job_id: JobId, reason: str) -> None:
+    def postpone(self, attempt: Attempt, reason: str) -> None:
         """Put a job back that has begun, before the provider heard of it."""
-        self._postpone(job_id, reason, None)
+        self._postpone(attempt, reason, None)
 
-    def _postpone(self, job_id: JobId, reason: str, retry_after: float | None) -> None:
-        now, job = self._clock(), self._store.read(job_id)
-        due_at = schedule.backoff(job.attempts, retry_after, now=now, jitter=self._jitter())
-        due_at = min(due_at, job.deadline_at)
-        self._store.turn(job_id, Turn.POSTPONE, now=now, due_at=due_at, why=reason)
+    def _postpone(self, attempt: Attempt, reason: str, retry_after: float | None) -> None:
+        now, attempts = self._clock(), self._store.read(attempt.job_id).attempts
+        due_at = schedule.backoff(attempts, retry_after, now=now, jitter=self._jitter())
+        self._turn(attempt, Turn.POSTPONE, due_at=due_at, why=reason)
 
-    def _doubt(self, job_id: JobId, operation: Operation, reason: str) -> Event | None:
+    def _doubt(self, attempt: Attempt, reason: str) -> Event | None:
+        operation = attempt.operation
         if operation.repeatable:
-            self._postpone(job_id, reason, None)
+            self._postpone(attempt, reason, None)
             return None
         if not operation.takes_webhook:
             return Event(Source.ANSWER, error=unconfirmed(operation, reason).to_json())
-        now = self._clock()
-        due_at = now + self._policy.unconfirmed_grace_seconds
-        self._store.turn(job_id, Turn.DOUBT, now=now, due_at=due_at, why=reason)
+        due_at = self._clock() + self._policy.unconfirmed_grace_seconds
+        self._turn(attempt, Turn.DOUBT, due_at=due_at, why=reason)
         return None
 
-    def claim_here(self, job_id: JobId, event: Event) -> bool:
+    def claim_here(self, attempt: Attempt, event: Event) -> bool:
         """Claim a job for an event that this very leg will settle, with nothing to publish."""
         now = self._clock()
         stale_at = now + self._policy.take_lease_seconds
         claim = self._store.claim(
-            job_id, event, now=now, stale_at=stale_at, published_stale_at=stale_at, push=False
+            attempt.job_id,
+            event,
+            now=now,
+            stale_at=stale_at,
+            published_stale_at=stale_at,
+            push=False,
+            leg=attempt.leg,
         )
-        return claim is not None and self.take(job_id, Taker(claim.number, "here")) is not None
+        if claim is None:
+            return False
+        return self.take(attempt.job_id, Taker(claim.number, attempt.leg)) is not None
 
     def take(self, job_id: JobId, taker: Taker) -> Event | None:
         """Take the event of a resumed job; None where it is not this message's to take."""
@@ -184,7 +199,7 @@ class Jobs:
         return {
             "job_id": job_id,
             "operation": operation.name,
-            "provider_task_id": said.get("task_id") or record.provider_task_id,
+            "provider_task_id": record.provider_task_id or _text(said.get("task_id")),
             **protocol.read_result(operation, said, clip_id=record.clip_id),
         }
 
@@ -200,11 +215,22 @@ class Jobs:
             due_at=None,
             why=why,
             fields={"operation": operation.name, **fields},
-            drop=("parked", "list_key", "event", "taken_by", "taken_until", "leg"),
+            drop=_dropped(outcome),
             retain_seconds=self._policy.retention_seconds,
         )
         name = "job_settled" if settled else "job_was_settled"
         log.info(name, job_id=job_id, outcome=turn, why=why)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _dropped(outcome: JSONObject | BaseException) -> list[str]:
+    """Name what a settled record does without; words that we could not read are kept."""
+    dropped = ["parked", "list_key", "taken_by", "taken_until", "leg"]
+    unread = isinstance(outcome, errors.UnexpectedResponse | errors.InvalidPayload)
+    return dropped if unread else [*dropped, "event"]
 
 
 def _ending(outcome: JSONObject | BaseException) -> tuple[Turn, JSONObject, str]:

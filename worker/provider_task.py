@@ -22,9 +22,10 @@ from worker.core.contract import CLAIM_HEADER, JOB_ID, PARKED, task_name
 from worker.core.errors import FermataError, InvalidRequest, NeedsWorker
 from worker.core.models import JobId, JSONObject
 from worker.core.operations import Operation, find
+from worker.core.schedule import RESUME_SECONDS
 from worker.core.states import JobState
 from worker.handover import press
-from worker.jobs import Jobs
+from worker.jobs import Attempt, Jobs
 from worker.store import Parked, StoreUnavailable, Taker
 
 log = structlog.get_logger()
@@ -92,20 +93,24 @@ class ProviderTask(Task[..., JSONObject]):
         return submission.check_parameters(self.operation, given, **ours)
 
     def _submit_leg(self, jobs: Jobs, body: JSONObject, *, first: bool) -> JSONObject:
+        attempt = Attempt(self._job_id, self.operation, uuid.uuid4().hex)
         try:
-            parked, leg = self._park(), uuid.uuid4().hex
+            parked = self._park()
         except _TRANSIENT as error:
             raise Reject(repr(error), requeue=True) from None
-        if not jobs.begin(self._job_id, self.operation, body, parked, leg=leg, first=first):
+        if not jobs.begin(attempt, body, parked, first=first):
             raise Ignore
         try:
             self._announce_parked()
-        except _TRANSIENT as error:
-            jobs.postpone(self._job_id, f"the result backend is away: {type(error).__name__}")
+            current = jobs.is_current(attempt)
+        except Exception as error:
+            jobs.postpone(attempt, f"not announced: {type(error).__name__}")
             raise Ignore from None
+        if not current:
+            raise Ignore
         try:
-            event = jobs.submit(self._job_id, self.operation, body)
-            mine = event is not None and jobs.claim_here(self._job_id, event)
+            event = jobs.submit(attempt, body)
+            mine = event is not None and jobs.claim_here(attempt, event)
         except Exception:
             # The provider may hold the work and the record can be resumed: failing now would
             # be a lie. Webhook, poll or sweep settle the job.
@@ -132,6 +137,9 @@ class ProviderTask(Task[..., JSONObject]):
             # A resumed message must not be discarded as expired, nor its retries be eaten.
             expires=None,
             retries=0,
+            # The limits of the submit leg must not cut off a result that is being stored.
+            soft_time_limit=RESUME_SECONDS,
+            time_limit=RESUME_SECONDS * 1.1,
             headers={**(self.request.headers or {}), CLAIM_HEADER: 1},
         )
         with self.app.producer_or_acquire() as producer:
@@ -171,7 +179,7 @@ class ProviderTask(Task[..., JSONObject]):
         # Celery would take an error here for the task's own, and fire its errbacks again.
         try:
             bootstrap.parts().jobs.settle(JobId(task_id), self.operation, outcome)
-        except StoreUnavailable:
+        except Exception:
             log.exception("settle_postponed", job_id=task_id)
 
 

@@ -22,6 +22,10 @@ _WEBHOOK_PATH_LENGTH: Final = 200
 _URL_LIMIT: Final = 1024
 
 
+# A record must outlive every redelivery of its messages, and a chord every deadline.
+_DEADLINE: Final = validate.Range(0, 7 * 86400, min_inclusive=False)
+
+
 class Role(StrEnum):
     """What a process is, which decides what it must have."""
 
@@ -69,9 +73,7 @@ def load(role: Role) -> Settings:
 
     Raises ConfigError that names every wrong or missing setting at once, and no secret.
     """
-    env = FileAwareEnv(eager=False, strip_whitespace=True)
-    if Path(".env").is_file():
-        env.read_env(".env", recurse=False)
+    env = _environment()
     try:
         data_dir = Path(env.str("FERMATA_DATA_DIR", ".fermata"))
         running = dev_environment(data_dir)
@@ -90,6 +92,18 @@ def load(role: Role) -> Settings:
         raise ConfigError(f"settings: {error}") from None
     _require_one_broker(settings)
     return settings
+
+
+def configured(name: str) -> str:
+    """Return a setting that the user has given, in the environment or in ``.env``; or nothing."""
+    return _environment().str(name, "") or ""
+
+
+def _environment() -> FileAwareEnv:
+    env = FileAwareEnv(eager=False, strip_whitespace=True)
+    if Path(".env").is_file():
+        env.read_env(".env", recurse=False)
+    return env
 
 
 def dev_environment(data_dir: Path) -> Path:
@@ -114,7 +128,7 @@ def _seal(env: FileAwareEnv, missing: dict[str, list[str]]) -> None:
 
 
 def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
-    redis_url = env.str("FERMATA_REDIS_URL", "", validate=_url("redis", "rediss", "unix"))
+    redis_url = env.str("FERMATA_REDIS_URL", "", validate=_url("redis", "rediss"))
     positive = validate.Range(min=0, min_inclusive=False)
     # A wrong value reads as None until the errors are raised together.
     timeout = env.float("FERMATA_SUBMIT_TIMEOUT_SECONDS", 30, validate=positive) or 0
@@ -144,9 +158,9 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
             unconfirmed_grace_seconds=env.float(
                 "FERMATA_UNCONFIRMED_GRACE_SECONDS", 900, validate=positive
             ),
-            deadline_seconds=env.float("FERMATA_DEADLINE_SECONDS", None, validate=positive),
+            deadline_seconds=env.float("FERMATA_DEADLINE_SECONDS", None, validate=_DEADLINE),
             retention_seconds=env.int(
-                "FERMATA_RETENTION_SECONDS", 7 * 86400, validate=validate.Range(60, 366 * 86400)
+                "FERMATA_RETENTION_SECONDS", 7 * 86400, validate=validate.Range(86400, 366 * 86400)
             ),
             soft_time_limit_seconds=timeout * 2 + 30,
         ),
@@ -166,15 +180,25 @@ def _url(*schemes: str) -> Callable[[str], None]:
     def check(value: str) -> None:
         if value and _split(value).scheme not in schemes:
             raise ValidationError(f"Must be a URL that starts with {' or '.join(schemes)}://.")
+        if value.startswith("rediss:") and "ssl_cert_reqs" not in value:
+            raise ValidationError("Celery wants ?ssl_cert_reqs=required in a rediss:// URL.")
 
     return check
 
 
 def _split(value: str) -> SplitResult:
     try:
-        return urlsplit(value)
+        parts = urlsplit(value)
+        _ = parts.port
     except ValueError:
-        raise ValidationError("Not a valid URL.") from None
+        why = "Not a valid URL; special characters in a password must be percent-encoded."
+        raise ValidationError(why) from None
+    return parts
+
+
+def is_loopback(url: str) -> bool:
+    """Say whether a URL names this very machine."""
+    return urlsplit(url).hostname in _LOOPBACK
 
 
 def _https_or_loopback(value: str) -> None:

@@ -77,7 +77,7 @@ def _ending(record: JobRecord) -> list[RenderableType]:
     for clip in record.result["clips"]:
         title = clip.get("stem_type") or clip.get("title") or clip["clip_id"]
         seconds, audio = clip.get("duration_seconds"), clip.get("audio_url") or ""
-        clips.add_row(escape(title), clip["state"], str(seconds or ""), escape(audio))
+        clips.add_row(escape(str(title)), clip["state"], str(seconds or ""), escape(audio))
     links = [f"{n}: {v}" for n, v in record.result["data"].items() if isinstance(v, str | int)]
     return [clips, *map(escape, links)]
 

@@ -9,8 +9,7 @@ from typing import Any, Final, cast
 
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from worker.core import keys
@@ -18,8 +17,8 @@ from worker.core.errors import UnknownJob
 from worker.core.models import Event, JobId, JobRecord, JSONObject, ProviderTaskId
 from worker.core.states import TERMINAL, TRANSITIONS, JobState, Turn
 
-StoreUnavailable: Final = (RedisConnectionError, RedisTimeoutError)
-"""What any method raises when Redis cannot be reached in time."""
+StoreUnavailable: Final = RedisError
+"""What any method raises when Redis is away, or will not write: out of memory, read-only."""
 
 _LIVE = frozenset(JobState) - TERMINAL
 _CHANGING = frozenset({"transition", "claim"})
@@ -71,7 +70,7 @@ class Taker:
 class Store:
     """The records. ``now`` and every moment are Unix seconds.
 
-    Every method raises one of StoreUnavailable where Redis cannot be reached.
+    Every method raises StoreUnavailable where Redis cannot be reached or will not write.
     """
 
     def __init__(self, redis: "Redis") -> None:
@@ -105,7 +104,8 @@ class Store:
 
         Args:
             due_at: the job's next moment; None: there is none any more.
-            leg: makes the turn safe to send twice.
+            leg: the run of the submit leg that this turn belongs to. The turn is safe to send
+                twice, and is refused once another leg has begun.
             count: a counter to increment.
         """
         sources, target = TRANSITIONS[turn]
@@ -183,6 +183,7 @@ class Store:
         stale_at: float,
         published_stale_at: float,
         push: bool,
+        leg: str = "",
     ) -> Claim | None:
         """Claim a parked job for an event; None where another event has won.
 
@@ -190,9 +191,10 @@ class Store:
             stale_at, published_stale_at: when the sweep resumes the job again, if the claim
                 was not, or was, published.
             push: also push the parked message to its Redis list, in the same step.
+            leg: only while this run of the submit leg is the last one.
         """
         stale = (stale_at, published_stale_at)
-        return self._run_claim(job_id, Turn.CLAIM, event, now=now, stale=stale, push=push)
+        return self._run_claim(job_id, Turn.CLAIM, event, now=now, stale=stale, push=push, leg=leg)
 
     def reclaim(self, job_id: JobId, *, now: float, stale_at: float) -> Claim | None:
         """Claim a job again whose claim went stale."""
@@ -208,6 +210,7 @@ class Store:
         now: float,
         stale: tuple[float, float],
         push: bool,
+        leg: str = "",
     ) -> Claim | None:
         sources, target = TRANSITIONS[turn]
         why = f"{event.source} {event.delivery_id or ''}".strip() if event else "stale"
@@ -220,6 +223,7 @@ class Store:
                 *stale,
                 _entry(now, turn, target, why),
                 int(push),
+                leg,
             ],
         )
         if not reply[0]:
@@ -290,9 +294,9 @@ class Store:
         }
         return cast(str, self._redis.xadd(keys.QUARANTINE, fields, maxlen=keys.QUARANTINE_MAX))
 
-    def ping(self) -> None:
-        """Reach the server, or raise one of StoreUnavailable."""
-        self._redis.ping()
+    def check(self) -> None:
+        """Write to the server, or raise StoreUnavailable."""
+        self._redis.set(keys.HEALTH, "ok", ex=60)
 
 
 def _csv(states: Iterable[JobState | None]) -> str:
@@ -321,6 +325,7 @@ def _record(job_id: JobId, stored: Mapping[str, str], due_at: float | None) -> J
         due_at=due_at,
         provider_task_id=ProviderTaskId(provider_task_id) if provider_task_id else None,
         clip_id=stored.get("clip_id"),
+        leg=stored.get("leg", ""),
         attempts=counters["attempts"],
         polls=counters["polls"],
         claims=counters["claims"],

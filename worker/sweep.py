@@ -1,6 +1,7 @@
 """The sweep: whatever a job's moment calls for. Any worker may run it, any number at once."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, assert_never
 
 import structlog
@@ -19,9 +20,11 @@ from worker.store import Store, StoreUnavailable
 log = structlog.get_logger()
 
 LEASE_SECONDS: Final = 60
-"""How long one sweep keeps a due job to itself: longer than a poll and a publish take."""
+"""How long one sweep keeps a due job to itself: longer than a batch takes, every poll of which
+ends within POLL_SECONDS."""
 
 BATCH: Final = 20
+POLLS_AT_ONCE: Final = 8
 
 
 class Sweep:
@@ -52,65 +55,91 @@ class Sweep:
         now = self._clock()
         lease_until = now + LEASE_SECONDS
         due = self._store.due(now=now, lease_until=lease_until, limit=BATCH)
-        for job_id in due:
-            try:
-                self._attend(job_id, lease_until)
-            except StoreUnavailable:
-                raise
-            except Exception:
-                log.exception("sweep_failed", job_id=job_id)
+        jobs = [job for job in map(self._look, due) if job]
+        polls = [job for job in jobs if not self._attend_safely(job, lease_until)]
+        # What needs the provider comes last and side by side: it can be slow, or away.
+        with ThreadPoolExecutor(POLLS_AT_ONCE, "fermata-poll") as pool:
+            list(pool.map(self._poll_safely, polls))
         return len(due)
+
+    def _look(self, job_id: JobId) -> JobRecord | None:
+        try:
+            return self._store.read(job_id)
+        except UnknownJob:
+            self._store.drop_due(job_id)
+            return None
 
     def forget(self) -> None:
         """Trim the index of jobs whose records are past their retention."""
         self._store.forget_index(before=self._clock() - 2 * self._policy.retention_seconds)
 
-    def _attend(self, job_id: JobId, lease_until: float) -> None:
+    def _attend_safely(self, job: JobRecord, lease_until: float) -> bool:
         try:
-            job = self._store.read(job_id)
-        except UnknownJob:
-            self._store.drop_due(job_id)
-            return
-        operation, step = find(job.operation), schedule.next_step(job, now=self._clock())
-        log.info("sweep_step", job_id=job_id, step=step, state=job.state)
+            return self._attend(job, lease_until)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            log.exception("sweep_failed", job_id=job.job_id)
+            return True
+
+    def _attend(self, job: JobRecord, lease_until: float) -> bool:
+        """Do what a job needs of us alone; False where the provider must be asked."""
+        step = schedule.next_step(job, now=self._clock())
+        log.info("sweep_step", job_id=job.job_id, step=step, state=job.state)
         match step:
-            case Step.SUBMIT:
-                self._handover.submit_again(job_id, stale_at=lease_until)
-            case Step.RECLAIM:
-                self._handover.resume_again(job_id)
-            case Step.DOUBT:
-                self._doubt(job_id, operation)
-            case Step.GIVE_UP:
-                self._resume_failing(job_id, unconfirmed(operation, "no webhook came"))
-            case Step.EXPIRE:
-                self._resume_failing(job_id, _expired(job))
             case Step.POLL:
-                self.poll(job, operation)
+                return False
+            case Step.SUBMIT:
+                self._handover.submit_again(job.job_id, stale_at=lease_until)
+            case Step.RECLAIM:
+                self._handover.resume_again(job.job_id)
+            case Step.DOUBT:
+                self._doubt(job, find(job.operation))
+            case Step.GIVE_UP:
+                why = "no webhook came"
+                self._resume_failing(job, unconfirmed(find(job.operation), why))
+            case Step.EXPIRE:
+                self._resume_failing(job, _expired(job))
             case Step.NOTHING:
-                self._store.drop_due(job_id)
+                self._store.drop_due(job.job_id)
             case _:
                 assert_never(step)
+        return True
 
-    def _doubt(self, job_id: JobId, operation: Operation) -> None:
+    def _doubt(self, job: JobRecord, operation: Operation) -> None:
         now, why = self._clock(), "its worker went silent while it submitted"
         if operation.repeatable:
-            self._store.turn(job_id, Turn.POSTPONE, now=now, due_at=now, why=why)
+            turn, due_at = Turn.POSTPONE, now
         elif operation.takes_webhook:
-            due_at = now + self._policy.unconfirmed_grace_seconds
-            self._store.turn(job_id, Turn.DOUBT, now=now, due_at=due_at, why=why)
+            turn, due_at = Turn.DOUBT, now + self._policy.unconfirmed_grace_seconds
         else:
-            self._resume_failing(job_id, unconfirmed(operation, why))
+            self._resume_failing(job, unconfirmed(operation, why))
+            return
+        self._store.turn(job.job_id, turn, now=now, due_at=due_at, why=why, leg=job.leg)
 
-    def _resume_failing(self, job_id: JobId, error: FermataError) -> None:
-        self._handover.resume(job_id, Event(Source.SWEEP, error=error.to_json()))
+    def _resume_failing(self, job: JobRecord, error: FermataError) -> None:
+        event = Event(Source.SWEEP, error=error.to_json())
+        self._handover.resume(job.job_id, event, leg=job.leg)
+
+    def _poll_safely(self, job: JobRecord) -> None:
+        try:
+            self.poll(job, find(job.operation))
+        except Exception:
+            log.exception("poll_failed", job_id=job.job_id)
 
     def poll(self, job: JobRecord, operation: Operation) -> None:
-        """Ask the provider how a waiting job stands, and record what it says."""
-        match self._ask(job, operation):
+        """Ask the provider how a waiting job stands, and record what it says.
+
+        A job that is past its deadline and still not finished expires.
+        """
+        outcome = self._ask(job, operation)
+        match outcome:
             case protocol.Finished(body):
                 self._handover.resume(job.job_id, Event(Source.POLL, body=body))
             case protocol.Failed(error):
                 self._handover.resume(job.job_id, Event(Source.POLL, error=error.to_json()))
+            case _ if self._clock() >= job.deadline_at:
+                self._resume_failing(job, _expired(job))
             case protocol.Postponed(reason, retry_after):
                 log.warning("poll_unanswered", job_id=job.job_id, why=reason)
                 self._poll_later(job, after=retry_after or 0)

@@ -53,11 +53,11 @@ def look(store: Store, flow: Flow) -> list[Sight]:
 
 def follow(store: Store, flow: Flow, *, timeout_seconds: float | None) -> Iterator[list[Sight]]:
     """Yield what there is to see, again and again, until every job has ended or time is up."""
-    give_up = monotonic() + timeout_seconds if timeout_seconds else None
+    give_up = None if timeout_seconds is None else monotonic() + timeout_seconds
     while True:
         sights = look(store, flow)
         yield sights
-        if all(sight.ended for sight in sights) or (give_up and monotonic() > give_up):
+        if all(sight.ended for sight in sights) or (give_up is not None and monotonic() > give_up):
             return
         sleep(LOOK_EVERY_SECONDS)
 

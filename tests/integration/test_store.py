@@ -504,7 +504,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "read": lambda records: records.read(JOB),
     "recent": lambda records: records.recent(1),
     "quarantine": lambda records: records.quarantine(JOB, {}, b"", "", now=NOW),
-    "ping": lambda records: records.ping(),
+    "check": lambda records: records.check(),
 }
 
 
@@ -551,7 +551,7 @@ def test_retries_are_bounded_too(hung: str) -> None:
     records = Store(store.connect(hung, timeout_seconds=0.2, retries=2))
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
-        records.ping()
+        records.check()
     assert time.monotonic() - began < 2
 
 
@@ -581,3 +581,32 @@ def test_a_redelivery_that_has_no_id_of_its_own_may_take_the_event_again(records
     assert records.take(JOB, again, now=NOW + 1, stale_at=NOW + 61) is not None
     other = taker(2, "leg-3", redelivered=True)
     assert records.take(JOB, other, now=NOW + 2, stale_at=NOW + 62) is None
+
+
+def test_a_leg_that_speaks_late_is_not_heard_once_another_has_begun(records: Store) -> None:
+    """A lost reply to "not accepted", sent again, must not put back what its successor submits."""
+    begin(records, leg="leg-1")
+    postpone = {"now": NOW, "due_at": NOW + 2, "leg": "leg-1"}
+    assert records.turn(JOB, Turn.POSTPONE, **postpone)
+    assert begin(records, leg="leg-2")
+    for turn in (Turn.POSTPONE, Turn.DOUBT, Turn.ACCEPT):
+        assert not records.turn(JOB, turn, **postpone)
+    assert records.state(JOB) is JobState.SUBMITTING
+
+
+def test_a_claim_on_behalf_of_a_leg_is_refused_once_another_has_begun(records: Store) -> None:
+    begin(records, leg="leg-1")
+    records.turn(JOB, Turn.POSTPONE, now=NOW, due_at=NOW + 2, leg="leg-1")
+    begin(records, leg="leg-2")
+    moments = {"now": NOW, "stale_at": NOW + 30, "published_stale_at": NOW + 900, "push": False}
+    assert records.claim(JOB, EVENT, leg="leg-1", **moments) is None
+    assert records.claim(JOB, EVENT, leg="leg-2", **moments) is not None
+
+
+@pytest.mark.parametrize("turn", [Turn.POSTPONE, Turn.DOUBT, Turn.ACCEPT])
+def test_what_only_waits_is_looked_at_by_its_deadline(
+    records: Store, redis: Any, turn: Turn
+) -> None:
+    begin(records, deadline_at=str(NOW + 100))
+    assert records.turn(JOB, turn, now=NOW, due_at=NOW + 900, leg="leg-1")
+    assert due_at(redis) == NOW + 100

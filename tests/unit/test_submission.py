@@ -324,3 +324,10 @@ def test_no_error_repeats_the_lyrics(lyrics: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         check_parameters(CREATE, SONG | {"title": lyrics * 5, "mv": lyrics, "tags": lyrics * 60})
     assert lyrics not in str(raised.value.to_json())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"bytes"])
+def test_extra_fields_that_are_not_json_are_an_error_before_anything_is_sent(value: Any) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        check_parameters(OPERATIONS["account.credits"], {}, extra={"x": value})
+    assert raised.value.fields == {"extra": ["Not JSON."]}

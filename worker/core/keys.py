@@ -5,7 +5,8 @@
 | fermata:job:<job_id> | hash       | a job's record and parked message  | settlement + retention |
 | fermata:due          | sorted set | job_id by its next moment          | until the job settles  |
 | fermata:jobs         | sorted set | job_id by creation                 | trimmed by the sweep   |
-| fermata:quarantine   | stream     | authentic deliveries we cannot use | newest 10,000          |
+| fermata:quarantine   | stream     | authentic deliveries we cannot use | newest 1,000           |
+| fermata:health       | string     | proof that Redis can be written    | a minute               |
 
 Times are Unix seconds. The broker's and the result backend's own keys stand beside them.
 """
@@ -15,7 +16,8 @@ from typing import Final
 DUE: Final = "fermata:due"
 JOBS: Final = "fermata:jobs"
 QUARANTINE: Final = "fermata:quarantine"
-QUARANTINE_MAX: Final = 10_000
+QUARANTINE_MAX: Final = 1_000
+HEALTH: Final = "fermata:health"
 
 
 def job(job_id: str) -> str:

@@ -54,6 +54,8 @@ class JobRecord:
     due_at: float | None = None
     provider_task_id: ProviderTaskId | None = None
     clip_id: str | None = None
+    leg: str = ""
+    """The last run of the submit leg."""
     attempts: int = 0
     polls: int = 0
     claims: int = 0

@@ -17,6 +17,9 @@ BACKLOG_SECONDS: Final = 900
 PUBLISH_LEASE_SECONDS: Final = 30
 """How long a claim may stay unpublished: many times what a publish takes."""
 
+RESUME_SECONDS: Final = 300
+"""How long a resumed leg may take: Celery stores the result and publishes the next step in it."""
+
 FIRST_BACKOFF_SECONDS: Final = 2.0
 LAST_BACKOFF_SECONDS: Final = 120.0
 GROWTH: Final = 1.5
@@ -41,8 +44,8 @@ class Policy:
 
     @property
     def take_lease_seconds(self) -> float:
-        """After this a resumed leg that has not settled the job is dead."""
-        return self.soft_time_limit_seconds * 2
+        """After this a resumed leg that has not settled the job is dead, for it was killed."""
+        return RESUME_SECONDS * 1.3
 
 
 class Step(StrEnum):
@@ -68,14 +71,15 @@ def next_step(job: JobRecord, *, now: float) -> Step:
             return Step.DOUBT
         case JobState.RESUMING:
             return Step.RECLAIM
-        case JobState.QUEUED | JobState.UNCONFIRMED | JobState.WAITING if now >= job.deadline_at:
+        case JobState.WAITING:
+            # Past its deadline too: work that was paid for is asked after before it is given up.
+            return Step.POLL
+        case JobState.QUEUED | JobState.UNCONFIRMED if now >= job.deadline_at:
             return Step.EXPIRE
         case JobState.QUEUED:
             return Step.SUBMIT
         case JobState.UNCONFIRMED:
             return Step.GIVE_UP
-        case JobState.WAITING:
-            return Step.POLL
         case _:
             return Step.NOTHING
 

@@ -1,5 +1,6 @@
 """What we say to the provider: parameters checked before they cost anything, then requests."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -44,6 +45,8 @@ def check_parameters(
         wrong = found | wrong
     if not isinstance(extra, Mapping | None):
         wrong["extra"], extra = ["Not an object."], None
+    elif not _is_json(extra):
+        wrong["extra"] = ["Not JSON."]
     for name in _RESERVED.intersection(extra or {}):
         wrong[name] = ["Fermata sets this field itself."]
     if wrong:
@@ -64,6 +67,14 @@ def _place_clip(
     except InvalidRequest as error:
         return {"source": [error.message]}
     return {}
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _flatten(why: Any) -> str:

@@ -9,10 +9,14 @@
 -- ARGV  1 job_id  2 ',state,' it may start from  3 event ('' keeps the one there is)
 --       4 moment at which a claim that was not published is stale
 --       5 moment at which a claim that was published is stale  6 timeline entry  7 push: 1 or 0
+--       8 leg: only while this run of the submit leg is the last ('' any)
 -- Returns {won, state before, claim number, parked message, pushed}.
 local state = redis.call('HGET', KEYS[1], 'state') or ''
 local parked = redis.call('HMGET', KEYS[1], 'parked', 'list_key')
 if not allowed(state, ARGV[2]) or not parked[1] then
+  return {0, state}
+end
+if ARGV[8] ~= '' and redis.call('HGET', KEYS[1], 'leg') ~= ARGV[8] then
   return {0, state}
 end
 
@@ -24,7 +28,8 @@ tell(KEYS[1], ARGV[6], TURN_ROOM)
 local pushed = 0
 -- A parked message carries the number of the first claim; later ones are renumbered outside.
 if ARGV[7] == '1' and parked[2] and claim == 1 then
-  redis.call('LPUSH', parked[2], parked[1])
+  -- To the end that workers take from: it waited for minutes, and is done in milliseconds.
+  redis.call('RPUSH', parked[2], parked[1])
   pushed = 1
 end
 redis.call('ZADD', KEYS[2], pushed == 1 and ARGV[5] or ARGV[4], ARGV[1])

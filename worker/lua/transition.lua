@@ -5,15 +5,20 @@
 -- KEYS  1 record  2 due  3 jobs
 -- ARGV  1 job_id  2 ',state,state,' it may start from  3 new state ('' keeps it)
 --       4 next moment ('' keeps it, '-' forgets it)  5 seconds to retain ('' for ever)
---       6 timeline entry  7 now  8 leg ('' none)  9 counter to increment ('' none)
+--       6 timeline entry  7 now  8 leg: the run of the submit leg that takes the turn, or for
+--       which the sweep does ('' none)  9 counter to increment ('' none)
 --       10 n fields to set, then n × (field, value), then the fields to drop
 -- Returns {won, state before}.
 local state = redis.call('HGET', KEYS[1], 'state') or ''
 local to, leg = ARGV[3], ARGV[8]
 
--- The reply to this very call was lost and the client sent it again: it had won.
-if leg ~= '' and state == to and redis.call('HGET', KEYS[1], 'leg') == leg then
-  return {1, state}
+if leg ~= '' then
+  local owner = redis.call('HGET', KEYS[1], 'leg')
+  -- The reply to this very call was lost and the client sent it again: it had won.
+  if state == to and owner == leg then return {1, state} end
+  -- Another leg has begun meanwhile: what this one has to say is about the past. Without this
+  -- fence a delayed "not accepted" would put a job back that its successor is submitting.
+  if to ~= 'submitting' and owner ~= leg then return {0, state} end
 end
 if not allowed(state, ARGV[2]) then
   return {0, state}
@@ -32,10 +37,17 @@ for i = 11, 10 + 2 * n, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) e
 for i = 11 + 2 * n, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
 tell(KEYS[1], ARGV[6], to ~= '' and TURN_ROOM or 0)
 
-if ARGV[4] == '-' then
+local due = ARGV[4]
+local deadline = redis.call('HGET', KEYS[1], 'deadline_at')
+-- A job that only waits is looked at when its deadline comes, whatever it waits for.
+if deadline and (to == 'queued' or to == 'waiting' or to == 'unconfirmed')
+    and tonumber(due) > tonumber(deadline) then
+  due = deadline
+end
+if due == '-' then
   redis.call('ZREM', KEYS[2], ARGV[1])
-elseif ARGV[4] ~= '' then
-  redis.call('ZADD', KEYS[2], ARGV[4], ARGV[1])
+elseif due ~= '' then
+  redis.call('ZADD', KEYS[2], due, ARGV[1])
 end
 if ARGV[5] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[5]) end
 return {1, state}
