@@ -199,7 +199,7 @@ class Jobs:
         return {
             "job_id": job_id,
             "operation": operation.name,
-            "provider_task_id": record.provider_task_id or _text(said.get("task_id")),
+            "provider_task_id": _text(said.get("task_id")) or record.provider_task_id,
             **protocol.read_result(operation, said, clip_id=record.clip_id),
         }
 

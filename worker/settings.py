@@ -22,6 +22,8 @@ _WEBHOOK_PATH_LENGTH: Final = 200
 _URL_LIMIT: Final = 1024
 
 
+# The time limits above it must stay below Redis's visibility timeout (bootstrap).
+_SUBMIT: Final = validate.Range(0, 300, min_inclusive=False)
 # A record must outlive every redelivery of its messages, and a chord every deadline.
 _DEADLINE: Final = validate.Range(0, 7 * 86400, min_inclusive=False)
 
@@ -131,7 +133,7 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
     redis_url = env.str("FERMATA_REDIS_URL", "", validate=_url("redis", "rediss"))
     positive = validate.Range(min=0, min_inclusive=False)
     # A wrong value reads as None until the errors are raised together.
-    timeout = env.float("FERMATA_SUBMIT_TIMEOUT_SECONDS", 30, validate=positive) or 0
+    timeout = env.float("FERMATA_SUBMIT_TIMEOUT_SECONDS", 30, validate=_SUBMIT) or 0
     return Settings(
         redis_url=redis_url,
         broker_url=env.str("FERMATA_BROKER_URL", "") or redis_url,

@@ -45,7 +45,7 @@ class Policy:
     @property
     def take_lease_seconds(self) -> float:
         """After this a resumed leg that has not settled the job is dead, for it was killed."""
-        return RESUME_SECONDS * 1.3
+        return max(RESUME_SECONDS, self.soft_time_limit_seconds * 1.25) * 1.3
 
 
 class Step(StrEnum):
