@@ -8,10 +8,10 @@ from typing import cast
 
 from .books import Clip, ProviderTask
 from .midi import report_notes
-from .operations import FORMATS
 from .payloads import media_url
 from .replies import JSON
 from .songs import compose, duration_seconds
+from .table import FORMATS
 from .words import align, upsample, write_version
 
 

@@ -19,13 +19,13 @@ from .covers import VIDEO, render_cover
 from .deliveries import Post
 from .instruments import STEMS
 from .midi import render_midi
-from .operations import OPERATIONS
 from .provider import Provider
 from .replies import Refused, Reply, error_body
 from .scenarios import BadScenario, Rule, vary
 from .settings import Settings
+from .table import TABLE
 
-FAMILIES = sorted({operation.family for operation in OPERATIONS})
+FAMILIES = sorted({operation.family for operation in TABLE})
 MEDIA_NAME = re.compile(r"([0-9a-fA-F-]{36})(?:-(\w+))?\.(wav|mid|svg)")
 MEDIA_TYPES = {"wav": "audio/wav", "mid": "audio/midi", "svg": "image/svg+xml"}
 
@@ -65,7 +65,7 @@ def _api(provider: Provider) -> Blueprint:
         base_url = provider.settings.public_url or request.host_url
         return _respond(provider.submit(path, request.get_data(), base_url.rstrip("/")))
 
-    for path in sorted({operation.path for operation in OPERATIONS}):
+    for path in sorted({operation.path for operation in TABLE}):
         api.add_url_rule(path, path, partial(submit, path), methods=["POST"])
 
     @api.get(f"/<any({', '.join(FAMILIES)}):family>/task/<provider_task_id>")
@@ -125,7 +125,7 @@ def _control(provider: Provider) -> Blueprint:
 
     @control.get("/operations")
     def operations() -> Response:
-        return jsonify([operation.show() for operation in OPERATIONS])
+        return jsonify([operation.show(provider.settings) for operation in TABLE])
 
     @control.put("/credits")
     def set_credits() -> tuple[str, int]:

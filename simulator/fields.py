@@ -230,27 +230,18 @@ class OnlyWith(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class AtLeastOne(Rule):
-    """One of these, or several."""
+class AnyOf(Rule):
+    """One of these must be there, or several unless `only_one` may."""
 
     names: tuple[str, ...]
+    only_one: bool = False
 
     def problem(self, body: Body) -> str | None:
-        if any(present(body, name) for name in self.names):
+        count = sum(present(body, name) for name in self.names)
+        if count == 1 or (count and not self.only_one):
             return None
-        return f"At least one of {' and '.join(self.names)} is required."
-
-
-@dataclass(frozen=True, slots=True)
-class ExactlyOne(Rule):
-    """One of these, and only one."""
-
-    names: tuple[str, ...]
-
-    def problem(self, body: Body) -> str | None:
-        if sum(present(body, name) for name in self.names) == 1:
-            return None
-        return f"Exactly one of {' and '.join(self.names)} is required."
+        quantity = "Exactly" if self.only_one else "At least"
+        return f"{quantity} one of {' and '.join(self.names)} is required."
 
 
 @dataclass(frozen=True, slots=True)

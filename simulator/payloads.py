@@ -17,6 +17,7 @@ from .songs import duration_seconds
 from .words import INSTRUMENTAL, write_version
 
 NOT_READY = Reply(202, {"type": "not_ready"})
+AUDIBLE_EARLY = frozenset({"sonic", "riffusion"})
 
 
 def poll_reply(task: ProviderTask, state: State, settings: Settings) -> Reply:
@@ -36,8 +37,7 @@ def poll_reply(task: ProviderTask, state: State, settings: Settings) -> Reply:
 
 def can_stream(task: ProviderTask) -> bool:
     """Say whether a task has something to show, or to hear, before its end."""
-    listed = task.operation.result is Result.SONGS and not task.operation.stems
-    return listed and task.operation.family in ("sonic", "riffusion")
+    return task.operation.result is Result.SONGS and task.operation.family in AUDIBLE_EARLY
 
 
 def _with_status(task: ProviderTask, state: State, settings: Settings) -> JSON:

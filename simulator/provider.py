@@ -5,25 +5,23 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from urllib.parse import urlsplit
 
 from .answers import ANSWERS
 from .books import Books, Clip, ProviderTask, due
+from .clips import found_song, is_uuid, named_clips, new_clips
 from .deliveries import Courier, Post, Scheduler
 from .fields import Body
-from .instruments import STEMS
-from .operations import OPERATIONS, Operation, Result
-from .payloads import NOT_READY, poll_reply, stem_type
+from .operations import Operation
+from .payloads import NOT_READY, poll_reply
 from .replies import JSON, Refused, Reply, error_body
 from .scenarios import FailedStep, Rulebook, Scenario, Submit, Webhook
 from .settings import Settings
-from .songs import Part, compose
+from .table import TABLE
 from .validation import check, find_operation, read_body, retired
 from .webhooks import plan
-from .words import lyrics_for, write_lyrics
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +40,7 @@ REFUSALS = {
     Submit.UPSTREAM_502: (502, "The upstream returned no job id."),
     Submit.TIMEOUT_504: (504, "The upstream timed out. No credits were charged."),
 }
-UPLOAD = next(row for row in OPERATIONS if row.path == "/sonic/upload")
+UPLOAD = next(row for row in TABLE if row.path == "/sonic/upload")
 
 
 class Provider:
@@ -137,12 +135,12 @@ class Provider:
 
     def age_clip(self, clip_id: str, hours: float) -> None:
         """Make a clip `hours` old, whether it was made here or not."""
-        clip = self.books.clips.get(clip_id) or self._found_song(clip_id)
+        clip = self.books.clips.get(clip_id) or found_song(clip_id, self._clock())
         self.books.keep(replace(clip, made_at=self._clock() - hours * 3600))
 
     def _sources(self, operation: Operation, body: Body) -> tuple[Clip, ...]:
         """Find the clips a request is about. Raises `Refused` where one will not do."""
-        clips = tuple(map(self._clip, _clip_ids(operation, body)))
+        clips = tuple(map(self._clip, named_clips(operation, body)))
         oldest = self._clock() - self.settings.clip_hours * 3600
         if operation.fresh and any(clip.made_at < oldest for clip in clips):
             raise Refused(self.settings.old_clip_status, "The clip is too old.")
@@ -153,13 +151,9 @@ class Provider:
     def _clip(self, clip_id: str) -> Clip:
         """Find one clip: any UUID is a song, unless clips are strict."""
         known = self.books.clips.get(clip_id)
-        if known is None and (self.settings.strict_clips or not _is_uuid(clip_id)):
+        if known is None and (self.settings.strict_clips or not is_uuid(clip_id)):
             raise Refused(404, "clip not found.")
-        return known or self._found_song(clip_id)
-
-    def _found_song(self, clip_id: str) -> Clip:
-        title = compose(clip_id).title
-        return Clip(clip_id, title, clip_id, self._clock(), write_lyrics(clip_id))
+        return known or found_song(clip_id, self._clock())
 
     def _is_ready(self, operation: Operation, clip: Clip, scenario: Scenario) -> bool:
         return self.books.is_ready(operation.name, clip.clip_id, scenario.not_ready_times)
@@ -181,7 +175,7 @@ class Provider:
             base_url=base_url,
             price=operation.price_of(body),
             sources=sources,
-            clips=tuple(_new_clips(operation, body, sources, now)),
+            clips=tuple(new_clips(operation, body, sources, now)),
             accepted_at=now,
             done_at=now if operation.answers_at_once(body) else due(now, scenario),
         )
@@ -207,7 +201,7 @@ class Provider:
         started: JSON = {"message": "success", "task_id": task_id}
         if not operation.step or not operation.uploads(task.request):
             return Reply(200, started)
-        clip = next(_new_clips(UPLOAD, task.request, (), task.accepted_at))
+        clip = next(new_clips(UPLOAD, task.request, (), task.accepted_at))
         self.books.keep(clip)
         steps = {"upload": _step(clip_id=clip.clip_id), operation.step: _step(task_id=task_id)}
         return Reply(200, {"code": 200, **started, "steps": steps})
@@ -259,46 +253,3 @@ def _as_sent(scenario: Scenario, reply: Reply, settings: Settings) -> Reply:
 
 def _error(settings: Settings, scenario: Scenario, status: int, message: str) -> Reply:
     return Reply(status, error_body(settings, scenario.error_shape, status, message))
-
-
-def _clip_ids(operation: Operation, body: Body) -> Iterator[str]:
-    for name in operation.sources:
-        named = body.get(name)
-        if isinstance(named, list):
-            yield from map(str, named)
-        elif named is not None:
-            yield str(named)
-
-
-def _new_clips(
-    operation: Operation, body: Body, sources: tuple[Clip, ...], now: float
-) -> Iterator[Clip]:
-    for stem in operation.stems:
-        yield _stem(sources[0], stem, now)
-    count = operation.clips or (operation.result is Result.UPLOAD)
-    for _ in range(count * (2 if operation.pairs(body) else 1)):
-        clip_id = str(uuid.uuid4())
-        lyrics = lyrics_for(body, clip_id, sources[0].lyrics if sources else "")
-        title = body.get("title") or _file_title(operation, body) or compose(clip_id).title
-        yield Clip(clip_id, str(title), clip_id, now, lyrics)
-
-
-def _file_title(operation: Operation, body: Body) -> str:
-    """Name an uploaded song for its file."""
-    if operation.result is not Result.UPLOAD:
-        return ""
-    address = str(body.get("audio_url") or body.get("url"))
-    return urlsplit(address).path.rpartition("/")[2].partition(".")[0]
-
-
-def _stem(source: Clip, stem: str, now: float) -> Clip:
-    title = f"{source.title} ({stem_type(stem)})"
-    lyrics = source.lyrics if Part.VOCALS in STEMS[stem] else ""
-    return Clip(str(uuid.uuid4()), title, source.source, now, lyrics, stem)
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text.lower()
-    except ValueError:
-        return False

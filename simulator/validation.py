@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 from .fields import Body, Case, Flag, present
-from .operations import OPERATIONS, Operation
+from .operations import Operation
 from .replies import Refused
 from .settings import Settings
+from .table import TABLE
 
 DEFAULTS = {"task_type": "create_music"}
 
@@ -31,7 +32,7 @@ def find_operation(path: str, body: Body, settings: Settings) -> Operation:
     """Find the row a body means. Raises `Refused`: 400 if there is none, 410 if it is retired."""
     if settings.retires(path):
         raise retired(path)
-    rows = [row for row in OPERATIONS if row.path == path]
+    rows = [row for row in TABLE if row.path == path]
     chosen = next((row for row in rows if _is_meant(row, body)), None)
     if chosen is None:
         raise Refused(400, f"The '{next(iter(rows[0].when))}' field is invalid.")

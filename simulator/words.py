@@ -12,7 +12,7 @@ from .songs import ADJECTIVES, NOUNS, Part, compose
 INSTRUMENTAL = "[Instrumental]"  # what takes the place of lyrics (provider-api.md §4.1)
 LINES = (
     "I followed the {noun} until the light was gone",
-    "Under an {adjective} sky we carried on",
+    "Under the {adjective} sky we carried on",
     "Hold the note, hold the {noun}, hold me near",
     "Every {adjective} morning I find you here",
     "Sing it to the {noun}, sing it again",

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from simulator.operations import OPERATIONS
+from simulator.table import TABLE
 from tests.unit.test_simulator_protocol import CLIP, CREATE, Api
 
 OTHER = "30264033-2b01-43a7-8779-2a834b067486"
@@ -70,7 +70,7 @@ GOOD = {
     ("/nuro/create", "bgm"): ({"type": "bgm", "description": "rain", "theme": ["love"]}, 10),
 }
 ACTIVE = {"riffusion": "working", "nuro": "working"}
-ROWS = {(row.path, row.name): row for row in OPERATIONS if not row.retired}
+ROWS = {(row.path, row.name): row for row in TABLE if not row.retired}
 
 
 def good(key):
@@ -98,7 +98,7 @@ def data(api, key, change=None):
 def test_every_row_of_the_table_has_a_good_body_here():
     assert set(GOOD) == set(ROWS)
     shown = Api().http.get("/_simulator/operations").json
-    assert len(shown) == len(OPERATIONS)
+    assert len(shown) == len(TABLE)
     assert set(shown[0]) >= {"path", "task_type", "required", "webhook", "price"}
 
 
