@@ -7,6 +7,7 @@ is documented, one is made in the same manner.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,7 +27,19 @@ def spell(*versions: str) -> frozenset[str]:
     return frozenset(f"{family}-{v}" for family in ("sonic", "chirp") for v in versions)
 
 
-OLD_MODELS = spell(*OLD_VERSIONS)
+OLD_MODELS = tuple(spell(*OLD_VERSIONS))
+
+
+def is_old(body: Body) -> bool:
+    """Say whether a body asks for a model before v4-5."""
+    return body.get("mv") in OLD_MODELS
+
+
+def as_number(value: object) -> float | None:
+    """Read a finite number; true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if abs(value) <= sys.float_info.max else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +74,7 @@ class Text(Field):
     def problem(self, name: str, value: object, case: Case) -> str | None:
         if not isinstance(value, str):
             return f"The '{name}' field should be a string."
-        limit = min(self.most, self.old) if case.body.get("mv") in OLD_MODELS else self.most
+        limit = min(self.most, self.old) if is_old(case.body) else self.most
         limit = min(limit, self.narrow) if case.settings.narrow_limits else limit
         if len(value) <= limit:
             return None
@@ -89,12 +102,15 @@ class Number(Field):
     whole: bool = False
 
     def problem(self, name: str, value: object, case: Case) -> str | None:
-        kinds = int if self.whole else int | float
-        fits = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
-        if fits and self.least <= value <= self.most and value > self.above:  # type: ignore[operator]
+        number = as_number(value)
+        whole = isinstance(value, int) or not self.whole
+        if number is not None and whole and self._has(number):
             return None
         kind = "an integer" if self.whole else "a number"
         return f"The '{name}' field should be {kind}{self._limits()}."
+
+    def _has(self, number: float) -> bool:
+        return self.least <= number <= self.most and number > self.above
 
     def _limits(self) -> str:
         if self.most < math.inf:
@@ -253,8 +269,8 @@ class Span(Rule):
     most: float = math.inf
 
     def problem(self, body: Body) -> str | None:
-        start, end = body.get(self.start), body.get(self.end)
-        if not isinstance(start, int | float) or not isinstance(end, int | float):
+        start, end = as_number(body.get(self.start)), as_number(body.get(self.end))
+        if start is None or end is None:
             return None
         if end <= start:
             return f"The '{self.end}' field should be greater than '{self.start}'."
@@ -280,5 +296,4 @@ class Segments(Rule):
     def _seconds(self, segment: object) -> float:
         if not isinstance(segment, dict) or segment.get("name") not in self.names:
             return 0
-        seconds = segment.get("duration")
-        return seconds if isinstance(seconds, int | float) and not isinstance(seconds, bool) else 0
+        return as_number(segment.get("duration")) or 0

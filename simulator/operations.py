@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from .fields import OLD_MODELS, Body, Field, Rule
+from .fields import Body, Field, Rule, is_old
 from .replies import JSON
 from .settings import Settings
 
@@ -65,7 +65,7 @@ class Operation:
         return bool("url" in self.fields and body.get("url"))
 
     def price_of(self, body: Body) -> float:
-        old = body.get("mv") in OLD_MODELS and body.get("custom_mode") is not False
+        old = is_old(body) and body.get("custom_mode") is not False
         return self.old_price if old and self.old_price is not None else self.price
 
     def show(self, settings: Settings) -> JSON:

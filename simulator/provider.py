@@ -89,15 +89,11 @@ class Provider:
         sources = self._sources(operation, body)
         if operation.may_wait and not self._is_ready(operation, sources[0], scenario):
             return NOT_READY
+        start = partial(self._accept, body, scenario, base_url)
         if operation.uploads(body):
             time.sleep(scenario.upload_seconds)
-        start = partial(self._accept, body, scenario, base_url)
-        if (
-            operation.step
-            and operation.uploads(body)
-            and scenario.failed_step is not FailedStep.NONE
-        ):
-            return self._break_step(operation, scenario.failed_step, start)
+            if operation.step and scenario.failed_step is not FailedStep.NONE:
+                return self._break_step(operation, scenario.failed_step, start)
         task = start(operation, sources)
         log.info("submit %s %s %s", path, task.provider_task_id, scenario.submit)
         self._send_webhooks(task)

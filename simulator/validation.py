@@ -17,7 +17,7 @@ def read_body(raw: bytes) -> dict[str, object]:
     """Parse a request body. Raises `Refused` (400) unless it is a JSON object."""
     try:
         body = json.loads(raw, parse_constant=_no_constant)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Refused(400, "The request body should be valid JSON.") from None
     if not isinstance(body, dict):
         raise Refused(400, "The request body should be a JSON object.")

@@ -4,6 +4,8 @@ import json
 import uuid
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from simulator.table import TABLE
 from tests.unit.test_simulator_protocol import CLIP, CREATE, Api
@@ -481,3 +483,20 @@ def test_numbers_that_are_no_json_are_refused():
         "/api/v1/sonic/create", data=raw, headers={"Authorization": "Bearer sk_simulator"}
     )
     assert answer.status_code == 400
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+EVERYTHING = Api(**ACTIVE)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(sorted(GOOD)), st.data())
+def test_no_body_breaks_the_simulator(key, draw):
+    names = st.sampled_from([*ROWS[key].fields, "task_type", "type", "use_suno_cdn"])
+    change = draw.draw(st.dictionaries(names, JSON, min_size=1, max_size=3))
+    answer = EVERYTHING.post(key[0], good(key) | change)
+    assert answer.status_code in {200, 400, 402, 404}
