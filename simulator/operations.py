@@ -71,7 +71,7 @@ class Operation:
     def show(self, settings: Settings) -> JSON:
         """Describe the row, for tests that compare it with their own."""
         return {
-            "path": f"/api/v1{self.path}",
+            "path": self.path,
             "name": self.name,
             "task_type": self.when.get("task_type"),
             "fields": list(self.fields),

@@ -101,7 +101,15 @@ def test_every_row_of_the_table_has_a_good_body_here():
     assert set(GOOD) == set(ROWS)
     shown = Api().http.get("/_simulator/operations").json
     assert len(shown) == len(TABLE)
-    assert set(shown[0]) >= {"path", "task_type", "required", "webhook", "price"}
+    stems = next(row for row in shown if row["path"] == "/sonic/stems/full")
+    assert (stems["task_type"], stems["required"], stems["price"]) == (None, ["clip_id"], 50)
+    assert {row["path"] for row in shown if row["webhook"] and row["sync"]} == set()
+    assert {row["path"] for row in shown if row["retired"]} == {
+        "/nuro/create",
+        "/producer/create",
+        "/riffusion/create",
+        "/riffusion/upload",
+    }
 
 
 @named(GOOD)
