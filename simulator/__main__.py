@@ -64,8 +64,10 @@ def main(host: str, port: int, latency: float | None, scenario: Scenario, **sett
     """Stand in for the AI music provider.
 
     It speaks the provider's HTTP API under /api/v1, signs and delivers webhooks, and serves real
-    audio and MIDI under /media. GET /_simulator/books shows what it accepted and delivered;
-    POST /_simulator/scenarios changes how it treats single requests.
+    audio and MIDI under /media. GET /_simulator/operations lists what it can be asked to do,
+    GET /_simulator/books what it accepted and delivered; POST /_simulator/scenarios changes how it
+    treats single requests, PUT /_simulator/credits its credits, and
+    POST /_simulator/clips/ID/age {"hours": 25} makes a clip old.
     """
     if latency is not None:
         scenario = vary(scenario, {"latency_seconds": latency})

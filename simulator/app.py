@@ -8,22 +8,24 @@ from __future__ import annotations
 import io
 import re
 import time
+import uuid
 from collections.abc import Callable
 from functools import partial
 
 from flask import Blueprint, Flask, Response, abort, jsonify, request, send_file
 
 from .audio import render_wav
-from .covers import render_cover
+from .covers import VIDEO, render_cover
 from .deliveries import Post
 from .instruments import STEMS
 from .midi import render_midi
-from .operations import OPERATIONS, Operation
 from .provider import Provider
 from .replies import Refused, Reply, error_body
 from .scenarios import BadScenario, Rule, vary
 from .settings import Settings
+from .table import TABLE
 
+FAMILIES = sorted({operation.family for operation in TABLE})
 MEDIA_NAME = re.compile(r"([0-9a-fA-F-]{36})(?:-(\w+))?\.(wav|mid|svg)")
 MEDIA_TYPES = {"wav": "audio/wav", "mid": "audio/midi", "svg": "image/svg+xml"}
 
@@ -56,23 +58,22 @@ def _api(provider: Provider) -> Blueprint:
     @api.errorhandler(Refused)
     def refused(refusal: Refused) -> Response:
         provider.note_refusal(request.method, request.path, refusal.status)
-        body = error_body(provider.settings, refusal.status, refusal.message)
+        body = error_body(provider.settings, refusal.shape, refusal.status, refusal.message)
         return _respond(Reply(refusal.status, body, refusal.headers))
 
-    def submit(operation: Operation) -> Response:
+    def submit(path: str) -> Response:
         base_url = provider.settings.public_url or request.host_url
-        return _respond(provider.submit(operation, request.get_data(), base_url.rstrip("/")))
+        return _respond(provider.submit(path, request.get_data(), base_url.rstrip("/")))
 
-    for operation in OPERATIONS:
-        view = partial(submit, operation)
-        api.add_url_rule(operation.path, operation.name, view, methods=["POST"])
+    for path in sorted({operation.path for operation in TABLE}):
+        api.add_url_rule(path, path, partial(submit, path), methods=["POST"])
 
-    @api.get("/sonic/task/<provider_task_id>")
-    def poll(provider_task_id: str) -> Response:
-        return _respond(provider.poll(provider_task_id))
+    @api.get(f"/<any({', '.join(FAMILIES)}):family>/task/<provider_task_id>")
+    def poll(family: str, provider_task_id: str) -> Response:
+        return _respond(provider.poll(family, provider_task_id))
 
-    @api.get("/sonic/task/", strict_slashes=False)
-    def poll_nothing() -> Response:
+    @api.get(f"/<any({', '.join(FAMILIES)}):family>/task/", strict_slashes=False)
+    def poll_nothing(family: str) -> Response:
         raise Refused(400, "missing task id.")
 
     @api.get("/get-credits")
@@ -114,6 +115,18 @@ def _control(provider: Provider) -> Blueprint:
         provider.rules.clear()
         return "", 204
 
+    @control.post("/clips/<uuid:clip_id>/age")
+    def age_clip(clip_id: uuid.UUID) -> tuple[str, int]:
+        hours = request.get_json().get("hours")
+        if not isinstance(hours, int | float):
+            abort(400)
+        provider.age_clip(str(clip_id), hours)
+        return "", 204
+
+    @control.get("/operations")
+    def operations() -> Response:
+        return jsonify([operation.show(provider.settings) for operation in TABLE])
+
     @control.put("/credits")
     def set_credits() -> tuple[str, int]:
         balance = request.get_json().get("credits")
@@ -145,13 +158,15 @@ def _read_rule(body: object, provider: Provider) -> Rule:
 
 
 def _media(name: str) -> Response:
-    """Serve a file made from its name: `<clip id>.wav`, `<clip id>-drums.wav`, `<clip id>.mid`."""
+    """Serve a file made from its name: `<clip id>.wav`, `<clip id>-drums.wav`, `<clip id>.mid` …"""
     found = MEDIA_NAME.fullmatch(name)
-    if found is None or (found[2] or "") not in STEMS:
+    if found is None:
         abort(404)
     clip_id, stem, suffix = found[1], found[2] or "", found[3]
+    if stem not in (STEMS if suffix != "svg" else ("", VIDEO)):
+        abort(404)
     if suffix == "svg":
-        content = render_cover(clip_id)
+        content = render_cover(clip_id, moving=stem == VIDEO)
     else:
         content = (render_wav if suffix == "wav" else render_midi)(clip_id, stem)
     return send_file(io.BytesIO(content), MEDIA_TYPES[suffix], download_name=name)

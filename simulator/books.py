@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from .operations import Operation
 from .replies import JSON, Refused
 from .scenarios import Outcome, Scenario, Webhook
 
@@ -30,6 +31,8 @@ class Clip:
     clip_id: str
     title: str
     source: str
+    made_at: float
+    lyrics: str  # empty: instrumental
     stem: str = ""
 
 
@@ -38,20 +41,22 @@ class ProviderTask:
     """One accepted request. Times are Unix times in seconds."""
 
     provider_task_id: str
-    path: str
-    task_type: str
+    operation: Operation
     request: Mapping[str, object]
     scenario: Scenario
     base_url: str
     price: float
+    sources: tuple[Clip, ...]
     clips: tuple[Clip, ...]
     accepted_at: float
     done_at: float
+    polls: int = 0
     deliveries: list[JSON] = field(default_factory=list)
 
     @property
     def failed(self) -> bool:
-        return self.scenario.outcome is Outcome.FAIL
+        at_once = self.operation.answers_at_once(self.request)
+        return self.scenario.outcome is Outcome.FAIL and not at_once
 
     def state(self, now: float) -> State:
         """Say how far the task is: it is audible, as a stream, for the second half of its time."""
@@ -70,7 +75,8 @@ class Books:
         self._balance = balance
         self._refunds: list[tuple[float, float]] = []  # a heap of (when, how much)
         self._out_of_credits_status = out_of_credits_status
-        self._midi_waits: dict[str, int] = {}
+        self._waits: dict[tuple[str, str], int] = {}
+        self._bought: set[tuple[str, str]] = set()
         self._counters: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -79,6 +85,9 @@ class Books:
         """Book a task and take its price. Raises `Refused` (402 or 403) when that is too much."""
         with self._lock:
             self._settle_refunds(task.accepted_at)
+            item = (task.operation.name, task.sources[0].clip_id) if task.sources else None
+            if task.operation.free_again and item in self._bought:
+                task.price = 0
             if task.price > self._balance:
                 raise Refused(self._out_of_credits_status, "Credits not enough.")
             self._balance -= task.price
@@ -86,6 +95,7 @@ class Books:
                 heapq.heappush(self._refunds, (task.done_at, task.price))
             self.tasks[task.provider_task_id] = task
             self.clips.update((clip.clip_id, clip) for clip in task.clips)
+            self._bought |= {item} if item else set()
 
     def balance(self, now: float) -> float:
         with self._lock:
@@ -100,11 +110,16 @@ class Books:
         while self._refunds and self._refunds[0][0] <= now:
             self._balance += heapq.heappop(self._refunds)[1]
 
-    def midi_is_ready(self, clip_id: str, not_ready_times: int) -> bool:
-        """Count down the times a clip's MIDI is not ready; its first request sets how many."""
+    def keep(self, clip: Clip) -> None:
+        """Know a clip that is no task's result; also to make one older."""
         with self._lock:
-            left = self._midi_waits.get(clip_id, not_ready_times)
-            self._midi_waits[clip_id] = max(0, left - 1)
+            self.clips[clip.clip_id] = clip
+
+    def is_ready(self, name: str, clip_id: str, not_ready_times: int) -> bool:
+        """Count down the times an answer is not ready; the first request sets how many."""
+        with self._lock:
+            left = self._waits.get((name, clip_id), not_ready_times)
+            self._waits[name, clip_id] = max(0, left - 1)
             return left == 0
 
     def count(self, what: Literal["submits", "polls"]) -> None:
@@ -147,8 +162,8 @@ def _matches(task: ProviderTask, match: str) -> bool:
 def _show(task: ProviderTask, now: float) -> JSON:
     return {
         "provider_task_id": task.provider_task_id,
-        "path": task.path,
-        "task_type": task.task_type,
+        "path": task.operation.path,
+        "task_type": task.operation.name,
         "request": {k: v for k, v in task.request.items() if k != "webhook_secret"},
         "price": task.price,
         "accepted_at": task.accepted_at,

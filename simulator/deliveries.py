@@ -34,6 +34,7 @@ class Delivery:
     body: bytes
     record: Callable[[dict[str, object]], None]
     retried: bool = True
+    signed: bool = True
 
 
 def sign(secret: str, timestamp: str, body: bytes) -> str:
@@ -44,8 +45,11 @@ def sign(secret: str, timestamp: str, body: bytes) -> str:
 
 def signed_headers(delivery: Delivery, timestamp: int) -> dict[str, str]:
     """Give a delivery's headers (§5.2)."""
+    content_type = {"Content-Type": "application/json"}
+    if not delivery.signed:
+        return content_type
     return {
-        "Content-Type": "application/json",
+        **content_type,
         "X-Webhook-Id": delivery.delivery_id,
         "X-Webhook-Event": delivery.event,
         "X-Webhook-Timestamp": str(timestamp),

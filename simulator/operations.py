@@ -1,82 +1,84 @@
-"""The table of what the provider can be asked to do: one row for each path."""
+"""What a row of the table says about one operation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 
-from .books import Clip
-from .midi import report_notes
-from .payloads import media_url
+from .fields import Body, Field, Rule, is_old
 from .replies import JSON
 from .settings import Settings
-from .songs import Part
-from .validation import DEFAULT_TASK_TYPE, OLD_MODELS, Body, check_clip, check_create
+
+
+class Result(StrEnum):
+    """What a finished task shows in `data`."""
+
+    SONGS = "songs"  # or stems
+    VOICE = "voice"
+    UPLOAD = "upload"
+    LYRICS = "lyrics"
+    VIDEO = "video"
+    FILE = "file"
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One paid request. It starts a task, unless it has an `answer` to give at once."""
+    """One row. It starts a task, unless it is `sync`; `when` tells rows of one path apart."""
 
     path: str
     name: str
-    check: Callable[[Body, Settings], None]
-    price: Callable[[Body], float]
-    clip_field: str = "clip_id"
+    fields: Mapping[str, Field]
+    required: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    price: float = 1
+    old_price: float | None = None  # in custom mode with the models before v4-5
+    when: Mapping[str, object] = field(default_factory=dict)
+    clips: int = 0
+    stems: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()  # the fields that name clips
+    result: Result = Result.SONGS
     webhook: bool = False
-    stems: tuple[str, ...] = ()  # one clip for each; without, two new songs
-    answer: Callable[[Clip, str], JSON] | None = None
+    sync: bool = False
+    fresh: bool = False  # its clips are from the last 24 h
+    sung: bool = False  # its clip has lyrics, or is not found
     may_wait: bool = False  # can answer 202 first
+    free_again: bool = False  # costs once for each clip
+    section: str = ""  # what `auto_concat` pairs with the joined song (§3.5)
+    step: str = ""  # what follows the upload inside the submit (part 2 §3.2)
+    lyrics_is_prompt: bool = False
+    missing: str = ""  # the provider's words for a required field that is not there
+    retired: bool = False
 
-    def task_type(self, body: Body) -> str:
-        """Name what was asked: the operation, unless the body has a `task_type` of its own."""
-        return str(body.get("task_type") or self.name)
+    @property
+    def family(self) -> str:
+        return self.path.split("/")[1]
 
+    def answers_at_once(self, body: Body) -> bool:
+        return self.sync and not body.get("callback_url")
 
-# Prices are the "aim" column of provider-api.md §7.
-MAKES_OR_COVERS = frozenset({"create_music", "cover_music", "cover_upload_music"})
+    def pairs(self, body: Body) -> bool:
+        return bool(self.section and body.get("auto_concat"))
 
+    def uploads(self, body: Body) -> bool:
+        """Say whether a file is fetched while the submit waits (§3.2)."""
+        return bool("url" in self.fields and body.get("url"))
 
-def _create_price(body: Body) -> float:
-    task_type = body.get("task_type", DEFAULT_TASK_TYPE)
-    described = body.get("custom_mode") is False
-    if task_type in MAKES_OR_COVERS and (described or body.get("mv") not in OLD_MODELS):
-        return 14
-    return 2 if task_type == "concat_music" else 10
+    def price_of(self, body: Body) -> float:
+        old = is_old(body) and body.get("custom_mode") is not False
+        return self.old_price if old and self.old_price is not None else self.price
 
-
-def _flat(price: float) -> Callable[[Body], float]:
-    return lambda _body: price
-
-
-def _wav(clip: Clip, base_url: str) -> JSON:
-    url = media_url(f"{base_url}/media", clip, "wav")
-    return {"message": "success", "data": {"wav_url": url}}  # no `code`: §3.6
-
-
-def _midi(clip: Clip, base_url: str) -> JSON:
-    url = media_url(f"{base_url}/media", clip, "mid")
-    data = {"midi_url": url, "instruments": report_notes(clip.source, clip.stem)}
-    return {"code": 200, "data": data, "message": "success"}
-
-
-OPERATIONS = (
-    Operation(
-        "/sonic/create",
-        DEFAULT_TASK_TYPE,
-        check_create,
-        _create_price,
-        clip_field="continue_clip_id",
-        webhook=True,
-    ),
-    Operation(
-        "/sonic/stems/basic",
-        "stems_basic",
-        check_clip,
-        _flat(20),
-        stems=("voices", "instrumental"),
-    ),
-    Operation("/sonic/stems/full", "stems_full", check_clip, _flat(50), stems=tuple(Part)),
-    Operation("/sonic/wav", "wav", check_clip, _flat(1), answer=_wav),
-    Operation("/sonic/midi", "midi", check_clip, _flat(1), answer=_midi, may_wait=True),
-)
+    def show(self, settings: Settings) -> JSON:
+        """Describe the row, for tests that compare it with their own."""
+        return {
+            "path": self.path,
+            "name": self.name,
+            "task_type": self.when.get("task_type"),
+            "fields": list(self.fields),
+            "required": list(self.required),
+            "webhook": self.webhook,
+            "sync": self.sync,
+            "price": self.price,
+            "old_price": self.price if self.old_price is None else self.old_price,
+            "retired": self.retired or settings.retires(self.path),
+        }

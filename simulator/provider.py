@@ -6,28 +6,41 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
+from .answers import ANSWERS
 from .books import Books, Clip, ProviderTask, due
+from .clips import found_song, is_uuid, named_clips, new_clips
 from .deliveries import Courier, Post, Scheduler
+from .fields import Body
 from .operations import Operation
-from .payloads import NOT_READY, poll_reply, stem_type
+from .payloads import NOT_READY, poll_reply
 from .replies import JSON, Refused, Reply, error_body
-from .scenarios import Rulebook, Scenario, Submit, Webhook
+from .scenarios import FailedStep, Rulebook, Scenario, Submit, Webhook
 from .settings import Settings
-from .songs import compose
-from .validation import Body, read_body
+from .table import TABLE
+from .validation import check, find_operation, read_body, retired
 from .webhooks import plan
 
 log = logging.getLogger(__name__)
 
-CLIPS_PER_SONG = 2
 REFUSALS = {
     Submit.RATE_LIMITED: (429, "Too many requests."),
     Submit.NO_CREDITS_402: (402, "Credits not enough."),
     Submit.NO_CREDITS_403: (403, "Credits not enough."),
+    Submit.NO_SUBSCRIPTION_403: (403, "No active subscription."),
     Submit.MODERATION_403: (403, "Inappropriate lyrics."),
+    Submit.UNREACHABLE_AUDIO_400: (
+        400,
+        "Audio URL is not accessible. Please provide a public direct audio file URL.",
+    ),
+    Submit.COPYRIGHT_400: (400, "The audio matches an existing recording in our catalog."),
+    Submit.RETIRED_410: (410, "This endpoint is retired."),
+    Submit.UPSTREAM_502: (502, "The upstream returned no job id."),
+    Submit.TIMEOUT_504: (504, "The upstream timed out. No credits were charged."),
 }
+UPLOAD = next(row for row in TABLE if row.path == "/sonic/upload")
 
 
 class Provider:
@@ -55,40 +68,60 @@ class Provider:
         if key != self.settings.api_key:
             raise Refused(401, "Invalid API key.")
 
-    def submit(self, operation: Operation, raw: bytes, base_url: str) -> Reply:
+    def submit(self, path: str, raw: bytes, base_url: str) -> Reply:
         """Accept a request, or raise `Refused`.
 
         Raises `ConnectionAbortedError` when the scenario wants the answer lost.
         """
         self.books.count("submits")
         scenario = self.rules.choose(raw.decode(errors="replace"))
+        try:
+            return self._submit(path, raw, base_url, scenario)
+        except Refused as refusal:
+            refusal.shape = scenario.error_shape
+            raise
+
+    def _submit(self, path: str, raw: bytes, base_url: str, scenario: Scenario) -> Reply:
         _refuse(scenario)
         body = read_body(raw)
-        operation.check(body, self.settings)
-        clip = self._source(operation, body)
-        if operation.may_wait and clip and not self._is_ready(clip, scenario):
+        operation = find_operation(path, body, self.settings)
+        check(operation, body, self.settings)
+        sources = self._sources(operation, body)
+        if operation.may_wait and not self._is_ready(operation, sources[0], scenario):
             return NOT_READY
-        task = self._accept(operation, body, scenario, base_url, clip)
-        log.info("submit %s %s %s", operation.path, task.provider_task_id, scenario.submit)
-        if operation.webhook:
-            self._send_webhooks(task)
-        reply = self._reply(operation, task, clip)
-        return _as_sent(scenario, reply, self.settings)
+        start = partial(self._accept, body, scenario, base_url)
+        if operation.uploads(body):
+            time.sleep(scenario.upload_seconds)
+            if operation.step and scenario.failed_step is not FailedStep.NONE:
+                return self._break_step(operation, scenario.failed_step, start)
+        task = start(operation, sources)
+        log.info("submit %s %s %s", path, task.provider_task_id, scenario.submit)
+        self._send_webhooks(task)
+        return _as_sent(scenario, self._reply(task), self.settings)
 
     def note_refusal(self, method: str, path: str, status: int) -> None:
         if method == "POST":
             self.books.count_refused(status)
         log.info("%s %s refused %d", method, path, status)
 
-    def poll(self, provider_task_id: str) -> Reply:
+    def poll(self, family: str, provider_task_id: str) -> Reply:
         """Tell how far a task is. Raises `Refused` for one that was never started."""
         self.books.count("polls")
+        path = f"/{family}/task"
+        if self.settings.retires(path):
+            raise retired(path)
         task = self.books.tasks.get(provider_task_id)
-        if task is None:
+        if task is None or task.operation.family != family:
             raise Refused(self.settings.unknown_task_status, "task not found.")
-        reply = poll_reply(task, task.state(self._clock()), self.settings)
+        reply = self._poll_error(task) or poll_reply(task, task.state(self._clock()), self.settings)
         log.info("poll %s %s", provider_task_id, reply.status)
         return reply
+
+    def _poll_error(self, task: ProviderTask) -> Reply | None:
+        task.polls += 1
+        if task.polls > task.scenario.poll_errors:
+            return None
+        return _error(self.settings, task.scenario, 500, "Internal Server Error.")
 
     def balance(self) -> JSON:
         return {"credits": self.books.balance(self._clock()), "extra_credits": 0}
@@ -96,39 +129,51 @@ class Provider:
     def report(self, match: str) -> JSON:
         return self.books.report(self._clock(), match)
 
-    def _source(self, operation: Operation, body: Body) -> Clip | None:
-        """Find the clip a request is about: any UUID is a song, unless clips are strict."""
-        clip_id = body.get(operation.clip_field)
-        if clip_id is None:
-            return None
-        known = self.books.clips.get(str(clip_id))
-        if known is None and (self.settings.strict_clips or not _is_uuid(str(clip_id))):
-            raise Refused(404, "clip not found.")
-        return known or Clip(str(clip_id), compose(str(clip_id)).title, str(clip_id))
+    def age_clip(self, clip_id: str, hours: float) -> None:
+        """Make a clip `hours` old, whether it was made here or not."""
+        clip = self.books.clips.get(clip_id) or found_song(clip_id, self._clock())
+        self.books.keep(replace(clip, made_at=self._clock() - hours * 3600))
 
-    def _is_ready(self, clip: Clip, scenario: Scenario) -> bool:
-        return self.books.midi_is_ready(clip.clip_id, scenario.not_ready_times)
+    def _sources(self, operation: Operation, body: Body) -> tuple[Clip, ...]:
+        """Find the clips a request is about. Raises `Refused` where one will not do."""
+        clips = tuple(map(self._clip, named_clips(operation, body)))
+        oldest = self._clock() - self.settings.clip_hours * 3600
+        if operation.fresh and any(clip.made_at < oldest for clip in clips):
+            raise Refused(self.settings.old_clip_status, "The clip is too old.")
+        if operation.sung and not all(clip.lyrics for clip in clips):
+            raise Refused(404, "The clip has no lyrics.")
+        return clips
+
+    def _clip(self, clip_id: str) -> Clip:
+        """Find one clip: any UUID is a song, unless clips are strict."""
+        known = self.books.clips.get(clip_id)
+        if known is None and (self.settings.strict_clips or not is_uuid(clip_id)):
+            raise Refused(404, "clip not found.")
+        return known or found_song(clip_id, self._clock())
+
+    def _is_ready(self, operation: Operation, clip: Clip, scenario: Scenario) -> bool:
+        return self.books.is_ready(operation.name, clip.clip_id, scenario.not_ready_times)
 
     def _accept(
         self,
-        operation: Operation,
         body: Body,
         scenario: Scenario,
         base_url: str,
-        source: Clip | None,
+        operation: Operation,
+        sources: tuple[Clip, ...],
     ) -> ProviderTask:
         now = self._clock()
         task = ProviderTask(
             provider_task_id=str(uuid.uuid4()),
-            path=operation.path,
-            task_type=operation.task_type(body),
+            operation=operation,
             request=body,
             scenario=scenario,
             base_url=base_url,
-            price=operation.price(body),
-            clips=_new_clips(operation, body, source),
+            price=operation.price_of(body),
+            sources=sources,
+            clips=tuple(new_clips(operation, body, sources, now)),
             accepted_at=now,
-            done_at=now if operation.answer else due(now, scenario),
+            done_at=now if operation.answers_at_once(body) else due(now, scenario),
         )
         self.books.accept(task)
         return task
@@ -145,10 +190,39 @@ class Provider:
         status = entry["http_status"] or "no answer"
         log.info("delivery %s %s %s", task.provider_task_id, entry["event"], status)
 
-    def _reply(self, operation: Operation, task: ProviderTask, clip: Clip | None) -> Reply:
-        if operation.answer and clip:
-            return Reply(200, operation.answer(clip, task.base_url))
-        return Reply(200, {"message": "success", "task_id": task.provider_task_id})
+    def _reply(self, task: ProviderTask) -> Reply:
+        operation, task_id = task.operation, task.provider_task_id
+        if operation.answers_at_once(task.request):
+            return Reply(200, ANSWERS[operation.name](task))
+        started: JSON = {"message": "success", "task_id": task_id}
+        if not operation.step or not operation.uploads(task.request):
+            return Reply(200, started)
+        clip = next(new_clips(UPLOAD, task.request, (), task.accepted_at))
+        self.books.keep(clip)
+        steps = {"upload": _step(clip_id=clip.clip_id), operation.step: _step(task_id=task_id)}
+        return Reply(200, {"code": 200, **started, "steps": steps})
+
+    def _break_step(
+        self,
+        operation: Operation,
+        broken: FailedStep,
+        start: Callable[[Operation, tuple[Clip, ...]], ProviderTask],
+    ) -> Reply:
+        """Answer a submit one of whose steps fails: without a task, at most with the upload."""
+        status = self.settings.failed_step_status
+        if broken is FailedStep.UPLOAD:
+            name, message = "upload", REFUSALS[Submit.UNREACHABLE_AUDIO_400][1]
+            steps: JSON = {}
+        else:
+            name, message = operation.step, "Generation could not be started."
+            steps = {"upload": _step(clip_id=start(UPLOAD, ()).clips[0].clip_id)}
+        steps[name] = {"success": False, "error": message}
+        body: JSON = {"code": status, "message": message, "failed_step": name, "steps": steps}
+        return Reply(status, body)
+
+
+def _step(**made: str) -> JSON:
+    return {"success": True, **made}
 
 
 def _refuse(scenario: Scenario) -> None:
@@ -167,32 +241,11 @@ def _as_sent(scenario: Scenario, reply: Reply, settings: Settings) -> Reply:
         case Submit.SLOW:
             time.sleep(scenario.submit_delay_seconds)
         case Submit.ERROR_500:
-            return Reply(500, error_body(settings, 500, "Internal Server Error."))
+            return _error(settings, scenario, 500, "Internal Server Error.")
         case Submit.UNREADABLE:
             return Reply(200, "<!doctype html><title>Please wait</title>")
     return reply
 
 
-def _new_clips(operation: Operation, body: Body, source: Clip | None) -> tuple[Clip, ...]:
-    if operation.answer:
-        return ()
-    if operation.stems and source:
-        return tuple(_stem(source, stem) for stem in operation.stems)
-    return tuple(_song(body) for _ in range(CLIPS_PER_SONG))
-
-
-def _stem(source: Clip, stem: str) -> Clip:
-    title = f"{source.title} ({stem_type(stem)})"
-    return Clip(str(uuid.uuid4()), title, source.source, stem)
-
-
-def _song(body: Body) -> Clip:
-    clip_id = str(uuid.uuid4())
-    return Clip(clip_id, str(body.get("title") or compose(clip_id).title), clip_id)
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text.lower()
-    except ValueError:
-        return False
+def _error(settings: Settings, scenario: Scenario, status: int, message: str) -> Reply:
+    return Reply(status, error_body(settings, scenario.error_shape, status, message))

@@ -44,7 +44,13 @@ class Submit(StrEnum):
     RATE_LIMITED = "rate_limited"
     NO_CREDITS_402 = "no_credits_402"
     NO_CREDITS_403 = "no_credits_403"
+    NO_SUBSCRIPTION_403 = "no_subscription_403"
     MODERATION_403 = "moderation_403"
+    UNREACHABLE_AUDIO_400 = "unreachable_audio_400"
+    COPYRIGHT_400 = "copyright_400"
+    RETIRED_410 = "retired_410"
+    UPSTREAM_502 = "upstream_502"
+    TIMEOUT_504 = "timeout_504"
 
 
 class FailureForm(StrEnum):
@@ -53,6 +59,36 @@ class FailureForm(StrEnum):
     TYPED = "typed"  # 200 with `type` and neither `code` nor `data`
     GATEWAY_TIMEOUT = "gateway_timeout"  # 504 that speaks of a refund
     CLIPS = "clips"  # 200 with every clip `failed`
+
+
+class FailureType(StrEnum):
+    """The `type` of a failed task (`provider-api-2.md` §4)."""
+
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    FORBIDDEN = "forbidden"
+    API_ERROR = "api_error"
+
+
+class FailedStep(StrEnum):
+    """Which step of a submit that uploads first breaks (`provider-api-2.md` §3.2)."""
+
+    NONE = "none"
+    UPLOAD = "upload"  # nothing is charged
+    NEXT = "next"  # the upload is charged
+
+
+class ErrorShape(StrEnum):
+    """The body of an error (`provider-api.md` §6, `provider-api-2.md` §6)."""
+
+    AS_SET = "as_set"  # as the setting says
+    MESSAGE = "message"
+    TYPED = "typed"
+    BRIEF = "brief"
+    RETRIABLE = "retriable"
+    TEXT_CODE = "text_code"  # `code` as a string
+    HTML = "html"
+    EMPTY = "empty"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +102,15 @@ class Scenario:
     late_seconds: float = 5.0
     outcome: Outcome = Outcome.SUCCEED
     failure_form: FailureForm = FailureForm.TYPED
+    failure_type: FailureType = FailureType.FAILED
+    error_shape: ErrorShape = ErrorShape.AS_SET
+    poll_errors: int = 0  # polls that answer 500 before the first that tells
+    upload_seconds: float = 0.0  # how long a submit takes that uploads first
+    failed_step: FailedStep = FailedStep.NONE
     submit: Submit = Submit.OK
     submit_delay_seconds: float = 5.0
     retry_after_seconds: int = 0  # 0 sends no Retry-After
-    not_ready_times: int = 0  # 202 answers before a MIDI file is ready
+    not_ready_times: int = 0  # 202 answers before MIDI, alignment or a download is ready
 
 
 FIELD_TYPES: Mapping[str, type] = get_type_hints(Scenario)

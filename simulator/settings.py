@@ -26,9 +26,25 @@ class Settings:
     strict_clips: bool = _setting(False, "Answer 404 to a clip that was not made here.")
     out_of_credits_status: Literal[402, 403] = _setting(402, "Answer without credits [§9.6].")
     unknown_task_status: Literal[404, 400] = _setting(404, "Answer to an unknown task [§9.9].")
-    error_shape: Literal["message", "typed", "retriable"] = _setting(
-        "message", "Body of an error [§6]."
+    error_shape: Literal["message", "typed", "brief", "retriable", "text_code", "html", "empty"] = (
+        _setting("message", "Body of an error [§6].")
     )
+    clip_hours: float = _setting(24.0, "How long a clip can be worked on [§8].")
+    old_clip_status: Literal[404, 400] = _setting(404, "Answer to a clip that is too old [§8].")
+    failed_step_status: Literal[200, 400] = _setting(
+        200, "Answer to a submit whose second step fails [part 2 §9.7]."
+    )
+    producer_polling: Literal["not_ready", "status"] = _setting(
+        "not_ready", "How a producer task is polled [§4.2, part 2 §4]."
+    )
+    riffusion: Literal["retired", "working"] = _setting(
+        "retired", "Whether riffusion answers 410 [part 2 §9.6]."
+    )
+    nuro: Literal["retired", "working"] = _setting("retired", "Whether nuro answers 410 [§3.9].")
+    upload_callback: Literal["unsigned", "signed"] = _setting(
+        "unsigned", "How an upload's callback_url is called [§9.19]."
+    )
+    narrow_limits: bool = _setting(False, "Where limits contradict, take the narrow one [§9.11].")
     duration_form: Literal["text", "integer", "null"] = _setting(
         "text", "How a clip's duration is written [§4.1]."
     )
@@ -42,3 +58,8 @@ class Settings:
     )
     delivery_timeout_seconds: float = _setting(10.0, "How long a receiver may take.")
     delivery_threads: int = _setting(32, "How many deliveries are under way at once.")
+
+    def retires(self, path: str) -> bool:
+        """Say whether a path is of a family that answers 410."""
+        family = path.split("/")[1]
+        return getattr(self, family, "") == "retired"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .books import ProviderTask
 from .deliveries import Delivery
-from .payloads import final_body, final_event, streaming_body
+from .payloads import callback_body, can_stream, final_body, final_event, streaming_body
 from .replies import JSON
 from .scenarios import Webhook
 from .settings import Settings
@@ -30,22 +30,25 @@ class Sending:
 
 
 def plan(task: ProviderTask, settings: Settings, record: Record) -> list[Sending]:
-    """List what will be sent for a task. Empty if it gave no `webhook_url`."""
-    url = task.request.get("webhook_url")
+    """List what will be sent for a task. Empty if it gave no address, or may not give one."""
+    callback = task.request.get("callback_url") if task.operation.sync else None
+    url = task.request.get("webhook_url") if task.operation.webhook else callback
     scenario = task.scenario
     if not url or scenario.webhook is Webhook.LOST:
         return []
     secret = str(task.request.get("webhook_secret") or OWN_KEY)
+    signed = not callback or settings.upload_callback == "signed"
 
     def delivery(event: str, body: bytes) -> Delivery:
-        return Delivery(str(uuid.uuid4()), event, str(url), secret, body, record)
+        return Delivery(str(uuid.uuid4()), event, str(url), secret, body, record, signed=signed)
 
-    final = delivery(final_event(task), final_body(task, settings))
+    body = callback_body(task) if callback else final_body(task, settings)
+    wanted = scenario.streaming or (scenario.webhook is Webhook.REORDERED)
     streams = [
         delivery("song.streaming", streaming_body(task, settings))
-        for _ in range(scenario.streaming or (scenario.webhook is Webhook.REORDERED))
+        for _ in range(wanted if can_stream(task) else 0)
     ]
-    return _arrange(task, final, streams)
+    return _arrange(task, delivery(final_event(task), body), streams)
 
 
 def _arrange(task: ProviderTask, final: Delivery, streams: list[Delivery]) -> list[Sending]:

@@ -38,13 +38,13 @@ class Provider:
         self._statuses = iter(statuses)
         self._settings = {"retry_backoff_seconds": 0, "delivery_threads": 2} | settings
 
-    def start(self, clock=time.time, **fields):
+    def start(self, clock=time.time, path="/sonic/create", body=CREATE, **fields):
         scenario = vary(Scenario(latency_seconds=0), fields)
         app = create_app(
             Settings(scenario=scenario, **self._settings), post=self._post, clock=clock
         )
         self.http = app.test_client()
-        return self.http.post("/api/v1/sonic/create", json=CREATE, headers=KEY)
+        return self.http.post(f"/api/v1{path}", json=body, headers=KEY)
 
     def _post(self, url, body, headers):
         self.received.put((body, dict(headers)))
@@ -187,6 +187,49 @@ def test_a_retry_is_signed_again_or_replayed_as_it_is_set(replay):
     provider.start(clock=lambda: next(moments))
     stamps = [headers["X-Webhook-Timestamp"] for _, headers in provider.take(2)]
     assert (stamps[0] == stamps[1]) is replay
+
+
+HOOK = {"webhook_url": URL, "webhook_secret": SECRET}
+AUDIO = "https://files.example/a.mp3"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "platform", "names"),
+    [
+        ("/producer/create", {"sound": "jazz"}, "producer", {"code", "data", "message"}),
+        ("/sonic/create-voice", {"audio_url": AUDIO}, "suno", {"code", "data", "message"}),
+        ("/nuro/create", {"type": "vocal", "lyrics": "La"}, "nuro", {"status", "timbre", "theme"}),
+    ],
+)
+def test_a_webhook_names_its_platform_and_tells_what_a_poll_tells(path, body, platform, names):
+    provider = Provider(nuro="working")
+    provider.start(path=path, body=body | HOOK, streaming=2)
+    ((raw, headers),) = [hook for hook in provider.take() if is_genuine(*hook)]
+    told = json.loads(raw)
+    assert (told["platform"], headers["X-Webhook-Event"]) == (platform, "song.completed")
+    assert names <= set(told)
+
+
+@pytest.mark.parametrize("path", ["/sonic/stems/basic", "/sonic/bpm", "/producer/video-clip"])
+def test_what_takes_no_webhook_sends_none(path):
+    provider = Provider()
+    clip_id = "26c9c592-0566-46cf-bb71-91ac1deaa7b5"
+    assert provider.start(path=path, body={"clip_id": clip_id} | HOOK, webhook="early").json
+    assert provider.received.empty()
+
+
+@pytest.mark.parametrize("kind", ["unsigned", "signed"])
+def test_an_upload_calls_back_what_it_would_have_answered(kind):
+    provider = Provider(upload_callback=kind)
+    body = {"url": AUDIO, "callback_url": URL, "webhook_secret": SECRET}
+    answer = provider.start(path="/sonic/upload", body=body).json
+    ((raw, headers),) = provider.take()
+    told = json.loads(raw)
+    assert (told["task_id"], told["code"]) == (answer["task_id"], 200)
+    polled = provider.http.get(f"/api/v1/sonic/task/{answer['task_id']}", headers=KEY).json
+    assert told["clip_id"] == polled["clip_id"] == polled["data"][0]["clip_id"]
+    assert ("X-Webhook-Signature" in headers) is (kind == "signed")
+    assert kind == "unsigned" or is_genuine(raw, headers)
 
 
 @contextmanager
