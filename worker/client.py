@@ -56,7 +56,9 @@ class HTTPProvider:
         # Where money is at stake every request opens its own, so that the two stay apart.
         asking = request.method == "GET"
         headers = {} if asking else {"Connection": "close"}
-        seconds = min(POLL_SECONDS, self._total_seconds) if asking else self._total_seconds
+        seconds = request.timeout_seconds or self._total_seconds
+        if asking:
+            seconds = min(POLL_SECONDS, seconds)
         give_up = time.monotonic() + seconds
         try:
             with self._session.request(

@@ -88,7 +88,7 @@ class Jobs:
             job_id,
             Turn.SUBMIT,
             now=now,
-            due_at=now + self._policy.submit_lease_seconds,
+            due_at=now + schedule.submit_lease(operation, self._policy),
             fields=fields,
             leg=leg,
             count="attempts",
@@ -106,8 +106,8 @@ class Jobs:
             case protocol.Accepted(provider_task_id):
                 self._accepted(job_id, operation, provider_task_id)
                 return None
-            case protocol.Postponed(reason, retry_after):
-                self._postpone(job_id, reason, retry_after)
+            case protocol.Postponed() as postponed:
+                self._postpone(job_id, postponed)
                 return None
             case protocol.Unknown(reason):
                 return self._doubt(job_id, operation, reason)
@@ -137,15 +137,18 @@ class Jobs:
             # The webhook was here before the answer: the job goes on without us.
             self._store.note(job_id, now=now, sources=JobState, fields=fields)
 
-    def _postpone(self, job_id: JobId, reason: str, retry_after: float | None) -> None:
-        now = self._clock()
-        attempts = self._store.read(job_id).attempts
-        due_at = schedule.backoff(attempts, retry_after, now=now, jitter=self._jitter())
-        self._store.turn(job_id, Turn.POSTPONE, now=now, due_at=due_at, why=reason)
+    def _postpone(self, job_id: JobId, postponed: protocol.Postponed) -> None:
+        now, after = self._clock(), postponed.retry_after
+        if postponed.backoff:
+            attempts = self._store.read(job_id).attempts
+            due_at = schedule.backoff(attempts, after, now=now, jitter=self._jitter())
+        else:
+            due_at = now + (after or 0)
+        self._store.turn(job_id, Turn.POSTPONE, now=now, due_at=due_at, why=postponed.reason)
 
     def _doubt(self, job_id: JobId, operation: Operation, reason: str) -> Event | None:
         if operation.repeatable:
-            self._postpone(job_id, reason, None)
+            self._postpone(job_id, protocol.Postponed(reason))
             return None
         if not operation.takes_webhook:
             return Event(Source.ANSWER, error=unconfirmed(operation, reason).to_json())

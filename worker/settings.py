@@ -12,7 +12,7 @@ from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError, validate
 
 from worker.core.errors import ConfigError
-from worker.core.schedule import Policy
+from worker.core.schedule import Policy, hard_time_limit
 
 DEFAULT_PROVIDER_URL: Final = "https://api.aimusicapi.ai/api/v1"
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -145,7 +145,7 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
             retention_seconds=env.int(
                 "FERMATA_RETENTION_SECONDS", 7 * 86400, validate=validate.Range(60, 366 * 86400)
             ),
-            soft_time_limit_seconds=timeout * 2 + 30,
+            take_lease_seconds=hard_time_limit(timeout) * 1.5,
         ),
         data_dir=data_dir,
         log_level=env.str(

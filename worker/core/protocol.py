@@ -1,7 +1,7 @@
 """What the provider says, as pure functions over ``(status, headers, body)``."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,13 @@ _ENVELOPE_KEYS: Final = frozenset({"code", "message", "task_id", "event", "platf
 # (provider-api-2.md §4).
 _FAILURE_TYPES: Final = frozenset({"failed", "timeout", "forbidden", "api_error"})
 _ENDED: Final = frozenset({"succeeded", "failed"})
+# Producer and nuro name the task's own status, in either case (provider-api.md §4.2, §4.3).
+_STATUS: Final = {
+    "pending": "running", "running": "running", "processing": "running",
+    "success": "succeeded", "succeeded": "succeeded", "failed": "failed",
+}  # fmt: skip
+# With auto_concat an item of data is a pair of clips; the joined one comes first (§3.5).
+_PARTS: Final = ("full", "replaced", "extended")
 _STILL_RUNNING_CODES: Final = frozenset({102, 202, "102", "202"})
 
 
@@ -47,6 +54,8 @@ class Postponed:
 
     reason: str
     retry_after: float | None = None
+    backoff: bool = True
+    """Wait longer each time; not where the provider just needs a moment more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,29 +132,43 @@ def read_submit(operation: Operation, answer: Answer) -> SubmitOutcome:
         body = {}
     match answer.status:
         case 202 if operation.synchronous:
-            return Postponed("not ready", _retry_after(answer))
+            after = _retry_after(answer) or operation.again_seconds
+            return Postponed("not ready", after, backoff=False)
         case status if 200 <= status < 300:
             return _read_success(operation, answer, body)
         case 429:
             return Postponed("rate limited", _retry_after(answer))
+        case status if status in operation.uncharged:
+            return Postponed(f"HTTP {status}: {_words(body)}", _retry_after(answer))
         case status if status >= 500 or status == 408:
             return Unknown(f"HTTP {status}: {_words(body)}")
-        case _:
-            return Refused(read_error(answer.status, body))
+        case 410:
+            return Refused(_retired(operation, body))
+        case status:
+            return Refused(read_error(status, body))
 
 
 def _read_success(operation: Operation, answer: Answer, body: JSONObject) -> SubmitOutcome:
-    if operation.synchronous:
-        if body.get("type") in _FAILURE_TYPES:
-            return Refused(_task_failed(answer.status, body))
-        return Completed(answer.body.decode())
     provider_task_id = body.get("task_id")
-    if isinstance(provider_task_id, str) and provider_task_id:
+    if _says_failed(body):
+        return Refused(_task_failed(answer.status, body))
+    if operation.synchronous:
+        return Completed(answer.body.decode())
+    if isinstance(provider_task_id, str) and 0 < len(provider_task_id) <= 256:
         return Accepted(ProviderTaskId(provider_task_id))
+    if body.get("failed_step"):
+        return Refused(_task_failed(answer.status, body))
     return Unknown(f"HTTP {answer.status} without a task_id: {_words(body)}")
 
 
-def read_poll(answer: Answer) -> PollOutcome:
+def _retired(operation: Operation, body: Mapping[str, Any]) -> errors.OperationRetired:
+    instead = f"; use {operation.retired}" if operation.retired else ""
+    details = _details(410, body) | {"instead": operation.retired}
+    message = f"the provider has retired {operation.name}{instead} ({_words(body)})"
+    return errors.OperationRetired(message, details)
+
+
+def read_poll(operation: Operation, answer: Answer) -> PollOutcome:
     """Read a poll: 202 first, then failure by type, then the clips (provider-api-2.md §4)."""
     try:
         body = parse(answer.body)
@@ -158,9 +181,11 @@ def read_poll(answer: Answer) -> PollOutcome:
     # On this route a 5xx can be a terminal failure, if it speaks of a refund; else it passes.
     if answer.status >= 500 and _details(None, body).get("refunded"):
         return Failed(_task_failed(answer.status, body))
+    if answer.status == 410:
+        return Failed(_retired(operation, body))
     if answer.status != 200:
         return Postponed(f"HTTP {answer.status}: {_words(body)}", _retry_after(answer))
-    if _has_ended(body):
+    if _has_ended(body, songs=operation.songs):
         return Finished(answer.body.decode())
     return Running(_progress(body))
 
@@ -196,24 +221,42 @@ def read_result(
     if _says_failed(body):
         raise _task_failed(None, body)
     data = body.get("data", _without_envelope(body))
-    found = [_read_clip(each) for each in data] if isinstance(data, list) else []
-    if not operation.synchronous:
+    found = [_read_clip(item, part) for item, part in _items(data)]
+    if not found and clip_id and operation.synchronous:
+        found = [_read_clip({"clip_id": clip_id}, None)]
+    if operation.makes_clips:
         _require_success(operation, found, body)
-    elif clip_id:
-        found = [_read_clip({"clip_id": clip_id, "state": "succeeded"})]
     return {
         "clips": found,
-        "data": data if isinstance(data, dict) else {},
+        "data": {"items": data} if isinstance(data, list) and not found else _object(data),
         "partial": any(clip["state"] != "succeeded" for clip in found),
     }
 
 
-def _read_clip(item: Any) -> JSONObject:
+def _items(data: Any) -> Iterator[tuple[JSONObject, str | None]]:
+    """Find the clips in ``data``: a list of them, of pairs, or one object that is a clip."""
+    listed = data if isinstance(data, list) else [data]
+    for item in listed:
+        if not isinstance(item, dict):
+            continue
+        pair = [(item[part], part) for part in _PARTS if isinstance(item.get(part), dict)]
+        if pair:
+            yield from pair
+        elif any(isinstance(item.get(key), str) for key in ("clip_id", "audio_url")):
+            yield item, None
+
+
+def _object(data: Any) -> JSONObject:
+    return data if isinstance(data, dict) else {}
+
+
+def _read_clip(item: Mapping[str, Any], part: str | None) -> JSONObject:
     try:
-        return dict(schemas.Clip().load(item))
+        clip = dict(schemas.Clip().load(dict(item)))
     except ValidationError as error:
         why = f"a clip cannot be read: {error.messages}"
         raise errors.UnexpectedResponse(why) from None
+    return clip | {"part": part, "state": clip["state"] or "succeeded"}
 
 
 def _require_success(
@@ -260,17 +303,35 @@ def _details(status: int | None, body: Mapping[str, Any]) -> JSONObject:
 
 
 def _says_failed(body: Mapping[str, Any]) -> bool:
-    if body.get("event") == "song.failed":
+    if body.get("event") == "song.failed" or _status(body) == "failed":
         return True
     return body.get("type") in _FAILURE_TYPES and "data" not in body
 
 
-def _has_ended(body: Mapping[str, Any]) -> bool:
+def _status(body: Mapping[str, Any]) -> str | None:
+    status = body.get("status")
+    return _STATUS.get(status.lower()) if isinstance(status, str) else None
+
+
+def _has_ended(body: Mapping[str, Any], *, songs: int = 1) -> bool:
+    status = _status(body)
+    if status is not None:
+        return status in _ENDED
     data = body.get("data")
     if not isinstance(data, list):
         return isinstance(data, dict) and bool(data)
-    states = [item.get("state") if isinstance(item, dict) else None for item in data]
-    return bool(states) and all(state in _ENDED for state in states)
+    return len(data) >= songs and all(map(_item_has_ended, data))
+
+
+def _item_has_ended(item: Any) -> bool:
+    if not isinstance(item, dict):
+        return True
+    if any(part in item for part in _PARTS):
+        return item.get("full", {}) is not None and all(
+            _item_has_ended(item[part]) for part in _PARTS if part in item
+        )
+    # Some results are no songs and have no state, such as a download's address.
+    return item.get("state", "succeeded") in _ENDED
 
 
 def _progress(body: Mapping[str, Any]) -> JSONObject:
@@ -284,9 +345,12 @@ def _without_envelope(body: Mapping[str, Any]) -> JSONObject:
 
 
 def _words(body: Mapping[str, Any]) -> str:
-    for key in ("error", "message", "detail", "type"):
-        if isinstance(body.get(key), str) and body[key]:
-            return str(body[key])[:500]
+    """Find the provider's words in any of its error shapes (provider-api.md §6)."""
+    step = _object(_object(body.get("steps")).get(str(body.get("failed_step", "upload"))))
+    for place in (step, body):
+        for key in ("error", "message", "detail", "type"):
+            if isinstance(place.get(key), str) and place[key]:
+                return str(place[key])[:500]
     return "no reason given"
 
 

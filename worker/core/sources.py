@@ -53,7 +53,7 @@ def _clips(source: Source) -> Iterator[JSONObject]:
         case str(clip_id) if clip_id:
             yield {"clip_id": clip_id}
         case {"clips": list(clips)}:
-            yield from (clip for each in clips for clip in _clips(each))
+            yield from (clip for clip in clips if clip.get("clip_id"))
         case dict(clip) if isinstance(clip.get("clip_id"), str):
             yield clip
         case list():

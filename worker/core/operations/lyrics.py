@@ -17,5 +17,6 @@ ROWS = (
         makes_clips=False,
         credits=2,
         deadline_seconds=600,
+        uncharged=frozenset({504}),
     ),
 )

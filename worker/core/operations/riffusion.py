@@ -80,6 +80,7 @@ def _create(
         clip_field="continue_clip_id" if task_type != "create_music" else None,
         poll_path=RIFFUSION_TASK,
         expected_seconds=60,
+        songs=2,
         credits=10,
         retired="sonic." + _INSTEAD.get(name, name),
     )

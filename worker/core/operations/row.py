@@ -56,8 +56,12 @@ class Operation:
     """List price of September 2026 (provider-api.md §7); resellers differ."""
     makes_clips: bool = True
     """A result without a clip is an error."""
+    songs: int = 1
+    """A poll that shows fewer has not ended."""
     repeatable: bool = False
-    """The request changes and costs nothing, so an unknown outcome is simply asked again."""
+    """Asking again costs nothing, so an unknown outcome is simply asked again."""
+    uncharged: frozenset[int] = frozenset()
+    """HTTP statuses that are documented to mean: not accepted, not charged."""
     retired: str = ""
     """The operation to use instead, where the provider has retired this one."""
 

@@ -162,6 +162,7 @@ ROWS = (
         "lyrics_timeline", "aligned-lyrics", request.OnClip,
         "Align the lyrics with the audio: `data.alignment` is a list of `{word, start_s, end_s, "
         "p_align, success}`. An instrumental has none: RequestRefused. Free after the first time.",
+        repeatable=True,
     ),
     _direct(
         "upsample_tags", "upsample-tags", request.UpsampleTags,
