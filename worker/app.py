@@ -87,6 +87,18 @@ def _configure_logging(**_: Any) -> None:
     log.configure(load(Role.CLIENT))
 
 
-app = Celery("fermata", include=["tasks.sonic", "tasks.account", "tasks.flows"])
+TASK_MODULES: Final = [
+    f"tasks.{family}"
+    for family in ("sonic", "lyrics", "producer", "account", "riffusion", "nuro", "flows")
+]
+
+app = Celery("fermata", include=TASK_MODULES)
 app.add_defaults(_configuration)
 app.steps["worker"].add(SweepStep)
+
+
+@app.on_after_finalize.connect
+def _declare_the_rest(sender: Celery, **_: Any) -> None:
+    from worker.provider_task import declare_undeclared  # noqa: PLC0415  (it needs this module)
+
+    declare_undeclared(sender)

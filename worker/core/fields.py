@@ -106,8 +106,8 @@ def public_url(doc: str, **options: Any) -> fields.Url:
 def model(*, without: tuple[str, ...] = ()) -> fields.String:
     """Take a model of the sonic family, in either spelling."""
     values = [name for name in MODELS if not name.endswith(without)] if without else MODELS
-    doc = "the model, `sonic-…` or `chirp-…`"
-    return choice(doc, *values, load_default="sonic-v5")
+    ids = ", ".join(id_ for id_ in _MODEL_IDS if f"sonic-{id_}" in values)
+    return choice(f"the model: `sonic-` or `chirp-` and {ids}", *values, load_default="sonic-v5")
 
 
 # -- rules over several fields, to be called from a schema's validates_schema hooks
