@@ -44,7 +44,7 @@ Examples:
 
 @click.command(help=HELP)
 @click.argument("groups", metavar="[GROUP]...", nargs=-1, type=click.Choice(list(GROUPS)))
-@click.option("--quick", is_flag=True, help="Few and small rounds, about half a minute.")
+@click.option("--quick", is_flag=True, help="Few and small rounds, under a minute.")
 @click.option("--markdown", is_flag=True, help="Print one Markdown table.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write a JSON file too.")
 def main(groups: tuple[str, ...], quick: bool, markdown: bool, json_file: Path | None) -> None:

@@ -11,11 +11,12 @@ class Effort:
     rounds: int
     deliveries: int
     tasks: int
+    """Fifteen times this and a warm-up stay below 2,000, where a worker replaces its child."""
     chains: int
     parked: int
     """Jobs parked at once to weigh them; one round, for a size does not vary."""
     chains_per_second: float = 25
 
 
-FULL: Final = Effort(rounds=5, deliveries=400, tasks=200, chains=60, parked=1000)
+FULL: Final = Effort(rounds=5, deliveries=300, tasks=120, chains=50, parked=1000)
 QUICK: Final = Effort(rounds=2, deliveries=100, tasks=50, chains=20, parked=100)

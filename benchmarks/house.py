@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 import requests
@@ -43,9 +43,7 @@ class House:
         self.stub_url = stub_url
         self.redis: Redis = Redis.from_url(system.redis_url, decode_responses=True)
         self.valkey = psutil.Process(self.redis.info("server")["process_id"])
-        # It only publishes: a result backend would subscribe to every task that it sends.
-        self.producer = Celery(broker=system.broker_url, set_as_current=False)
-        self.producer.conf.task_default_queue = QUEUE
+        self.producer = _producer(system)
 
     def server(self, name: str, app: str, **settings: str) -> Server:
         """Start an app under gunicorn."""
@@ -85,6 +83,18 @@ class House:
         states = {self.system.state(job_id) for job_id in job_ids}
         if states != {state}:
             raise RuntimeError(f"every job should be {state}, but there are {states}")
+
+
+def _producer(system: System) -> Celery:
+    """Open an app that publishes, and reads results, but waits for none.
+
+    Celery subscribes to every result that may be waited for: work that is not ours to measure.
+    """
+    app = Celery(broker=system.broker_url, backend=system.redis_url, set_as_current=False)
+    app.conf.task_default_queue = QUEUE
+    backend: Any = app.backend
+    backend.result_consumer.consume_from = backend.result_consumer.cancel_for = lambda _: None
+    return app
 
 
 @contextlib.contextmanager

@@ -23,11 +23,11 @@ OPERATION: Final = find("sonic.remaster")
 REQUEST: Final = {"continue_clip_id": str(uuid.uuid4()), "mv": "chirp-v5"}
 
 
-def remaster(house: House, *source: str, app: Any = None, **options: Any) -> Signature[Any]:
+def remaster(house: House, *source: str, **options: Any) -> Signature[Any]:
     """One job; without a source it takes the result of the step before it."""
     options.setdefault("task_id", str(uuid.uuid4()))
     name, wanted = task_name(OPERATION.name), {"mv": REQUEST["mv"]}
-    return (app or house.producer).signature(name, source, wanted, queue=QUEUE, **options)
+    return house.producer.signature(name, source, wanted, queue=QUEUE, **options)
 
 
 def completed() -> str:
@@ -85,7 +85,7 @@ def park(house: House, count: int) -> list[JobId]:
     headers = {CLAIM_HEADER: 1}
     wanted = [remaster(house, str(uuid.uuid4()), task_id=j, headers=headers) for j in job_ids]
     for job_id, parked in zip(job_ids, messages(house, wanted), strict=True):
-        jobs.begin(job_id, OPERATION, parked, leg=uuid.uuid4().hex, first=True)
+        jobs.begin(job_id, OPERATION, REQUEST, parked, leg=uuid.uuid4().hex, first=True)
         jobs.submit(job_id, OPERATION, REQUEST)
     house.require("waiting", job_ids)
     return job_ids

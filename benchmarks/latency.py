@@ -11,7 +11,7 @@ from benchmarks import jobs
 from benchmarks.deliveries import deliveries
 from benchmarks.effort import Effort
 from benchmarks.figures import Figure, Subject, compare_pooled, quantile
-from benchmarks.house import House, house
+from benchmarks.house import House, Server, house
 from benchmarks.load import Plan, send
 from worker.core.contract import QUEUE
 
@@ -27,12 +27,12 @@ Delays = dict[str, list[list[float]]]
 def measure(effort: Effort) -> list[Figure]:
     """Run plain chains and parked ones in turn, at the same rate, on one worker process."""
     with house() as home:
-        _, port = home.server("receiver", "webhook_receiver.wsgi:app")
+        receiver = home.server("receiver", "webhook_receiver.wsgi:app")
         home.worker("worker", concurrency=1)
-        _round(home, port, 20, effort.chains_per_second, defaultdict(list))
+        _round(home, receiver, 20, effort.chains_per_second, defaultdict(list))
         delays: Delays = defaultdict(list)
         for _ in range(effort.rounds):
-            _round(home, port, effort.chains, effort.chains_per_second, delays)
+            _round(home, receiver, effort.chains, effort.chains_per_second, delays)
     return [
         compare_pooled(
             Subject(GROUP, f"webhook to next submit, p{percent}", "ms", against),
@@ -45,11 +45,11 @@ def measure(effort: Effort) -> list[Figure]:
     ]
 
 
-def _round(home: House, port: int, count: int, per_second: float, delays: Delays) -> None:
+def _round(home: House, receiver: Server, count: int, per_second: float, delays: Delays) -> None:
     step, publish = _plain_chains(home, count, per_second)
     delays["step"].append(step)
     delays["publish"].append(publish)
-    delays["parked"].append(_parked_chains(home, port, count, per_second))
+    delays["parked"].append(_parked_chains(home, receiver, count, per_second))
 
 
 def _plain_chains(home: House, count: int, per_second: float) -> tuple[list[float], list[float]]:
@@ -62,11 +62,11 @@ def _plain_chains(home: House, count: int, per_second: float) -> tuple[list[floa
         second = app.signature("benchmark.second", queue=QUEUE, task_id=task_id)
         chain(first, second, app=app).apply_async()
     home.drained()
-    results: list[Any] = [home.system.app.AsyncResult(task_id).result for task_id in task_ids]
+    results: list[Any] = [app.AsyncResult(task_id).result for task_id in task_ids]
     return [step * 1e3 for _, step in results], [whole * 1e3 for whole, _ in results]
 
 
-def _parked_chains(home: House, port: int, count: int, per_second: float) -> list[float]:
+def _parked_chains(home: House, receiver: Server, count: int, per_second: float) -> list[float]:
     """Park ``remaster | remaster``, then deliver the first webhook of each at a steady rate."""
     firsts = [jobs.remaster(home, str(uuid.uuid4())) for _ in range(count)]
     seconds = [jobs.remaster(home) for _ in range(count)]
@@ -76,7 +76,7 @@ def _parked_chains(home: House, port: int, count: int, per_second: float) -> lis
     job_ids = [str(first.id) for first in firsts]
     home.require("waiting", job_ids)
     home.arrivals()
-    outcomes = send(Plan(port, deliveries(job_ids), per_second=per_second))
+    outcomes = send(Plan(receiver.port, deliveries(job_ids), per_second=per_second))
     home.drained()
     home.require("succeeded", job_ids)
     arrivals = home.arrivals()

@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from celery import chord
 
@@ -16,6 +16,7 @@ from worker.core.contract import QUEUE
 GROUP = "memory"
 AGAINST = "the same messages, queued"
 CHAINS_PER_CHORD = 10
+WARM_UP = 20
 
 
 def measure(effort: Effort) -> list[Figure]:
@@ -29,26 +30,27 @@ def measure(effort: Effort) -> list[Figure]:
 
 def _weigh(shape: str, enqueue: Callable[[House, int], list[str]], count: int) -> list[Figure]:
     with house() as home:
+        _park(home, enqueue(home, WARM_UP))  # scripts and caches, which do not grow with the jobs
         empty, empty_used = _keys(home), _used(home)
         job_ids = enqueue(home, count)
         queued, queued_used = _keys(home) - empty, _used(home) - empty_used
-        worker = home.worker("worker", concurrency=2)
-        home.drained()
-        # Its connections have buffers in the server, which are not the jobs' weight.
-        stop(worker)
-        home.require("waiting", job_ids)
+        _park(home, job_ids)
         parked, parked_used = _keys(home) - empty, _used(home) - empty_used
-    ours = {
-        "every key": parked.total(),
-        "records and moments (fermata:*)": parked["fermata"],
-        "Celery's own keys": parked.total() - parked["fermata"],
-    }
+    ours = {"every key": parked.total(), "fermata:* alone": parked["fermata"]}
     weighed = [(name, size, queued.total()) for name, size in ours.items()]
     weighed.append(("used_memory", parked_used, queued_used))
     return [
         compare(Subject(GROUP, f"{shape}: {name}", "bytes/job", AGAINST), [a / count], [b / count])
         for name, a, b in weighed
     ]
+
+
+def _park(home: House, job_ids: Sequence[str]) -> None:
+    """Have a worker park them, and go: its connections have buffers that are not the jobs'."""
+    worker = home.worker("worker", concurrency=2)
+    home.drained()
+    stop(worker)
+    home.require("waiting", job_ids)
 
 
 def _keys(home: House) -> Counter[str]:
@@ -72,11 +74,11 @@ def _singles(home: House, count: int) -> list[str]:
 
 def _chords(home: House, count: int) -> list[str]:
     """Enqueue ``chord([remaster | remaster] * 10, body)``; the first job of each chain parks."""
-    app, parked = home.system.app, []
+    app, parked = home.producer, []
     collect = app.signature("benchmark.collect", queue=QUEUE)
     for _ in range(count // CHAINS_PER_CHORD):
-        firsts = [jobs.remaster(home, str(uuid.uuid4()), app=app) for _ in range(CHAINS_PER_CHORD)]
-        header = [first | jobs.remaster(home, app=app) for first in firsts]
+        firsts = [jobs.remaster(home, str(uuid.uuid4())) for _ in range(CHAINS_PER_CHORD)]
+        header = [first | jobs.remaster(home) for first in firsts]
         chord(header, collect.clone(), app=app).apply_async()
         parked += [str(first.id) for first in firsts]
     return parked

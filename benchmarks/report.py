@@ -1,6 +1,7 @@
 """Show figures: a table for a terminal, the same as Markdown, and JSON."""
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,12 +12,13 @@ from rich.table import Table
 
 from benchmarks.figures import Figure
 
-COLUMNS = ("figure", "unit", "Fermata", "plain", "ratio", "rounds (ratio low to high)")
+COLUMNS = ("figure", "unit", "Fermata", "plain", "ratio", "rounds (low to high)")
+PIPED_WIDTH = 110
 
 
 def show(figures: Sequence[Figure]) -> None:
     """Print one table for each group, and what it was measured against."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     for group, against in _headings(figures):
         table = Table(*COLUMNS, title=f"{group}, against: {against}", title_justify="left")
         for column in table.columns[2:]:

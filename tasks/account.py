@@ -17,7 +17,7 @@ from worker.provider_task import provider_task
 
 
 @provider_task(app, "account.credits")
-def credits(  # noqa: A001
+def credits(
     source: Source = None,
     *,
     pick: Pick = None,

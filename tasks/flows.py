@@ -55,9 +55,8 @@ def song_from_idea(description: str, **create: Any) -> Signature[Any]:
 
     ``(song_from_idea("a note that is held", tags="waltz") | sonic.stems_full.s()).delay()``
     """
-    return lyrics.generate.s(description=description) | sonic.create_music.s(
-        custom_mode=True, **create
-    )
+    song: Signature[Any] = sonic.create_music.s(custom_mode=True, **create)
+    return lyrics.generate.s(description=description) | song
 
 
 def extend_and_concat(source: Source, continue_at: float, **extend: Any) -> Signature[Any]:

@@ -146,7 +146,8 @@ class System:
         """Start a worker and wait until it answers."""
         process = self.run(
             name, "-m", "celery", "-A", app, "worker", "-l", "INFO", "-n", f"{name}@test",
-            "-c", str(concurrency), "-P", pool, "-Q", queues, "--without-gossip", "--without-mingle", **settings,
+            "-c", str(concurrency), "-P", pool, "-Q", queues,
+            "--without-gossip", "--without-mingle", **settings,
         )  # fmt: skip
         log = self.folder / f"{name}.log"
         wait_until(lambda: b"ready." in log.read_bytes(), seconds=30, what=f"{name} is ready")

@@ -234,7 +234,12 @@ def operations(as_json: bool) -> None:
 
 
 def _operation(row: Operation) -> dict[str, Any]:
-    described = {"name": row.name, "mode": row.mode, "method": row.method, "path": row.path}
+    described: dict[str, Any] = {
+        "name": row.name,
+        "mode": row.mode,
+        "method": row.method,
+        "path": row.path,
+    }
     described |= {"credits": row.credits, "retired": row.retired, "summary": row.summary}
     return described | {"fields": [each.describe() for each in parameters(row)]}
 

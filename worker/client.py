@@ -5,7 +5,13 @@ from typing import Protocol
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from requests.auth import AuthBase
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+)
 
 from worker.core.errors import FermataError
 from worker.core.models import Answer, Request
@@ -47,21 +53,22 @@ class HTTPProvider:
         self._base_url = base_url.rstrip("/")
         self._connect_seconds = connect_seconds
         self._total_seconds = total_seconds
-        self._session = requests.Session()
-        self._session.mount("https://", HTTPAdapter(max_retries=0))
-        self._session.headers["Authorization"] = f"Bearer {api_key}"
+        self._api_key = api_key
+        self._asking = _session(api_key)
 
     def send(self, request: Request) -> Answer:
         # A kept-alive connection that the provider has just closed fails like a lost answer.
         # Where money is at stake every request opens its own, so that the two stay apart.
         asking = request.method == "GET"
+        # A session of its own as well: the header alone does not keep urllib3 from reusing one.
+        session = self._asking if asking else _session(self._api_key)
         headers = {} if asking else {"Connection": "close"}
         seconds = request.timeout_seconds or self._total_seconds
         if asking:
             seconds = min(POLL_SECONDS, seconds)
         give_up = time.monotonic() + seconds
         try:
-            with self._session.request(
+            with session.request(
                 request.method,
                 self._base_url + request.path,
                 json=request.body,
@@ -76,13 +83,35 @@ class HTTPProvider:
             if _never_opened(error):
                 raise NeverSent(f"cannot connect to the provider: {_cause(error)}") from None
             raise AnswerLost(f"the connection broke: {_cause(error)}") from None
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:
             raise AnswerLost(f"no readable answer: {_cause(error)}") from None
+        finally:
+            if not asking:
+                session.close()
+
+
+def _session(api_key: str) -> requests.Session:
+    session = requests.Session()
+    session.mount("https://", HTTPAdapter(max_retries=0))
+    session.auth = _Bearer(api_key)
+    return session
+
+
+class _Bearer(AuthBase):
+    """As auth, not as a header: a netrc file would replace the header."""
+
+    def __init__(self, api_key: str) -> None:
+        self._api_key = api_key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._api_key}"
+        return request
 
 
 def _read(response: requests.Response, give_up: float) -> bytes:
     body = bytearray()
-    for chunk in response.iter_content(65536):
+    # read1 returns what has come: read would wait for its whole amount, drop by drop.
+    while chunk := response.raw.read1(65536, decode_content=True):
         body += chunk
         if len(body) > ANSWER_LIMIT_BYTES:
             raise AnswerLost(f"the answer is larger than {ANSWER_LIMIT_BYTES} bytes")

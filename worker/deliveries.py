@@ -10,7 +10,7 @@ from worker.core import protocol, signing
 from worker.core.errors import InvalidPayload, UnknownJob
 from worker.core.models import Event, JobId, Source
 from worker.core.protocol import Delivery
-from worker.core.states import TERMINAL
+from worker.core.states import TERMINAL, JobState
 from worker.handover import Clock, Handover
 from worker.store import Store
 
@@ -65,8 +65,6 @@ class Deliveries:
             now=datetime.fromtimestamp(now, UTC),
             tolerance=self._tolerance,
         )
-        if self._store.state(job_id) is None:
-            raise UnknownJob(f"there is no job {job_id}")
         try:
             delivery = protocol.read_delivery(raw)
         except InvalidPayload as error:
@@ -78,26 +76,35 @@ class Deliveries:
         if self._handover.resume(job_id, event):
             return Receipt.RESUMED
         what, why = f"{delivery.event} again", f"webhook {delivery_id}"
-        self._store.note(job_id, now=self._clock(), what=what, why=why, sources=TERMINAL)
+        state = self._store.note(job_id, now=now, what=what, why=why, sources=TERMINAL)
+        _known(job_id, state)
         return Receipt.WITHOUT_EFFECT
 
     def _progress(self, job_id: JobId, delivery: Delivery, delivery_id: str) -> Receipt:
-        self._store.note(
+        state = self._store.note(
             job_id,
             now=self._clock(),
             what=delivery.event,
             why=f"webhook {delivery_id}",
             fields={"progress": delivery.progress},
         )
+        _known(job_id, state)
         return Receipt.PROGRESS
 
     def _quarantine(
         self, job_id: JobId, headers: Mapping[str, str], raw: bytes, why: str
     ) -> Receipt:
+        _known(job_id, self._store.state(job_id))
         now = self._clock()
         kept = {name: headers[name] for name in _KEPT_HEADERS if name in headers}
         entry = self._store.quarantine(job_id, kept, raw, why, now=now)
-        # The provider had something to say: a waiting job is polled at once.
-        self._store.note(job_id, now=now, what="quarantined", why=f"{entry}: {why}", due_at=now)
+        self._store.note(job_id, now=now, what="quarantined", why=f"{entry}: {why}")
+        # The provider had something to say: a job that can be polled is polled at once.
+        self._store.note(job_id, now=now, sources=(JobState.WAITING,), due_at=now)
         log.warning("delivery_quarantined", job_id=job_id, entry=entry, why=why)
         return Receipt.QUARANTINED
+
+
+def _known(job_id: JobId, state: JobState | None) -> None:
+    if state is None:
+        raise UnknownJob(f"there is no job {job_id}")

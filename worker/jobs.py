@@ -8,7 +8,7 @@ from urllib.parse import quote
 import structlog
 
 from worker.client import AnswerLost, NeverSent, Provider
-from worker.core import errors, protocol, schedule, submission
+from worker.core import errors, protocol, results, schedule, submission
 from worker.core.errors import FermataError
 from worker.core.models import Event, JobId, JSONObject, Source, Webhook
 from worker.core.operations import Operation
@@ -138,12 +138,11 @@ class Jobs:
             self._store.note(job_id, now=now, sources=JobState, fields=fields)
 
     def _postpone(self, job_id: JobId, postponed: protocol.Postponed) -> None:
-        now, after = self._clock(), postponed.retry_after
+        now, job = self._clock(), self._store.read(job_id)
+        due_at, after = now + (postponed.retry_after or 0), postponed.retry_after
         if postponed.backoff:
-            attempts = self._store.read(job_id).attempts
-            due_at = schedule.backoff(attempts, after, now=now, jitter=self._jitter())
-        else:
-            due_at = now + (after or 0)
+            due_at = schedule.backoff(job.attempts, after, now=now, jitter=self._jitter())
+        due_at = min(due_at, job.deadline_at)
         self._store.turn(job_id, Turn.POSTPONE, now=now, due_at=due_at, why=postponed.reason)
 
     def _doubt(self, job_id: JobId, operation: Operation, reason: str) -> Event | None:
@@ -184,7 +183,7 @@ class Jobs:
             "job_id": job_id,
             "operation": operation.name,
             "provider_task_id": said.get("task_id") or record.provider_task_id,
-            **protocol.read_result(operation, said, clip_id=record.clip_id),
+            **results.read_result(operation, said, clip_id=record.clip_id),
         }
 
     def settle(

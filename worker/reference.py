@@ -60,8 +60,7 @@ def _imports(body: str) -> str:
 
 def _declaration(operation: Operation) -> str:
     name = operation.name.partition(".")[2]
-    shadows = "  # noqa: A001" if name == "credits" else ""
-    lines = [f'@provider_task(app, "{operation.name}")', f"def {name}({shadows}"]
+    lines = [f'@provider_task(app, "{operation.name}")', f"def {name}("]
     lines += ["    source: Source = None,", "    *,"]
     lines += [f"    {_spelled(parameter)}," for parameter in parameters(operation)]
     lines += ["    pick: Pick = None,", "    extra: dict[str, Any] | None = None,"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError, validate
@@ -72,11 +72,11 @@ def load(role: Role) -> Settings:
     env = FileAwareEnv(eager=False, strip_whitespace=True)
     if Path(".env").is_file():
         env.read_env(".env", recurse=False)
-    data_dir = Path(env.str("FERMATA_DATA_DIR", ".fermata"))
-    running = dev_environment(data_dir)
-    if not _given(env, "FERMATA_REDIS_URL") and running.is_file():
-        env.read_env(str(running), recurse=False)
     try:
+        data_dir = Path(env.str("FERMATA_DATA_DIR", ".fermata"))
+        running = dev_environment(data_dir)
+        if not _given(env, "FERMATA_REDIS_URL") and running.is_file():
+            env.read_env(str(running), recurse=False)
         settings = _read(env, data_dir)
         missing = {n: ["Required."] for n in _REQUIRED[role] if not _given(env, n)}
         if not settings.redis_url:
@@ -84,7 +84,9 @@ def load(role: Role) -> Settings:
                 "Required, unless `fermata dev` runs here: start that, or set it."
             ]
         _seal(env, missing)
-    except OSError as error:
+    except UnicodeDecodeError:
+        raise ConfigError("settings: a _FILE, as that of FERMATA_API_KEY, is not UTF-8") from None
+    except (OSError, ValueError) as error:
         raise ConfigError(f"settings: {error}") from None
     _require_one_broker(settings)
     return settings
@@ -96,7 +98,7 @@ def dev_environment(data_dir: Path) -> Path:
 
 
 def _given(env: FileAwareEnv, name: str) -> bool:
-    return bool(env.str(name, "") or os.environ.get(f"{name}_FILE"))
+    return bool(env.str(name, ""))
 
 
 def _seal(env: FileAwareEnv, missing: dict[str, list[str]]) -> None:
@@ -114,7 +116,8 @@ def _seal(env: FileAwareEnv, missing: dict[str, list[str]]) -> None:
 def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
     redis_url = env.str("FERMATA_REDIS_URL", "", validate=_url("redis", "rediss", "unix"))
     positive = validate.Range(min=0, min_inclusive=False)
-    timeout = env.float("FERMATA_SUBMIT_TIMEOUT_SECONDS", 30, validate=positive)
+    # A wrong value reads as None until the errors are raised together.
+    timeout = env.float("FERMATA_SUBMIT_TIMEOUT_SECONDS", 30, validate=positive) or 0
     return Settings(
         redis_url=redis_url,
         broker_url=env.str("FERMATA_BROKER_URL", "") or redis_url,
@@ -125,7 +128,7 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
         api_key=env.str("FERMATA_API_KEY", ""),
         public_url=env.str("FERMATA_PUBLIC_URL", "", validate=_https_or_loopback),
         signing_keys=tuple(
-            env.list("FERMATA_SIGNING_KEYS", [], subcast=str, validate=_strong_keys)
+            env.list("FERMATA_SIGNING_KEYS", [], subcast=str.strip, validate=_strong_keys) or ()
         ),
         webhook_tolerance_seconds=env.int(
             "FERMATA_WEBHOOK_TOLERANCE_SECONDS", 300, validate=positive
@@ -161,14 +164,21 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
 
 def _url(*schemes: str) -> Callable[[str], None]:
     def check(value: str) -> None:
-        if value and urlsplit(value).scheme not in schemes:
+        if value and _split(value).scheme not in schemes:
             raise ValidationError(f"Must be a URL that starts with {' or '.join(schemes)}://.")
 
     return check
 
 
+def _split(value: str) -> SplitResult:
+    try:
+        return urlsplit(value)
+    except ValueError:
+        raise ValidationError("Not a valid URL.") from None
+
+
 def _https_or_loopback(value: str) -> None:
-    parts = urlsplit(value)
+    parts = _split(value)
     plain = parts.scheme == "http" and parts.hostname in _LOOPBACK
     if value and not (parts.hostname and (parts.scheme == "https" or plain)):
         raise ValidationError("Must be an https:// URL (http:// only for this machine itself).")
@@ -187,6 +197,16 @@ def _strong_keys(keys: list[str]) -> None:
 
 def _require_one_broker(settings: Settings) -> None:
     # Celery lets this variable win over any configuration; the receiver would publish elsewhere.
-    other = os.environ.get("CELERY_BROKER_URL")
-    if other and other != settings.broker_url:
-        raise ConfigError("wrong settings:\n  CELERY_BROKER_URL: Unset it; use FERMATA_BROKER_URL.")
+    wanted = {
+        "CELERY_BROKER_URL": ("FERMATA_BROKER_URL", settings.broker_url),
+        "CELERY_BROKER_READ_URL": ("FERMATA_BROKER_URL", settings.broker_url),
+        "CELERY_BROKER_WRITE_URL": ("FERMATA_BROKER_URL", settings.broker_url),
+        "CELERY_RESULT_BACKEND": ("FERMATA_RESULT_BACKEND", settings.result_backend),
+    }
+    lines = [
+        f"  {theirs}: Unset it; use {ours}."
+        for theirs, (ours, value) in wanted.items()
+        if os.environ.get(theirs, value) != value
+    ]
+    if lines:
+        raise ConfigError("wrong settings:\n" + "\n".join(lines))

@@ -16,12 +16,12 @@ from redis.retry import Retry
 from worker.core import keys
 from worker.core.errors import UnknownJob
 from worker.core.models import Event, JobId, JobRecord, JSONObject, ProviderTaskId
-from worker.core.states import TRANSITIONS, JobState, Turn
+from worker.core.states import TERMINAL, TRANSITIONS, JobState, Turn
 
 StoreUnavailable: Final = (RedisConnectionError, RedisTimeoutError)
 """What any method raises when Redis cannot be reached in time."""
 
-_LIVE = frozenset({s for s in JobState if s not in {"succeeded", "failed", "expired"}})
+_LIVE = frozenset(JobState) - TERMINAL
 _CHANGING = frozenset({"transition", "claim"})
 _COUNTERS = ("attempts", "polls", "claims")
 _DOCUMENTS = ("progress", "result", "error")

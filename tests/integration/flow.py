@@ -14,10 +14,12 @@ from redis import Redis
 
 from tests.system import SIGNING_KEY, System, wait_until
 from worker.core import keys, signing
+from worker.core.contract import QUEUE
 from worker.core.models import JobId, JobRecord
 
 GET_SECONDS = 20
 SETTLED = ("succeeded", "failed", "expired")
+QUICK = {"latency_seconds": 0.1}
 HELD = {"webhook": "lost", "latency_seconds": 600}
 """A scenario: the provider says nothing for as long as any test lasts."""
 
@@ -25,9 +27,10 @@ HELD = {"webhook": "lost", "latency_seconds": 600}
 class Flow:
     """Mints the ids of its jobs, so that scenarios can be chosen before anything runs."""
 
-    def __init__(self, system: System, redis: "Redis") -> None:
+    def __init__(self, system: System, redis: "Redis", broker: "Redis") -> None:
         self.system = system
         self.redis = redis
+        self._broker = broker
         self.jobs: list[str] = []
         self.expected_runs: dict[str, int] = {}
         self.ended = False
@@ -38,8 +41,7 @@ class Flow:
         """A job that parks; without a source it takes the result of the step before it."""
         job_id = options.setdefault("task_id", str(uuid.uuid4()))
         self.jobs.append(job_id)
-        if rule:
-            self.system.simulator.rule(job_id, **rule)
+        self.system.simulator.rule(job_id, **(QUICK | (rule or {})))
         kwargs = {"mv": "chirp-v5"} if operation == "sonic.remaster" else {}
         task = f"fermata.{operation}"
         return self.system.app.signature(task, source, kwargs, queue="fermata", **options)
@@ -47,6 +49,7 @@ class Flow:
     def song(self, **options: Any) -> Signature[Any]:
         """A job that needs no source at all."""
         self.jobs.append(options.setdefault("task_id", str(uuid.uuid4())))
+        self.system.simulator.rule(self.jobs[-1], **QUICK)
         wanted = {"custom_mode": False, "gpt_description_prompt": "a calm piano piece"}
         return self.system.app.signature(
             "fermata.sonic.create_music", (), wanted, queue="fermata", **options
@@ -88,13 +91,14 @@ class Flow:
             lambda: all(n >= expected[key] for key, n in self.runs().items()),
             what=f"every step has run: {self.runs()} of {expected}",
         )
-        assert self.runs() == expected
+        runs = self.runs()
+        assert runs == expected, f"ran {runs}, not {expected}"
         self.ended = True
 
     def paid_once(self, *job_ids: str) -> None:
         """By the simulator's own books, each of these jobs was accepted exactly once."""
         accepted = {j: len(self.accepted(j)) for j in job_ids or self.jobs}
-        assert accepted == dict.fromkeys(accepted, 1)
+        assert accepted == dict.fromkeys(accepted, 1), f"accepted: {accepted}"
 
     def accepted(self, match: str) -> list[dict[str, Any]]:
         return self.system.simulator.accepted(match)
@@ -107,6 +111,11 @@ class Flow:
 
     def turns(self, job_id: str) -> list[str]:
         return [entry["what"] for entry in self.record(job_id).timeline]
+
+    def quiet(self) -> None:
+        """Wait until the worker has nothing left to do: what came twice has run."""
+        wait_until(lambda: not self._broker.llen(QUEUE), what="every message was consumed")
+        wait_until(lambda: not active(self.system), what="no slot is in use")
 
     def waits(self, job_id: str) -> None:
         wait_until(lambda: self.state(job_id) == "waiting", what=f"{job_id} is parked")
@@ -127,6 +136,13 @@ class Flow:
         """The bodies that were kept of a job's deliveries."""
         entries = self.redis.xrange(keys.QUARANTINE)
         return [base64.b64decode(e["body_base64"]) for _, e in entries if e["job_id"] == job_id]
+
+
+def active(system: System, name: str = "worker") -> list[str]:
+    """The ids of the tasks that hold a slot of a worker."""
+    node = f"{name}@test"
+    replies = system.app.control.inspect([node], timeout=5).active() or {}
+    return [task["id"] for task in replies[node]]
 
 
 def clip() -> str:

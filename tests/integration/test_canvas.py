@@ -263,7 +263,7 @@ def test_a_parked_job_takes_the_first_clip_of_the_job_before_it(flow: Flow) -> N
 
 
 def test_a_parked_chord_body_receives_the_list_of_results(flow: Flow) -> None:
-    header, body = [flow.song(), flow.song()], flow.job(pick=None)
+    header, body = [flow.song(), flow.song()], flow.job()
     body.kwargs["pick"] = 2
 
     flow.chord(header, body).apply_async().get(timeout=GET_SECONDS)

@@ -210,9 +210,18 @@ def test_celerys_own_variable_may_say_the_same() -> None:
 
 @pytest.mark.parametrize(
     "keys",
-    ["short", KEY[:31], "a" * 64, "abababab" * 8, f"{KEY},short", f"short,{KEY}", f"{KEY},", ",",
-     f"{KEY},{'ab' * 20}"],
-)  # fmt: skip
+    [
+        pytest.param("short", id="short"),
+        pytest.param(KEY[:31], id="one character short"),
+        pytest.param("a" * 64, id="one letter"),
+        pytest.param("abababab" * 8, id="two letters"),
+        pytest.param(f"{KEY},short", id="the second"),
+        pytest.param(f"short,{KEY}", id="the first"),
+        pytest.param(f"{KEY},", id="an empty second"),
+        pytest.param(",", id="two empty"),
+        pytest.param(f"{KEY},{'ab' * 20}", id="a repetitive second"),
+    ],
+)
 def test_weak_keys_are_refused(keys: str) -> None:
     assert wrong(FERMATA_SIGNING_KEYS=keys) == {"FERMATA_SIGNING_KEYS"}
 
@@ -225,7 +234,9 @@ def test_an_error_about_a_weak_key_counts_it_and_does_not_print_it() -> None:
     assert KEY not in str(raised.value)
 
 
-@pytest.mark.parametrize("keys", [f"{KEY}, {OTHER_KEY}", f" {KEY} ,{OTHER_KEY}\n"])
+@pytest.mark.parametrize(
+    "keys", [f"{KEY}, {OTHER_KEY}", f" {KEY} ,{OTHER_KEY}\n"], ids=["after a comma", "around"]
+)
 def test_spaces_around_a_key_are_no_part_of_it(keys: str) -> None:
     given(FERMATA_SIGNING_KEYS=keys)
     assert load(Role.WORKER).signing_keys == (KEY, OTHER_KEY)
@@ -317,7 +328,9 @@ def example() -> str:
 
 def test_the_example_names_every_variable_and_no_other() -> None:
     named = set(re.findall(r"^(?:# ?)?(FERMATA_[A-Z_]+)=", example(), re.MULTILINE))
-    assert {name for name in named if not name.endswith("_FILE")} == in_the_code()
+    in_the_procfile = set(re.findall(r"FERMATA_[A-Z_]+", (ROOT / "Procfile").read_text()))
+    named = {name for name in named if not name.endswith("_FILE")}
+    assert named == in_the_code() | in_the_procfile
 
 
 def test_the_example_offers_a_file_for_secrets_alone() -> None:

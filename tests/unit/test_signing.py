@@ -168,7 +168,7 @@ def test_a_missing_header_is_refused(missing: str) -> None:
 header_values = st.one_of(
     st.text(max_size=80),
     st.integers(-(10**13), 10**13).map(str),
-    st.from_regex(r"(?i:sha256=)[0-9a-fA-F]{60,66}", fullmatch=True),
+    st.text("0123456789abcdefA", min_size=63, max_size=65).map("sha256={}".format),
 )
 
 

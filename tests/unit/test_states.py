@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.core import states
-from worker.core.errors import IllegalTransition
-from worker.core.states import TERMINAL, TRANSITIONS, JobState, Turn, advance
+from worker.core.states import TERMINAL, TRANSITIONS, JobState, Turn
 
 State = JobState | None
 EDGES = {(before, after) for sources, after in TRANSITIONS.values() for before in sources}
@@ -26,24 +25,10 @@ def reachable(start: State) -> set[State]:
 def test_no_sequence_of_turns_leaves_a_terminal_state(turns: list[Turn]) -> None:
     state: State = None
     for turn in turns:
-        try:
-            after = advance(state, turn)
-        except IllegalTransition:
-            assert (state in TERMINAL) or state not in TRANSITIONS[turn][0]
-        else:
+        sources, target = TRANSITIONS[turn]
+        if state in sources:
             assert state not in TERMINAL
-            state = after
-
-
-@given(st.sampled_from([None, *JobState]), st.sampled_from(Turn))
-def test_a_turn_is_either_in_the_table_or_an_error_that_names_it(state: State, turn: Turn) -> None:
-    sources, target = TRANSITIONS[turn]
-    if state in sources:
-        assert advance(state, turn) is target
-        return
-    with pytest.raises(IllegalTransition, match=turn) as raised:
-        advance(state, turn)
-    assert (state or "unknown") in str(raised.value)
+            state = target
 
 
 def test_every_turn_is_in_the_table() -> None:
@@ -66,13 +51,13 @@ def test_every_state_can_be_reached_from_nothing() -> None:
 
 @pytest.mark.parametrize("state", ["submitting", "unconfirmed", "waiting"])
 def test_a_completion_is_accepted_from_the_moment_the_callback_exists(state: str) -> None:
-    assert advance(JobState(state), Turn.CLAIM) is JobState.RESUMING
+    sources, target = TRANSITIONS[Turn.CLAIM]
+    assert JobState(state) in sources
+    assert target is JobState.RESUMING
 
 
-@pytest.mark.parametrize("state", sorted(set(JobState) - {JobState.RESUMING}))
-def test_only_a_claimed_job_succeeds(state: JobState) -> None:
-    with pytest.raises(IllegalTransition):
-        advance(state, Turn.SUCCEED)
+def test_only_a_claimed_job_succeeds() -> None:
+    assert TRANSITIONS[Turn.SUCCEED][0] == {JobState.RESUMING}
 
 
 def drawn() -> set[tuple[JobState, JobState]]:

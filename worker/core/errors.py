@@ -7,7 +7,6 @@
     ├── InvalidSignature           nobody: the delivery is not the provider's
     ├── InvalidPayload             us: an authentic delivery that cannot be read
     ├── UnknownJob                 caller: no such job, or it is past its retention
-    ├── IllegalTransition          us: a turn the state does not allow
     ├── SubmissionUnconfirmed      operator: nobody knows whether the provider accepted
     ├── DeadlineExceeded           operator: the provider never finished
     └── ProviderError              (retryable, retry_after)
@@ -35,7 +34,7 @@ class FermataError(Exception):
     def __init__(self, message: str, details: Details | None = None) -> None:
         super().__init__(*([message, dict(details)] if details else [message]))
         self.message = message
-        self.details: Details = details or {}
+        self.details: Details = dict(details or {})
 
     def __str__(self) -> str:
         return self.message
@@ -71,10 +70,6 @@ class InvalidPayload(FermataError):
 
 class UnknownJob(FermataError):
     """There is no record of the job."""
-
-
-class IllegalTransition(FermataError):
-    """A turn that the job's state does not allow."""
 
 
 class SubmissionUnconfirmed(FermataError):

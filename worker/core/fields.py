@@ -4,10 +4,10 @@ The limits are the provider's (provider-api.md §3, provider-api-2.md §3). Wher
 contradict each other and neither is newer, the wider limit stands.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
 _MODEL_IDS = ("v3-5", "v4", "v4-5", "v4-5-plus", "v5", "v5-5", "v6", "v6-wild", "v6-mini")
 MODELS: Final = tuple(f"{family}-{id_}" for family in ("sonic", "chirp") for id_ in _MODEL_IDS)
@@ -16,11 +16,27 @@ MODELS: Final = tuple(f"{family}-{id_}" for family in ("sonic", "chirp") for id_
 SHORT_TEXT_MODELS: Final = tuple(m for m in MODELS if m.endswith(("-v3-5", "-v4")))
 
 
+Wrong = tuple[str, str]
+"""A field, and what is wrong with it."""
+
+
 class RequestSchema(Schema):
     """Base of every request: an unknown field is an error that names it."""
 
     class Meta:
         unknown = RAISE
+
+    def rules(self, data: Mapping[str, Any]) -> Iterator[Wrong]:
+        """Yield what is wrong between the fields, each of which is right in itself."""
+        yield from ()
+
+    @validates_schema(skip_on_field_errors=False)
+    def _apply_rules(self, data: Mapping[str, Any], **_: Any) -> None:
+        wrong: dict[str, list[str]] = {}
+        for name, why in self.rules(data):
+            wrong.setdefault(name, []).append(why)
+        if wrong:
+            raise ValidationError(wrong)
 
 
 class Nothing(RequestSchema):
@@ -110,37 +126,37 @@ def model(*, without: tuple[str, ...] = ()) -> fields.String:
     return choice(f"the model: `sonic-` or `chirp-` and {ids}", *values, load_default="sonic-v5")
 
 
-# -- rules over several fields, to be called from a schema's validates_schema hooks
+# -- rules over several fields: each yields what is wrong, as (field, message)
 
 
-def require(data: Mapping[str, Any], name: str, when: str) -> None:
-    """Raise unless a field is given and not empty."""
+def require(data: Mapping[str, Any], name: str, when: str) -> Iterator[Wrong]:
+    """Want a field to be given, and not empty."""
     if not data.get(name):
-        raise ValidationError(f"Required {when}.", name)
+        yield name, f"Required {when}."
 
 
-def at_most(data: Mapping[str, Any], name: str, limit: int, when: str) -> None:
-    """Raise where a text is longer than a limit that depends on other fields."""
+def at_most(data: Mapping[str, Any], name: str, limit: int, when: str) -> Iterator[Wrong]:
+    """Want a text to keep to a limit that depends on other fields."""
     if len(data.get(name) or "") > limit:
-        raise ValidationError(f"Longer than maximum length {limit} {when}.", name)
+        yield name, f"Longer than {limit}, the limit {when}."
 
 
-def in_order(data: Mapping[str, Any], start: str, end: str) -> None:
-    """Raise unless one moment comes before another."""
+def in_order(data: Mapping[str, Any], start: str, end: str) -> Iterator[Wrong]:
+    """Want one moment to come after another."""
     if start in data and end in data and data[end] <= data[start]:
-        raise ValidationError(f"Must be greater than {start}.", end)
+        yield end, f"Must be greater than {start}."
 
 
-def one_of(data: Mapping[str, Any], *names: str, exactly: bool = False) -> None:
-    """Raise unless at least (or exactly) one of some fields is given."""
+def within(data: Mapping[str, Any], start: str, end: str, limit: float) -> Iterator[Wrong]:
+    """Want one moment to be no further than a limit from another."""
+    if start in data and end in data and data[end] - data[start] > limit:
+        yield end, f"Must be at most {limit:g} s after {start}."
+
+
+def one_of(data: Mapping[str, Any], *names: str, exactly: bool = False) -> Iterator[Wrong]:
+    """Want at least (or exactly) one of some fields."""
     given = [name for name in names if data.get(name)]
     if not given:
-        raise ValidationError(f"One of {', '.join(names)} is required.", names[0])
+        yield names[0], f"One of {', '.join(names)} is required."
     if exactly and len(given) > 1:
-        raise ValidationError(f"Give only one of {', '.join(names)}.", given[1])
-
-
-def within(data: Mapping[str, Any], start: str, end: str, limit: float) -> None:
-    """Raise where one moment is further than a limit from another."""
-    if start in data and end in data and data[end] - data[start] > limit:
-        raise ValidationError(f"Must be at most {limit} s after {start}.", end)
+        yield given[1], f"Give only one of {', '.join(names)}."

@@ -1,5 +1,6 @@
 """What the provider sends, in our words: read tolerantly, unknown keys are ignored."""
 
+import math
 from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields, validate
@@ -10,9 +11,10 @@ class _LenientSeconds(fields.Field[float | None]):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> float | None:
         try:
-            return None if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+            seconds = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
             return None
+        return seconds if math.isfinite(seconds) else None
 
 
 def _any(**options: Any) -> fields.Raw:

@@ -8,8 +8,6 @@ queued → submitting → waiting → resuming → succeeded | failed | expired
 from enum import StrEnum
 from typing import Final
 
-from worker.core.errors import IllegalTransition
-
 
 class JobState(StrEnum):
     """Where a job stands."""
@@ -65,14 +63,3 @@ TRANSITIONS: Final[dict[Turn, tuple[frozenset[JobState | None], JobState]]] = {
     Turn.EXPIRE: (frozenset({_S.RESUMING}), _S.EXPIRED),
 }
 """For each turn: the states it may start from (None: no record yet), and the one it ends in."""
-
-
-def advance(state: JobState | None, turn: Turn) -> JobState:
-    """Decide the state after a turn.
-
-    Raises IllegalTransition where the state does not allow it.
-    """
-    sources, target = TRANSITIONS[turn]
-    if state not in sources:
-        raise IllegalTransition(f"a job that is {state or 'unknown'} cannot {turn}")
-    return target

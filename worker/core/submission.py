@@ -38,7 +38,13 @@ def check_parameters(
     try:
         body = dict(operation.schema().load(given))
     except ValidationError as error:
-        wrong = dict(error.messages_dict) | wrong
+        found = dict(error.messages_dict)
+        if "source" in wrong:
+            # The clip is missing because its source is wrong: one mistake, one message.
+            found.pop(operation.clip_field or "", None)
+        wrong = found | wrong
+    if not isinstance(extra, Mapping | None):
+        wrong["extra"], extra = ["Not an object."], None
     for name in _RESERVED.intersection(extra or {}):
         wrong[name] = ["Fermata sets this field itself."]
     if wrong:

@@ -19,7 +19,7 @@ end
 redis.call('HSET', KEYS[1], 'state', 'resuming')
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'event', ARGV[3]) end
 local claim = redis.call('HINCRBY', KEYS[1], 'claims', 1)
-tell(KEYS[1], ARGV[6])
+tell(KEYS[1], ARGV[6], TURN_ROOM)
 
 local pushed = 0
 -- A parked message carries the number of the first claim; later ones are renumbered outside.

@@ -30,7 +30,7 @@ if ARGV[9] ~= '' then redis.call('HINCRBY', KEYS[1], ARGV[9], 1) end
 local n = tonumber(ARGV[10])
 for i = 11, 10 + 2 * n, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 for i = 11 + 2 * n, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
-tell(KEYS[1], ARGV[6])
+tell(KEYS[1], ARGV[6], to ~= '' and TURN_ROOM or 0)
 
 if ARGV[4] == '-' then
   redis.call('ZREM', KEYS[2], ARGV[1])

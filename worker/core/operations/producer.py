@@ -1,9 +1,7 @@
 """Producer operations (provider-api.md §3.8, provider-api-2.md §3.8)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-from marshmallow import validates_schema
 
 from worker.core import fields
 from worker.core.operations.row import PRODUCER_TASK, Operation
@@ -19,9 +17,9 @@ class CreateMusic(fields.RequestSchema):
     bpm = fields.number("beats per minute", above=0)
     length = fields.number("a target", 1, 240, unit="s")
 
-    @validates_schema(skip_on_field_errors=False)
-    def _says_something(self, data: Mapping[str, Any], **_: Any) -> None:
-        fields.one_of(data, "sound", "lyrics")
+    def rules(self, data: Mapping[str, Any]) -> Iterator[fields.Wrong]:
+        yield from super().rules(data)
+        yield from fields.one_of(data, "sound", "lyrics")
 
 
 class MakeLyrics(fields.RequestSchema):

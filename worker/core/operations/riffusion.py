@@ -1,9 +1,7 @@
 """Riffusion operations: deprecated by the provider (provider-api-2.md §2.1, §3.10). Polled."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-from marshmallow import validates_schema
 
 from worker.core import fields
 from worker.core.operations.row import RIFFUSION_TASK, Operation
@@ -24,12 +22,12 @@ class CreateMusic(_Song):
     sound = fields.text("the style", limit=200)
     make_instrumental = fields.flag("no voices")
 
-    @validates_schema(skip_on_field_errors=False)
-    def _mode_decides(self, data: Mapping[str, Any], **_: Any) -> None:
+    def rules(self, data: Mapping[str, Any]) -> Iterator[fields.Wrong]:
+        yield from super().rules(data)
         if data.get("custom_mode") is False:
-            fields.require(data, "prompt", "when custom_mode is false")
+            yield from fields.require(data, "prompt", "when custom_mode is false")
         elif data.get("custom_mode") and "make_instrumental" not in data:
-            fields.require(data, "make_instrumental", "when custom_mode is true")
+            yield from fields.require(data, "make_instrumental", "when custom_mode is true")
 
 
 class _OnClip(_Song):
@@ -54,9 +52,9 @@ class ReplaceSection(_OnClip):
     lyrics = fields.text("the words of the section", limit=3000)
     sound = fields.text("the style", limit=200)
 
-    @validates_schema(skip_on_field_errors=False)
-    def _ends_after_start(self, data: Mapping[str, Any], **_: Any) -> None:
-        fields.in_order(data, "replace_start_time", "replace_end_time")
+    def rules(self, data: Mapping[str, Any]) -> Iterator[fields.Wrong]:
+        yield from super().rules(data)
+        yield from fields.in_order(data, "replace_start_time", "replace_end_time")
 
 
 class Swap(_OnClip):

@@ -1,9 +1,7 @@
 """The requests of the sonic family (provider-api.md §3, provider-api-2.md §3)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-from marshmallow import validates_schema
 
 from worker.core import fields
 from worker.core.fields import SHORT_TEXT_MODELS, RequestSchema
@@ -27,12 +25,12 @@ class Words(Model):
     style_weight = fields.ratio("how closely to follow the style")
     weirdness_constraint = fields.ratio("how unusual it may be")
 
-    @validates_schema(skip_on_field_errors=False)
-    def _model_decides_the_lengths(self, data: Mapping[str, Any], **_: Any) -> None:
+    def rules(self, data: Mapping[str, Any]) -> Iterator[fields.Wrong]:
+        yield from super().rules(data)
         short = data.get("mv") in SHORT_TEXT_MODELS
-        with_model = f"with {data.get('mv')}"
-        fields.at_most(data, "prompt", 3000 if short else 5000, with_model)
-        fields.at_most(data, "tags", 200 if short else 1000, with_model)
+        with_model = f"with {data.get('mv', 'any model')}"
+        yield from fields.at_most(data, "prompt", 3000 if short else 5000, with_model)
+        yield from fields.at_most(data, "tags", 200 if short else 1000, with_model)
 
 
 class Song(Words):
@@ -47,23 +45,24 @@ class Song(Words):
 
     needs_words = True
 
-    @validates_schema(skip_on_field_errors=False)
-    def _mode_decides_the_text(self, data: Mapping[str, Any], **_: Any) -> None:
+    def rules(self, data: Mapping[str, Any]) -> Iterator[fields.Wrong]:
+        yield from super().rules(data)
         if not self.needs_words or "custom_mode" not in data:
             return
         if not data["custom_mode"]:
-            fields.require(data, "gpt_description_prompt", "when custom_mode is false")
+            yield from fields.require(data, "gpt_description_prompt", "when custom_mode is false")
         elif not data.get("make_instrumental"):
-            fields.require(data, "prompt", "when custom_mode is true, unless make_instrumental")
+            when = "when custom_mode is true, unless make_instrumental"
+            yield from fields.require(data, "prompt", when)
 
 
 class WithAutoLyrics(Song):
     auto_lyrics = fields.flag("`prompt` describes the lyrics; only with custom_mode")
 
-    @validates_schema(skip_on_field_errors=False)
-    def _only_in_custom_mode(self, data: Mapping[str, Any], **_: Any) -> None:
+    def rules(self, data: Mapping[str, Any]) -> Iterator[fields.Wrong]:
+        yield from super().rules(data)
         if data.get("auto_lyrics") and data.get("custom_mode") is False:
-            fields.require({}, "custom_mode", "true when auto_lyrics is true")
+            yield "auto_lyrics", "Only with custom_mode true."
 
 
 class CreateMusic(WithAutoLyrics):
@@ -108,9 +107,9 @@ class AddInstrumental(Words):
     overpainting_start_s = fields.number("start of the part to work on", 0, unit="s")
     overpainting_end_s = fields.number("end of the part to work on", 0, unit="s")
 
-    @validates_schema(skip_on_field_errors=False)
-    def _ends_after_start(self, data: Mapping[str, Any], **_: Any) -> None:
-        fields.in_order(data, "overpainting_start_s", "overpainting_end_s")
+    def rules(self, data: Mapping[str, Any]) -> Iterator[fields.Wrong]:
+        yield from super().rules(data)
+        yield from fields.in_order(data, "overpainting_start_s", "overpainting_end_s")
 
 
 class AddVocals(AddInstrumental):
@@ -146,9 +145,9 @@ class CreatePersona(RequestSchema):
     vocal_start_s = fields.number("start of the voices", 0, unit="s")
     vocal_end_s = fields.number("end of the voices", 0, unit="s")
 
-    @validates_schema(skip_on_field_errors=False)
-    def _ends_after_start(self, data: Mapping[str, Any], **_: Any) -> None:
-        fields.in_order(data, "vocal_start_s", "vocal_end_s")
+    def rules(self, data: Mapping[str, Any]) -> Iterator[fields.Wrong]:
+        yield from super().rules(data)
+        yield from fields.in_order(data, "vocal_start_s", "vocal_end_s")
 
 
 class CreateVoice(RequestSchema):
@@ -165,13 +164,10 @@ class Sample(WithAutoLyrics):
     chop_sample_end_s = fields.number("end of the sample", 0, unit="s", required=True)
     needs_words = False
 
-    @validates_schema(skip_on_field_errors=False)
-    def _one_source_in_order(self, data: Mapping[str, Any], **_: Any) -> None:
-        fields.one_of(data, "sample_clip_id", "url", exactly=True)
-
-    @validates_schema(skip_on_field_errors=False)
-    def _ends_after_start(self, data: Mapping[str, Any], **_: Any) -> None:
-        fields.in_order(data, "chop_sample_start_s", "chop_sample_end_s")
+    def rules(self, data: Mapping[str, Any]) -> Iterator[fields.Wrong]:
+        yield from super().rules(data)
+        yield from fields.one_of(data, "sample_clip_id", "url", exactly=True)
+        yield from fields.in_order(data, "chop_sample_start_s", "chop_sample_end_s")
 
 
 class Mashup(WithAutoLyrics):
@@ -198,9 +194,9 @@ class ReplaceSection(RequestSchema):
     vocal_gender = fields.choice("the voice", "f", "m")
     auto_concat = fields.flag("also join the section with its song: `full` beside it")
 
-    @validates_schema(skip_on_field_errors=False)
-    def _ends_after_start(self, data: Mapping[str, Any], **_: Any) -> None:
-        fields.in_order(data, "infill_start_s", "infill_end_s")
+    def rules(self, data: Mapping[str, Any]) -> Iterator[fields.Wrong]:
+        yield from super().rules(data)
+        yield from fields.in_order(data, "infill_start_s", "infill_end_s")
 
 
 class OnClip(RequestSchema):
@@ -216,10 +212,10 @@ class Vox(RequestSchema):
     vocal_start_s = fields.number("start of the voices", 0, unit="s")
     vocal_end_s = fields.number("end of the voices, at most 30 s later", 0, unit="s")
 
-    @validates_schema(skip_on_field_errors=False)
-    def _is_short(self, data: Mapping[str, Any], **_: Any) -> None:
-        fields.in_order(data, "vocal_start_s", "vocal_end_s")
-        fields.within(data, "vocal_start_s", "vocal_end_s", 30)
+    def rules(self, data: Mapping[str, Any]) -> Iterator[fields.Wrong]:
+        yield from super().rules(data)
+        yield from fields.in_order(data, "vocal_start_s", "vocal_end_s")
+        yield from fields.within(data, "vocal_start_s", "vocal_end_s", 30)
 
 
 class UpsampleTags(RequestSchema):

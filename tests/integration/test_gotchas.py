@@ -1,0 +1,406 @@
+"""The gotchas of parking a Celery message, one by one; each test fails without its handling.
+
+Above each test stands where the handling is.
+"""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import celery
+import pytest
+from celery.result import AsyncResult
+from redis import Redis
+
+from tests.integration.flow import GET_SECONDS, HELD, Flow, active, clip, completed, who
+from tests.integration.test_canvas import for_each_clip
+from tests.system import ROOT, System, stop, wait_until
+from worker import bootstrap
+from worker.core.contract import CLAIM_HEADER, QUEUE
+from worker.core.errors import TaskFailed
+from worker.core.models import Event, JobId, Source
+from worker.handover import Publisher
+from worker.settings import Role, load
+
+
+# 1. Handling: expires=None in ProviderTask._park.
+def test_a_job_that_expires_while_it_is_parked_is_still_resumed(flow: Flow) -> None:
+    job = flow.job(clip(), rule={"latency_seconds": 1.3}, expires=1)
+
+    result = (job | flow.note()).apply_async().get(timeout=GET_SECONDS)
+
+    assert who(result) == job.id
+    flow.ends()
+    flow.paid_once()
+
+
+def test_a_job_that_expires_before_it_runs_is_never_submitted(flow: Flow) -> None:
+    job = flow.job(clip(), expires=-1)
+
+    result = job.apply_async()
+
+    wait_until(lambda: result.state == "REVOKED")
+    assert (flow.accepted(job.id), flow.state(job.id)) == ([], None)
+
+
+# 1. Handling: retries=0 in ProviderTask._park.
+def test_the_resumed_leg_starts_with_all_its_retries(flow: Flow) -> None:
+    job = flow.hold()
+
+    result = job.apply_async(retries=3)
+    flow.waits(job.id)
+
+    assert flow.parked_message(job.id)["headers"]["retries"] == 0
+    flow.deliver(job.id, completed())
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+
+
+# 2. Handling: in ProviderTask._submit_leg, jobs.begin comes before jobs.submit; and
+# Turn.CLAIM in worker/core/states.py may start from submitting.
+def test_a_job_can_be_resumed_before_its_submit_is_answered(flow: Flow) -> None:
+    rule = {"webhook": "early", "submit": "slow", "submit_delay_seconds": 1}
+    job = flow.job(clip(), rule=rule)
+
+    result = (job | flow.note()).apply_async().get(timeout=GET_SECONDS)
+
+    assert who(result) == job.id
+    flow.ends()
+    assert "accept" not in flow.turns(job.id)
+    [task] = flow.accepted(job.id)
+    assert [d["http_status"] for d in task["deliveries"]] == [200]
+    wait_until(lambda: flow.record(job.id).provider_task_id == task["provider_task_id"])
+    assert flow.state(job.id) == "succeeded"
+
+
+# 3. Handling: ProviderTask._park changes headers alone.
+def test_the_resumed_message_has_the_arguments_of_the_first(flow: Flow) -> None:
+    job, source = flow.job(rule=HELD), clip()
+    job.kwargs |= {"pick": 0, "variation_category": "subtle"}
+
+    result = (flow.note(source) | job | flow.note()).apply_async()
+    flow.waits(job.id)
+    message = flow.parked_message(job.id)
+
+    args, kwargs, embedded = message["body"]
+    assert (args, kwargs) == ([source], job.kwargs)
+    assert [step["task"] for step in embedded["chain"]] == ["test.note"]
+    assert message["headers"][CLAIM_HEADER] == 1
+    flow.deliver(job.id, completed())
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+    flow.ends()
+
+
+# 3. Handling: in ProviderTask._park, CLAIM_HEADER comes after the request's own headers: a
+# submit leg that was published again carries a claim of 0, which must not be parked.
+def test_a_job_that_parks_again_overwrites_the_header(flow: Flow) -> None:
+    source = clip()
+    flow.system.simulator.rule(source, times=1, submit="rate_limited")
+    job = flow.hold(source)
+
+    result = (job | flow.note()).apply_async()
+    flow.waits(job.id)
+
+    assert flow.record(job.id).attempts == 2
+    assert flow.parked_message(job.id)["headers"][CLAIM_HEADER] == 1
+    assert flow.deliver(job.id, completed()).json() == {"status": "resumed"}
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+    flow.ends()
+    flow.paid_once()
+
+
+class Pile:
+    """Holds a worker back from its queue, so that all its slots then start at once."""
+
+    def __init__(self, system: System) -> None:
+        self._url = system.broker_url
+        self._control = system.app.control
+        self._publisher = Publisher(system.broker_url, {}, 5)
+
+    def __enter__(self) -> Publisher:
+        self._control.cancel_consumer(QUEUE, destination=["worker@test"], reply=True, timeout=5)
+        with Redis.from_url(self._url) as broker:
+            wait_until(lambda: not broker.info("clients")["blocked_clients"], what="nobody pops")
+        return self._publisher
+
+    def __exit__(self, *_: object) -> None:
+        self._control.add_consumer(QUEUE, destination=["worker@test"], reply=True, timeout=5)
+
+
+# 4. Handling: Jobs.take in ProviderTask._resumed_leg (worker/lua/take.lua).
+def test_copies_of_a_resumed_message_run_the_next_step_once(flow: Flow) -> None:
+    jobs = [flow.hold() for _ in range(5)]
+    results = [(job | flow.note()).apply_async() for job in jobs]
+    for job in jobs:
+        flow.waits(job.id)
+
+    with Pile(flow.system) as publisher:
+        for job in jobs:
+            message = flow.system.store.message(JobId(job.id))
+            flow.deliver(job.id, completed())
+            for _ in range(3):
+                publisher.publish(message or "", claim=1)
+
+    assert [who(r.get(timeout=GET_SECONDS)) for r in results] == [job.id for job in jobs]
+    flow.quiet()
+    flow.ends()
+
+
+# 4. Handling: take.lua returns nothing unless the job is resuming.
+def test_a_copy_of_a_parked_message_resumes_nothing_by_itself(flow: Flow) -> None:
+    job = flow.hold()
+    result = (job | flow.note()).apply_async()
+    flow.waits(job.id)
+    message = flow.system.store.message(JobId(job.id)) or ""
+
+    with Pile(flow.system) as publisher:
+        for claim in (1, 1, 1, 0, 2):
+            publisher.publish(message, claim=claim)
+    flow.quiet()
+
+    assert (flow.state(job.id), result.state, flow.record(job.id).attempts) == (
+        "waiting", "PENDING", 1,
+    )  # fmt: skip
+    assert flow.deliver(job.id, completed()).json() == {"status": "resumed"}
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+    flow.ends()
+    flow.paid_once()
+
+
+# 4. Handling: Jobs.may_submit and the compare-and-set of Jobs.begin.
+def test_copies_of_a_submit_are_accepted_once(flow: Flow) -> None:
+    job = flow.job(clip())
+    canvas = job | flow.note()
+
+    with Pile(flow.system):
+        results = [canvas.apply_async() for _ in range(6)]
+
+    assert {who(r.get(timeout=GET_SECONDS)) for r in results} == {job.id}
+    flow.quiet()
+    flow.ends()
+    flow.paid_once()
+
+
+# 5. Handling: in ProviderTask._submit_leg, update_state comes before jobs.begin. Here the
+# failure is stored while the submit is still unanswered; a later PARKED would overwrite it.
+def test_a_failure_is_not_overwritten_by_the_parked_state(flow: Flow) -> None:
+    rule = {"webhook": "early", "outcome": "fail", "submit": "slow", "submit_delay_seconds": 0.5}
+    job = flow.job(clip(), rule=rule)
+
+    result = job.apply_async()
+    with pytest.raises(TaskFailed):
+        result.get(timeout=GET_SECONDS)
+
+    wait_until(lambda: flow.record(job.id).provider_task_id, what="the submit was answered")
+    wait_until(lambda: job.id not in active(flow.system), what="the submit leg has ended")
+    assert AsyncResult(job.id, app=flow.system.app).state == "FAILURE"
+    flow.ends()
+    flow.paid_once()
+
+
+# 6. A deadline ends the flow natively: test_polling.py (test_a_deadline_ends_the_flow_natively).
+
+
+# 7. Handling: soft_time_limit_seconds in worker/settings.py, the two limits in worker/app.py,
+# the two leases in worker/core/schedule.py.
+@pytest.mark.parametrize("timeout", ["0.5", "30", "600"])
+def test_a_submit_ends_before_its_time_limits_and_they_before_its_lease(
+    monkeypatch: pytest.MonkeyPatch, timeout: str
+) -> None:
+    monkeypatch.setenv("FERMATA_REDIS_URL", "redis://localhost/0")
+    monkeypatch.setenv("FERMATA_SUBMIT_TIMEOUT_SECONDS", timeout)
+    settings = load(Role.CLIENT)
+    limits = _printed(
+        "from worker.app import app; import json;"
+        "print(json.dumps([app.conf.task_soft_time_limit, app.conf.task_time_limit]))"
+    )
+    soft, hard = json.loads(limits)
+
+    # An answer that trickles is read for up to twice the timeout (worker/client.py).
+    longest = settings.connect_timeout_seconds + 2 * settings.policy.submit_timeout_seconds
+    assert longest < soft < hard
+    assert hard < settings.policy.submit_lease_seconds
+    assert hard < settings.policy.take_lease_seconds
+
+
+def _printed(code: str, **environment: str) -> str:
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    return ran.stdout
+
+
+# 8. Handling: ProviderTask._require_worker.
+@pytest.mark.parametrize(
+    "call",
+    [
+        "remaster('clip', mv='chirp-v5')",
+        "remaster.apply(('clip',), {'mv': 'chirp-v5'}).get()",
+        "app.conf.update(task_always_eager=True) or remaster.delay('clip', mv='chirp-v5').get()",
+    ],
+    ids=["direct", "apply", "always eager"],
+)
+def test_without_a_worker_a_call_is_an_error_that_says_what_to_do(flow: Flow, call: str) -> None:
+    code = (
+        "from worker.app import app\nfrom tasks.sonic import remaster\n"
+        f"try:\n    print({call})\nexcept Exception as e:\n    print(type(e).__name__, e)"
+    )
+    submits = flow.system.simulator.books()["submits"]
+
+    said = _printed(code, **flow.system.environment)
+
+    assert said.startswith("NeedsWorker fermata.sonic.remaster parks until a webhook comes")
+    assert "apply_async" in said
+    assert flow.system.simulator.books()["submits"] == submits
+
+
+class Heard:
+    """The task events of a system's workers, as Flower hears them."""
+
+    def __init__(self, redis: "Redis") -> None:
+        self._pubsub = redis.pubsub()
+        self._pubsub.psubscribe("*celeryev*")
+        self._pubsub.get_message(timeout=5)
+        self._events: list[dict[str, Any]] = []
+
+    def of(self, job_id: str) -> list[str]:
+        while message := self._pubsub.get_message(timeout=0.05):
+            event = json.loads(base64.b64decode(json.loads(message["data"])["body"]))
+            self._events += event if isinstance(event, list) else [event]
+        return [event["type"] for event in self._events if event.get("uuid") == job_id]
+
+
+@pytest.fixture
+def heard(system: System) -> Iterator[Heard]:
+    with Redis.from_url(system.broker_url) as redis:
+        yield Heard(redis)
+
+
+# 9. Handling: a job settles in ProviderTask.on_success and on_failure, which Ignore skips.
+def test_two_legs_start_and_only_the_last_one_succeeds(flow: Flow, heard: Heard) -> None:
+    job = flow.job(clip())
+
+    job.apply_async().get(timeout=GET_SECONDS)
+
+    flow.ends()
+    wait_until(lambda: "task-succeeded" in heard.of(job.id), what="the event of the success")
+    events = heard.of(job.id)
+    assert (events.count("task-started"), events.count("task-succeeded")) == (2, 1)
+    assert flow.turns(job.id) == ["submit", "accept", "claim", "succeed"]
+
+
+# 10. Handling: self.update_state(PARKED) in ProviderTask._submit_leg.
+def test_a_parked_job_says_so_and_holds_no_slot(flow: Flow) -> None:
+    job = flow.hold()
+
+    result = job.apply_async()
+    flow.waits(job.id)
+
+    assert (result.state, result.info) == ("PARKED", {"operation": "sonic.remaster"})
+    wait_until(lambda: job.id not in active(flow.system), what="the slot is free")
+    flow.deliver(job.id, completed())
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+    assert result.state == "SUCCESS"
+
+
+# 10. Handling: send_event("task-parked") in ProviderTask._submit_leg: without it, event
+# consumers such as Flower show a parked task as STARTED.
+def test_a_parked_job_tells_event_consumers(flow: Flow, heard: Heard) -> None:
+    job = flow.hold()
+
+    result = job.apply_async()
+    flow.waits(job.id)
+    wait_until(lambda: job.id not in active(flow.system), what="the submit leg has ended")
+
+    wait_until(lambda: "task-parked" in heard.of(job.id), seconds=3, what="task-parked")
+    flow.deliver(job.id, completed())
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+
+
+# 11. Handling: ProviderTask._park builds each job's signature from its own request.
+def test_one_signature_applied_four_times_is_four_jobs(flow: Flow) -> None:
+    job = flow.job(clip())
+    flow.jobs.remove(job.options.pop("task_id"))
+
+    results = [job.apply_async() for _ in range(4)]
+
+    flow.jobs += [result.id for result in results]
+    assert [who(r.get(timeout=GET_SECONDS)) for r in results] == flow.jobs
+    assert len(set(flow.jobs)) == 4
+    flow.ends()
+    flow.paid_once()
+
+
+# 11. Handling: tasks/flows.py must drop the ids of the follow-up that it clones.
+def test_a_follow_up_that_was_frozen_is_still_a_job_for_each_clip(flow: Flow) -> None:
+    song, follow_up = flow.song(), flow.job()
+    follow_up.freeze()
+    flow.jobs.remove(follow_up.id)
+
+    results = (song | for_each_clip(flow, follow_up)).apply_async().get(timeout=5)
+
+    flow.jobs += who(results)
+    assert len(set(flow.jobs)) == 3
+    flow.ends()
+    flow.paid_once()
+
+
+# 12. Handling: "job_id" in the result (Jobs.result): Celery reverses a nested group.
+def test_results_of_a_nested_group_are_told_apart_by_their_ids(flow: Flow) -> None:
+    first, second, third = (flow.job(clip()) for _ in range(3))
+
+    nested = flow.group(first, flow.group(second, third))
+    results = flow.chord(nested, flow.note()).apply_async().get(timeout=GET_SECONDS)
+
+    flow.ends()
+    by_job = {each["job_id"]: each for each in results}
+    assert set(by_job) == {first.id, second.id, third.id}
+    for job in (first, second, third):
+        [task] = flow.accepted(job.id)
+        assert by_job[job.id]["provider_task_id"] == task["provider_task_id"]
+
+
+# 13. Handling: celery>=5.7 in pyproject.toml; and worker/handover.py publishes by kombu alone,
+# so that a publisher subscribes to no result.
+def test_a_process_that_waits_on_a_job_may_resume_it(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in flow.system.environment.items():
+        monkeypatch.setenv(name, value)
+    job = flow.hold()
+    result = (job | flow.note()).apply_async()
+    result.then(lambda _: None)
+    flow.waits(job.id)
+
+    handover = bootstrap.open_handover(load(Role.RECEIVER), flow.system.store)
+    event = Event(Source.WEBHOOK, body=json.dumps(completed()))
+    assert handover.resume(JobId(job.id), event) is True
+
+    assert celery.VERSION >= (5, 7)
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+    flow.ends()
+
+
+# Handling: the parked message keeps its queue; connections are opened once per process, after
+# the fork (worker/bootstrap.py). The prefork pool is the one that every other test uses.
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_every_pool_runs_a_parked_chain(flow: Flow, pool: str) -> None:
+    worker = flow.system.worker(pool, pool=pool, queues=pool, app="tests.canvas_app")
+    try:
+        first, last = flow.job(clip()), flow.job()
+        canvas = first.set(queue=pool)
+        for step in (flow.note(), last, flow.note()):
+            canvas |= step.set(queue=pool)
+
+        assert who(canvas.apply_async().get(timeout=GET_SECONDS)) == last.id
+        flow.ends()
+        flow.paid_once()
+    finally:
+        stop(worker)
+    assert "Traceback" not in flow.system.log(pool)
+    assert first.id not in flow.system.log("worker")

@@ -1,0 +1,562 @@
+"""The records in a real Valkey: each script closes the race that it says it closes."""
+
+import base64
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from worker import store
+from worker.core import keys
+from worker.core.errors import UnknownJob
+from worker.core.models import Event, JobId, Source
+from worker.core.states import TERMINAL, JobState, Turn
+from worker.embedded import EmbeddedValkey
+from worker.store import Claim, Store, StoreUnavailable
+
+NOW = 1_763_800_000.0
+JOB = JobId("job-1")
+THREADS = 50
+EVENT = Event(Source.WEBHOOK, body='{"event": "song.completed"}', delivery_id="d-1")
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis(valkey: EmbeddedValkey) -> Iterator[Any]:
+    client = store.connect(valkey.url)
+    client.flushdb()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def records(redis: Any) -> Store:
+    return Store(redis)
+
+
+def at_once(call: Callable[[int], Any], *, threads: int = THREADS) -> list[Any]:
+    """Make one call from many threads that start together; returns what each returned."""
+    ready = threading.Barrier(threads)
+
+    def run(number: int) -> Any:
+        ready.wait()
+        return call(number)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(run, range(threads)))
+
+
+def begin(records: Store, job_id: JobId = JOB, *, leg: str = "leg-1", **fields: Any) -> bool:
+    given = {"operation": "sonic.remaster", "parked": f"message of {job_id}"} | fields
+    return records.turn(
+        job_id, Turn.SUBMIT, now=NOW, due_at=NOW + 100, fields=given, leg=leg, count="attempts"
+    )
+
+
+def claim(
+    records: Store, job_id: JobId = JOB, *, event: Event = EVENT, push: bool = False
+) -> Claim | None:
+    return records.claim(
+        job_id, event, now=NOW, stale_at=NOW + 30, published_stale_at=NOW + 900, push=push
+    )
+
+
+def settle(records: Store, turn: Turn = Turn.SUCCEED, *, retain: int | None = 600) -> bool:
+    return records.turn(JOB, turn, now=NOW, due_at=None, retain_seconds=retain)
+
+
+def settled(records: Store, turn: Turn = Turn.SUCCEED) -> None:
+    """Bring a job to its end."""
+    begin(records)
+    claim(records)
+    assert settle(records, turn)
+
+
+def due_at(redis: Any, job_id: JobId = JOB) -> float | None:
+    moment: float | None = redis.zscore(keys.DUE, job_id)
+    return moment
+
+
+# -- turns ------------------------------------------------------------------------------------
+
+
+def test_a_turn_writes_the_record_and_its_next_moment(records: Store, redis: Any) -> None:
+    assert begin(records, deadline_at=str(NOW + 3600))
+    job = records.read(JOB)
+    assert (job.state, job.operation, job.attempts) == (JobState.SUBMITTING, "sonic.remaster", 1)
+    assert (job.created_at, job.deadline_at, job.due_at) == (NOW, NOW + 3600, NOW + 100)
+    assert job.timeline[0] == {"at": NOW, "what": "submit", "state": "submitting"}
+    assert redis.zscore(keys.JOBS, JOB) == NOW
+
+
+def test_of_many_legs_at_once_exactly_one_begins(records: Store) -> None:
+    won = at_once(lambda number: begin(records, leg=f"leg-{number}"))
+    assert won.count(True) == 1
+    job = records.read(JOB)
+    assert (job.attempts, len(job.timeline)) == (1, 1)
+
+
+def test_of_many_turns_at_once_each_is_taken_at_most_once(records: Store) -> None:
+    begin(records)
+    turns = (Turn.ACCEPT, Turn.POSTPONE, Turn.DOUBT)
+
+    def take(number: int) -> bool:
+        return records.turn(JOB, turns[number % 3], now=NOW, due_at=NOW + number)
+
+    won = [turns[number % 3] for number, each in enumerate(at_once(take)) if each]
+    # After doubt a late answer is still accepted: one turn more, and in that order.
+    assert set(won) in ({Turn.ACCEPT}, {Turn.POSTPONE}, {Turn.DOUBT}, {Turn.DOUBT, Turn.ACCEPT})
+    assert len(won) == len(set(won))
+    assert len(records.read(JOB).timeline) == 1 + len(won)
+
+
+def test_a_turn_that_is_sent_twice_by_its_leg_has_won_twice_and_happened_once(
+    records: Store,
+) -> None:
+    assert begin(records, leg="leg-1")
+    assert begin(records, leg="leg-1")
+    job = records.read(JOB)
+    assert (job.attempts, len(job.timeline)) == (1, 1)
+
+
+def test_another_leg_does_not_win_what_the_first_has(records: Store) -> None:
+    begin(records, leg="leg-1")
+    assert not begin(records, leg="leg-2")
+    assert records.turn(JOB, Turn.POSTPONE, now=NOW, due_at=NOW)
+    assert begin(records, leg="leg-2")
+    assert records.read(JOB).attempts == 2
+
+
+def test_a_turn_that_is_not_allowed_changes_nothing(records: Store, redis: Any) -> None:
+    begin(records)
+    before = redis.hgetall(keys.job(JOB))
+    assert not records.turn(
+        JOB, Turn.SUCCEED, now=NOW + 1, due_at=None, fields={"x": "y"}, drop=("parked",),
+        count="polls", retain_seconds=60,
+    )  # fmt: skip
+    assert redis.hgetall(keys.job(JOB)) == before
+    assert due_at(redis) == NOW + 100
+    assert redis.ttl(keys.job(JOB)) == -1
+
+
+@pytest.mark.parametrize("turn", [Turn.ACCEPT, Turn.DOUBT, Turn.SUCCEED, Turn.EXPIRE])
+def test_a_turn_makes_no_record_where_there_is_none(records: Store, redis: Any, turn: Turn) -> None:
+    assert not records.turn(JOB, turn, now=NOW, due_at=NOW)
+    assert redis.keys("*") == []
+
+
+@pytest.mark.parametrize("turn", [Turn.SUCCEED, Turn.FAIL, Turn.EXPIRE])
+def test_no_turn_leaves_a_terminal_state(records: Store, redis: Any, turn: Turn) -> None:
+    settled(records, turn)
+    before = redis.hgetall(keys.job(JOB))
+    assert not any(records.turn(JOB, each, now=NOW + 9, due_at=NOW + 9) for each in Turn)
+    assert claim(records) is None
+    assert records.reclaim(JOB, now=NOW, stale_at=NOW) is None
+    assert redis.hgetall(keys.job(JOB)) == before
+    assert due_at(redis) is None
+
+
+def test_a_settled_job_keeps_its_record_for_its_retention(records: Store, redis: Any) -> None:
+    begin(records)
+    claim(records)
+    assert redis.ttl(keys.job(JOB)) == -1
+    assert settle(records, retain=600)
+    assert 590 < redis.ttl(keys.job(JOB)) <= 600
+    records.note(JOB, now=NOW, sources=JobState, fields={"provider_task_id": "t-1"})
+    assert 590 < redis.ttl(keys.job(JOB)) <= 600
+
+
+def test_a_request_that_was_wrong_from_the_start_is_recorded_too(
+    records: Store, redis: Any
+) -> None:
+    fields = {"operation": "sonic.wav", "error": {"type": "InvalidRequest", "message": "No."}}
+    assert records.turn(JOB, Turn.FAIL, now=NOW, due_at=None, fields=fields, retain_seconds=600)
+    job = records.read(JOB)
+    assert (job.state, job.error, job.due_at) == (JobState.FAILED, fields["error"], None)
+    assert redis.ttl(keys.job(JOB)) > 0
+
+
+def test_fields_are_set_and_dropped_in_one_turn(records: Store, redis: Any) -> None:
+    begin(records, list_key="fermata")
+    claim(records)
+    records.turn(
+        JOB, Turn.SUCCEED, now=NOW, due_at=None, fields={"result": {"clips": []}},
+        drop=("parked", "list_key", "event"),
+    )  # fmt: skip
+    assert records.read(JOB).result == {"clips": []}
+    assert records.message(JOB) is None
+    assert {"parked", "list_key", "event"}.isdisjoint(redis.hgetall(keys.job(JOB)))
+
+
+# -- notes ------------------------------------------------------------------------------------
+
+
+def test_a_note_writes_without_a_turn(records: Store, redis: Any) -> None:
+    begin(records)
+    state = records.note(
+        JOB, now=NOW + 1, what="song.streaming", fields={"progress": {"clips": []}}, count="polls"
+    )
+    job = records.read(JOB)
+    assert state is job.state is JobState.SUBMITTING
+    assert (job.progress, job.polls, job.due_at) == ({"clips": []}, 1, NOW + 100)
+    assert job.timeline[-1] == {"at": NOW + 1, "what": "song.streaming"}
+
+
+def test_a_note_of_other_states_moves_nothing(records: Store, redis: Any) -> None:
+    begin(records)
+    state = records.note(
+        JOB, now=NOW, sources=(JobState.WAITING,), due_at=NOW + 5, fields={"progress": {"x": 1}}
+    )
+    assert state is JobState.SUBMITTING
+    assert due_at(redis) == NOW + 100
+    assert records.read(JOB).progress is None
+
+
+@pytest.mark.parametrize("turn", [Turn.SUCCEED, Turn.FAIL, Turn.EXPIRE])
+def test_a_note_in_a_terminal_state_changes_nothing(records: Store, redis: Any, turn: Turn) -> None:
+    settled(records, turn)
+    before = redis.hgetall(keys.job(JOB))
+    state = records.note(
+        JOB, now=NOW, what="late", due_at=NOW, fields={"progress": {"x": 1}}, count="polls"
+    )
+    assert state in TERMINAL
+    assert redis.hgetall(keys.job(JOB)) == before
+    assert due_at(redis) is None
+
+
+def test_a_note_makes_no_record_where_there_is_none(records: Store, redis: Any) -> None:
+    assert records.note(JOB, now=NOW, what="x", due_at=NOW, sources=JobState) is None
+    assert redis.keys("*") == []
+
+
+def test_the_timeline_is_bounded(records: Store, redis: Any) -> None:
+    begin(records)
+    for number in range(600):
+        records.note(JOB, now=NOW + number, what="song.streaming", why="w" * 100)
+    assert redis.hstrlen(keys.job(JOB), "timeline") < 32768 + 500
+    timeline = records.read(JOB).timeline
+    assert 100 < len(timeline) < 600
+    assert timeline[0]["what"] == "submit"
+
+
+def test_a_full_timeline_still_tells_how_the_job_ended(records: Store) -> None:
+    begin(records)
+    for number in range(600):
+        records.note(JOB, now=NOW + number, what="song.streaming", why="w" * 100)
+    claim(records)
+    settle(records)
+    told = [entry["what"] for entry in records.read(JOB).timeline]
+    assert told[-2:] == ["claim", "succeed"]
+
+
+# -- claims -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("push", [False, True])
+def test_of_many_claims_at_once_exactly_one_wins(records: Store, redis: Any, push: bool) -> None:
+    begin(records, list_key="fermata")
+
+    def one(number: int) -> Claim | None:
+        event = Event(Source.WEBHOOK, body=str(number), delivery_id=f"d-{number}")
+        return claim(records, event=event, push=push)
+
+    won = [(n, each) for n, each in enumerate(at_once(one)) if each]
+    assert len(won) == 1
+    assert won[0][1] == Claim(number=1, message=f"message of {JOB}", pushed=push)
+    assert redis.llen("fermata") == int(push)
+    event = records.take(JOB, 1, now=NOW, stale_at=NOW + 60)
+    assert event is not None
+    assert event.delivery_id == f"d-{won[0][0]}"
+
+
+def test_a_claim_that_pushed_leaves_the_message_in_the_queue(records: Store, redis: Any) -> None:
+    begin(records, list_key="fermata")
+    claimed = claim(records, push=True)
+    assert claimed
+    assert claimed.pushed
+    assert redis.lrange("fermata", 0, -1) == [f"message of {JOB}"]
+    assert due_at(redis) == NOW + 900
+
+
+def test_a_claim_without_a_list_is_left_to_the_publisher(records: Store, redis: Any) -> None:
+    begin(records)
+    claimed = claim(records, push=True)
+    assert claimed
+    assert not claimed.pushed
+    assert due_at(redis) == NOW + 30
+
+
+def test_a_job_without_a_parked_message_cannot_be_claimed(records: Store, redis: Any) -> None:
+    fields = {"operation": "sonic.remaster"}
+    records.turn(JOB, Turn.SUBMIT, now=NOW, due_at=NOW + 100, fields=fields, leg="leg-1")
+    before = redis.hgetall(keys.job(JOB))
+    assert claim(records) is None
+    assert redis.hgetall(keys.job(JOB)) == before
+
+
+def test_a_job_that_does_not_exist_cannot_be_claimed(records: Store, redis: Any) -> None:
+    assert claim(records) is None
+    assert redis.keys("*") == []
+
+
+@pytest.mark.parametrize(
+    ("turn", "state"),
+    [
+        (None, JobState.SUBMITTING),
+        (Turn.POSTPONE, JobState.QUEUED),
+        (Turn.DOUBT, JobState.UNCONFIRMED),
+        (Turn.ACCEPT, JobState.WAITING),
+    ],
+)
+def test_a_job_can_be_claimed_from_the_moment_its_callback_exists(
+    records: Store, turn: Turn | None, state: JobState
+) -> None:
+    begin(records)
+    if turn:
+        records.turn(JOB, turn, now=NOW, due_at=NOW)
+    assert records.state(JOB) is state
+    assert claim(records)
+    assert records.state(JOB) is JobState.RESUMING
+
+
+def test_a_stale_claim_is_claimed_again_with_the_event_it_had(records: Store, redis: Any) -> None:
+    begin(records, list_key="fermata")
+    claim(records, push=True)
+    again = records.reclaim(JOB, now=NOW + 900, stale_at=NOW + 930)
+    assert again == Claim(number=2, message=f"message of {JOB}", pushed=False)
+    assert redis.llen("fermata") == 1
+    assert due_at(redis) == NOW + 930
+    assert records.take(JOB, 2, now=NOW + 900, stale_at=NOW + 999) == EVENT
+
+
+def test_only_a_claimed_job_can_be_claimed_again(records: Store) -> None:
+    begin(records)
+    assert records.reclaim(JOB, now=NOW, stale_at=NOW) is None
+    assert records.state(JOB) is JobState.SUBMITTING
+
+
+# -- taking -----------------------------------------------------------------------------------
+
+
+def test_the_same_claim_may_take_its_event_again(records: Store, redis: Any) -> None:
+    begin(records)
+    claim(records)
+    assert records.take(JOB, 1, now=NOW, stale_at=NOW + 60) == EVENT
+    assert records.take(JOB, 1, now=NOW + 10, stale_at=NOW + 70) == EVENT
+    assert due_at(redis) == NOW + 70
+
+
+def test_another_claim_takes_the_event_only_after_the_lease(records: Store) -> None:
+    begin(records)
+    claim(records)
+    assert records.take(JOB, 1, now=NOW, stale_at=NOW + 60) == EVENT
+    records.reclaim(JOB, now=NOW + 1, stale_at=NOW + 30)
+    assert records.take(JOB, 2, now=NOW + 59.999, stale_at=NOW + 120) is None
+    assert records.take(JOB, 2, now=NOW + 60, stale_at=NOW + 120) == EVENT
+    assert records.take(JOB, 1, now=NOW + 61, stale_at=NOW + 121) is None
+
+
+def test_of_many_claims_that_take_at_once_exactly_one_works(records: Store) -> None:
+    begin(records)
+    claim(records)
+    taken = at_once(lambda n: records.take(JOB, n + 1, now=NOW, stale_at=NOW + 60))
+    assert [each for each in taken if each] == [EVENT]
+
+
+def test_nothing_is_taken_of_a_job_that_is_not_resuming(records: Store, redis: Any) -> None:
+    assert records.take(JOB, 1, now=NOW, stale_at=NOW + 60) is None
+    begin(records)
+    assert records.take(JOB, 1, now=NOW, stale_at=NOW + 60) is None
+    claim(records)
+    settle(records)
+    assert records.take(JOB, 1, now=NOW, stale_at=NOW + 60) is None
+    assert due_at(redis) is None
+
+
+# -- moments ----------------------------------------------------------------------------------
+
+
+def test_each_due_job_goes_to_one_of_many_sweepers(records: Store, redis: Any) -> None:
+    jobs = {f"job-{number}": NOW + number for number in range(200)}
+    redis.zadd(keys.DUE, jobs)
+    shares = at_once(lambda _: records.due(now=NOW + 300, lease_until=NOW + 360, limit=7))
+    leased = [job_id for share in shares for job_id in share]
+    assert len(leased) == len(set(leased)) == 200
+    assert max(map(len, shares)) <= 7
+    assert redis.zcount(keys.DUE, NOW + 360, NOW + 360) == 200
+
+
+def test_the_longest_overdue_come_first_and_the_rest_not_at_all(records: Store, redis: Any) -> None:
+    redis.zadd(keys.DUE, {"late": NOW - 5, "later": NOW - 9, "now": NOW, "soon": NOW + 0.001})
+    assert records.due(now=NOW, lease_until=NOW + 60, limit=2) == ["later", "late"]
+    assert records.due(now=NOW, lease_until=NOW + 60, limit=9) == ["now"]
+    assert redis.zscore(keys.DUE, "soon") == NOW + 0.001
+
+
+def test_a_lease_that_nobody_used_comes_due_again(records: Store, redis: Any) -> None:
+    redis.zadd(keys.DUE, {JOB: NOW})
+    assert records.due(now=NOW, lease_until=NOW + 60, limit=9) == [JOB]
+    assert records.due(now=NOW + 59, lease_until=NOW + 60, limit=9) == []
+    assert records.due(now=NOW + 60, lease_until=NOW + 120, limit=9) == [JOB]
+
+
+@pytest.mark.parametrize("moment", [NOW + 30, NOW + 0.1 + 0.2, time.time() + 30.123456789])
+def test_a_published_message_moves_the_moment_its_publisher_had_set(
+    records: Store, redis: Any, moment: float
+) -> None:
+    begin(records)
+    records.claim(JOB, EVENT, now=NOW, stale_at=moment, published_stale_at=0, push=False)
+    records.mark_published(JOB, stale_at=moment, until=NOW + 900)
+    assert due_at(redis) == NOW + 900
+
+
+def test_a_moment_that_somebody_else_has_set_is_not_overwritten(records: Store, redis: Any) -> None:
+    begin(records)
+    claim(records)
+    records.take(JOB, 1, now=NOW, stale_at=NOW + 180)
+    records.mark_published(JOB, stale_at=NOW + 30, until=NOW + 900)
+    assert due_at(redis) == NOW + 180
+
+
+def test_a_job_that_has_settled_gets_no_moment_from_its_publisher(
+    records: Store, redis: Any
+) -> None:
+    settled(records)
+    records.mark_published(JOB, stale_at=NOW + 30, until=NOW + 900)
+    assert due_at(redis) is None
+
+
+def test_a_moment_can_be_forgotten(records: Store, redis: Any) -> None:
+    begin(records)
+    records.drop_due(JOB)
+    assert due_at(redis) is None
+
+
+# -- reading ----------------------------------------------------------------------------------
+
+
+def test_a_job_that_is_not_there_is_unknown(records: Store) -> None:
+    assert records.state(JOB) is None
+    assert records.message(JOB) is None
+    with pytest.raises(UnknownJob, match=JOB):
+        records.read(JOB)
+
+
+def test_the_newest_jobs_come_first_and_the_forgotten_not_at_all(
+    records: Store, redis: Any
+) -> None:
+    for number in range(5):
+        job_id = JobId(f"job-{number}")
+        records.turn(
+            job_id, Turn.SUBMIT, now=NOW + number, due_at=None, fields={"operation": "sonic.wav"}
+        )
+    redis.delete(keys.job("job-3"))
+    assert [job.job_id for job in records.recent(3)] == ["job-4", "job-2"]
+    records.forget_index(before=NOW + 2)
+    assert redis.zrange(keys.JOBS, 0, -1) == ["job-3", "job-4"]
+
+
+def test_an_event_comes_back_as_it_was(records: Store) -> None:
+    begin(records)
+    event = Event(Source.POLL, body='{"title": "Café \\ud83c\\udfb5 \\ud800", "n": 1}')
+    claim(records, event=event)
+    assert records.take(JOB, 1, now=NOW, stale_at=NOW + 60) == event
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xff\xfe\x00\r\n", b'{"a": NaN}', bytes(range(256)) * 40])
+def test_quarantine_keeps_the_exact_bytes(records: Store, redis: Any, raw: bytes) -> None:
+    entry = records.quarantine(JOB, {"X-Webhook-Id": "d-é"}, raw, "no JSON", now=NOW)
+    ((kept_as, kept),) = redis.xrange(keys.QUARANTINE)
+    assert kept_as == entry
+    assert base64.b64decode(kept["body_base64"]) == raw
+    assert json.loads(kept["headers"]) == {"X-Webhook-Id": "d-é"}
+    assert (kept["job_id"], kept["why"], float(kept["at"])) == (JOB, "no JSON", NOW)
+
+
+# -- away -------------------------------------------------------------------------------------
+
+CALLS: dict[str, Callable[[Store], Any]] = {
+    "turn": begin,
+    "note": lambda records: records.note(JOB, now=NOW),
+    "claim": claim,
+    "take": lambda records: records.take(JOB, 1, now=NOW, stale_at=NOW),
+    "due": lambda records: records.due(now=NOW, lease_until=NOW, limit=1),
+    "mark_published": lambda records: records.mark_published(JOB, stale_at=NOW, until=NOW),
+    "read": lambda records: records.read(JOB),
+    "recent": lambda records: records.recent(1),
+    "quarantine": lambda records: records.quarantine(JOB, {}, b"", "", now=NOW),
+    "ping": lambda records: records.ping(),
+}
+
+
+@pytest.fixture(scope="module")
+def gone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a server that has ended."""
+    server = EmbeddedValkey(tmp_path_factory.mktemp("gone"))
+    url = server.start()
+    server.stop()
+    return url
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_redis_that_is_gone_is_one_error_in_time(gone: str, call: str) -> None:
+    records = Store(store.connect(gone, timeout_seconds=0.3, retries=0))
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        CALLS[call](records)
+    assert time.monotonic() - began < 0.6
+
+
+@pytest.fixture(scope="module")
+def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server that accepts connections and says nothing."""
+    server = EmbeddedValkey(tmp_path_factory.mktemp("hung"))
+    url = server.start()
+    assert server.pid
+    os.kill(server.pid, signal.SIGSTOP)
+    yield url
+    os.kill(server.pid, signal.SIGCONT)
+    server.stop()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_redis_that_hangs_is_one_error_in_time(hung: str, call: str) -> None:
+    records = Store(store.connect(hung, timeout_seconds=0.3, retries=0))
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        CALLS[call](records)
+    assert time.monotonic() - began < 0.9
+
+
+def test_retries_are_bounded_too(hung: str) -> None:
+    records = Store(store.connect(hung, timeout_seconds=0.2, retries=2))
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        records.ping()
+    assert time.monotonic() - began < 2
+
+
+def test_a_restarted_server_still_knows_the_jobs(tmp_path: Path) -> None:
+    server = EmbeddedValkey(tmp_path)
+    begin(Store(Redis.from_url(server.start(), decode_responses=True)))
+    server.stop()
+    try:
+        records = Store(Redis.from_url(server.start(), decode_responses=True))
+        assert records.read(JOB).state is JobState.SUBMITTING
+    finally:
+        server.stop()

@@ -1,0 +1,47 @@
+"""What parking is for: one worker process, hundreds of jobs under way, and no slot held."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from celery import group
+from celery.result import AsyncResult
+
+from tests.integration.conftest import Flows
+from tests.integration.flow import Flow, active, clip
+from tests.system import System, wait_until
+
+JOBS = 200
+WEBHOOK_SECONDS = 3
+LIMIT_SECONDS = 15
+"""With a slot held for each job, one process would take 600 s."""
+
+
+@pytest.fixture
+def one_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
+    with System(tmp_path_factory.mktemp("one-process")) as system:
+        system.worker(concurrency=1, app="tests.canvas_app")
+        flows = Flows(system)
+        yield flows.open()
+        flows.close()
+
+
+def test_one_process_settles_200_jobs_of_3_seconds_within_15_seconds(one_process: Flow) -> None:
+    flow, system = one_process, one_process.system
+    system.simulator.rule("webhook_url", latency_seconds=WEBHOOK_SECONDS)
+    jobs = [flow.job(clip()) for _ in range(JOBS)]
+
+    started = time.monotonic()
+    group(jobs, app=system.app).apply_async()
+    wait_until(lambda: len(flow.accepted("")) == JOBS, what="all are submitted")
+    states = [AsyncResult(job.id, app=system.app).state for job in jobs]
+    wait_until(lambda: active(system) == [], what="no slot is in use")
+    settled_early = sum(flow.state(job.id) == "succeeded" for job in jobs)
+    flow.ends()
+    took = time.monotonic() - started
+
+    assert took < LIMIT_SECONDS
+    assert states.count("PARKED") > JOBS / 2
+    assert settled_early < JOBS
+    flow.paid_once()
+    assert {flow.state(job.id) for job in jobs} == {"succeeded"}

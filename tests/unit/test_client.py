@@ -1,0 +1,341 @@
+"""The client against a real server on loopback: what it knows when something breaks."""
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import urllib3.util.connection
+
+from worker import client
+from worker.client import AnswerLost, HTTPProvider, NeverSent
+from worker.core.models import Request
+from worker.core.operations import OPERATIONS
+from worker.core.protocol import Postponed, read_submit
+
+API_KEY = "sk_do_not_print_me"
+POLL = Request("GET", "/sonic/task/1")
+SUBMIT = Request("POST", "/sonic/create", {"mv": "sonic-v5", "prompt": "é"})
+PATIENCE = 0.2
+
+Say = Callable[[socket.socket], None]
+
+
+def reply(status: str = "200 OK", body: bytes = b"{}", **headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def saying(raw: bytes) -> Say:
+    return lambda connection: connection.sendall(raw)
+
+
+@dataclass
+class Heard:
+    """One request: the port it came from, its first line, its headers and its body."""
+
+    port: int
+    line: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Stage:
+    """A provider of a few lines: it keeps what it heard, and says what it is told to."""
+
+    url: str
+    say: Say = field(default_factory=lambda: saying(reply()))
+    heard: list[Heard] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def hang(self, connection: socket.socket) -> None:
+        self.over.wait(10)
+
+    def play(self, connection: socket.socket) -> None:
+        """Answer one connection until the client closes it, whatever the client had announced."""
+        connection.settimeout(10)
+        with contextlib.suppress(OSError), connection, connection.makefile("rb") as file:
+            while first := file.readline():
+                pairs = (line.decode().split(": ", 1) for line in iter(file.readline, b"\r\n"))
+                headers = {name.lower(): value.strip() for name, value in pairs}
+                body = file.read(int(headers.get("content-length", 0)))
+                port = connection.getpeername()[1]
+                self.heard.append(Heard(port, first.decode().strip(), headers, body))
+                self.say(connection)
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stage = Stage(f"http://127.0.0.1:{server.getsockname()[1]}")
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while not stage.over.is_set():
+                    connection, _ = server.accept()
+                    threading.Thread(target=stage.play, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield stage
+        stage.over.set()
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def provider(url: str) -> HTTPProvider:
+    return HTTPProvider(url, API_KEY, connect_seconds=PATIENCE, total_seconds=PATIENCE)
+
+
+def safe(error: BaseException) -> None:
+    """Check that an error says nothing about the key or the request."""
+    said = f"{error} {error!r} {error.args}"
+    assert not any(secret in said for secret in (API_KEY, "Bearer", "sonic-v5", "127.0.0.1"))
+    assert error.__cause__ is None
+    assert error.__suppress_context__ or error.__context__ is None
+
+
+# -- what is sent -----------------------------------------------------------------------------
+
+
+def test_a_submit_is_sent_as_json_with_the_key(stage: Stage) -> None:
+    stage.say = saying(reply(body=b'{"task_id": "t-1"}', X_Request_Id="r-1"))
+    answer = provider(stage.url + "/api/v1/").send(SUBMIT)
+    assert (answer.status, answer.body) == (200, b'{"task_id": "t-1"}')
+    (heard,) = stage.heard
+    assert heard.line == "POST /api/v1/sonic/create HTTP/1.1"
+    assert heard.headers["authorization"] == f"Bearer {API_KEY}"
+    assert heard.headers["content-type"] == "application/json"
+    assert heard.body == b'{"mv": "sonic-v5", "prompt": "\\u00e9"}'
+
+
+def test_a_poll_has_no_body(stage: Stage) -> None:
+    provider(stage.url).send(POLL)
+    (heard,) = stage.heard
+    assert heard.line == "GET /sonic/task/1 HTTP/1.1"
+    assert heard.body == b""
+
+
+def test_a_netrc_file_does_not_replace_the_key(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    provider(stage.url).send(POLL)
+    assert stage.heard[0].headers["authorization"] == f"Bearer {API_KEY}"
+
+
+@pytest.mark.parametrize("status", ["202 Accepted", "404 Not Found", "429 Too Many", "504 Timeout"])
+def test_any_status_is_an_answer(stage: Stage, status: str) -> None:
+    stage.say = saying(reply(status, b"<html>", Retry_After="7"))
+    answer = provider(stage.url).send(SUBMIT)
+    assert answer.status == int(status[:3])
+    assert answer.body == b"<html>"
+
+
+@pytest.mark.parametrize("name", ["Retry-After", "retry-after", "RETRY-AFTER"])
+def test_retry_after_is_heard_however_the_provider_writes_it(stage: Stage, name: str) -> None:
+    stage.say = saying(reply("429 Too Many", **{name: "7"}))
+    answer = provider(stage.url).send(SUBMIT)
+    assert read_submit(OPERATIONS["sonic.remaster"], answer) == Postponed("rate limited", 7)
+
+
+def test_the_key_is_not_in_the_repr(stage: Stage) -> None:
+    assert API_KEY not in repr(provider(stage.url))
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
+def test_a_redirect_is_not_followed(stage: Stage, status: str) -> None:
+    stage.say = saying(reply(status, Location=stage.url + "/elsewhere"))
+    assert provider(stage.url).send(SUBMIT).status == int(status[:3])
+    assert len(stage.heard) == 1
+
+
+@pytest.mark.parametrize("status", ["429 Too Many", "502 Bad", "503 Unavailable"])
+def test_nothing_is_retried(stage: Stage, status: str) -> None:
+    stage.say = saying(reply(status, Retry_After="0"))
+    provider(stage.url).send(POLL)
+    assert len(stage.heard) == 1
+
+
+# -- connections ------------------------------------------------------------------------------
+
+
+def test_polls_share_a_connection(stage: Stage) -> None:
+    sending = provider(stage.url)
+    sending.send(POLL)
+    sending.send(POLL)
+    assert len({heard.port for heard in stage.heard}) == 1
+
+
+def test_submits_do_not_share_a_connection(stage: Stage) -> None:
+    sending = provider(stage.url)
+    sending.send(SUBMIT)
+    sending.send(SUBMIT)
+    assert len({heard.port for heard in stage.heard}) == 2
+
+
+def test_a_submit_does_not_reuse_the_connection_of_a_poll(stage: Stage) -> None:
+    sending = provider(stage.url)
+    sending.send(POLL)
+    sending.send(SUBMIT)
+    assert len({heard.port for heard in stage.heard}) == 2
+
+
+# -- never sent -------------------------------------------------------------------------------
+
+
+def test_nothing_was_sent_where_nothing_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(NeverSent) as raised:
+        provider(f"http://127.0.0.1:{port}").send(SUBMIT)
+    safe(raised.value)
+
+
+def test_nothing_was_sent_where_the_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(NeverSent) as raised:
+        provider("http://provider.invalid").send(SUBMIT)
+    safe(raised.value)
+
+
+def test_nothing_was_sent_where_the_connection_does_not_open_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def slow(*_: object, **__: object) -> None:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", slow)
+    with pytest.raises(NeverSent) as raised:
+        provider("http://127.0.0.1:9").send(SUBMIT)
+    safe(raised.value)
+
+
+# -- lost -------------------------------------------------------------------------------------
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+BROKEN: dict[str, Say] = {
+    "closes without a word": lambda connection: connection.shutdown(socket.SHUT_RDWR),
+    "resets": reset,
+    "speaks no HTTP": saying(b"220 smtp.example ESMTP\r\n\r\n"),
+    "stops inside the body": saying(reply(body=b"x" * 100)[:-50]),
+    "sends endless headers": saying(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 200 + b"\r\n"),
+    "sends one endless header": saying(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70_000 + b"\r\n\r\n"),
+    "breaks a chunk": saying(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nZZ\r\n"
+    ),
+    "sends no gzip as gzip": saying(reply(body=b"plain", Content_Encoding="gzip")),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.parametrize("request_", [SUBMIT, POLL], ids=["submit", "poll"])
+def test_an_answer_is_lost_where_the_provider(stage: Stage, how: str, request_: Request) -> None:
+    def once(connection: socket.socket) -> None:
+        BROKEN[how](connection)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    stage.say = once
+    with pytest.raises(AnswerLost) as raised:
+        provider(stage.url).send(request_)
+    safe(raised.value)
+    assert len(stage.heard) == 1
+
+
+def test_an_answer_that_does_not_come_in_time_is_lost(stage: Stage) -> None:
+    stage.say = stage.hang
+    began = time.monotonic()
+    with pytest.raises(AnswerLost) as raised:
+        provider(stage.url).send(SUBMIT)
+    assert time.monotonic() - began < 4 * PATIENCE
+    safe(raised.value)
+
+
+def test_an_answer_that_stops_half_way_is_lost_in_time(stage: Stage) -> None:
+    def half(connection: socket.socket) -> None:
+        connection.sendall(reply(body=b"x" * 100)[:-50])
+        stage.hang(connection)
+
+    stage.say = half
+    began = time.monotonic()
+    with pytest.raises(AnswerLost) as raised:
+        provider(stage.url).send(SUBMIT)
+    assert time.monotonic() - began < 4 * PATIENCE
+    safe(raised.value)
+
+
+def drip(stage: Stage, first: bytes, *drops: bytes) -> Say:
+    """Send a drop every now and then: each in time, all of them too late."""
+
+    def say(connection: socket.socket) -> None:
+        connection.sendall(first)
+        for drop in drops:
+            if stage.over.wait(PATIENCE / 4):
+                return
+            connection.sendall(drop)
+
+    return say
+
+
+@pytest.mark.parametrize("framing", ["by length", "in chunks", "until closed"])
+def test_an_answer_that_only_drips_is_lost_in_time(stage: Stage, framing: str) -> None:
+    head = b"HTTP/1.1 200 OK\r\n"
+    drops = [b"x"] * 16
+    stage.say = {
+        "by length": drip(stage, head + b"Content-Length: 16\r\n\r\n", *drops),
+        "in chunks": drip(
+            stage, head + b"Transfer-Encoding: chunked\r\n\r\n", *[b"1\r\nx\r\n"] * 16
+        ),
+        "until closed": drip(stage, head + b"Connection: close\r\n\r\n", *drops),
+    }[framing]
+    began = time.monotonic()
+    with pytest.raises(AnswerLost) as raised:
+        provider(stage.url).send(SUBMIT)
+    assert time.monotonic() - began < 3 * PATIENCE
+    safe(raised.value)
+
+
+@pytest.mark.parametrize("framing", ["by length", "in chunks"])
+def test_an_answer_that_is_too_large_is_lost(
+    stage: Stage, framing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "ANSWER_LIMIT_BYTES", 1000)
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunked += b"3e9\r\n" + b"x" * 1001 + b"\r\n0\r\n\r\n"
+    stage.say = saying(reply(body=b"x" * 1001) if framing == "by length" else chunked)
+    with pytest.raises(AnswerLost, match="larger than 1000 bytes") as raised:
+        provider(stage.url).send(SUBMIT)
+    safe(raised.value)
+
+
+def test_an_answer_may_be_as_large_as_the_limit(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "ANSWER_LIMIT_BYTES", 1000)
+    stage.say = saying(reply(body=b"x" * 1000))
+    assert len(provider(stage.url).send(SUBMIT).body) == 1000
+
+
+def test_the_next_request_after_a_lost_answer_has_its_own(stage: Stage) -> None:
+    sending = provider(stage.url)
+    stage.say = stage.hang
+    with pytest.raises(AnswerLost):
+        sending.send(POLL)
+    stage.say = saying(reply(body=b'{"second": true}'))
+    assert sending.send(POLL).body == b'{"second": true}'
