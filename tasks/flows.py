@@ -5,7 +5,7 @@ A flow is a signature like any other: ``.delay()`` it, chain it, put it into a g
 
 from typing import Any
 
-from celery import Task, group
+from celery import Task, chain, group
 from celery.canvas import Signature
 
 from tasks import lyrics, sonic
@@ -47,7 +47,7 @@ def instrumental_pack(source: Source, *more: Signature[Any], **remaster: Any) ->
     ``instrumental_pack("26c9c592-…").delay()``
     """
     pack = group(sonic.stems_full.s(), sonic.wav.s(), sonic.midi.s(), *more)
-    return sonic.remaster.s(source, **remaster) | pack
+    return chain(sonic.remaster.s(source, **remaster), pack)
 
 
 def song_from_idea(description: str, **create: Any) -> Signature[Any]:
@@ -55,8 +55,8 @@ def song_from_idea(description: str, **create: Any) -> Signature[Any]:
 
     ``(song_from_idea("a note that is held", tags="waltz") | sonic.stems_full.s()).delay()``
     """
-    song: Signature[Any] = sonic.create_music.s(custom_mode=True, **create)
-    return lyrics.generate.s(description=description) | song
+    song = sonic.create_music.s(custom_mode=True, **create)
+    return chain(lyrics.generate.s(description=description), song)
 
 
 def extend_and_concat(source: Source, continue_at: float, **extend: Any) -> Signature[Any]:
@@ -65,7 +65,7 @@ def extend_and_concat(source: Source, continue_at: float, **extend: Any) -> Sign
     ``extend_and_concat("26c9c592-…", 120.5, prompt="[Outro] …").delay()``
     """
     parameters = {"custom_mode": True, "continue_at": continue_at, **extend}
-    return sonic.extend.s(source, **parameters) | sonic.concat.s()
+    return chain(sonic.extend.s(source, **parameters), sonic.concat.s())
 
 
 def cover_and_stems(source: Source, **cover: Any) -> Signature[Any]:
@@ -73,4 +73,5 @@ def cover_and_stems(source: Source, **cover: Any) -> Signature[Any]:
 
     ``cover_and_stems("26c9c592-…", tags="brass band").delay()``
     """
-    return sonic.cover.s(source, **{"custom_mode": True, **cover}) | sonic.stems_full.s()
+    parameters = {"custom_mode": True, **cover}
+    return chain(sonic.cover.s(source, **parameters), sonic.stems_full.s())
