@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit import recorded
-from worker.core import errors, protocol
+from worker.core import errors, protocol, refusals, results
 from worker.core.errors import InvalidPayload, ProviderError, TaskFailed, UnexpectedResponse
 from worker.core.models import Answer
 from worker.core.operations import OPERATIONS
@@ -42,7 +42,7 @@ def answer(status: int, body: Any, **headers: str) -> Answer:
 
 def result(case: str, operation: Any = CREATE, *, clip_id: str | None = None) -> dict[str, Any]:
     body = protocol.parse(recorded.answer(case).body)
-    return protocol.read_result(operation, body, clip_id=clip_id)
+    return results.read_result(operation, body, clip_id=clip_id)
 
 
 # -- submits ----------------------------------------------------------------------------------
@@ -58,9 +58,18 @@ def test_a_200_with_a_task_id_is_accepted(case: str, operation: Any) -> None:
 def test_a_200_without_a_usable_task_id_is_unknown(task_id: Any) -> None:
     said = answer(200, {"message": "success", "task_id": task_id})
     assert isinstance(protocol.read_submit(CREATE, said), Unknown)
-    assert isinstance(
-        protocol.read_submit(CREATE, recorded.answer("submit_without_task_id")), Unknown
-    )
+
+
+def test_a_task_id_of_any_length_is_not_taken() -> None:
+    for length, kind in ((256, Accepted), (257, Unknown)):
+        said = answer(200, {"message": "success", "task_id": "t" * length})
+        assert type(protocol.read_submit(CREATE, said)) is kind
+
+
+def test_a_step_that_failed_in_a_200_has_started_nothing() -> None:
+    outcome = protocol.read_submit(CREATE, recorded.answer("submit_without_task_id"))
+    assert isinstance(outcome, Refused)
+    assert isinstance(outcome.error, TaskFailed)
 
 
 REFUSALS = {
@@ -77,7 +86,7 @@ REFUSALS = {
     "error_404": errors.RequestRefused,
     "error_404_html": errors.RequestRefused,
     "error_405_html": errors.RequestRefused,
-    "error_410": errors.RequestRefused,
+    "error_410": errors.OperationRetired,
     "error_413": errors.RequestRefused,
     "wav_unknown_clip": errors.RequestRefused,
 }
@@ -144,7 +153,7 @@ def test_the_providers_own_code_is_kept() -> None:
     ],
 )
 def test_words_are_found_wherever_they_stand_and_bounded(body: Any, words: str) -> None:
-    assert protocol.read_error(400, body).message == words
+    assert refusals.read_error(CREATE, 400, body).message == words
 
 
 @pytest.mark.parametrize(
@@ -152,13 +161,17 @@ def test_words_are_found_wherever_they_stand_and_bounded(body: Any, words: str) 
 )
 def test_a_429_is_postponed_by_the_providers_word(case: str, after: float | None) -> None:
     outcome = protocol.read_submit(CREATE, recorded.answer(case))
-    assert outcome == Postponed("rate limited", after)
+    assert isinstance(outcome, Postponed)
+    assert outcome.retry_after == after
+    assert outcome.backoff
+    assert outcome.reason.startswith("HTTP 429")
 
 
 @pytest.mark.parametrize("value", ["", "soon", "-1", "1.5", "²", "Wed, 21 Oct 2026 07:28:00 GMT"])
 def test_a_retry_after_that_is_not_a_number_of_seconds_is_ignored(value: str) -> None:
     outcome = protocol.read_submit(CREATE, Answer(429, {"Retry-After": value}, b"{}"))
-    assert outcome == Postponed("rate limited", None)
+    assert isinstance(outcome, Postponed)
+    assert outcome.retry_after is None
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 520, 599])
@@ -214,9 +227,8 @@ def test_a_synchronous_answer_is_the_result(case: str, operation: Any) -> None:
 
 @pytest.mark.parametrize("operation", [WAV, MIDI], ids=lambda o: o.name)
 def test_a_derivative_that_is_not_ready_is_asked_again(operation: Any) -> None:
-    assert protocol.read_submit(operation, recorded.answer("midi_not_ready")) == Postponed(
-        "not ready", None
-    )
+    outcome = protocol.read_submit(operation, recorded.answer("midi_not_ready"))
+    assert outcome == Postponed("not ready", operation.again_seconds, backoff=False)
 
 
 @pytest.mark.parametrize("kind", ["failed", "timeout", "forbidden", "api_error"])
@@ -237,7 +249,7 @@ def test_a_wav_passes_its_source_clip_on() -> None:
 
 
 def test_a_midi_result_holds_the_notes() -> None:
-    data = result("midi_ready", MIDI)["data"]
+    data = result("midi_ready", MIDI, clip_id=CLIP_A)["data"]
     assert data["midi_url"].endswith(".mid")
     assert data["instruments"][0]["notes"][0]["pitch"] == 64
 
@@ -259,7 +271,7 @@ def test_credits_have_no_envelope(case: str, data: dict[str, float]) -> None:
 )
 def test_a_synchronous_answer_without_a_result_is_no_success(body: Any) -> None:
     with pytest.raises(ProviderError):
-        protocol.read_result(WAV, body, clip_id=CLIP_A)
+        results.read_result(WAV, body, clip_id=CLIP_A)
 
 
 # -- polls ------------------------------------------------------------------------------------
@@ -302,14 +314,14 @@ def test_every_recorded_poll_is_read_here() -> None:
 @pytest.mark.parametrize("case", POLLS)
 def test_a_poll_is_read_as_what_it_means(case: str) -> None:
     said = recorded.answer(case)
-    outcome = protocol.read_poll(said)
+    outcome = protocol.read_poll(CREATE, said)
     assert type(outcome) is POLLS[case]
     if isinstance(outcome, Finished):
         assert outcome.body == said.body.decode()
 
 
 def test_a_running_poll_shows_what_can_be_heard() -> None:
-    outcome = protocol.read_poll(recorded.answer("poll_running"))
+    outcome = protocol.read_poll(CREATE, recorded.answer("poll_running"))
     assert isinstance(outcome, Running)
     assert outcome.progress is not None
     first = outcome.progress["clips"][0]
@@ -318,7 +330,7 @@ def test_a_running_poll_shows_what_can_be_heard() -> None:
 
 
 def test_a_poll_that_is_rate_limited_keeps_the_providers_word() -> None:
-    outcome = protocol.read_poll(recorded.answer("error_429"))
+    outcome = protocol.read_poll(CREATE, recorded.answer("error_429"))
     assert isinstance(outcome, Postponed)
     assert outcome.retry_after == 7
 
@@ -334,7 +346,7 @@ def test_a_poll_that_names_a_failure_type_ends_in_a_failed_task(case: str) -> No
 
 @pytest.mark.parametrize("case", ["poll_504_refunded", "poll_500_already_refunded"])
 def test_a_5xx_that_speaks_of_a_refund_is_a_failed_task(case: str) -> None:
-    outcome = protocol.read_poll(recorded.answer(case))
+    outcome = protocol.read_poll(CREATE, recorded.answer(case))
     assert isinstance(outcome, Failed)
     assert isinstance(outcome.error, TaskFailed)
     assert outcome.error.refunded is True
@@ -349,25 +361,25 @@ def test_a_5xx_that_speaks_of_a_refund_is_a_failed_task(case: str) -> None:
     ],
 )
 def test_a_5xx_that_speaks_of_no_refund_passes(body: Any) -> None:
-    assert isinstance(protocol.read_poll(answer(500, body)), Postponed)
+    assert isinstance(protocol.read_poll(CREATE, answer(500, body)), Postponed)
 
 
 @pytest.mark.parametrize("body", UNREADABLE, ids=lambda b: repr(b[:12]))
 @pytest.mark.parametrize("status", [200, 500])
 def test_an_unreadable_poll_is_asked_again(status: int, body: bytes) -> None:
-    assert isinstance(protocol.read_poll(answer(status, body)), Postponed)
+    assert isinstance(protocol.read_poll(CREATE, answer(status, body)), Postponed)
 
 
 @pytest.mark.parametrize(
     "data", [None, [], {}, [None], ["clip"], [{}], [{"state": None}], [{"state": "succeeded"}, 7]]
 )
 def test_a_poll_without_ended_clips_still_runs(data: Any) -> None:
-    assert isinstance(protocol.read_poll(answer(200, {"code": 200, "data": data})), Running)
+    assert isinstance(protocol.read_poll(CREATE, answer(200, {"code": 200, "data": data})), Running)
 
 
 def test_a_result_that_is_an_object_has_ended() -> None:
     said = answer(200, {"code": 200, "data": {"persona_id": "p-1", "name": "n"}})
-    assert isinstance(protocol.read_poll(said), Finished)
+    assert isinstance(protocol.read_poll(CREATE, said), Finished)
 
 
 # -- results ----------------------------------------------------------------------------------
@@ -392,7 +404,7 @@ def test_a_duration_is_read_in_every_spelling(case: str, seconds: list[float | N
 )
 def test_a_duration_that_is_no_number_of_seconds_is_none(duration: Any) -> None:
     clip = {"clip_id": CLIP_A, "state": "succeeded", "duration": duration}
-    read = protocol.read_result(CREATE, {"data": [clip]})
+    read = results.read_result(CREATE, {"data": [clip]})
     assert read["clips"][0]["duration_seconds"] is None
     json.dumps(read, allow_nan=False)
 
@@ -427,7 +439,7 @@ def test_a_task_whose_clips_all_failed_has_failed() -> None:
 def test_failed_clips_without_a_reason_still_fail_the_task() -> None:
     body = {"data": [{"clip_id": CLIP_A, "state": "failed"}]}
     with pytest.raises(TaskFailed, match="every clip failed"):
-        protocol.read_result(CREATE, body)
+        results.read_result(CREATE, body)
 
 
 def test_stems_are_clips_with_a_type() -> None:
@@ -450,13 +462,13 @@ def test_stems_are_clips_with_a_type() -> None:
 )
 def test_an_end_without_a_clip_that_succeeded_is_unexpected(body: Any) -> None:
     with pytest.raises(UnexpectedResponse):
-        protocol.read_result(CREATE, body)
+        results.read_result(CREATE, body)
 
 
 def test_a_failed_clip_without_an_id_does_not_lose_the_one_that_succeeded() -> None:
     good = {"clip_id": CLIP_A, "state": "succeeded"}
     body = {"data": [good, {"clip_id": None, "state": "failed"}]}
-    read = protocol.read_result(CREATE, body)
+    read = results.read_result(CREATE, body)
     assert read["clips"][0]["clip_id"] == CLIP_A
     assert read["partial"] is True
 
@@ -475,27 +487,30 @@ def test_a_failed_clip_without_an_id_does_not_lose_the_one_that_succeeded() -> N
     ],
 )
 def test_a_status_says_who_must_act(status: int, error: type[ProviderError]) -> None:
-    assert type(protocol.read_error(status, {})) is error
+    assert type(refusals.read_error(CREATE, status, {})) is error
 
 
 @pytest.mark.parametrize("key", ["refund_processed", "already_refunded"])
 @pytest.mark.parametrize("flag", [True, False])
 def test_a_refund_is_what_the_provider_says(key: str, flag: bool) -> None:
-    assert protocol.read_error(400, {"message": "no", key: flag}).refunded is flag
+    assert refusals.read_error(CREATE, 400, {"message": "no", key: flag}).refunded is flag
 
 
 def test_a_refund_flag_outweighs_the_words() -> None:
     body = {"message": "Refunded soon", "refund_processed": False}
-    assert protocol.read_error(400, body).refunded is False
+    assert refusals.read_error(CREATE, 400, body).refunded is False
 
 
 def test_words_that_deny_a_refund_are_not_taken_for_one() -> None:
     body = {"message": "Task failed. Credits were not refunded."}
-    assert protocol.read_error(500, body).refunded is not True
+    assert refusals.read_error(CREATE, 500, body).refunded is not True
 
 
 def test_a_refund_that_nobody_speaks_of_is_not_known() -> None:
-    assert protocol.read_error(400, {"message": "no", "refund_processed": "yes"}).refunded is None
+    assert (
+        refusals.read_error(CREATE, 400, {"message": "no", "refund_processed": "yes"}).refunded
+        is None
+    )
 
 
 # -- deliveries -------------------------------------------------------------------------------
@@ -530,7 +545,7 @@ def test_every_recorded_delivery_is_read_by_the_test_above() -> None:
 def test_a_failed_delivery_says_whether_it_was_refunded(case: str, refunded: bool) -> None:
     body = protocol.parse(recorded.delivery(case))
     with pytest.raises(TaskFailed, match="Generation failed") as raised:
-        protocol.read_result(CREATE, body)
+        results.read_result(CREATE, body)
     assert raised.value.refunded is refunded
 
 
@@ -606,7 +621,7 @@ def test_a_submit_is_read_whatever_the_bytes(
 def test_a_poll_is_read_whatever_the_bytes(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
-    outcome = protocol.read_poll(Answer(status, headers, body))
+    outcome = protocol.read_poll(CREATE, Answer(status, headers, body))
     assert isinstance(outcome, Running | Finished | Failed | Postponed)
 
 
@@ -624,7 +639,7 @@ def test_a_result_is_read_or_is_a_provider_error_whatever_the_body(
     operation: Any, body: dict[str, Any]
 ) -> None:
     try:
-        read = protocol.read_result(operation, body, clip_id=CLIP_A)
+        read = results.read_result(operation, body, clip_id=CLIP_A)
     except (TaskFailed, UnexpectedResponse):
         return
     assert set(read) == {"clips", "data", "partial"}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit import recorded
-from worker.core import schemas
+from worker.core import fields as known
 from worker.core.errors import InvalidRequest
 from worker.core.models import ProviderTaskId, Request, Webhook
 from worker.core.operations import OPERATIONS
@@ -20,8 +20,8 @@ WAV = OPERATIONS["sonic.wav"]
 CREDITS = OPERATIONS["account.credits"]
 WEBHOOK = Webhook("https://fermata.example/webhooks/aimusic/job-1", "0" * 64)
 SONG = {"custom_mode": True, "mv": "sonic-v5", "prompt": "[Verse]\nHello"}
-SHORT = sorted(m for m in schemas.MODELS if m.endswith(("-v3-5", "-v4")))
-LONG = sorted(set(schemas.MODELS) - set(SHORT))
+SHORT = sorted(m for m in known.MODELS if m.endswith(("-v3-5", "-v4")))
+LONG = sorted(set(known.MODELS) - set(SHORT))
 
 
 def wrong(operation: Any, parameters: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -126,12 +126,13 @@ def test_a_parameter_that_is_none_was_not_given() -> None:
     assert {"title", "tags"}.isdisjoint(sent)
 
 
-@pytest.mark.parametrize(
-    ("operation", "field"), [(REMASTER, "continue_clip_id"), (REMASTER, "mv"), (WAV, "clip_id")]
-)
+@pytest.mark.parametrize(("operation", "field"), [(REMASTER, "continue_clip_id"), (WAV, "clip_id")])
 def test_a_required_field_is_required(operation: Any, field: str) -> None:
-    given = {"continue_clip_id": CLIP, "mv": "chirp-v5"} if operation is REMASTER else {}
-    assert field in wrong(operation, {k: v for k, v in given.items() if k != field})
+    assert set(wrong(operation, {})) == {field}
+
+
+def test_a_model_is_chosen_where_none_is_given() -> None:
+    assert check_parameters(REMASTER, {"continue_clip_id": CLIP})["mv"] == "sonic-v5"
 
 
 @pytest.mark.parametrize(("mode", "text"), [(True, "prompt"), (False, "gpt_description_prompt")])
@@ -169,7 +170,7 @@ def test_a_text_may_reach_its_limit_and_no_more(field: str, limit: int) -> None:
 
 
 @pytest.mark.parametrize("field", ["prompt", "tags"])
-@pytest.mark.parametrize("mv", schemas.MODELS)
+@pytest.mark.parametrize("mv", known.MODELS)
 def test_the_model_decides_how_long_lyrics_and_tags_may_be(field: str, mv: str) -> None:
     limits = {"prompt": 3000, "tags": 200} if mv in SHORT else {"prompt": 5000, "tags": 1000}
     song = SONG | {"mv": mv}
@@ -179,8 +180,8 @@ def test_the_model_decides_how_long_lyrics_and_tags_may_be(field: str, mv: str) 
 
 def test_both_spellings_of_every_model_are_known() -> None:
     assert {m.partition("-")[2] for m in SHORT} == {"v3-5", "v4"}
-    ids = {m.removeprefix("sonic-") for m in schemas.MODELS if m.startswith("sonic-")}
-    assert set(schemas.MODELS) == {f"{family}-{i}" for family in ("sonic", "chirp") for i in ids}
+    ids = {m.removeprefix("sonic-") for m in known.MODELS if m.startswith("sonic-")}
+    assert set(known.MODELS) == {f"{family}-{i}" for family in ("sonic", "chirp") for i in ids}
     assert {"v3-5", "v4", "v4-5", "v4-5-plus", "v5", "v5-5"} <= ids
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.clips import choose
 from worker.core.errors import InvalidRequest
+from worker.core.sources import choose
 
 
 def clip(clip_id: str, state: str = "succeeded") -> dict[str, Any]:
@@ -18,9 +18,10 @@ def result(*clips: Any) -> dict[str, Any]:
     return {"job_id": "job-1", "clips": list(clips), "data": {}}
 
 
-def test_no_source_means_no_clip() -> None:
-    assert choose(None) is None
-    assert choose(None, 3) is None
+@pytest.mark.parametrize("pick", [None, 3, "a"])
+def test_no_source_is_no_clip(pick: Any) -> None:
+    with pytest.raises(InvalidRequest, match="NoneType"):
+        choose(None, pick)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,6 @@ def test_whatever_the_source_a_clip_id_is_chosen_or_one_error_is_raised(
     try:
         chosen = choose(source, pick)
     except InvalidRequest:
-        assert source is not None
-    else:
-        assert isinstance(chosen, str) or source is None
+        return
+    assert isinstance(chosen, str)
+    assert chosen
