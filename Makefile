@@ -10,10 +10,10 @@ COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hash
 	--no-emit-index-url --no-header $(if $(UPGRADE),--upgrade) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench run lock
+.PHONY: help setup demo check test bench reference run lock
 
 help: ## Show this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' \
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' \
 		$(firstword $(MAKEFILE_LIST))
 
 setup: $(READY) ## Create .venv and install what is locked, and Fermata itself (PYTHON=python3.12 picks another Python)
@@ -55,6 +55,10 @@ test: check ## Everything in check, then all other tests, on a real Valkey and r
 
 bench: $(READY) ## Measure: each figure a ratio, on real processes
 	$(BIN)/python -m benchmarks
+
+reference: $(READY) ## Write tasks/ and docs/operations.md from the table of operations
+	$(BIN)/python -m worker.reference
+	$(BIN)/ruff format --quiet tasks
 
 run: $(READY) ## Run the whole system here until Ctrl-C: Valkey, simulator, receiver, worker, beat
 	$(BIN)/fermata dev

@@ -1,13 +1,33 @@
-"""Account operations."""
+"""Account operations. Written from worker/core/operations by `make reference`.
+
+Every task takes ``source`` first: nothing, a clip id, a clip, the result of the task before it in
+a chain, or a list of these. ``pick`` chooses its clip (index from 0, or clip id; by default the
+first that succeeded), and ``extra`` passes fields to the provider unchecked.
+
+Every task returns ``{"job_id", "operation", "provider_task_id", "clips", "data", "partial"}``
+and raises one of :mod:`worker.core.errors`.
+"""
+
+from typing import Any
 
 from worker.app import app
 from worker.core.models import JSONObject
+from worker.core.sources import Pick, Source
 from worker.provider_task import provider_task
 
 
 @provider_task(app, "account.credits")
-def credits() -> JSONObject:  # noqa: A001  (the provider's word)
-    """Ask how many credits are left; free.
+def credits(
+    source: Source = None,
+    *,
+    pick: Pick = None,
+    extra: dict[str, Any] | None = None,
+) -> JSONObject:
+    """Ask how many credits are left: ``data`` is ``{credits, extra_credits}``.
 
-    ``credits.delay().get()["data"]`` is ``{"credits": …, "extra_credits": …}``.
+    Free; answers at once, or is asked again.
+
+    Example::
+
+        credits.delay()
     """

@@ -1,16 +1,21 @@
-"""Flows over operations, in native canvas."""
+"""Flows: the follow-ups people want, as native canvas over public signatures.
+
+A flow is a signature like any other: ``.delay()`` it, chain it, put it into a group.
+"""
 
 import copy
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from celery import Task, group
+from celery import Task, chain, group
 from celery.canvas import Signature
 
+from tasks import lyrics, sonic
 from worker.app import app
 from worker.core.contract import task_name
 from worker.core.models import JSONObject
+from worker.core.sources import Source
 
 
 @app.task(name=task_name("flows.for_each_clip"), bind=True, shared=False)
@@ -58,3 +63,50 @@ def for_each_clip(follow_up: Signature[Any]) -> Signature[Any]:
     ``create_music.s(…) | for_each_clip(stems_full.s())``
     """
     return _for_each_clip.s(follow_up)
+
+
+def master_pack(source: Source, **remaster: Any) -> Signature[Any]:
+    """Remaster a clip, then stems, WAV, MIDI and lyrics timeline of the result, in parallel.
+
+    Results: ``[stems, wav, midi, lyrics_timeline]``. An instrumental has no lyrics timeline, and
+    would fail the group: leave it to :func:`instrumental_pack`.
+
+    ``master_pack("26c9c592-…", mv="chirp-v5", variation_category="subtle").delay()``
+    """
+    return instrumental_pack(source, sonic.lyrics_timeline.s(), **remaster)
+
+
+def instrumental_pack(source: Source, *more: Signature[Any], **remaster: Any) -> Signature[Any]:
+    """Remaster a clip, then stems, WAV and MIDI (and more) of the result, in parallel.
+
+    ``instrumental_pack("26c9c592-…").delay()``
+    """
+    pack = group(sonic.stems_full.s(), sonic.wav.s(), sonic.midi.s(), *more)
+    return chain(sonic.remaster.s(source, **remaster), pack)
+
+
+def song_from_idea(description: str, **create: Any) -> Signature[Any]:
+    """Write lyrics about an idea, then create the song with them.
+
+    ``(song_from_idea("a note that is held", tags="waltz") | sonic.stems_full.s()).delay()``
+    """
+    song = sonic.create_music.s(custom_mode=True, **create)
+    return chain(lyrics.generate.s(description=description), song)
+
+
+def extend_and_concat(source: Source, continue_at: float, **extend: Any) -> Signature[Any]:
+    """Extend a clip from a moment (seconds) on, then join both into the whole song.
+
+    ``extend_and_concat("26c9c592-…", 120.5, prompt="[Outro] …").delay()``
+    """
+    parameters = {"custom_mode": True, "continue_at": continue_at, **extend}
+    return chain(sonic.extend.s(source, **parameters), sonic.concat.s())
+
+
+def cover_and_stems(source: Source, **cover: Any) -> Signature[Any]:
+    """Cover a clip in another style, then split the cover into its instruments.
+
+    ``cover_and_stems("26c9c592-…", tags="brass band").delay()``
+    """
+    parameters = {"custom_mode": True, **cover}
+    return chain(sonic.cover.s(source, **parameters), sonic.stems_full.s())

@@ -9,6 +9,7 @@ from celery.signals import setup_logging
 
 from worker import bootstrap, log
 from worker.core.contract import QUEUE
+from worker.core.schedule import hard_time_limit, soft_time_limit
 from worker.handover import PUBLISH_RETRIES
 from worker.settings import Role, load
 from worker.store import StoreUnavailable
@@ -21,7 +22,7 @@ RESULT_SECONDS: Final = 14 * 86400
 
 def _configuration() -> dict[str, Any]:
     settings = load(Role.CLIENT)
-    soft = settings.policy.soft_time_limit_seconds
+    submit_seconds = settings.policy.submit_timeout_seconds
     return {
         "broker_url": settings.broker_url,
         "result_backend": settings.result_backend,
@@ -40,8 +41,8 @@ def _configuration() -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
-        "task_soft_time_limit": soft,
-        "task_time_limit": soft * 1.25,
+        "task_soft_time_limit": soft_time_limit(submit_seconds),
+        "task_time_limit": hard_time_limit(submit_seconds),
         "task_publish_retry_policy": PUBLISH_RETRIES,
         "worker_max_tasks_per_child": 2000,
         "worker_send_task_events": True,
@@ -86,6 +87,18 @@ def _configure_logging(**_: Any) -> None:
     log.configure(load(Role.CLIENT))
 
 
-app = Celery("fermata", include=["tasks.sonic", "tasks.account", "tasks.flows"])
+TASK_MODULES: Final = [
+    f"tasks.{family}"
+    for family in ("sonic", "lyrics", "producer", "account", "riffusion", "nuro", "flows")
+]
+
+app = Celery("fermata", include=TASK_MODULES)
 app.add_defaults(_configuration)
 app.steps["worker"].add(SweepStep)
+
+
+@app.on_after_finalize.connect
+def _declare_the_rest(sender: Celery, **_: Any) -> None:
+    from worker.provider_task import declare_undeclared  # noqa: PLC0415  (it needs this module)
+
+    declare_undeclared(sender)

@@ -11,11 +11,13 @@ from kombu.exceptions import OperationalError
 from rich.console import Console
 from rich.live import Live
 
-from worker import flow, show, watch
+from worker import bootstrap, flow, show, watch
 from worker.bootstrap import open_producer, open_store
 from worker.core.errors import ConfigError, FermataError, InvalidRequest, UnknownJob
-from worker.core.models import JobId
-from worker.core.operations import find
+from worker.core.models import JobId, JobRecord
+from worker.core.operations import OPERATIONS, Operation, find
+from worker.core.signatures import parameters
+from worker.core.states import JobState
 from worker.settings import Role, load
 from worker.store import Store, StoreUnavailable
 
@@ -184,7 +186,10 @@ def _wait(store: Store, enqueued: flow.Flow, timeout: float | None, *, as_json: 
 @_json
 def job(job_id: str, as_json: bool) -> None:
     """Show one job: its state, its timeline, its result."""
-    record = open_store(load(Role.CLIENT)).read(JobId(job_id))
+    _print_job(open_store(load(Role.CLIENT)).read(JobId(job_id)), as_json=as_json)
+
+
+def _print_job(record: JobRecord, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(record.to_json(), indent=2))
     else:
@@ -203,6 +208,40 @@ def jobs(limit: int, as_json: bool) -> None:
         _out.print(show.jobs_table(records))
     else:
         _errors.print("There are no jobs yet.")
+
+
+@main.command(epilog=_EXIT_CODES)
+@click.argument("job_id")
+@_json
+def poll(job_id: str, as_json: bool) -> None:
+    """Ask the provider now how a waiting job stands, instead of at its next moment."""
+    parts = bootstrap.parts()
+    record = parts.store.read(JobId(job_id))
+    if record.state is not JobState.WAITING:
+        raise InvalidRequest(f"{job_id} is {record.state}: only a waiting job can be polled")
+    parts.sweep.poll(record, find(record.operation))
+    _print_job(parts.store.read(JobId(job_id)), as_json=as_json)
+
+
+@main.command(epilog=_EXIT_CODES)
+@_json
+def operations(as_json: bool) -> None:
+    """List what the provider can do; docs/operations.md says it at length."""
+    if as_json:
+        click.echo(json.dumps([_operation(row) for row in OPERATIONS.values()], indent=2))
+    else:
+        _out.print(show.operations_table(OPERATIONS.values()))
+
+
+def _operation(row: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "name": row.name,
+        "mode": row.mode,
+        "method": row.method,
+        "path": row.path,
+    }
+    described |= {"credits": row.credits, "retired": row.retired, "summary": row.summary}
+    return described | {"fields": [each.describe() for each in parameters(row)]}
 
 
 @main.command(epilog=_EXIT_CODES)

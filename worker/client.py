@@ -69,7 +69,9 @@ class HTTPProvider:
         # A session of its own as well: the header alone does not keep urllib3 from reusing one.
         session = self._asking if asking else _session(self._api_key)
         headers = {} if asking else {"Connection": "close"}
-        seconds = min(POLL_SECONDS, self._total_seconds) if asking else self._total_seconds
+        seconds = request.timeout_seconds or self._total_seconds
+        if asking:
+            seconds = min(POLL_SECONDS, seconds)
         give_up = time.monotonic() + seconds
         try:
             with session.request(

@@ -14,6 +14,7 @@ from typing import Final
 
 from honcho.manager import Manager
 
+from worker.core.contract import QUEUE, SLOW_QUEUE
 from worker.core.errors import ConfigError
 from worker.embedded import EmbeddedValkey, free_port
 from worker.settings import configured, dev_environment, is_loopback
@@ -152,7 +153,10 @@ def _commands(
             *python, "gunicorn", "--no-control-socket", "--threads", "8", "--log-level", "warning",
             "--bind", f"127.0.0.1:{port}", "webhook_receiver.wsgi:app",
         ],
-        "worker": [*celery, "worker", "-l", "INFO", "-c", str(concurrency), "--without-mingle"],
+        "worker": [
+            *celery, "worker", "-l", "INFO", "-c", str(concurrency), "--without-mingle",
+            "-Q", f"{QUEUE},{SLOW_QUEUE}",
+        ],
         "beat": [*celery, "beat", "-l", "WARNING", "-s", str(folder / "celerybeat-schedule")],
     }  # fmt: skip
     if simulator_port:

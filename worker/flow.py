@@ -13,7 +13,7 @@ from celery import Celery, chain, group
 from celery.canvas import Signature
 
 from worker.core import submission
-from worker.core.contract import JOB_ID, QUEUE, task_name
+from worker.core.contract import JOB_ID, QUEUE, SLOW_QUEUE, task_name
 from worker.core.errors import InvalidRequest
 from worker.core.models import JobId, JSONObject
 from worker.core.operations import find
@@ -90,10 +90,14 @@ def _follow(first: Step, operations: Sequence[str]) -> list[Step]:
     return steps[1:]
 
 
+def _queue(step: Step) -> str:
+    return SLOW_QUEUE if find(step.operation).slow else QUEUE
+
+
 def _signature(
     app: Celery, step: Step, args: tuple[Any, ...] = (), kwargs: JSONObject | None = None
 ) -> Signature[Any]:
     signature: Signature[Any] = app.signature(
-        task_name(step.operation), args=args, kwargs=kwargs or {}, queue=QUEUE
+        task_name(step.operation), args=args, kwargs=kwargs or {}, queue=_queue(step)
     )
     return signature.set(task_id=step.job_id)

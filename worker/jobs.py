@@ -8,7 +8,7 @@ from urllib.parse import quote
 import structlog
 
 from worker.client import AnswerLost, NeverSent, Provider
-from worker.core import errors, protocol, schedule, submission
+from worker.core import errors, protocol, results, schedule, submission
 from worker.core.errors import FermataError
 from worker.core.models import Event, JobId, JSONObject, Source, Webhook
 from worker.core.operations import Operation
@@ -86,7 +86,7 @@ class Jobs:
             fields["clip_id"] = body[operation.clip_field]
         if first:
             fields["deadline_at"] = str(schedule.deadline(operation, self._policy, now=now))
-        due_at = now + self._policy.submit_lease_seconds
+        due_at = now + schedule.submit_lease(operation, self._policy)
         return self._turn(attempt, Turn.SUBMIT, due_at=due_at, fields=fields, count="attempts")
 
     def _turn(self, attempt: Attempt, turn: Turn, *, due_at: float, **options: Any) -> bool:
@@ -115,8 +115,8 @@ class Jobs:
             case protocol.Accepted(provider_task_id):
                 self._accepted(attempt, provider_task_id)
                 return None
-            case protocol.Postponed(reason, retry_after):
-                self._postpone(attempt, reason, retry_after)
+            case protocol.Postponed() as postponed:
+                self._postpone(attempt, postponed)
                 return None
             case protocol.Unknown(reason):
                 return self._doubt(attempt, reason)
@@ -147,17 +147,20 @@ class Jobs:
 
     def postpone(self, attempt: Attempt, reason: str) -> None:
         """Put a job back that has begun, before the provider heard of it."""
-        self._postpone(attempt, reason, None)
+        self._postpone(attempt, protocol.Postponed(reason))
 
-    def _postpone(self, attempt: Attempt, reason: str, retry_after: float | None) -> None:
-        now, attempts = self._clock(), self._store.read(attempt.job_id).attempts
-        due_at = schedule.backoff(attempts, retry_after, now=now, jitter=self._jitter())
-        self._turn(attempt, Turn.POSTPONE, due_at=due_at, why=reason)
+    def _postpone(self, attempt: Attempt, postponed: protocol.Postponed) -> None:
+        now, after = self._clock(), postponed.retry_after
+        due_at = now + (after or 0)
+        if postponed.backoff:
+            attempts = self._store.read(attempt.job_id).attempts
+            due_at = schedule.backoff(attempts, after, now=now, jitter=self._jitter())
+        self._turn(attempt, Turn.POSTPONE, due_at=due_at, why=postponed.reason)
 
     def _doubt(self, attempt: Attempt, reason: str) -> Event | None:
         operation = attempt.operation
         if operation.repeatable:
-            self._postpone(attempt, reason, None)
+            self._postpone(attempt, protocol.Postponed(reason))
             return None
         if not operation.takes_webhook:
             return Event(Source.ANSWER, error=unconfirmed(operation, reason).to_json())
@@ -168,7 +171,7 @@ class Jobs:
     def claim_here(self, attempt: Attempt, event: Event) -> bool:
         """Claim a job for an event that this very leg will settle, with nothing to publish."""
         now = self._clock()
-        stale_at = now + self._policy.take_lease_seconds
+        stale_at = now + schedule.take_lease(attempt.operation, self._policy)
         claim = self._store.claim(
             attempt.job_id,
             event,
@@ -180,12 +183,13 @@ class Jobs:
         )
         if claim is None:
             return False
-        return self.take(attempt.job_id, Taker(claim.number, attempt.leg)) is not None
+        taker = Taker(claim.number, attempt.leg)
+        return self.take(attempt.job_id, attempt.operation, taker) is not None
 
-    def take(self, job_id: JobId, taker: Taker) -> Event | None:
+    def take(self, job_id: JobId, operation: Operation, taker: Taker) -> Event | None:
         """Take the event of a resumed job; None where it is not this message's to take."""
         now = self._clock()
-        stale_at = now + self._policy.take_lease_seconds
+        stale_at = now + schedule.take_lease(operation, self._policy)
         return self._store.take(job_id, taker, now=now, stale_at=stale_at)
 
     def result(self, job_id: JobId, operation: Operation, event: Event) -> JSONObject:
@@ -200,7 +204,7 @@ class Jobs:
             "job_id": job_id,
             "operation": operation.name,
             "provider_task_id": _text(said.get("task_id")) or record.provider_task_id,
-            **protocol.read_result(operation, said, clip_id=record.clip_id),
+            **results.read_result(operation, said, clip_id=record.clip_id),
         }
 
     def settle(

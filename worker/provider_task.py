@@ -8,7 +8,7 @@ chord, callbacks, errbacks, ``AsyncResult``.
 import inspect
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import structlog
 from celery import Task
@@ -18,11 +18,12 @@ from redis.exceptions import RedisError
 
 from worker import bootstrap
 from worker.core import submission
-from worker.core.contract import CLAIM_HEADER, JOB_ID, PARKED, task_name
+from worker.core.contract import CLAIM_HEADER, JOB_ID, PARKED, QUEUE, SLOW_QUEUE, task_name
 from worker.core.errors import FermataError, InvalidRequest, NeedsWorker
 from worker.core.models import JobId, JSONObject
-from worker.core.operations import Operation, find
-from worker.core.schedule import RESUME_SECONDS
+from worker.core.operations import OPERATIONS, Operation, find
+from worker.core.schedule import RESUME_SECONDS, hard_time_limit, soft_time_limit
+from worker.core.signatures import signature
 from worker.core.states import JobState
 from worker.handover import press
 from worker.jobs import Attempt, Jobs
@@ -58,6 +59,8 @@ class ProviderTask(Task[..., JSONObject]):
             claim = int(self.request.get(CLAIM_HEADER) or 0)
             if claim:
                 return self._resumed_leg(jobs, claim)
+            if self.operation.slow and self._queue == QUEUE:
+                return self._pass_on()
             state = jobs.state(self._job_id)
             if state not in {None, JobState.QUEUED}:
                 raise Ignore  # redelivered: the record goes on without this message
@@ -120,6 +123,16 @@ class ProviderTask(Task[..., JSONObject]):
             raise Ignore
         return jobs.result(self._job_id, self.operation, event)
 
+    @property
+    def _queue(self) -> str | None:
+        """The queue that this message came by."""
+        return (self.request.delivery_info or {}).get("routing_key")
+
+    def _pass_on(self) -> NoReturn:
+        """Send a slow job to its own queue; the one it came by is for the quick ones."""
+        self.signature_from_request(queue=SLOW_QUEUE).apply_async(add_to_parent=False)
+        raise Ignore
+
     def _announce_parked(self) -> None:
         """Tell result backend and monitors that the job holds no slot from here on.
 
@@ -147,7 +160,7 @@ class ProviderTask(Task[..., JSONObject]):
 
     def _resumed_leg(self, jobs: Jobs, claim: int) -> JSONObject:
         # The request is not checked again: it was paid for under the rules of its day.
-        event = jobs.take(self._job_id, self._taker(claim))
+        event = jobs.take(self._job_id, self.operation, self._taker(claim))
         if event is None:
             raise Ignore
         return jobs.result(self._job_id, self.operation, event)
@@ -185,15 +198,43 @@ class ProviderTask(Task[..., JSONObject]):
 
 def provider_task(app: Any, operation: str) -> Callable[[Callable[..., JSONObject]], ProviderTask]:
     """Declare the Celery task of an operation; the function is its signature and docstring."""
+    row = find(operation)
 
     def declare(function: Callable[..., JSONObject]) -> ProviderTask:
         task: ProviderTask = app.task(
             function,
             base=ProviderTask,
             name=task_name(operation),
-            operation=find(operation),
+            operation=row,
             shared=False,
+            **_slow_options(row),
         )
         return task
 
     return declare
+
+
+def _slow_options(row: Operation) -> dict[str, Any]:
+    if row.submit_seconds is None:
+        return {}
+    return {
+        "queue": SLOW_QUEUE,
+        "soft_time_limit": soft_time_limit(row.submit_seconds),
+        "time_limit": hard_time_limit(row.submit_seconds),
+    }
+
+
+def declare_undeclared(app: Any) -> None:
+    """Declare the task of every row of the table that ``tasks/`` has no declaration for."""
+    for row in OPERATIONS.values():
+        if task_name(row.name) not in app.tasks:
+            provider_task(app, row.name)(_stand_in(row))
+
+
+def _stand_in(row: Operation) -> Callable[..., JSONObject]:
+    def stand_in() -> JSONObject:
+        raise NeedsWorker(f"{row.name} runs in a worker")
+
+    stand_in.__doc__ = row.summary
+    stand_in.__signature__ = signature(row)  # type: ignore[attr-defined]
+    return stand_in

@@ -164,7 +164,6 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
             retention_seconds=env.int(
                 "FERMATA_RETENTION_SECONDS", 7 * 86400, validate=validate.Range(86400, 366 * 86400)
             ),
-            soft_time_limit_seconds=timeout * 2 + 30,
         ),
         data_dir=data_dir,
         log_level=env.str(

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from worker.core.models import JobRecord
+from worker.core.operations import Operation
 from worker.watch import Sight
 
 _COLOURS: Final = {
@@ -43,6 +44,16 @@ def jobs_table(records: Iterable[JobRecord]) -> Table:
         seconds = f"{_seconds(record):.1f}"
         state = _state(record.state)
         table.add_row(created, record.operation, state, seconds, record.job_id, _why(record))
+    return table
+
+
+def operations_table(rows: Iterable[Operation]) -> Table:
+    """Show the operations there are."""
+    table = _table("operation", "mode", "credits", "")
+    for row in rows:
+        retired = f"[yellow]retired: use {row.retired}[/] " if row.retired else ""
+        summary = row.summary.partition(";")[0].partition(". ")[0]
+        table.add_row(row.name, row.mode, f"{row.credits:g}", retired + escape(summary))
     return table
 
 

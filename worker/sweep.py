@@ -153,7 +153,7 @@ class Sweep:
             answer = self._provider.send(submission.build_poll(operation, job.provider_task_id))
         except (NeverSent, AnswerLost) as error:
             return protocol.Postponed(error.message)
-        return protocol.read_poll(answer)
+        return protocol.read_poll(operation, answer)
 
     def _poll_later(
         self, job: JobRecord, *, after: float = 0, progress: dict[str, object] | None = None

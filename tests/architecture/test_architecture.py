@@ -16,7 +16,9 @@ from worker.core.contract import TASK_PREFIX, task_name
 from worker.core.operations import OPERATIONS
 
 ROOT = Path(__file__).parent.parent.parent
-PACKAGES = ("worker", "worker.core", "tasks", "webhook_receiver", "simulator")
+PACKAGES = (
+    "worker", "worker.core", "worker.core.operations", "tasks", "webhook_receiver", "simulator",
+)  # fmt: skip
 REDIS_URL = "redis://127.0.0.1:1/0"
 
 
@@ -68,7 +70,7 @@ def test_the_core_imports_the_standard_library_and_marshmallow_alone() -> None:
         "import json, pkgutil, sys, importlib\n"
         "before = set(sys.modules)\n"
         "import worker.core\n"
-        "for each in pkgutil.iter_modules(worker.core.__path__, 'worker.core.'):\n"
+        "for each in pkgutil.walk_packages(worker.core.__path__, 'worker.core.'):\n"
         "    importlib.import_module(each.name)\n"
         "print(json.dumps(sorted({m.partition('.')[0] for m in set(sys.modules) - before}\n"
         "                        - set(sys.stdlib_module_names))))",

@@ -6,7 +6,8 @@ from typing import Any
 
 from worker.core.models import Answer
 
-SAMPLES = Path(__file__).parent.parent / "samples"
+ROOT = Path(__file__).parent.parent.parent
+SAMPLES = ROOT / "tests/samples"
 
 
 def cases(name: str) -> set[str]:

@@ -1,65 +1,35 @@
-"""The one table of operations agrees with itself, and with the tasks."""
+"""The one table of operations agrees with itself, and with what the provider documents."""
 
 import dataclasses
-import json
 import string
-import subprocess
-import sys
-from typing import Any
 
 import pytest
 
-from worker.core import operations
-from worker.core.contract import JOB_ID, task_name
+from worker.core.contract import JOB_ID
 from worker.core.errors import InvalidRequest
 from worker.core.models import Event, JobId, JobRecord, Source
-from worker.core.operations import OPERATIONS, Operation, find
+from worker.core.operations import (
+    OPERATIONS,
+    Mode,
+    Operation,
+    account,
+    find,
+    lyrics,
+    nuro,
+    producer,
+    riffusion,
+    sonic,
+)
 from worker.core.states import JobState
+
+FAMILIES = (sonic, lyrics, producer, account, riffusion, nuro)
 
 every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 
-# Celery reads the settings when it registers a task, once for a process: so in one of its own.
-_DECLARED = """
-import inspect, json
-from worker.app import app
-app.loader.import_default_modules()
-REQUIRED = inspect.Parameter.empty
-print(json.dumps({
-    name: {
-        "operation": task.operation.name,
-        "doc": inspect.getdoc(task.run) or "",
-        "parameters": {
-            each.name: {"kind": each.kind.name, "required": each.default is REQUIRED,
-                        "default": None if each.default is REQUIRED else each.default}
-            for each in inspect.signature(task.run).parameters.values()
-        },
-    }
-    for name, task in app.tasks.items() if hasattr(task, "operation")
-}))
-"""
-
-
-@pytest.fixture(scope="module")
-def declared() -> Any:
-    """The provider tasks as a worker registers them: operation, docstring and parameters."""
-    done = subprocess.run(
-        [sys.executable, "-c", _DECLARED],
-        env={"FERMATA_REDIS_URL": "redis://127.0.0.1:1/0"},
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    return json.loads(done.stdout)
-
-
-def parameters(declared: Any, operation: Operation) -> dict[str, Any]:
-    found: dict[str, Any] = declared[task_name(operation.name)]["parameters"]
-    return found
-
 
 def test_names_are_unique() -> None:
-    names = [row.name for row in operations._TABLE]
-    assert len(names) == len(set(names)) == len(OPERATIONS)
+    rows = [row for family in FAMILIES for row in family.ROWS]
+    assert [row.name for row in rows] == list(OPERATIONS)
 
 
 @every_operation
@@ -93,69 +63,90 @@ def test_a_synchronous_operation_takes_no_webhook_and_expects_no_wait(
         assert operation.expected_seconds > 0
 
 
+def test_only_what_costs_nothing_more_may_be_repeated() -> None:
+    # A clip's lyrics timeline is free after the first time (provider-api-2.md §3.6).
+    repeatable = {name for name, row in OPERATIONS.items() if row.repeatable}
+    assert repeatable == {"account.credits", "sonic.lyrics_timeline"}
+
+
+# Path and credits: provider-api.md §2, §7. Webhook or not: provider-api-2.md §2, §5.
+DOCUMENTED = {
+    "sonic.create_music": ("/sonic/create", Mode.WEBHOOK, 14),
+    "sonic.extend": ("/sonic/create", Mode.WEBHOOK, 10),
+    "sonic.cover": ("/sonic/create", Mode.WEBHOOK, 14),
+    "sonic.concat": ("/sonic/create", Mode.WEBHOOK, 2),
+    "sonic.persona_music": ("/sonic/create", Mode.WEBHOOK, 10),
+    "sonic.remaster": ("/sonic/create", Mode.WEBHOOK, 10),
+    "sonic.add_vocals": ("/sonic/create", Mode.WEBHOOK, 10),
+    "sonic.add_instrumental": ("/sonic/create", Mode.WEBHOOK, 10),
+    "sonic.upload_extend": ("/sonic/upload-extend", Mode.WEBHOOK, 12),
+    "sonic.upload_cover": ("/sonic/upload-cover", Mode.WEBHOOK, 16),
+    "sonic.upload": ("/sonic/upload", Mode.DIRECT, 2),
+    "sonic.create_persona": ("/sonic/persona", Mode.DIRECT, 1),
+    "sonic.create_voice": ("/sonic/create-voice", Mode.WEBHOOK, 4),
+    "sonic.sample": ("/sonic/sample", Mode.WEBHOOK, 14),
+    "sonic.mashup": ("/sonic/mashup", Mode.WEBHOOK, 14),
+    "sonic.replace_section": ("/sonic/replace-section", Mode.WEBHOOK, 10),
+    "sonic.stems_basic": ("/sonic/stems/basic", Mode.POLLED, 20),
+    "sonic.stems_full": ("/sonic/stems/full", Mode.POLLED, 50),
+    "sonic.bpm": ("/sonic/bpm", Mode.DIRECT, 1),
+    "sonic.vox": ("/sonic/vox", Mode.DIRECT, 1),
+    "sonic.wav": ("/sonic/wav", Mode.DIRECT, 1),
+    "sonic.midi": ("/sonic/midi", Mode.DIRECT, 1),
+    "sonic.lyrics_timeline": ("/sonic/aligned-lyrics", Mode.DIRECT, 1),
+    "sonic.upsample_tags": ("/sonic/upsample-tags", Mode.DIRECT, 1),
+    "sonic.download": ("/sonic/download", Mode.DIRECT, 2),
+    "lyrics.generate": ("/sonic/lyrics", Mode.DIRECT, 2),
+    "producer.create_music": ("/producer/create", Mode.WEBHOOK, 10),
+    "producer.make_lyrics": ("/producer/lyrics-create", Mode.POLLED, 1),
+    "producer.video_clip": ("/producer/video-clip", Mode.POLLED, 5),
+    "producer.upload": ("/producer/upload", Mode.WEBHOOK, 2),
+    "producer.download": ("/producer/download", Mode.WEBHOOK, 2),
+    "account.credits": ("/get-credits", Mode.DIRECT, 0),
+    "riffusion.create_music": ("/riffusion/create", Mode.POLLED, 10),
+    "riffusion.extend": ("/riffusion/create", Mode.POLLED, 10),
+    "riffusion.cover": ("/riffusion/create", Mode.POLLED, 10),
+    "riffusion.replace_section": ("/riffusion/create", Mode.POLLED, 10),
+    "riffusion.swap_sound": ("/riffusion/create", Mode.POLLED, 10),
+    "riffusion.swap_vocals": ("/riffusion/create", Mode.POLLED, 10),
+    "riffusion.upload": ("/riffusion/upload", Mode.DIRECT, 2),
+    "nuro.create_vocal": ("/nuro/create", Mode.WEBHOOK, 10),
+    "nuro.create_instrumental": ("/nuro/create", Mode.WEBHOOK, 10),
+}
+
+
+def test_the_table_is_what_the_provider_documents() -> None:
+    table = {name: (row.path, row.mode, row.credits) for name, row in OPERATIONS.items()}
+    assert table == DOCUMENTED
+
+
+def test_only_credits_are_read_with_a_get() -> None:
+    assert {n for n, row in OPERATIONS.items() if row.method == "GET"} == {"account.credits"}
+
+
 @every_operation
-def test_only_what_is_free_may_be_repeated(operation: Operation) -> None:
-    assert not (operation.repeatable and operation.credits)
+def test_a_task_is_polled_where_its_family_answers(operation: Operation) -> None:
+    if not operation.synchronous:
+        assert operation.poll_path == f"/{operation.family}/task/"
 
 
-def test_stems_take_no_webhook_and_are_polled() -> None:
-    # provider-api-2.md §2, §5.
-    for name in ("sonic.stems_basic", "sonic.stems_full"):
-        assert not OPERATIONS[name].takes_webhook
-        assert OPERATIONS[name].poll_path == "/sonic/task/"
+def test_only_requests_that_upload_first_are_slow() -> None:
+    # 20 s for an upload, 30 to 60 s with what follows it (provider-api.md §3.2, §3.3).
+    slow = {name: row.submit_seconds for name, row in OPERATIONS.items() if row.slow}
+    assert set(slow) == {"sonic.upload", "sonic.upload_extend", "sonic.upload_cover"}
+    assert all(seconds and seconds >= 60 for seconds in slow.values())
 
 
-def test_the_tasks_are_the_operations(declared: Any) -> None:
-    assert {each["operation"]: name for name, each in declared.items()} == {
-        name: task_name(name) for name in OPERATIONS
-    }
+def test_the_retired_families_name_an_operation_that_is_not() -> None:
+    retired = {name: row.retired for name, row in OPERATIONS.items() if row.retired}
+    assert {name.partition(".")[0] for name in retired} == {"riffusion", "nuro"}
+    assert all(not OPERATIONS[instead].retired for instead in retired.values())
 
 
-@every_operation
-def test_a_task_says_what_it_does_and_how_it_is_called(declared: Any, operation: Operation) -> None:
-    documentation = declared[task_name(operation.name)]["doc"]
-    summary = documentation.partition("\n")[0]
-    assert summary[:1].isupper()
-    assert summary.endswith(".")
-    assert "delay(" in documentation
-
-
-@every_operation
-def test_a_task_says_what_it_costs(declared: Any, operation: Operation) -> None:
-    summary = declared[task_name(operation.name)]["doc"].partition("\n")[0]
-    plural = "credits" if operation.credits > 1 else "credit"
-    assert (f"{operation.credits} {plural}" if operation.credits else "free") in summary
-
-
-@every_operation
-def test_a_task_takes_the_fields_of_its_schema(declared: Any, operation: Operation) -> None:
-    taken = set(parameters(declared, operation)) - {"source", "pick", "extra"}
-    assert taken == set(operation.schema().fields)
-
-
-@every_operation
-def test_a_task_takes_its_source_first_and_all_else_by_name(
-    declared: Any, operation: Operation
-) -> None:
-    taken = parameters(declared, operation)
-    kinds = {name: each["kind"] for name, each in taken.items()}
-    if kinds:
-        assert next(iter(kinds)) == "source"
-        assert taken["source"]["default"] is None
-    assert {kind for name, kind in kinds.items() if name != "source"} <= {"KEYWORD_ONLY"}
-
-
-@every_operation
-def test_a_task_that_takes_a_clip_lets_it_be_picked(declared: Any, operation: Operation) -> None:
-    assert ("pick" in parameters(declared, operation)) is (operation.clip_field is not None)
-
-
-@every_operation
-def test_a_default_of_a_task_is_one_its_schema_takes(declared: Any, operation: Operation) -> None:
-    fields = operation.schema().fields
-    for name, each in parameters(declared, operation).items():
-        if name in fields and each["default"] is not None:
-            assert fields[name].deserialize(each["default"]) == each["default"]
+def test_a_source_fills_only_what_the_request_takes() -> None:
+    for row in OPERATIONS.values():
+        assert set(row.carries) <= set(row.schema().fields), row.name
+        assert row.clips == 1 or row.clip_field
 
 
 def test_an_operation_is_found_by_its_name() -> None:

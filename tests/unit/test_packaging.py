@@ -25,8 +25,8 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 
 
-def test_the_procfile_has_the_three_processes() -> None:
-    assert list(COMMANDS) == ["receiver", "worker", "beat"]
+def test_the_procfile_has_the_four_processes() -> None:
+    assert list(COMMANDS) == ["receiver", "worker", "slow", "beat"]
     assert all("exec " in command for command in COMMANDS.values()), "the shell would eat SIGTERM"
 
 
@@ -70,7 +70,7 @@ def test_a_service_has_a_health_check_or_says_why_not(name: str) -> None:
     assert check.get("test") or (check == {"disable": True} and SERVICES[name]["x-no-health-check"])
 
 
-@pytest.mark.parametrize("name", ["receiver", "worker", "beat"])
+@pytest.mark.parametrize("name", ["receiver", "worker", "slow", "beat"])
 def test_a_service_waits_for_a_healthy_valkey(name: str) -> None:
     assert SERVICES[name]["depends_on"]["valkey"] == {"condition": "service_healthy"}
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from worker.core import schedule
 from worker.core.models import JobId, JobRecord
-from worker.core.operations import OPERATIONS
+from worker.core.operations import OPERATIONS, Operation
 from worker.core.schedule import RESUME_SECONDS, Policy, Step, next_step
 from worker.core.states import TERMINAL, JobState
 
@@ -125,9 +125,32 @@ def test_polls_get_rarer_up_to_tenfold() -> None:
     assert waits[6:] == [200, 200]
 
 
+@given(st.sampled_from(list(OPERATIONS.values())), st.floats(0.01, 3600))
+def test_a_lease_outlives_the_time_limits_of_the_leg_that_holds_it(
+    operation: Operation, seconds: float
+) -> None:
+    submit_seconds = operation.submit_seconds or seconds
+    lease = schedule.submit_lease(operation, Policy(submit_timeout_seconds=seconds))
+    assert lease > schedule.hard_time_limit(submit_seconds)
+
+
 @given(st.floats(0.01, 3600))
-def test_a_lease_outlives_the_time_limits_of_the_leg_that_holds_it(soft: float) -> None:
-    policy = Policy(soft_time_limit_seconds=soft)
-    # The hard limit is a quarter above the soft one (worker.app).
-    assert policy.submit_lease_seconds > soft * 1.25
-    assert policy.take_lease_seconds > RESUME_SECONDS * 1.1
+def test_a_request_that_times_out_stays_below_the_limits_of_its_leg(seconds: float) -> None:
+    soft, hard = schedule.soft_time_limit(seconds), schedule.hard_time_limit(seconds)
+    assert seconds * 2 < soft < hard
+
+
+def test_a_slow_operation_has_limits_of_its_own() -> None:
+    slow, quick = OPERATIONS["sonic.upload_cover"], OPERATIONS["sonic.wav"]
+    assert slow.submit_seconds == 120
+    assert schedule.submit_lease(slow, Policy()) > schedule.hard_time_limit(120)
+    assert schedule.submit_lease(quick, Policy()) < schedule.submit_lease(slow, Policy())
+
+
+@given(st.sampled_from(list(OPERATIONS.values())), st.floats(0.01, 300))
+def test_a_taken_event_is_kept_longer_than_any_leg_lives(
+    operation: Operation, seconds: float
+) -> None:
+    lease = schedule.take_lease(operation, Policy(submit_timeout_seconds=seconds))
+    assert lease > schedule.hard_time_limit(operation.submit_seconds or seconds)
+    assert lease > RESUME_SECONDS * 1.1

@@ -10,6 +10,7 @@ import pytest
 
 from worker import settings
 from worker.core.errors import ConfigError
+from worker.core.schedule import hard_time_limit
 from worker.settings import Role, Settings, load
 
 ROOT = Path(__file__).parent.parent.parent
@@ -152,7 +153,7 @@ def test_the_timeout_of_a_submit_decides_the_time_limits() -> None:
     given(FERMATA_SUBMIT_TIMEOUT_SECONDS="10")
     policy = load(Role.WORKER).policy
     assert policy.submit_timeout_seconds == 10
-    assert policy.soft_time_limit_seconds > 10
+    assert policy.take_lease_seconds > hard_time_limit(10)
 
 
 # -- URLs -------------------------------------------------------------------------------------

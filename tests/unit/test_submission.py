@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit import recorded
-from worker.core import schemas
+from worker.core import fields as known
 from worker.core.errors import InvalidRequest
 from worker.core.models import ProviderTaskId, Request, Webhook
 from worker.core.operations import OPERATIONS
@@ -20,8 +20,8 @@ WAV = OPERATIONS["sonic.wav"]
 CREDITS = OPERATIONS["account.credits"]
 WEBHOOK = Webhook("https://fermata.example/webhooks/aimusic/job-1", "0" * 64)
 SONG = {"custom_mode": True, "mv": "sonic-v5", "prompt": "[Verse]\nHello"}
-SHORT = sorted(m for m in schemas.MODELS if m.endswith(("-v3-5", "-v4")))
-LONG = sorted(set(schemas.MODELS) - set(SHORT))
+SHORT = sorted(m for m in known.MODELS if m.endswith(("-v3-5", "-v4")))
+LONG = sorted(set(known.MODELS) - set(SHORT))
 
 
 def wrong(operation: Any, parameters: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -34,38 +34,39 @@ def wrong(operation: Any, parameters: dict[str, Any], **more: Any) -> dict[str, 
 
 # -- on the wire ------------------------------------------------------------------------------
 
-PARAMETERS: dict[str, dict[str, Any]] = {
-    "remaster": {"continue_clip_id": CLIP, "mv": "chirp-v5", "variation_category": "subtle"},
-    "create_music": {
-        "custom_mode": False,
-        "mv": "sonic-v5",
-        "gpt_description_prompt": "a calm piano piece",
-    },
-    "stems_basic": {"clip_id": CLIP},
-    "stems_full": {"clip_id": CLIP},
-    "wav": {"clip_id": CLIP},
-    "midi": {"clip_id": CLIP},
-    "credits": {},
-}
+REMASTERED = {"continue_clip_id": CLIP, "mv": "chirp-v5", "variation_category": "subtle"}
 
 
-@pytest.mark.parametrize("case", PARAMETERS)
+@pytest.mark.parametrize("case", sorted(recorded.cases("request.json")))
 def test_a_request_is_the_documented_one(case: str) -> None:
-    name = "account.credits" if case == "credits" else f"sonic.{case}"
-    operation = OPERATIONS[name]
-    body = check_parameters(operation, PARAMETERS[case])
+    wanted = recorded.load(case, "request.json")
+    operation = OPERATIONS[wanted["operation"]]
+    body = check_parameters(operation, wanted["parameters"])
     built = build_request(operation, body, WEBHOOK if operation.takes_webhook else None)
-    recording = recorded.load(case, "request.json")
-    del recording["source"]
-    assert built == Request(**recording)
+    assert (built.method, built.path) == (wanted["method"], wanted["path"])
+    assert built.body == wanted["body"]
+    assert built.timeout_seconds == operation.submit_seconds
 
 
 def test_every_operation_has_a_documented_request() -> None:
-    assert recorded.cases("request.json") == {name.partition(".")[2] for name in OPERATIONS}
+    recordings = [recorded.load(c, "request.json") for c in recorded.cases("request.json")]
+    assert {each["operation"] for each in recordings} == set(OPERATIONS)
+
+
+def test_the_recorded_requests_use_every_field_of_these() -> None:
+    used: dict[str, set[str]] = {}
+    for case in recorded.cases("request.json"):
+        wanted = recorded.load(case, "request.json")
+        used.setdefault(wanted["operation"], set()).update(wanted["parameters"])
+    assert used["sonic.create_persona"] == set(OPERATIONS["sonic.create_persona"].schema().fields)
+    assert used["sonic.vox"] == set(OPERATIONS["sonic.vox"].schema().fields)
+    assert used["sonic.download"] == set(OPERATIONS["sonic.download"].schema().fields)
+    create = set(CREATE.schema().fields)
+    assert create - used["sonic.create_music"] == {"use_suno_cdn"}
 
 
 def test_the_documented_remaster_is_sent_as_its_page_has_it() -> None:
-    sent = check_parameters(REMASTER, PARAMETERS["remaster"])
+    sent = check_parameters(REMASTER, REMASTERED)
     assert sent["mv"] == "chirp-v5"
     assert sent["task_type"] == "remaster"
     assert sent["variation_category"] == "subtle"
@@ -73,7 +74,7 @@ def test_the_documented_remaster_is_sent_as_its_page_has_it() -> None:
 
 
 def test_a_request_does_not_show_its_webhook_secret() -> None:
-    built = build_request(REMASTER, check_parameters(REMASTER, PARAMETERS["remaster"]), WEBHOOK)
+    built = build_request(REMASTER, check_parameters(REMASTER, REMASTERED), WEBHOOK)
     assert WEBHOOK.secret not in repr(built) + repr(WEBHOOK)
 
 
@@ -126,12 +127,13 @@ def test_a_parameter_that_is_none_was_not_given() -> None:
     assert {"title", "tags"}.isdisjoint(sent)
 
 
-@pytest.mark.parametrize(
-    ("operation", "field"), [(REMASTER, "continue_clip_id"), (REMASTER, "mv"), (WAV, "clip_id")]
-)
+@pytest.mark.parametrize(("operation", "field"), [(REMASTER, "continue_clip_id"), (WAV, "clip_id")])
 def test_a_required_field_is_required(operation: Any, field: str) -> None:
-    given = {"continue_clip_id": CLIP, "mv": "chirp-v5"} if operation is REMASTER else {}
-    assert field in wrong(operation, {k: v for k, v in given.items() if k != field})
+    assert set(wrong(operation, {})) == {field}
+
+
+def test_a_model_is_chosen_where_none_is_given() -> None:
+    assert check_parameters(REMASTER, {"continue_clip_id": CLIP})["mv"] == "sonic-v5"
 
 
 @pytest.mark.parametrize(("mode", "text"), [(True, "prompt"), (False, "gpt_description_prompt")])
@@ -169,7 +171,7 @@ def test_a_text_may_reach_its_limit_and_no_more(field: str, limit: int) -> None:
 
 
 @pytest.mark.parametrize("field", ["prompt", "tags"])
-@pytest.mark.parametrize("mv", schemas.MODELS)
+@pytest.mark.parametrize("mv", known.MODELS)
 def test_the_model_decides_how_long_lyrics_and_tags_may_be(field: str, mv: str) -> None:
     limits = {"prompt": 3000, "tags": 200} if mv in SHORT else {"prompt": 5000, "tags": 1000}
     song = SONG | {"mv": mv}
@@ -179,8 +181,8 @@ def test_the_model_decides_how_long_lyrics_and_tags_may_be(field: str, mv: str) 
 
 def test_both_spellings_of_every_model_are_known() -> None:
     assert {m.partition("-")[2] for m in SHORT} == {"v3-5", "v4"}
-    ids = {m.removeprefix("sonic-") for m in schemas.MODELS if m.startswith("sonic-")}
-    assert set(schemas.MODELS) == {f"{family}-{i}" for family in ("sonic", "chirp") for i in ids}
+    ids = {m.removeprefix("sonic-") for m in known.MODELS if m.startswith("sonic-")}
+    assert set(known.MODELS) == {f"{family}-{i}" for family in ("sonic", "chirp") for i in ids}
     assert {"v3-5", "v4", "v4-5", "v4-5-plus", "v5", "v5-5"} <= ids
 
 
@@ -219,7 +221,7 @@ def test_a_gender_is_f_or_m(gender: str) -> None:
 
 @pytest.mark.parametrize("category", ["subtle", "normal", "high"])
 def test_a_variation_is_one_of_three(category: str) -> None:
-    given = PARAMETERS["remaster"] | {"variation_category": category}
+    given = REMASTERED | {"variation_category": category}
     assert check_parameters(REMASTER, given)["variation_category"] == category
     given["variation_category"] += "er"
     assert set(wrong(REMASTER, given)) == {"variation_category"}

@@ -11,6 +11,10 @@ from typing import Final
 QUEUE: Final = "fermata"
 """The queue every Fermata task is consumed from."""
 
+SLOW_QUEUE: Final = "fermata.slow"
+"""The queue of operations whose request alone takes a minute, so that they never starve the
+quick ones. A job that is sent to ``fermata`` is passed on by the worker."""
+
 TASK_PREFIX: Final = "fermata."
 
 PARKED: Final = "PARKED"

@@ -13,6 +13,7 @@
         ├── RateLimited            wait
         ├── ProviderUnavailable    wait
         ├── RequestRefused         caller: validation, moderation, unknown clip
+        ├── OperationRetired       caller: use the operation that it names
         ├── OutOfCredits           operator: top up
         ├── TaskFailed             caller: the provider gave up (refunded says whether it paid back)
         └── UnexpectedResponse     us: the provider said something new
@@ -115,6 +116,10 @@ class ProviderUnavailable(ProviderError):
 
 class RequestRefused(ProviderError):
     """The provider refused the request for good: validation, moderation, unknown clip."""
+
+
+class OperationRetired(ProviderError):
+    """HTTP 410: the provider no longer offers the operation; ``details["instead"]`` names one."""
 
 
 class OutOfCredits(ProviderError):

@@ -83,6 +83,8 @@ class Request:
     method: str
     path: str
     body: JSONObject | None = field(default=None, repr=False)
+    timeout_seconds: float | None = None
+    """How long the answer may take, where that is not the usual time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,20 +8,17 @@ from typing import Any, Final
 
 from marshmallow import ValidationError
 
-from worker.core import errors, schemas
+from worker.core import refusals, schemas
 from worker.core.errors import InvalidPayload, ProviderError
 from worker.core.models import Answer, JSONObject, ProviderTaskId
 from worker.core.operations import Operation
+from worker.core.results import PARTS
 
-_ENVELOPE_KEYS: Final = frozenset({"code", "message", "task_id", "event", "platform", "type"})
-# A task that failed is polled as HTTP 200 with one of these and neither code nor data
-# (provider-api-2.md §4).
-_FAILURE_TYPES: Final = frozenset({"failed", "timeout", "forbidden", "api_error"})
 _DEPTH_LIMIT: Final = 100
-_CLIP: Final = schemas.Clip()
 _ENVELOPE: Final = schemas.Envelope()
 _ENDED: Final = frozenset({"succeeded", "failed"})
 _STILL_RUNNING_CODES: Final = frozenset({102, 202, "102", "202"})
+_TASK_ID_LIMIT: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A synchronous operation's result."""
+    """The result of an operation that answers at once."""
 
     body: str
 
@@ -51,6 +48,8 @@ class Postponed:
 
     reason: str
     retry_after: float | None = None
+    backoff: bool = True
+    """Wait longer each time; not where the provider just needs a moment more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Finished, well or badly: ``body`` is read by :func:`read_result`."""
+    """Finished, well or badly: ``body`` is read by :func:`worker.core.results.read_result`."""
 
     body: str
 
@@ -135,52 +134,62 @@ def _refuse_constant(name: str) -> None:
 
 def read_submit(operation: Operation, answer: Answer) -> SubmitOutcome:
     """Read what the answer to a submit means: accepted, refused, postponed or unknown."""
+    if answer.status == 202 and operation.synchronous:
+        wait = _retry_after(answer) or operation.again_seconds
+        return Postponed("not ready", wait, backoff=False)
     try:
         body = parse(answer.body)
     except InvalidPayload as unreadable:
         if answer.status < 300:
             return Unknown(f"HTTP {answer.status}, but {unreadable}")
         body = {}
-    match answer.status:
-        case 202 if operation.synchronous:
-            return Postponed("not ready", _retry_after(answer))
-        case status if 200 <= status < 300:
-            return _read_success(operation, answer, body)
-        case 429:
-            return Postponed("rate limited", _retry_after(answer))
-        case status if status >= 500 or status == 408:
-            return Unknown(f"HTTP {status}: {_words(body)}")
-        case _:
-            return Refused(read_error(answer.status, body))
+    if 200 <= answer.status < 300:
+        return _read_success(operation, answer, body)
+    after = _retry_after(answer)
+    error = refusals.read_error(operation, answer.status, body, retry_after=after)
+    if answer.status == 429 or answer.status in operation.uncharged:
+        return Postponed(f"HTTP {answer.status}: {error}", error.retry_after)
+    if error.retryable:
+        return Unknown(f"HTTP {answer.status}: {error}")
+    return Refused(error)
 
 
 def _read_success(operation: Operation, answer: Answer, body: JSONObject) -> SubmitOutcome:
+    if refusals.says_failed(body):
+        return Refused(refusals.task_failed(answer.status, body))
     if operation.synchronous:
-        if _is_one_of(body.get("type"), _FAILURE_TYPES):
-            return Refused(_task_failed(answer.status, body))
         return Completed(answer.body.decode())
     provider_task_id = body.get("task_id")
-    if isinstance(provider_task_id, str) and provider_task_id:
+    if isinstance(provider_task_id, str) and 0 < len(provider_task_id) <= _TASK_ID_LIMIT:
         return Accepted(ProviderTaskId(provider_task_id))
-    return Unknown(f"HTTP {answer.status} without a task_id: {_words(body)}")
+    words = refusals.find_words(body)
+    # The first of its two steps failed, in a 200 (provider-api-2.md §3.2): nothing was started.
+    if body.get("failed_step"):
+        return Refused(refusals.task_failed(answer.status, body))
+    return Unknown(f"HTTP {answer.status} without a task_id: {words}")
 
 
-def read_poll(answer: Answer) -> PollOutcome:
+def read_poll(operation: Operation, answer: Answer) -> PollOutcome:
     """Read a poll: 202 first, then failure by type, then the clips (provider-api-2.md §4)."""
+    if answer.status == 202:
+        return Running()
+    after = _retry_after(answer)
     try:
         body = parse(answer.body)
     except InvalidPayload:
-        return Postponed(f"HTTP {answer.status} with an unreadable body", _retry_after(answer))
-    if answer.status == 202 or _is_one_of(body.get("code"), _STILL_RUNNING_CODES):
+        return Postponed(f"HTTP {answer.status} with an unreadable body", after)
+    if refusals.is_one_of(body.get("code"), _STILL_RUNNING_CODES):
         return Running()
-    if _says_failed(body):
+    if refusals.says_failed(body):
         return Finished(answer.body.decode())
     # On this route a 5xx can be a terminal failure, if it speaks of a refund; else it passes.
-    if answer.status >= 500 and _details(None, body).get("refunded"):
-        return Failed(_task_failed(answer.status, body))
+    if answer.status >= 500 and refusals.says_refunded(body):
+        return Failed(refusals.task_failed(answer.status, body))
+    if answer.status == 410:
+        return Failed(refusals.read_error(operation, 410, body))
     if answer.status != 200:
-        return Postponed(f"HTTP {answer.status}: {_words(body)}", _retry_after(answer))
-    if _has_ended(body):
+        return Postponed(f"HTTP {answer.status}: {refusals.find_words(body)}", after)
+    if _has_ended(body, songs=operation.songs):
         return Finished(answer.body.decode())
     return Running(_progress(body))
 
@@ -202,129 +211,29 @@ def read_delivery(raw: bytes) -> Delivery:
     return Delivery(event, final, raw.decode(), envelope["task_id"], _progress(body))
 
 
-def read_result(
-    operation: Operation, body: Mapping[str, Any], *, clip_id: str | None = None
-) -> JSONObject:
-    """Read a final body into ``{"clips": […], "data": {…}, "partial": bool}``.
-
-    Args:
-        clip_id: the source clip. A derivative that brings no clips of its own passes it on, so
-            that a chain reads ``remaster | wav | midi``.
-
-    Raises TaskFailed, UnexpectedResponse.
-    """
-    if _says_failed(body):
-        raise _task_failed(None, body)
-    data = body.get("data", _without_envelope(body))
-    found = _read_clips(data) if isinstance(data, list) else []
-    if not operation.synchronous:
-        _require_success(operation, found, body)
-    elif not (isinstance(data, dict) and data):
-        raise errors.UnexpectedResponse(f"{operation.name} brought no result: {_words(body)}")
-    elif clip_id:
-        found = [_read_clip({"clip_id": clip_id, "state": "succeeded"})]
-    return {
-        "clips": found,
-        "data": data if isinstance(data, dict) else {},
-        "partial": any(clip["state"] != "succeeded" for clip in found),
-    }
-
-
-def _read_clips(items: list[Any]) -> list[JSONObject]:
-    return [_read_clip(_named(each)) for each in items]
-
-
-def _named(item: Any) -> Any:
-    # A clip that failed may never have had an id; that must not lose the clips that succeeded.
-    failed = isinstance(item, dict) and item.get("state") == "failed"
-    return item | {"clip_id": str(item.get("clip_id") or "")} if failed else item
-
-
-def _read_clip(item: Any) -> JSONObject:
-    try:
-        return dict(_CLIP.load(item))
-    except ValidationError as error:
-        why = f"a clip cannot be read: {error.messages}"
-        raise errors.UnexpectedResponse(why) from None
-
-
-def _require_success(
-    operation: Operation, found: list[JSONObject], body: Mapping[str, Any]
-) -> None:
-    if any(clip["state"] == "succeeded" for clip in found):
-        return
-    if found and all(clip["state"] == "failed" for clip in found):
-        reason = next((c["error"] for c in found if c["error"]), None) or "every clip failed"
-        raise _task_failed(None, dict(body) | {"message": str(reason)})
-    raise errors.UnexpectedResponse(f"{operation.name} ended without a clip: {_words(body)}")
-
-
-def read_error(status: int, body: Mapping[str, Any]) -> ProviderError:
-    """Read an error answer of any of the provider's shapes (provider-api.md §6)."""
-    words, details = _words(body), _details(status, body)
-    if status == 429:
-        return errors.RateLimited(words, details)
-    if status >= 500:
-        return errors.ProviderUnavailable(words, details)
-    # 402, or a 403 told apart from moderation by its text (provider-api.md §9.6).
-    if status == 402 or (status == 403 and _about_credits(words)):
-        return errors.OutOfCredits(words, details)
-    if 300 <= status < 400:
-        return errors.UnexpectedResponse("redirected: check FERMATA_PROVIDER_URL", details)
-    return errors.RequestRefused(words, details)
-
-
-def _about_credits(words: str) -> bool:
-    return any(word in words.lower() for word in ("credit", "subscription"))
-
-
-def _task_failed(status: int | None, body: Mapping[str, Any]) -> errors.TaskFailed:
-    return errors.TaskFailed(_words(body), _details(status, body))
-
-
-def _details(status: int | None, body: Mapping[str, Any]) -> JSONObject:
-    refunds = [body.get(key) for key in ("refund_processed", "already_refunded")]
-    refunded = next((flag for flag in refunds if isinstance(flag, bool)), None)
-    if refunded is None and re.search(r"(?<!not )\brefunded\b", _words(body).lower()):
-        refunded = True
-    known = {"http_status": status, "provider_type": body.get("type"), "refunded": refunded}
-    return {name: value for name, value in known.items() if value is not None}
-
-
-def _says_failed(body: Mapping[str, Any]) -> bool:
-    if body.get("event") == "song.failed":
-        return True
-    return _is_one_of(body.get("type"), _FAILURE_TYPES) and "data" not in body
-
-
-def _is_one_of(value: Any, known: frozenset[Any]) -> bool:
-    # What the provider sends may be a list or an object, which no set can be asked for.
-    return isinstance(value, str | int) and value in known
-
-
-def _has_ended(body: Mapping[str, Any]) -> bool:
+def _has_ended(body: Mapping[str, Any], *, songs: int = 1) -> bool:
+    status = refusals.task_status(body)
+    if status is not None:
+        return status in _ENDED
     data = body.get("data")
     if not isinstance(data, list):
         return isinstance(data, dict) and bool(data)
-    states = [item.get("state") if isinstance(item, dict) else None for item in data]
-    return bool(states) and all(_is_one_of(state, _ENDED) for state in states)
+    return len(data) >= songs and all(map(_item_has_ended, data))
+
+
+def _item_has_ended(item: Any) -> bool:
+    if not isinstance(item, dict):
+        return False
+    if any(part in item for part in PARTS):
+        return all(_item_has_ended(item[part]) for part in PARTS if part in item)
+    # Some results are no songs and have no state, such as a download's address.
+    return refusals.is_one_of(item.get("state", "succeeded"), _ENDED)
 
 
 def _progress(body: Mapping[str, Any]) -> JSONObject:
     data = body.get("data")
     items = [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
     return {"clips": [{k: i.get(k) for k in ("clip_id", "state", "audio_url")} for i in items]}
-
-
-def _without_envelope(body: Mapping[str, Any]) -> JSONObject:
-    return {key: value for key, value in body.items() if key not in _ENVELOPE_KEYS}
-
-
-def _words(body: Mapping[str, Any]) -> str:
-    for key in ("error", "message", "detail", "type"):
-        if isinstance(body.get(key), str) and body[key]:
-            return str(body[key])[:500]
-    return "no reason given"
 
 
 def _retry_after(answer: Answer) -> float | None:

@@ -35,17 +35,30 @@ class Policy:
     unconfirmed_grace_seconds: float = 900
     deadline_seconds: float | None = None
     retention_seconds: int = 7 * 86400
-    soft_time_limit_seconds: float = 90
 
-    @property
-    def submit_lease_seconds(self) -> float:
-        """After this a submit leg that says nothing is dead: it outlives its time limits."""
-        return self.soft_time_limit_seconds * 1.5
 
-    @property
-    def take_lease_seconds(self) -> float:
-        """After this a resumed leg that has not settled the job is dead, for it was killed."""
-        return max(RESUME_SECONDS, self.soft_time_limit_seconds * 1.25) * 1.3
+def soft_time_limit(submit_seconds: float) -> float:
+    """Return the soft time limit of a task, well above what its request may take."""
+    return submit_seconds * 2 + 30
+
+
+def hard_time_limit(submit_seconds: float) -> float:
+    """Return the hard time limit of a task; Celery kills the process there."""
+    return soft_time_limit(submit_seconds) * 1.25
+
+
+def submit_lease(operation: Operation, policy: Policy) -> float:
+    """Return how long a submit leg may say nothing; after that it is dead, for it was killed."""
+    submit_seconds = operation.submit_seconds or policy.submit_timeout_seconds
+    return hard_time_limit(submit_seconds) * 1.2
+
+
+def take_lease(operation: Operation, policy: Policy) -> float:
+    """Return how long a leg that took its event may take to settle; after that it is dead.
+
+    That is a resumed leg, or a submit leg whose answer was the result.
+    """
+    return max(submit_lease(operation, policy), RESUME_SECONDS * 1.3)
 
 
 class Step(StrEnum):

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 from marshmallow import ValidationError
 
-from worker.core import clips
+from worker.core import sources
 from worker.core.errors import InvalidRequest
 from worker.core.models import JSONObject, ProviderTaskId, Request, Webhook
 from worker.core.operations import Operation
@@ -18,15 +19,15 @@ def check_parameters(
     operation: Operation,
     parameters: Mapping[str, Any],
     *,
-    source: clips.Source = None,
-    pick: clips.Pick = None,
+    source: sources.Source = None,
+    pick: sources.Pick = None,
     extra: Mapping[str, Any] | None = None,
 ) -> JSONObject:
     """Check a request before it costs anything; returns its body, without the webhook pair.
 
     Args:
         parameters: by the provider's field names; None means "not given".
-        source, pick: see :mod:`worker.core.clips`.
+        source, pick: see :mod:`worker.core.sources`.
         extra: fields passed through unchecked: the provider moves faster than we do.
 
     Raises InvalidRequest with every wrong field at once.
@@ -34,7 +35,7 @@ def check_parameters(
     given = {name: value for name, value in parameters.items() if value is not None}
     wrong: dict[str, Any] = {}
     if source is not None:
-        wrong |= _place_clip(operation, given, source, pick)
+        wrong |= _take_source(operation, given, source, pick)
     try:
         body = dict(operation.schema().load(given))
     except ValidationError as error:
@@ -55,17 +56,18 @@ def check_parameters(
     return body | dict(extra or {}) | dict(operation.fixed)
 
 
-def _place_clip(
-    operation: Operation, given: JSONObject, source: clips.Source, pick: clips.Pick
+def _take_source(
+    operation: Operation, given: JSONObject, source: sources.Source, pick: sources.Pick
 ) -> dict[str, Any]:
-    if operation.clip_field is None:
-        return {"source": [f"{operation.name} takes no clip; in a chain, use .si(…)."]}
+    """Add what a source brings to what was given; returns what is wrong with it."""
     if operation.clip_field in given:
-        return {operation.clip_field: ["Given twice: by name and as the source."]}
+        return {str(operation.clip_field): ["Given twice: by name and as the source."]}
     try:
-        given[operation.clip_field] = clips.choose(source, pick)
+        brought = sources.read(operation, source, pick)
     except InvalidRequest as error:
         return {"source": [error.message]}
+    for name, value in brought.items():
+        given.setdefault(name, value)
     return {}
 
 
@@ -78,7 +80,9 @@ def _is_json(value: Any) -> bool:
 
 
 def _flatten(why: Any) -> str:
-    return " ".join(map(str, why)) if isinstance(why, list) else str(why)
+    if isinstance(why, dict):
+        return " ".join(f"{position}: {_flatten(each)}" for position, each in why.items())
+    return " ".join(map(_flatten, why)) if isinstance(why, list) else str(why)
 
 
 def build_request(
@@ -88,11 +92,11 @@ def build_request(
     if operation.method == "GET":
         return Request("GET", operation.path)
     pair = {"webhook_url": webhook.url, "webhook_secret": webhook.secret} if webhook else {}
-    return Request(operation.method, operation.path, dict(body) | pair)
+    return Request(operation.method, operation.path, dict(body) | pair, operation.submit_seconds)
 
 
 def build_poll(operation: Operation, provider_task_id: ProviderTaskId) -> Request:
     """Build the poll of a provider task (provider-api.md §4.1)."""
     if operation.poll_path is None:
         raise ValueError(f"{operation.name} is synchronous: there is nothing to poll")
-    return Request("GET", operation.poll_path + provider_task_id)
+    return Request("GET", operation.poll_path + quote(provider_task_id, safe=""))

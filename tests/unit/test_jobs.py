@@ -1,0 +1,49 @@
+"""What a worker writes on a record before the provider hears of the job."""
+
+from typing import Any
+
+import pytest
+
+from tests.unit import recorded
+from worker.core.models import JobId
+from worker.core.operations import OPERATIONS
+from worker.core.schedule import Policy
+from worker.core.submission import check_parameters
+from worker.jobs import Callbacks, Jobs
+from worker.store import Parked
+
+
+class Turns:
+    """A store that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Any] = {}
+
+    def turn(self, *_: Any, fields: dict[str, Any], **__: Any) -> bool:
+        self.fields = fields
+        return True
+
+
+def begun(case: str) -> dict[str, Any]:
+    """Begin the job of a recorded request; returns what its record holds."""
+    wanted = recorded.load(case, "request.json")
+    operation = OPERATIONS[wanted["operation"]]
+    body = check_parameters(operation, wanted["parameters"])
+    store: Any = Turns()
+    provider: Any = None
+    jobs = Jobs(
+        store=store, provider=provider, callbacks=Callbacks("https://fermata.example", "k"),
+        policy=Policy(), clock=lambda: 0.0, jitter=lambda: 0.0,
+    )  # fmt: skip
+    assert jobs.begin(JobId("job-1"), operation, body, Parked("{}", None), leg="leg", first=True)
+    fields: dict[str, Any] = store.fields
+    return fields
+
+
+@pytest.mark.parametrize("case", sorted(recorded.cases("request.json")))
+def test_a_job_begins_with_the_clip_that_it_works_on_if_there_is_one(case: str) -> None:
+    wanted = recorded.load(case, "request.json")
+    row, fields = OPERATIONS[wanted["operation"]], begun(case)
+    assert fields["operation"] == row.name
+    clips = wanted["parameters"].get(row.clip_field)
+    assert fields.get("clip_id") == (clips if isinstance(clips, str) else None)

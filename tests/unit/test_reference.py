@@ -1,0 +1,72 @@
+"""What is written from the table is what is on the disk: the tasks and the reference page."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruff import find_ruff_bin
+
+from tests.unit.processes import python
+from tests.unit.recorded import ROOT
+from worker import reference
+from worker.core.contract import task_name
+from worker.core.operations import OPERATIONS, Operation
+from worker.core.signatures import parameters
+from worker.core.submission import check_parameters
+
+every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+
+
+@pytest.mark.parametrize("name", sorted(reference.task_modules()))
+def test_a_module_of_tasks_is_current(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(reference.task_modules()[name])
+    config = ["--config", str(ROOT / "pyproject.toml")]
+    subprocess.run(
+        [find_ruff_bin(), "format", "--quiet", "--no-cache", *config, str(tmp_path / name)],
+        check=True,
+    )
+    current = (ROOT / "tasks" / name).read_text()
+    assert (tmp_path / name).read_text() == current, "run `make reference`"
+
+
+def test_the_reference_page_is_current() -> None:
+    assert (ROOT / "docs/operations.md").read_text() == reference.page(), "run `make reference`"
+
+
+@every_operation
+def test_the_reference_page_says_all_of_an_operation(operation: Operation) -> None:
+    section = reference.page().partition(f"## {operation.name}\n")[2].partition("\n## ")[0]
+    assert operation.summary in section
+    assert f"`{task_name(operation.name)}`" in section
+    assert f"`{operation.method} {operation.path}`" in section
+    for each in parameters(operation):
+        assert f"| `{each.name}` |" in section
+        assert each.limits in section
+    assert "delay(" in section
+    assert f"$ fermata submit {operation.name}" in section
+    assert ("OperationRetired" in section) is bool(operation.retired)
+
+
+@every_operation
+def test_the_example_of_an_operation_is_a_request_that_passes(operation: Operation) -> None:
+    source: Any = reference._source(operation)
+    if operation.clips == 1:
+        source = source[0] if source else None
+    check_parameters(operation, reference.example(operation), source=source)
+
+
+def test_the_reference_is_written_below_a_tree(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    reference.write(tmp_path)
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
+    assert written == {"docs/operations.md"} | {f"tasks/{n}" for n in reference.task_modules()}
+
+
+def test_every_operation_is_listed_on_the_command_line() -> None:
+    listed = python("from worker.cli import main; main(['operations', '--json'])")
+    assert [each["name"] for each in listed] == list(OPERATIONS)
+    for each in listed:
+        assert {"name", "mode", "method", "path", "fields"} <= set(each)
+        fields = OPERATIONS[each["name"]].schema().fields
+        assert {field["name"] for field in each["fields"]} == set(fields)

@@ -1,0 +1,91 @@
+"""From the provider's final words to a job's result, in one shape for every operation."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from marshmallow import ValidationError
+
+from worker.core import errors, refusals, schemas
+from worker.core.models import JSONObject
+from worker.core.operations import Operation
+
+# With auto_concat an item of data is a pair of clips (provider-api.md §3.5); the joined one first.
+PARTS: Final = ("full", "replaced", "extended")
+_ENVELOPE_KEYS: Final = frozenset({"code", "message", "task_id", "event", "platform", "type"})
+_CLIP: Final = schemas.Clip()
+
+
+def read_result(
+    operation: Operation, body: Mapping[str, Any], *, clip_id: str | None = None
+) -> JSONObject:
+    """Read a final body into ``{"clips": […], "data": {…}, "partial": bool}``.
+
+    Args:
+        clip_id: the source clip. A derivative that brings no clips of its own passes it on, so
+            that a chain reads ``remaster | wav | midi``.
+
+    Raises TaskFailed, UnexpectedResponse.
+    """
+    if refusals.says_failed(body):
+        raise refusals.task_failed(None, body)
+    data = body.get("data", _without_envelope(body))
+    if not data:
+        raise _empty(operation, body)
+    found = [_read_clip(item, part) for item, part in _clips(data)]
+    if operation.synchronous and clip_id and not found:
+        found = [_read_clip({"clip_id": clip_id}, None)]
+    if operation.makes_clips:
+        _require_success(operation, found, body)
+    return {
+        "clips": found,
+        "data": _data(data, found),
+        "partial": any(clip["state"] != "succeeded" for clip in found),
+    }
+
+
+def _without_envelope(body: Mapping[str, Any]) -> JSONObject:
+    return {key: value for key, value in body.items() if key not in _ENVELOPE_KEYS}
+
+
+def _data(data: Any, found: list[JSONObject]) -> JSONObject:
+    """Keep what is not a clip; a list of unknown things, whose shape nobody documents, too."""
+    if isinstance(data, dict):
+        return data
+    return {} if found else {"items": data}
+
+
+def _clips(data: Any) -> Iterator[tuple[JSONObject, str | None]]:
+    """Find the clips in ``data``: a list of them, of pairs, or one object that is a clip."""
+    for item in data if isinstance(data, list) else [data]:
+        if not isinstance(item, dict):
+            continue
+        pair = [(item[part], part) for part in PARTS if isinstance(item.get(part), dict)]
+        if pair:
+            yield from pair
+        elif "state" in item or any(isinstance(item.get(k), str) for k in ("clip_id", "audio_url")):
+            yield item, None
+
+
+def _read_clip(item: Mapping[str, Any], part: str | None) -> JSONObject:
+    try:
+        clip = dict(_CLIP.load(dict(item)))
+    except ValidationError as error:
+        why = f"a clip cannot be read: {error.messages}"
+        raise errors.UnexpectedResponse(why) from None
+    return clip | {"part": part, "state": clip["state"] or "succeeded"}
+
+
+def _require_success(
+    operation: Operation, found: list[JSONObject], body: Mapping[str, Any]
+) -> None:
+    if any(clip["state"] == "succeeded" for clip in found):
+        return
+    if found and all(clip["state"] == "failed" for clip in found):
+        reason = next((c["error"] for c in found if c["error"]), None) or "every clip failed"
+        raise refusals.task_failed(None, dict(body) | {"message": str(reason)})
+    raise _empty(operation, body)
+
+
+def _empty(operation: Operation, body: Mapping[str, Any]) -> errors.UnexpectedResponse:
+    said = refusals.find_words(body)
+    return errors.UnexpectedResponse(f"{operation.name} ended without a result: {said}")
