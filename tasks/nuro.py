@@ -51,7 +51,7 @@ def create_vocal(
 def create_instrumental(
     source: Source = None,
     *,
-    description: str | None = None,
+    description: str,
     genre: list[str] | None = None,
     mood: list[str] | None = None,
     instrument: list[str] | None = None,

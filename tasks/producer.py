@@ -61,7 +61,7 @@ def make_lyrics(
 ) -> JSONObject:
     """Write lyrics; the provider documents neither the field nor the result's shape.
 
-    1 credits; parks, and is polled: it takes no webhook.
+    1 credit; parks, and is polled: it takes no webhook.
 
     Args:
         prompt: what the lyrics are about

@@ -175,6 +175,7 @@ def concat(
     source: Source = None,
     *,
     continue_clip_id: str | None = None,
+    use_suno_cdn: bool = True,
     pick: Pick = None,
     extra: dict[str, Any] | None = None,
 ) -> JSONObject:
@@ -185,6 +186,7 @@ def concat(
     Args:
         continue_clip_id: the clip that an extend made, where it is not the source; up to 128
             characters
+        use_suno_cdn: which addresses the audio gets
 
     Example::
 
@@ -299,7 +301,7 @@ def add_vocals(
     10 credits; parks until the webhook.
 
     Args:
-        prompt: the lyrics: 5,000 characters, 3,000 with v3-5
+        prompt: the lyrics: 5,000 characters, 3,000 with v3-5 and v4
         mv: the model: ``sonic-`` or ``chirp-`` and v3-5, v4, v4-5, v4-5-plus, v5, v5-5, v6,
             v6-wild, v6-mini
         use_suno_cdn: which addresses the audio gets
@@ -514,7 +516,7 @@ def create_persona(
     """Create a persona from a clip, or from the result of ``sonic.vox``: ``data.persona_id``.
     The newest pages mark it unavailable.
 
-    1 credits; answers at once, or is asked again.
+    1 credit; answers at once, or is asked again.
 
     Args:
         name: the persona's name; up to 79 characters
@@ -762,7 +764,7 @@ def bpm(
 ) -> JSONObject:
     """Measure the tempo: ``data`` is ``{avg_bpm, max_bpm, min_bpm}``.
 
-    1 credits; answers at once, or is asked again.
+    1 credit; answers at once, or is asked again.
 
     Args:
         clip_id: a clip made through the API in the last 24 hours, where it is not the source;
@@ -786,7 +788,7 @@ def vox(
 ) -> JSONObject:
     """Take the voices out of a clip, for ``sonic.create_persona``: ``data.vox_audio_id``.
 
-    1 credits; answers at once, or is asked again.
+    1 credit; answers at once, or is asked again.
 
     Args:
         clip_id: a clip made through the API in the last 24 hours, where it is not the source;
@@ -810,7 +812,7 @@ def wav(
 ) -> JSONObject:
     """Render a clip as WAV: ``data.wav_url``.
 
-    1 credits; answers at once, or is asked again.
+    1 credit; answers at once, or is asked again.
 
     Args:
         clip_id: the clip, where it is not the source; up to 128 characters
@@ -832,7 +834,7 @@ def midi(
     """Transcribe a song or a stem to MIDI: ``data.midi_url``, and ``data.instruments``, a list
     of ``{name, notes: [{start, end, pitch, velocity}]}`` (seconds, MIDI pitch, 0 to 1).
 
-    1 credits; answers at once, or is asked again.
+    1 credit; answers at once, or is asked again.
 
     Args:
         clip_id: a clip made through the API in the last 24 hours, where it is not the source;
@@ -855,7 +857,7 @@ def lyrics_timeline(
     """Align the lyrics with the audio: ``data.alignment`` is a list of ``{word, start_s, end_s,
     p_align, success}``. An instrumental has none: RequestRefused. Free after the first time.
 
-    1 credits; answers at once, or is asked again.
+    1 credit; answers at once, or is asked again.
 
     Args:
         clip_id: the clip, where it is not the source; up to 128 characters
@@ -876,7 +878,7 @@ def upsample_tags(
 ) -> JSONObject:
     """Spell a style out: ``data.upsampled_tags``.
 
-    1 credits; answers at once, or is asked again.
+    1 credit; answers at once, or is asked again.
 
     Args:
         tags: the style to spell out

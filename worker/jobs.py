@@ -82,8 +82,9 @@ class Jobs:
         fields = {"operation": operation.name, "parked": parked.message}
         if parked.list_key:
             fields["list_key"] = parked.list_key
-        if operation.clip_field:
-            fields["clip_id"] = body[operation.clip_field]
+        clip = body.get(operation.clip_field or "")
+        if isinstance(clip, str):
+            fields["clip_id"] = clip
         if first:
             fields["deadline_at"] = str(schedule.deadline(operation, self._policy, now=now))
         due_at = now + schedule.submit_lease(operation, self._policy)

@@ -109,7 +109,8 @@ def _said(parameter: Parameter) -> str:
 
 
 def _facts(operation: Operation) -> str:
-    price = f"{operation.credits:g} credits" if operation.credits else "Free"
+    plural = "" if operation.credits == 1 else "s"
+    price = f"{operation.credits:g} credit{plural}" if operation.credits else "Free"
     retired = f" Retired by the provider: use `{operation.retired}`." if operation.retired else ""
     return f"{price}; {_MODE[operation.mode]}.{retired}"
 

@@ -86,7 +86,7 @@ def _ending(record: JobRecord) -> list[RenderableType]:
         return []
     clips = _table("clip", "state", "seconds", "audio")
     for clip in record.result["clips"]:
-        title = clip.get("stem_type") or clip.get("title") or clip["clip_id"]
+        title = str(clip.get("stem_type") or clip.get("title") or clip["clip_id"] or "")
         seconds, audio = clip.get("duration_seconds"), clip.get("audio_url") or ""
         clips.add_row(escape(str(title)), clip["state"], str(seconds or ""), escape(audio))
     links = [f"{n}: {v}" for n, v in record.result["data"].items() if isinstance(v, str | int)]

@@ -9,7 +9,7 @@ from worker.core.models import JobId
 from worker.core.operations import OPERATIONS
 from worker.core.schedule import Policy
 from worker.core.submission import check_parameters
-from worker.jobs import Callbacks, Jobs
+from worker.jobs import Attempt, Callbacks, Jobs
 from worker.store import Parked
 
 
@@ -35,7 +35,8 @@ def begun(case: str) -> dict[str, Any]:
         store=store, provider=provider, callbacks=Callbacks("https://fermata.example", "k"),
         policy=Policy(), clock=lambda: 0.0, jitter=lambda: 0.0,
     )  # fmt: skip
-    assert jobs.begin(JobId("job-1"), operation, body, Parked("{}", None), leg="leg", first=True)
+    attempt = Attempt(JobId("job-1"), operation, "leg")
+    assert jobs.begin(attempt, body, Parked("{}", None), first=True)
     fields: dict[str, Any] = store.fields
     return fields
 

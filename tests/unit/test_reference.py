@@ -1,15 +1,17 @@
 """What is written from the table is what is on the disk: the tasks and the reference page."""
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from ruff import find_ruff_bin
 
-from tests.unit.processes import python
 from tests.unit.recorded import ROOT
 from worker import reference
+from worker.cli import main
 from worker.core.contract import task_name
 from worker.core.operations import OPERATIONS, Operation
 from worker.core.signatures import parameters
@@ -18,25 +20,36 @@ from worker.core.submission import check_parameters
 every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 
 
-@pytest.mark.parametrize("name", sorted(reference.task_modules()))
-def test_a_module_of_tasks_is_current(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_text(reference.task_modules()[name])
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The modules of tasks/ as `make reference` writes them, in a folder of their own."""
+    folder = tmp_path_factory.mktemp("tasks")
+    for name, source in reference.task_modules().items():
+        (folder / name).write_text(source)
     config = ["--config", str(ROOT / "pyproject.toml")]
-    subprocess.run(
-        [find_ruff_bin(), "format", "--quiet", "--no-cache", *config, str(tmp_path / name)],
-        check=True,
-    )
+    command = [find_ruff_bin(), "format", "--quiet", "--no-cache", *config, str(folder)]
+    subprocess.run(command, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(reference.task_modules()))
+def test_a_module_of_tasks_is_current(name: str, written: Path) -> None:
     current = (ROOT / "tasks" / name).read_text()
-    assert (tmp_path / name).read_text() == current, "run `make reference`"
+    assert (written / name).read_text() == current, "run `make reference`"
 
 
-def test_the_reference_page_is_current() -> None:
-    assert (ROOT / "docs/operations.md").read_text() == reference.page(), "run `make reference`"
+@pytest.fixture(scope="module")
+def page() -> str:
+    return reference.page()
+
+
+def test_the_reference_page_is_current(page: str) -> None:
+    assert (ROOT / "docs/operations.md").read_text() == page, "run `make reference`"
 
 
 @every_operation
-def test_the_reference_page_says_all_of_an_operation(operation: Operation) -> None:
-    section = reference.page().partition(f"## {operation.name}\n")[2].partition("\n## ")[0]
+def test_the_reference_page_says_all_of_an_operation(page: str, operation: Operation) -> None:
+    section = page.partition(f"## {operation.name}\n")[2].partition("\n## ")[0]
     assert operation.summary in section
     assert f"`{task_name(operation.name)}`" in section
     assert f"`{operation.method} {operation.path}`" in section
@@ -64,7 +77,7 @@ def test_the_reference_is_written_below_a_tree(tmp_path: Path) -> None:
 
 
 def test_every_operation_is_listed_on_the_command_line() -> None:
-    listed = python("from worker.cli import main; main(['operations', '--json'])")
+    listed = json.loads(CliRunner().invoke(main, ["operations", "--json"]).stdout)
     assert [each["name"] for each in listed] == list(OPERATIONS)
     for each in listed:
         assert {"name", "mode", "method", "path", "fields"} <= set(each)

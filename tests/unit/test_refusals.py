@@ -101,15 +101,15 @@ def test_only_what_may_pass_is_retryable() -> None:
     }
 
 
-@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-def test_a_retired_operation_says_what_to_use_instead(operation: Any) -> None:
+def test_a_retired_operation_says_what_to_use_instead() -> None:
     body = {"type": "endpoint_retired", "error": "Gone."}
-    error = refusals.read_error(operation, 410, body)
-    assert isinstance(error, errors.OperationRetired)
-    assert error.details["instead"] == operation.retired
-    assert operation.name in error.message
-    assert ("; use " in error.message) is bool(operation.retired)
-    assert "Gone." in error.message
+    for operation in OPERATIONS.values():
+        error = refusals.read_error(operation, 410, body)
+        assert isinstance(error, errors.OperationRetired)
+        assert error.details["instead"] == operation.retired
+        assert operation.name in error.message
+        assert ("; use " in error.message) is bool(operation.retired)
+        assert "Gone." in error.message
 
 
 def test_the_header_says_how_long_to_wait() -> None:

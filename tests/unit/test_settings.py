@@ -10,7 +10,6 @@ import pytest
 
 from worker import settings
 from worker.core.errors import ConfigError
-from worker.core.schedule import hard_time_limit
 from worker.settings import Role, Settings, load
 
 ROOT = Path(__file__).parent.parent.parent
@@ -147,13 +146,6 @@ def test_a_number_that_is_none_or_not_positive_is_wrong(name: str, value: str) -
 @pytest.mark.parametrize("seconds", ["59", str(366 * 86400 + 1)])
 def test_retention_is_between_a_minute_and_a_year(seconds: str) -> None:
     assert wrong(FERMATA_RETENTION_SECONDS=seconds) == {"FERMATA_RETENTION_SECONDS"}
-
-
-def test_the_timeout_of_a_submit_decides_the_time_limits() -> None:
-    given(FERMATA_SUBMIT_TIMEOUT_SECONDS="10")
-    policy = load(Role.WORKER).policy
-    assert policy.submit_timeout_seconds == 10
-    assert policy.take_lease_seconds > hard_time_limit(10)
 
 
 # -- URLs -------------------------------------------------------------------------------------

@@ -23,3 +23,10 @@ bodies = st.binary(max_size=200) | objects
 statuses = st.integers(100, 599) | st.sampled_from([200, 202, 400, 403, 429, 500, 504])
 operations = st.sampled_from(list(OPERATIONS.values()))
 headers = st.dictionaries(st.just("Retry-After"), st.text(max_size=8))
+
+# What is no JSON object.
+UNREADABLE = [
+    b"", b"<html></html>", b"\xff\xfe", b"\x00", b"[]", b'"text"', b"7", b"null", b"true",
+    b'{"a": NaN}', b'{"a": -Infinity}', b"{" * 100_000, b"[" * 100_000, b'{"a":' * 100_000,
+    b'{"task_id": "x"', b"\xef\xbb\xbf{}", b'{"n": ' + b"9" * 5000 + b"}",
+]  # fmt: skip

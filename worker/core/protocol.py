@@ -144,6 +144,8 @@ def read_submit(operation: Operation, answer: Answer) -> SubmitOutcome:
             return Unknown(f"HTTP {answer.status}, but {unreadable}")
         body = {}
     if 200 <= answer.status < 300:
+        if operation.synchronous and refusals.is_one_of(body.get("code"), _STILL_RUNNING_CODES):
+            return Postponed("not ready", operation.again_seconds, backoff=False)
         return _read_success(operation, answer, body)
     after = _retry_after(answer)
     error = refusals.read_error(operation, answer.status, body, retry_after=after)
@@ -182,8 +184,8 @@ def read_poll(operation: Operation, answer: Answer) -> PollOutcome:
         return Running()
     if refusals.says_failed(body):
         return Finished(answer.body.decode())
-    # On this route a 5xx can be a terminal failure, if it speaks of a refund; else it passes.
-    if answer.status >= 500 and refusals.says_refunded(body):
+    # On this route an error can be a terminal failure, if it speaks of a refund; else it passes.
+    if answer.status >= 400 and refusals.says_refunded(body):
         return Failed(refusals.task_failed(answer.status, body))
     if answer.status == 410:
         return Failed(refusals.read_error(operation, 410, body))
@@ -222,7 +224,7 @@ def _has_ended(body: Mapping[str, Any], *, songs: int = 1) -> bool:
 
 
 def _item_has_ended(item: Any) -> bool:
-    if not isinstance(item, dict):
+    if not isinstance(item, dict) or not item:
         return False
     if any(part in item for part in PARTS):
         return all(_item_has_ended(item[part]) for part in PARTS if part in item)

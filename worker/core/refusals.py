@@ -23,6 +23,7 @@ _STATUS: Final = {
     "success": "succeeded", "succeeded": "succeeded", "failed": "failed",
 }  # fmt: skip
 _WORDS_LIMIT: Final = 500
+_NO_REFUND: Final = re.compile(r"\b(not (be |been )?|no credits (were |have been )?)refunded\b")
 
 
 def read_error(
@@ -45,10 +46,10 @@ def read_error(
             return errors.RateLimited(words, details)
         case 410:
             return _retired(operation, words, details)
-        case 408 | 500 | 501 | 502 | 503 | 504 | 520 | 521 | 522 | 523 | 524:
+        case _ if status == 408 or status >= 500:
             return errors.ProviderUnavailable(words, details)
         # 402, or a 403 told apart from moderation by its text (provider-api.md §9.6).
-        case 402 | 403 if status == 402 or _about_credits(words):
+        case 402 | 403 if status == 402 or _about_credits(body):
             return errors.OutOfCredits(words, details)
         case _ if 300 <= status < 400:
             return errors.UnexpectedResponse("redirected: check FERMATA_PROVIDER_URL", details)
@@ -61,8 +62,11 @@ def _retired(operation: Operation, words: str, details: JSONObject) -> errors.Op
     return errors.OperationRetired(message, details | {"instead": operation.retired})
 
 
-def _about_credits(words: str) -> bool:
-    return any(word in words.lower() for word in ("credit", "subscription"))
+def _about_credits(body: Mapping[str, Any]) -> bool:
+    said = " ".join(str(body.get(key, "")) for key in ("error", "message", "detail")).lower()
+    # A refusal may end in "Credits refunded.", which is not about having none.
+    said = re.sub(r"\bcredits?\b[^.,;]*\brefunded\b", "", said)
+    return any(word in said for word in ("credit", "subscription"))
 
 
 def task_failed(status: int | None, body: Mapping[str, Any]) -> errors.TaskFailed:
@@ -95,8 +99,9 @@ def is_one_of(value: Any, known: frozenset[Any]) -> bool:
 
 def find_words(body: Mapping[str, Any]) -> str:
     """Find the provider's own words."""
-    step = _object(_object(body.get("steps")).get(str(body.get("failed_step", "upload"))))
-    for place in (step, body):
+    steps = _object(body.get("steps")).values()
+    failed = [_object(step) for step in steps if _object(step).get("success") is not True]
+    for place in (*failed, body):
         for key in ("error", "message", "detail", "type"):
             if isinstance(place.get(key), str) and place[key]:
                 return str(place[key])[:_WORDS_LIMIT]
@@ -110,7 +115,8 @@ def _object(value: Any) -> JSONObject:
 def _details(status: int | None, body: Mapping[str, Any]) -> JSONObject:
     refunds = [body.get(key) for key in ("refund_processed", "already_refunded")]
     refunded = next((flag for flag in refunds if isinstance(flag, bool)), None)
-    if refunded is None and re.search(r"(?<!not )\brefunded\b", find_words(body).lower()):
+    words = find_words(body).lower()
+    if refunded is None and re.search(r"\brefunded\b", words) and not _NO_REFUND.search(words):
         refunded = True
     known = {"http_status": status, "provider_type": body.get("type"), "refunded": refunded}
     return {name: value for name, value in known.items() if value is not None}

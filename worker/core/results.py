@@ -31,15 +31,17 @@ def read_result(
     data = body.get("data", _without_envelope(body))
     if not data:
         raise _empty(operation, body)
-    found = [_read_clip(item, part) for item, part in _clips(data)]
+    found, unreadable = _read_clips(data)
     if operation.synchronous and clip_id and not found:
         found = [_read_clip({"clip_id": clip_id}, None)]
     if operation.makes_clips:
+        if unreadable and not any(map(_usable, found)):
+            raise unreadable[0]
         _require_success(operation, found, body)
     return {
         "clips": found,
         "data": _data(data, found),
-        "partial": any(clip["state"] != "succeeded" for clip in found),
+        "partial": bool(unreadable) or any(clip["state"] != "succeeded" for clip in found),
     }
 
 
@@ -66,6 +68,16 @@ def _clips(data: Any) -> Iterator[tuple[JSONObject, str | None]]:
             yield item, None
 
 
+def _read_clips(data: Any) -> tuple[list[JSONObject], list[errors.UnexpectedResponse]]:
+    found, unreadable = [], []
+    for item, part in _clips(data):
+        try:
+            found.append(_read_clip(item, part))
+        except errors.UnexpectedResponse as error:
+            unreadable.append(error)
+    return found, unreadable
+
+
 def _read_clip(item: Mapping[str, Any], part: str | None) -> JSONObject:
     try:
         clip = dict(_CLIP.load(dict(item)))
@@ -78,12 +90,17 @@ def _read_clip(item: Mapping[str, Any], part: str | None) -> JSONObject:
 def _require_success(
     operation: Operation, found: list[JSONObject], body: Mapping[str, Any]
 ) -> None:
-    if any(clip["state"] == "succeeded" for clip in found):
+    if any(map(_usable, found)):
         return
     if found and all(clip["state"] == "failed" for clip in found):
         reason = next((c["error"] for c in found if c["error"]), None) or "every clip failed"
         raise refusals.task_failed(None, dict(body) | {"message": str(reason)})
     raise _empty(operation, body)
+
+
+def _usable(clip: Mapping[str, Any]) -> bool:
+    """A clip that succeeded has an id, or at least an address."""
+    return clip["state"] == "succeeded" and bool(clip.get("clip_id") or clip.get("audio_url"))
 
 
 def _empty(operation: Operation, body: Mapping[str, Any]) -> errors.UnexpectedResponse:

@@ -53,7 +53,11 @@ def _clips(source: Source) -> Iterator[JSONObject]:
         case str(clip_id) if clip_id:
             yield {"clip_id": clip_id}
         case {"clips": list(clips)}:
-            yield from (clip for clip in clips if clip.get("clip_id"))
+            # A producer download has an address, and no id to go on with.
+            usable = (
+                c for c in clips if not (isinstance(c, dict) and c.get("clip_id", "") is None)
+            )
+            yield from (clip for each in usable for clip in _clips(each))
         case dict(clip) if isinstance(clip.get("clip_id"), str):
             yield clip
         case list():
@@ -68,7 +72,7 @@ def _clips(source: Source) -> Iterator[JSONObject]:
 def _carried(operation: Operation, source: Source, pick: Pick) -> JSONObject:
     """Fill parameters from the source's data, by the paths that the table gives."""
     data = source.get("data") if isinstance(source, dict) else None
-    chosen = str(pick if isinstance(pick, int) else 0)
+    chosen = str(0 if pick is None or operation.clip_field else pick)
     found = {
         name: _follow(data, path.format(pick=chosen).split("."))
         for name, path in operation.carries.items()

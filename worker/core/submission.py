@@ -41,14 +41,15 @@ def check_parameters(
     except ValidationError as error:
         found = dict(error.messages_dict)
         if "source" in wrong:
-            # The clip is missing because its source is wrong: one mistake, one message.
-            found.pop(operation.clip_field or "", None)
+            # What is missing because its source is wrong: one mistake, one message.
+            for name in {operation.clip_field, *operation.carries} - given.keys():
+                found.pop(str(name), None)
         wrong = found | wrong
     if not isinstance(extra, Mapping | None):
         wrong["extra"], extra = ["Not an object."], None
     elif not _is_json(extra):
         wrong["extra"] = ["Not JSON."]
-    for name in _RESERVED.intersection(extra or {}):
+    for name in _RESERVED.union(operation.fixed).intersection(extra or {}):
         wrong[name] = ["Fermata sets this field itself."]
     if wrong:
         listed = "; ".join(f"{name}: {_flatten(why)}" for name, why in sorted(wrong.items()))

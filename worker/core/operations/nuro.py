@@ -18,7 +18,7 @@ class CreateVocal(fields.RequestSchema):
 
 
 class CreateInstrumental(fields.RequestSchema):
-    description = fields.text("what it should sound like")
+    description = fields.text("what it should sound like", least=1, required=True)
     genre = fields.several("genres", limit=5)
     mood = fields.several("moods", limit=5)
     instrument = fields.several("instruments", limit=5)

@@ -90,6 +90,7 @@ class Cover(Song):
 
 class Concat(RequestSchema):
     continue_clip_id = fields.clip("the clip that an extend made, where it is not the source")
+    use_suno_cdn = fields.flag("which addresses the audio gets", load_default=True)
 
 
 class Remaster(Model):
@@ -113,7 +114,9 @@ class AddInstrumental(Words):
 
 
 class AddVocals(AddInstrumental):
-    prompt = fields.text("the lyrics: 5,000 characters, 3,000 with v3-5", least=1, required=True)
+    prompt = fields.text(
+        "the lyrics: 5,000 characters, 3,000 with v3-5 and v4", least=1, required=True
+    )
 
 
 class _Uploaded(Song):
