@@ -219,14 +219,17 @@ def present(body: Body, name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RequiredWhen(Rule):
-    """`name` must be there when the flag `condition` is `value`."""
+    """`name` must be there when the flag `condition` is `value`, unless the flag `spared` is on."""
 
     name: str
     condition: str
     value: bool
+    spared: str = ""
 
     def problem(self, body: Body) -> str | None:
         if body.get(self.condition) is not self.value or present(body, self.name):
+            return None
+        if body.get(self.spared) is True:
             return None
         shown = str(self.value).lower()
         return f"The '{self.name}' field is required when {self.condition} = {shown}."

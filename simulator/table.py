@@ -8,7 +8,7 @@ the documents leave room, the rows decide so:
   gpt_description_prompt 400 (200 with `narrow_limits`, as is 3000 for a mashup's prompt); title 80;
   tags 200 or 1000 by model, but 200 on sample and mashup, and 1000 on replace-section;
   negative_tags 200 on create and replace-section only; description 119; persona name 79.
-* Custom mode needs `prompt`, or its alias `lyrics` on create, also for an instrumental; otherwise
+* Custom mode needs `prompt`, or its alias `lyrics` on create, but for an instrumental; otherwise
   gpt_description_prompt is needed. This is so for create and persona music only; cover, extend,
   upload-*, sample and mashup document no such need. `auto_lyrics` is for custom mode.
 * `vocal_gender` is taken with every model. Seconds have no bounds but those that are written:
@@ -172,7 +172,7 @@ SECTION = ("infill_start_s", "infill_end_s")
 REPLACED = ("replace_start_time", "replace_end_time")
 FORMATS = ("mp3", "m4a", "wav")
 WORDS = (
-    RequiredWhen("prompt", "custom_mode", True),
+    RequiredWhen("prompt", "custom_mode", True, spared="make_instrumental"),
     RequiredWhen("gpt_description_prompt", "custom_mode", False),
 )
 DESCRIBED = RequiredWhen("prompt", "custom_mode", False)

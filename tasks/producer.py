@@ -85,7 +85,7 @@ def video_clip(
     5 credits; parks, and is polled: it takes no webhook.
 
     Args:
-        clip_id: the clip, where it is not the source; up to 128 characters
+        clip_id: the clip, where it is not the source
 
     Example::
 
@@ -128,7 +128,7 @@ def download(
     2 credits; parks until the webhook.
 
     Args:
-        clip_id: the clip, where it is not the source; up to 128 characters
+        clip_id: the clip, where it is not the source
         format: the file format
 
     Example::

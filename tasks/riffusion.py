@@ -64,6 +64,7 @@ def extend(
     vocal_variation: float | None = None,
     continue_clip_id: str | None = None,
     custom_mode: bool = True,
+    prompt: str | None = None,
     pick: Pick = None,
     extra: dict[str, Any] | None = None,
 ) -> JSONObject:
@@ -73,14 +74,15 @@ def extend(
     ``sonic.extend``.
 
     Args:
-        continue_at: where to go on; 0 or more s
+        continue_at: where to go on; more than 0 s
         lyrics: the words of the new part; up to 3000 characters
         sound: the style; up to 200 characters
         mv: the model
         title: the title; up to 80 characters
         vocal_variation: how much the voices vary; 0 to 1
-        continue_clip_id: the clip, where it is not the source; up to 128 characters
-        custom_mode: from ``lyrics``
+        continue_clip_id: the clip, where it is not the source
+        custom_mode: true: from ``lyrics``; false: from ``prompt``
+        prompt: a description; up to 200 characters
 
     Example::
 
@@ -98,6 +100,7 @@ def cover(
     vocal_variation: float | None = None,
     continue_clip_id: str | None = None,
     custom_mode: bool = True,
+    prompt: str | None = None,
     lyrics: str | None = None,
     sound: str | None = None,
     pick: Pick = None,
@@ -112,8 +115,9 @@ def cover(
         mv: the model
         title: the title; up to 80 characters
         vocal_variation: how much the voices vary; 0 to 1
-        continue_clip_id: the clip, where it is not the source; up to 128 characters
-        custom_mode: from ``lyrics``
+        continue_clip_id: the clip, where it is not the source
+        custom_mode: true: from ``lyrics``; false: from ``prompt``
+        prompt: a description; up to 200 characters
         lyrics: the words; up to 3000 characters
         sound: the style; up to 200 characters
 
@@ -134,6 +138,7 @@ def replace_section(
     vocal_variation: float | None = None,
     continue_clip_id: str | None = None,
     custom_mode: bool = True,
+    prompt: str | None = None,
     lyrics: str | None = None,
     sound: str | None = None,
     pick: Pick = None,
@@ -150,8 +155,9 @@ def replace_section(
         mv: the model
         title: the title; up to 80 characters
         vocal_variation: how much the voices vary; 0 to 1
-        continue_clip_id: the clip, where it is not the source; up to 128 characters
-        custom_mode: from ``lyrics``
+        continue_clip_id: the clip, where it is not the source
+        custom_mode: true: from ``lyrics``; false: from ``prompt``
+        prompt: a description; up to 200 characters
         lyrics: the words of the section; up to 3000 characters
         sound: the style; up to 200 characters
 
@@ -167,12 +173,13 @@ def swap_sound(
     source: Source = None,
     *,
     lyrics: str,
-    sound: str,
     mv: Literal["FUZZ-1.1 Pro", "FUZZ-1.1", "FUZZ-1.0 Pro", "FUZZ-1.0"] = "FUZZ-1.1 Pro",
     title: str | None = None,
     vocal_variation: float | None = None,
     continue_clip_id: str | None = None,
     custom_mode: bool = True,
+    prompt: str | None = None,
+    sound: str | None = None,
     pick: Pick = None,
     extra: dict[str, Any] | None = None,
 ) -> JSONObject:
@@ -183,12 +190,13 @@ def swap_sound(
 
     Args:
         lyrics: the words; up to 3000 characters
-        sound: what changes; up to 200 characters
         mv: the model
         title: the title; up to 80 characters
         vocal_variation: how much the voices vary; 0 to 1
-        continue_clip_id: the clip, where it is not the source; up to 128 characters
-        custom_mode: from ``lyrics``
+        continue_clip_id: the clip, where it is not the source
+        custom_mode: true: from ``lyrics``; false: from ``prompt``
+        prompt: a description; up to 200 characters
+        sound: what changes; up to 200 characters
 
     Example::
 
@@ -202,12 +210,13 @@ def swap_vocals(
     source: Source = None,
     *,
     lyrics: str,
-    sound: str,
     mv: Literal["FUZZ-1.1 Pro", "FUZZ-1.1", "FUZZ-1.0 Pro", "FUZZ-1.0"] = "FUZZ-1.1 Pro",
     title: str | None = None,
     vocal_variation: float | None = None,
     continue_clip_id: str | None = None,
     custom_mode: bool = True,
+    prompt: str | None = None,
+    sound: str | None = None,
     pick: Pick = None,
     extra: dict[str, Any] | None = None,
 ) -> JSONObject:
@@ -218,12 +227,13 @@ def swap_vocals(
 
     Args:
         lyrics: the words; up to 3000 characters
-        sound: what changes; up to 200 characters
         mv: the model
         title: the title; up to 80 characters
         vocal_variation: how much the voices vary; 0 to 1
-        continue_clip_id: the clip, where it is not the source; up to 128 characters
-        custom_mode: from ``lyrics``
+        continue_clip_id: the clip, where it is not the source
+        custom_mode: true: from ``lyrics``; false: from ``prompt``
+        prompt: a description; up to 200 characters
+        sound: what changes; up to 200 characters
 
     Example::
 

@@ -22,7 +22,6 @@ def create_music(
     *,
     custom_mode: bool,
     mv: str = "sonic-v5",
-    use_suno_cdn: bool = True,
     prompt: str | None = None,
     title: str | None = None,
     tags: str | None = None,
@@ -33,6 +32,7 @@ def create_music(
     gpt_description_prompt: str | None = None,
     make_instrumental: bool | None = None,
     auto_lyrics: bool | None = None,
+    use_suno_cdn: bool = True,
     duration: int | None = None,
     pick: Pick = None,
     extra: dict[str, Any] | None = None,
@@ -47,7 +47,6 @@ def create_music(
             describes the song
         mv: the model: ``sonic-`` or ``chirp-`` and v3-5, v4, v4-5, v4-5-plus, v5, v5-5, v6,
             v6-wild, v6-mini
-        use_suno_cdn: which addresses the audio gets
         prompt: the lyrics: 5,000 characters, 3,000 with v3-5 and v4
         title: the title; up to 80 characters
         tags: the style: 1,000 characters, 200 with v3-5 and v4
@@ -58,6 +57,7 @@ def create_music(
         gpt_description_prompt: a description of the song; up to 400 characters
         make_instrumental: no voices
         auto_lyrics: ``prompt`` describes the lyrics; only with custom_mode
+        use_suno_cdn: which addresses the audio gets
         duration: a target; 10 to 360 s
 
     Example::
@@ -73,7 +73,6 @@ def extend(
     custom_mode: bool,
     continue_at: float,
     mv: str = "sonic-v5",
-    use_suno_cdn: bool = True,
     prompt: str | None = None,
     title: str | None = None,
     tags: str | None = None,
@@ -83,6 +82,7 @@ def extend(
     weirdness_constraint: float | None = None,
     gpt_description_prompt: str | None = None,
     make_instrumental: bool | None = None,
+    use_suno_cdn: bool = True,
     continue_clip_id: str | None = None,
     audio_weight: float | None = None,
     duration: int | None = None,
@@ -99,7 +99,6 @@ def extend(
         continue_at: where to go on; more than 0 s
         mv: the model: ``sonic-`` or ``chirp-`` and v3-5, v4, v4-5, v4-5-plus, v5, v5-5, v6,
             v6-wild, v6-mini
-        use_suno_cdn: which addresses the audio gets
         prompt: the lyrics: 5,000 characters, 3,000 with v3-5 and v4
         title: the title; up to 80 characters
         tags: the style: 1,000 characters, 200 with v3-5 and v4
@@ -109,7 +108,8 @@ def extend(
         weirdness_constraint: how unusual it may be; 0 to 1
         gpt_description_prompt: a description of the song; up to 400 characters
         make_instrumental: no voices
-        continue_clip_id: the clip, where it is not the source; up to 128 characters
+        use_suno_cdn: which addresses the audio gets
+        continue_clip_id: the clip, where it is not the source
         audio_weight: how closely to follow the clip; 0 to 1
         duration: a target; 10 to 360 s
 
@@ -125,7 +125,6 @@ def cover(
     *,
     custom_mode: bool,
     mv: str = "sonic-v5",
-    use_suno_cdn: bool = True,
     prompt: str | None = None,
     title: str | None = None,
     tags: str | None = None,
@@ -135,6 +134,7 @@ def cover(
     weirdness_constraint: float | None = None,
     gpt_description_prompt: str | None = None,
     make_instrumental: bool | None = None,
+    use_suno_cdn: bool = True,
     continue_clip_id: str | None = None,
     audio_weight: float | None = None,
     duration: int | None = None,
@@ -150,7 +150,6 @@ def cover(
             describes the song
         mv: the model: ``sonic-`` or ``chirp-`` and v3-5, v4, v4-5, v4-5-plus, v5, v5-5, v6,
             v6-wild, v6-mini
-        use_suno_cdn: which addresses the audio gets
         prompt: the lyrics: 5,000 characters, 3,000 with v3-5 and v4
         title: the title; up to 80 characters
         tags: the style: 1,000 characters, 200 with v3-5 and v4
@@ -160,7 +159,8 @@ def cover(
         weirdness_constraint: how unusual it may be; 0 to 1
         gpt_description_prompt: a description of the song; up to 400 characters
         make_instrumental: no voices
-        continue_clip_id: the clip, where it is not the source; up to 128 characters
+        use_suno_cdn: which addresses the audio gets
+        continue_clip_id: the clip, where it is not the source
         audio_weight: how closely to follow the clip; 0 to 1
         duration: a target; 10 to 360 s
 
@@ -174,8 +174,8 @@ def cover(
 def concat(
     source: Source = None,
     *,
-    continue_clip_id: str | None = None,
     use_suno_cdn: bool = True,
+    continue_clip_id: str | None = None,
     pick: Pick = None,
     extra: dict[str, Any] | None = None,
 ) -> JSONObject:
@@ -184,9 +184,8 @@ def concat(
     2 credits; parks until the webhook.
 
     Args:
-        continue_clip_id: the clip that an extend made, where it is not the source; up to 128
-            characters
         use_suno_cdn: which addresses the audio gets
+        continue_clip_id: the clip that an extend made, where it is not the source
 
     Example::
 
@@ -200,7 +199,6 @@ def persona_music(
     *,
     custom_mode: bool,
     mv: str = "sonic-v5",
-    use_suno_cdn: bool = True,
     prompt: str | None = None,
     title: str | None = None,
     tags: str | None = None,
@@ -211,6 +209,7 @@ def persona_music(
     gpt_description_prompt: str | None = None,
     make_instrumental: bool | None = None,
     auto_lyrics: bool | None = None,
+    use_suno_cdn: bool = True,
     duration: int | None = None,
     persona_id: str | None = None,
     pick: Pick = None,
@@ -225,7 +224,6 @@ def persona_music(
             describes the song
         mv: the model: ``sonic-`` or ``chirp-`` and v3-5, v4, v4-5, v4-5-plus, v5, v5-5, v6,
             v6-wild, v6-mini
-        use_suno_cdn: which addresses the audio gets
         prompt: the lyrics: 5,000 characters, 3,000 with v3-5 and v4
         title: the title; up to 80 characters
         tags: the style: 1,000 characters, 200 with v3-5 and v4
@@ -236,6 +234,7 @@ def persona_music(
         gpt_description_prompt: a description of the song; up to 400 characters
         make_instrumental: no voices
         auto_lyrics: ``prompt`` describes the lyrics; only with custom_mode
+        use_suno_cdn: which addresses the audio gets
         duration: a target; 10 to 360 s
         persona_id: the persona, where it is not the source
 
@@ -250,8 +249,8 @@ def persona_music(
 def remaster(
     source: Source = None,
     *,
-    mv: str = "sonic-v5",
     use_suno_cdn: bool = True,
+    mv: str = "sonic-v5",
     continue_clip_id: str | None = None,
     variation_category: Literal["subtle", "normal", "high"] | None = None,
     pick: Pick = None,
@@ -262,11 +261,11 @@ def remaster(
     10 credits; parks until the webhook.
 
     Args:
+        use_suno_cdn: which addresses the audio gets
         mv: the model: ``sonic-`` or ``chirp-`` and v3-5, v4, v4-5, v4-5-plus, v5, v5-5, v6,
             v6-wild, v6-mini
-        use_suno_cdn: which addresses the audio gets
         continue_clip_id: a clip made through the API in the last 24 hours, where it is not the
-            source; up to 128 characters
+            source
         variation_category: how far it may go; documented for v5
 
     Example::
@@ -282,13 +281,13 @@ def add_vocals(
     *,
     prompt: str,
     mv: str = "sonic-v5",
-    use_suno_cdn: bool = True,
     title: str | None = None,
     tags: str | None = None,
     negative_tags: str | None = None,
     vocal_gender: Literal["f", "m"] | None = None,
     style_weight: float | None = None,
     weirdness_constraint: float | None = None,
+    use_suno_cdn: bool = True,
     continue_clip_id: str | None = None,
     audio_weight: float | None = None,
     overpainting_start_s: float | None = None,
@@ -304,15 +303,14 @@ def add_vocals(
         prompt: the lyrics: 5,000 characters, 3,000 with v3-5 and v4
         mv: the model: ``sonic-`` or ``chirp-`` and v3-5, v4, v4-5, v4-5-plus, v5, v5-5, v6,
             v6-wild, v6-mini
-        use_suno_cdn: which addresses the audio gets
         title: the title; up to 80 characters
         tags: the style: 1,000 characters, 200 with v3-5 and v4
         negative_tags: what to avoid; up to 200 characters
         vocal_gender: the voice; v4-5 and later
         style_weight: how closely to follow the style; 0 to 1
         weirdness_constraint: how unusual it may be; 0 to 1
-        continue_clip_id: a clip uploaded in the last 24 hours, where it is not the source; up
-            to 128 characters
+        use_suno_cdn: which addresses the audio gets
+        continue_clip_id: a clip uploaded in the last 24 hours, where it is not the source
         audio_weight: how closely to follow the clip; 0 to 1
         overpainting_start_s: start of the part to work on; 0 or more s
         overpainting_end_s: end of the part to work on; 0 or more s
@@ -328,7 +326,6 @@ def add_instrumental(
     source: Source = None,
     *,
     mv: str = "sonic-v5",
-    use_suno_cdn: bool = True,
     prompt: str | None = None,
     title: str | None = None,
     tags: str | None = None,
@@ -336,6 +333,7 @@ def add_instrumental(
     vocal_gender: Literal["f", "m"] | None = None,
     style_weight: float | None = None,
     weirdness_constraint: float | None = None,
+    use_suno_cdn: bool = True,
     continue_clip_id: str | None = None,
     audio_weight: float | None = None,
     overpainting_start_s: float | None = None,
@@ -350,7 +348,6 @@ def add_instrumental(
     Args:
         mv: the model: ``sonic-`` or ``chirp-`` and v3-5, v4, v4-5, v4-5-plus, v5, v5-5, v6,
             v6-wild, v6-mini
-        use_suno_cdn: which addresses the audio gets
         prompt: the lyrics: 5,000 characters, 3,000 with v3-5 and v4
         title: the title; up to 80 characters
         tags: the style: 1,000 characters, 200 with v3-5 and v4
@@ -358,8 +355,8 @@ def add_instrumental(
         vocal_gender: the voice; v4-5 and later
         style_weight: how closely to follow the style; 0 to 1
         weirdness_constraint: how unusual it may be; 0 to 1
-        continue_clip_id: a clip uploaded in the last 24 hours, where it is not the source; up
-            to 128 characters
+        use_suno_cdn: which addresses the audio gets
+        continue_clip_id: a clip uploaded in the last 24 hours, where it is not the source
         audio_weight: how closely to follow the clip; 0 to 1
         overpainting_start_s: start of the part to work on; 0 or more s
         overpainting_end_s: end of the part to work on; 0 or more s
@@ -377,7 +374,6 @@ def upload_extend(
     custom_mode: bool,
     url: str,
     mv: str = "sonic-v5",
-    use_suno_cdn: bool = True,
     prompt: str | None = None,
     title: str | None = None,
     tags: str | None = None,
@@ -404,11 +400,10 @@ def upload_extend(
         url: a public address of the audio: the provider downloads it itself
         mv: the model: ``sonic-`` or ``chirp-`` and v3-5, v4, v4-5, v4-5-plus, v5, v5-5, v6,
             v6-wild, v6-mini
-        use_suno_cdn: which addresses the audio gets
         prompt: the lyrics: 5,000 characters, 3,000 with v3-5 and v4
         title: the title; up to 80 characters
         tags: the style: 1,000 characters, 200 with v3-5 and v4
-        negative_tags: what to avoid; up to 200 characters
+        negative_tags: what to avoid
         vocal_gender: the voice; v4-5 and later
         style_weight: how closely to follow the style; 0 to 1
         weirdness_constraint: how unusual it may be; 0 to 1
@@ -432,7 +427,6 @@ def upload_cover(
     custom_mode: bool,
     url: str,
     mv: str = "sonic-v5",
-    use_suno_cdn: bool = True,
     prompt: str | None = None,
     title: str | None = None,
     tags: str | None = None,
@@ -458,11 +452,10 @@ def upload_cover(
         url: a public address of the audio: the provider downloads it itself
         mv: the model: ``sonic-`` or ``chirp-`` and v3-5, v4, v4-5, v4-5-plus, v5, v5-5, v6,
             v6-wild, v6-mini
-        use_suno_cdn: which addresses the audio gets
         prompt: the lyrics: 5,000 characters, 3,000 with v3-5 and v4
         title: the title; up to 80 characters
         tags: the style: 1,000 characters, 200 with v3-5 and v4
-        negative_tags: what to avoid; up to 200 characters
+        negative_tags: what to avoid
         vocal_gender: the voice; v4-5 and later
         style_weight: how closely to follow the style; 0 to 1
         weirdness_constraint: how unusual it may be; 0 to 1
@@ -520,8 +513,7 @@ def create_persona(
 
     Args:
         name: the persona's name; up to 79 characters
-        clip_id: a clip made through the API in the last 24 hours, where it is not the source;
-            up to 128 characters
+        clip_id: a clip made through the API in the last 24 hours, where it is not the source
         describe: what it is like
         styles: its styles; up to 2000 characters
         vox_audio_id: voices that ``sonic.vox`` took from the clip
@@ -564,7 +556,6 @@ def sample(
     chop_sample_start_s: float,
     chop_sample_end_s: float,
     mv: str = "sonic-v5",
-    use_suno_cdn: bool = True,
     prompt: str | None = None,
     title: str | None = None,
     tags: str | None = None,
@@ -592,11 +583,10 @@ def sample(
         chop_sample_end_s: end of the sample; 0 or more s
         mv: the model: ``sonic-`` or ``chirp-`` and v3-5, v4, v4-5, v4-5-plus, v5, v5-5, v6,
             v6-wild, v6-mini
-        use_suno_cdn: which addresses the audio gets
         prompt: the lyrics: 5,000 characters, 3,000 with v3-5 and v4
         title: the title; up to 80 characters
         tags: the style; up to 200 characters
-        negative_tags: what to avoid; up to 200 characters
+        negative_tags: what to avoid
         vocal_gender: the voice; v4-5 and later
         style_weight: how closely to follow the style; 0 to 1
         weirdness_constraint: how unusual it may be; 0 to 1
@@ -604,7 +594,7 @@ def sample(
         auto_lyrics: ``prompt`` describes the lyrics; only with custom_mode
         audio_weight: how closely to follow the sample; 0 to 1
         url: a public address of the audio, instead of a clip
-        sample_clip_id: the clip, where it is not the source; up to 128 characters
+        sample_clip_id: the clip, where it is not the source
 
     Example::
 
@@ -619,7 +609,6 @@ def mashup(
     *,
     custom_mode: bool,
     mv: str = "sonic-v5",
-    use_suno_cdn: bool = True,
     prompt: str | None = None,
     title: str | None = None,
     tags: str | None = None,
@@ -644,11 +633,10 @@ def mashup(
             describes the song
         mv: the model: ``sonic-`` or ``chirp-`` and v3-5, v4, v4-5, v4-5-plus, v5, v5-5, v6,
             v6-wild, v6-mini
-        use_suno_cdn: which addresses the audio gets
         prompt: the lyrics: 5,000 characters, 3,000 with v3-5 and v4
         title: the title; up to 80 characters
         tags: the style; up to 200 characters
-        negative_tags: what to avoid; up to 200 characters
+        negative_tags: what to avoid
         vocal_gender: the voice; v4-5 and later
         style_weight: how closely to follow the style; 0 to 1
         weirdness_constraint: how unusual it may be; 0 to 1
@@ -692,7 +680,7 @@ def replace_section(
     Args:
         infill_start_s: start of the section; 0 or more s
         infill_end_s: end of the section; 0 or more s
-        clip_id: the clip, where it is not the source; up to 128 characters
+        clip_id: the clip, where it is not the source
         mv: the model: ``sonic-`` or ``chirp-`` and v4, v4-5, v4-5-plus, v5, v5-5, v6, v6-wild,
             v6-mini
         infill_lyrics: the words of the section; up to 3000 characters
@@ -725,7 +713,7 @@ def stems_basic(
     20 credits; parks, and is polled: it takes no webhook.
 
     Args:
-        clip_id: the clip, where it is not the source; up to 128 characters
+        clip_id: the clip, where it is not the source
 
     Example::
 
@@ -746,7 +734,7 @@ def stems_full(
     50 credits; parks, and is polled: it takes no webhook.
 
     Args:
-        clip_id: the clip, where it is not the source; up to 128 characters
+        clip_id: the clip, where it is not the source
 
     Example::
 
@@ -767,8 +755,7 @@ def bpm(
     1 credit; answers at once, or is asked again.
 
     Args:
-        clip_id: a clip made through the API in the last 24 hours, where it is not the source;
-            up to 128 characters
+        clip_id: a clip made through the API in the last 24 hours, where it is not the source
 
     Example::
 
@@ -791,8 +778,7 @@ def vox(
     1 credit; answers at once, or is asked again.
 
     Args:
-        clip_id: a clip made through the API in the last 24 hours, where it is not the source;
-            up to 128 characters
+        clip_id: a clip made through the API in the last 24 hours, where it is not the source
         vocal_start_s: start of the voices; 0 or more s
         vocal_end_s: end of the voices, at most 30 s later; 0 or more s
 
@@ -815,7 +801,7 @@ def wav(
     1 credit; answers at once, or is asked again.
 
     Args:
-        clip_id: the clip, where it is not the source; up to 128 characters
+        clip_id: the clip, where it is not the source
 
     Example::
 
@@ -837,8 +823,7 @@ def midi(
     1 credit; answers at once, or is asked again.
 
     Args:
-        clip_id: a clip made through the API in the last 24 hours, where it is not the source;
-            up to 128 characters
+        clip_id: a clip made through the API in the last 24 hours, where it is not the source
 
     Example::
 
@@ -860,7 +845,7 @@ def lyrics_timeline(
     1 credit; answers at once, or is asked again.
 
     Args:
-        clip_id: the clip, where it is not the source; up to 128 characters
+        clip_id: the clip, where it is not the source
 
     Example::
 
@@ -903,7 +888,7 @@ def download(
     2 credits; answers at once, or is asked again.
 
     Args:
-        clip_id: the clip, where it is not the source; up to 128 characters
+        clip_id: the clip, where it is not the source
         formats: ``mp3``, ``m4a``, ``wav``
 
     Example::

@@ -23,6 +23,8 @@ from worker import bootstrap
 from worker.core.contract import CLAIM_HEADER, QUEUE
 from worker.core.errors import TaskFailed
 from worker.core.models import Event, JobId, Source
+from worker.core.operations import find
+from worker.core.schedule import submit_lease, take_lease
 from worker.handover import Publisher
 from worker.settings import Role, load
 
@@ -222,8 +224,9 @@ def test_a_submit_ends_before_its_time_limits_and_they_before_its_lease(
     # An answer that trickles is read for up to twice the timeout (worker/client.py).
     longest = settings.connect_timeout_seconds + 2 * settings.policy.submit_timeout_seconds
     assert longest < soft < hard
-    assert hard < settings.policy.submit_lease_seconds
-    assert hard < settings.policy.take_lease_seconds
+    operation = find("sonic.remaster")
+    assert hard < submit_lease(operation, settings.policy)
+    assert hard < take_lease(operation, settings.policy)
 
 
 def _printed(code: str, **environment: str) -> str:

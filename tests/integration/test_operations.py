@@ -154,8 +154,8 @@ def test_an_operation_on_a_clip_follows_the_creation_of_a_song(
 
 
 def test_lyrics_become_a_song_and_a_voice_becomes_a_persona(everything: System) -> None:
-    def step(name: str, **parameters: Any) -> Any:
-        return everything.app.signature(task_name(name), kwargs=parameters, queue="fermata")
+    def step(operation: str, **parameters: Any) -> Any:
+        return everything.app.signature(task_name(operation), kwargs=parameters, queue="fermata")
 
     song = step("lyrics.generate", description="a held note") | step(
         "sonic.create_music", custom_mode=True

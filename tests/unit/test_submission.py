@@ -227,13 +227,13 @@ def test_a_variation_is_one_of_three(category: str) -> None:
     assert set(wrong(REMASTER, given)) == {"variation_category"}
 
 
-@pytest.mark.parametrize("length", [1, 128])
-def test_a_clip_id_may_reach_its_limits(length: int) -> None:
+@pytest.mark.parametrize("length", [1, 1000])
+def test_a_clip_id_has_any_length(length: int) -> None:
     assert check_parameters(WAV, {"clip_id": "c" * length})["clip_id"] == "c" * length
 
 
-@pytest.mark.parametrize("clip_id", ["", "c" * 129, 7, ["c"]])
-def test_a_clip_id_beyond_its_limits_is_refused(clip_id: Any) -> None:
+@pytest.mark.parametrize("clip_id", ["", 7, ["c"]])
+def test_a_clip_id_that_is_none_is_refused(clip_id: Any) -> None:
     assert set(wrong(WAV, {"clip_id": clip_id})) == {"clip_id"}
 
 

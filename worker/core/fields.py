@@ -113,7 +113,7 @@ def several(
 
 def clip(doc: str = "the clip, where it is not the source", **options: Any) -> fields.String:
     """Take the id of a clip."""
-    return text(doc, least=1, limit=128, **({"required": True} | options))
+    return text(doc, least=1, **({"required": True} | options))
 
 
 def public_url(doc: str, **options: Any) -> fields.Url:

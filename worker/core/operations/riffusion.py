@@ -32,11 +32,17 @@ class CreateMusic(_Song):
 
 class _OnClip(_Song):
     continue_clip_id = fields.clip()
-    custom_mode = fields.flag("from `lyrics`", load_default=True)
+    custom_mode = fields.flag("true: from `lyrics`; false: from `prompt`", load_default=True)
+    prompt = fields.text("a description", limit=200)
+
+    def rules(self, data: Mapping[str, Any]) -> Iterator[fields.Wrong]:
+        yield from super().rules(data)
+        if data.get("custom_mode") is False:
+            yield from fields.require(data, "prompt", "when custom_mode is false")
 
 
 class Extend(_OnClip):
-    continue_at = fields.number("where to go on", 0, unit="s", required=True)
+    continue_at = fields.number("where to go on", above=0, unit="s", required=True)
     lyrics = fields.text("the words of the new part", least=1, limit=3000, required=True)
     sound = fields.text("the style", least=1, limit=200, required=True)
 
@@ -59,7 +65,7 @@ class ReplaceSection(_OnClip):
 
 class Swap(_OnClip):
     lyrics = fields.text("the words", least=1, limit=3000, required=True)
-    sound = fields.text("what changes", least=1, limit=200, required=True)
+    sound = fields.text("what changes", limit=200)
 
 
 class Upload(fields.RequestSchema):

@@ -9,18 +9,24 @@ from worker.core.fields import SHORT_TEXT_MODELS, RequestSchema
 _RECENT = "a clip made through the API in the last 24 hours, where it is not the source"
 
 
-class Model(RequestSchema):
-    mv = fields.model()
+class OnCreate(RequestSchema):
+    """What the newest pages of ``/sonic/create`` want of every task type."""
+
     use_suno_cdn = fields.flag("which addresses the audio gets", load_default=True)
 
 
-class Words(Model):
+class SongOnCreate(OnCreate):
+    negative_tags = fields.text("what to avoid", limit=200)
+
+
+class Words(RequestSchema):
     """The words and the style of a song; their limits depend on the model."""
 
+    mv = fields.model()
     prompt = fields.text("the lyrics: 5,000 characters, 3,000 with v3-5 and v4")
     title = fields.text("the title", limit=80)
     tags = fields.text("the style: 1,000 characters, 200 with v3-5 and v4")
-    negative_tags = fields.text("what to avoid", limit=200)
+    negative_tags = fields.text("what to avoid")
     vocal_gender = fields.choice("the voice; v4-5 and later", "f", "m")
     style_weight = fields.ratio("how closely to follow the style")
     weirdness_constraint = fields.ratio("how unusual it may be")
@@ -65,7 +71,7 @@ class WithAutoLyrics(Song):
             yield "auto_lyrics", "Only with custom_mode true."
 
 
-class CreateMusic(WithAutoLyrics):
+class CreateMusic(SongOnCreate, WithAutoLyrics):
     duration = fields.whole("a target", 10, 360, unit="s")
 
 
@@ -73,7 +79,7 @@ class PersonaMusic(CreateMusic):
     persona_id = fields.text("the persona, where it is not the source", least=1, required=True)
 
 
-class Extend(Song):
+class Extend(SongOnCreate, Song):
     continue_clip_id = fields.clip()
     continue_at = fields.number("where to go on", above=0, unit="s", required=True)
     audio_weight = fields.ratio("how closely to follow the clip")
@@ -81,26 +87,26 @@ class Extend(Song):
     needs_words = False
 
 
-class Cover(Song):
+class Cover(SongOnCreate, Song):
     continue_clip_id = fields.clip()
     audio_weight = fields.ratio("how closely to follow the clip")
     duration = fields.whole("a target", 10, 360, unit="s")
     needs_words = False
 
 
-class Concat(RequestSchema):
+class Concat(OnCreate):
     continue_clip_id = fields.clip("the clip that an extend made, where it is not the source")
-    use_suno_cdn = fields.flag("which addresses the audio gets", load_default=True)
 
 
-class Remaster(Model):
+class Remaster(OnCreate):
+    mv = fields.model()
     continue_clip_id = fields.clip(_RECENT)
     variation_category = fields.choice(
         "how far it may go; documented for v5", "subtle", "normal", "high"
     )
 
 
-class AddInstrumental(Words):
+class AddInstrumental(SongOnCreate, Words):
     continue_clip_id = fields.clip(
         "a clip uploaded in the last 24 hours, where it is not the source"
     )
