@@ -492,6 +492,27 @@ def upload(
     """
 
 
+@provider_task(app, "sonic.upload_async")
+def upload_async(
+    source: Source = None,
+    *,
+    url: str,
+    pick: Pick = None,
+    extra: dict[str, Any] | None = None,
+) -> JSONObject:
+    """Upload a song without waiting for it in the request; otherwise as ``sonic.upload``.
+
+    2 credits; parks, and is polled: it takes no webhook.
+
+    Args:
+        url: a public address of the audio, up to 8 minutes, no copyrighted music
+
+    Example::
+
+        upload_async.delay(url="https://example.com/url.mp3")
+    """
+
+
 @provider_task(app, "sonic.create_persona")
 def create_persona(
     source: Source = None,

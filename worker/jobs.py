@@ -129,7 +129,7 @@ class Jobs:
 
     def _send(self, attempt: Attempt, body: Mapping[str, Any]) -> protocol.SubmitOutcome:
         operation = attempt.operation
-        webhook = self._callbacks.webhook(attempt.job_id) if operation.takes_webhook else None
+        webhook = self._callbacks.webhook(attempt.job_id) if operation.called_back else None
         try:
             answer = self._provider.send(submission.build_request(operation, body, webhook))
         except NeverSent as error:

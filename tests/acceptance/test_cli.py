@@ -123,3 +123,25 @@ def test_wrong_settings_are_exit_code_3_and_all_named_at_once(system: System) ->
     assert ran.returncode == 3
     for name in wrong:
         assert name in ran.stderr
+
+
+def test_the_operations_are_listed_for_people_and_programs(system: System) -> None:
+    listed = json.loads(fermata(system, "operations", "--json").stdout)
+    assert {"sonic.remaster", "producer.create_music", "account.credits"} <= {
+        each["name"] for each in listed
+    }
+    assert all({"mode", "method", "path", "fields"} <= set(each) for each in listed)
+    shown = fermata(system, "operations")
+    assert shown.returncode == 0
+    assert all(each["name"] in shown.stdout for each in listed)
+
+
+def test_a_waiting_job_can_be_polled_at_once(system: System) -> None:
+    job_id = str(uuid.uuid4())
+    system.simulator.rule(job_id, latency_seconds=600, webhook="lost")
+    fermata(system, *REMASTER, "--source", str(uuid.uuid4()), "--id", job_id)
+    wait_until(lambda: system.state(job_id) == "waiting")
+    polled = fermata(system, "poll", job_id, "--json")
+    assert polled.returncode == 0, polled.stderr
+    assert json.loads(polled.stdout)["polls"] >= 1
+    assert fermata(system, "poll", "nobody").returncode == 2

@@ -71,8 +71,9 @@ def test_an_operation_sends_what_is_documented_and_brings_its_result(
     body = check_parameters(row, example(row), source=given)
     assert task["path"] == row.path
     sent = dict(task["request"])
-    if row.takes_webhook:
-        assert sent.pop("webhook_url").endswith(result["job_id"])
+    if row.takes_webhook or row.callback_field:
+        called_back = sent.pop(row.callback_field or "webhook_url")
+        assert called_back.endswith(result["job_id"])
     assert sent == body
 
 

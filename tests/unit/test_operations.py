@@ -82,6 +82,7 @@ DOCUMENTED = {
     "sonic.upload_extend": ("/sonic/upload-extend", Mode.WEBHOOK, 12),
     "sonic.upload_cover": ("/sonic/upload-cover", Mode.WEBHOOK, 16),
     "sonic.upload": ("/sonic/upload", Mode.DIRECT, 2),
+    "sonic.upload_async": ("/sonic/upload", Mode.POLLED, 2),
     "sonic.create_persona": ("/sonic/persona", Mode.DIRECT, 1),
     "sonic.create_voice": ("/sonic/create-voice", Mode.WEBHOOK, 4),
     "sonic.sample": ("/sonic/sample", Mode.WEBHOOK, 14),

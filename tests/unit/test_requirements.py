@@ -24,6 +24,7 @@ REQUIRED: dict[str, set[str]] = {
     "sonic.upload_extend": {"url", "custom_mode"},
     "sonic.upload_cover": {"url", "custom_mode"},
     "sonic.upload": {"url"},
+    "sonic.upload_async": {"url"},
     "sonic.create_persona": {"name", "clip_id"},
     "sonic.create_voice": {"audio_url"},
     "sonic.sample": {

@@ -42,7 +42,7 @@ def test_a_request_is_the_documented_one(case: str) -> None:
     wanted = recorded.load(case, "request.json")
     operation = OPERATIONS[wanted["operation"]]
     body = check_parameters(operation, wanted["parameters"])
-    built = build_request(operation, body, WEBHOOK if operation.takes_webhook else None)
+    built = build_request(operation, body, WEBHOOK if operation.called_back else None)
     assert (built.method, built.path) == (wanted["method"], wanted["path"])
     assert built.body == wanted["body"]
     assert built.timeout_seconds == operation.submit_seconds

@@ -92,8 +92,13 @@ def build_request(
     """Build the submit; the webhook pair goes into the body (provider-api.md §5.1)."""
     if operation.method == "GET":
         return Request("GET", operation.path)
-    pair = {"webhook_url": webhook.url, "webhook_secret": webhook.secret} if webhook else {}
-    return Request(operation.method, operation.path, dict(body) | pair, operation.submit_seconds)
+    answer_to: JSONObject = {}
+    if webhook and operation.callback_field:
+        answer_to = {operation.callback_field: webhook.url}
+    elif webhook:
+        answer_to = {"webhook_url": webhook.url, "webhook_secret": webhook.secret}
+    body = dict(body) | answer_to
+    return Request(operation.method, operation.path, body, operation.submit_seconds)
 
 
 def build_poll(operation: Operation, provider_task_id: ProviderTaskId) -> Request:

@@ -45,6 +45,9 @@ class Operation:
     poll_path: str | None = None
     """Where the provider task is polled; None: the answer of the request is the result."""
     takes_webhook: bool = False
+    callback_field: str = ""
+    """Where an address goes instead of the webhook pair. What comes back there is not known to be
+    signed, so it is refused like any stranger's, and polling settles the job."""
     expected_seconds: float = 0
     """When a webhook is late enough to ask; or, without webhooks, when asking first pays."""
     again_seconds: float = 6
@@ -74,6 +77,11 @@ class Operation:
     @property
     def synchronous(self) -> bool:
         return self.mode is Mode.DIRECT
+
+    @property
+    def called_back(self) -> bool:
+        """Whether its request names an address of ours."""
+        return self.takes_webhook or bool(self.callback_field)
 
     @property
     def slow(self) -> bool:

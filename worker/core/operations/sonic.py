@@ -109,6 +109,16 @@ ROWS = (
         "Upload a song by its public address; the result's clip is its handle.",
         clip_field=None, submit_seconds=60, credits=2,
     ),
+    _task(
+        "upload_async",
+        "upload",
+        request.Upload,
+        "Upload a song without waiting for it in the request; otherwise as `sonic.upload`.",
+        takes_webhook=False,
+        callback_field="callback_url",
+        expected_seconds=20,
+        credits=2,
+    ),
     _direct(
         "create_persona", "persona", request.CreatePersona,
         "Create a persona from a clip, or from the result of `sonic.vox`: `data.persona_id`. "
