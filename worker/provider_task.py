@@ -130,7 +130,10 @@ class ProviderTask(Task[..., JSONObject]):
 
     def _pass_on(self) -> NoReturn:
         """Send a slow job to its own queue; the one it came by is for the quick ones."""
-        self.signature_from_request(queue=SLOW_QUEUE).apply_async(add_to_parent=False)
+        try:
+            self.signature_from_request(queue=SLOW_QUEUE).apply_async(add_to_parent=False)
+        except _TRANSIENT as error:
+            raise Reject(repr(error), requeue=True) from None
         raise Ignore
 
     def _announce_parked(self) -> None:
