@@ -34,6 +34,7 @@ class Parts:
 
     settings: Settings
     store: Store
+    handover: Handover
     jobs: Jobs
     sweep: Sweep
 
@@ -68,6 +69,7 @@ def _parts_of(_pid: int) -> Parts:
     return Parts(
         settings=settings,
         store=state,
+        handover=handover,
         jobs=Jobs(callbacks=callbacks, **common),
         sweep=Sweep(handover=handover, **common),
     )

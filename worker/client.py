@@ -5,7 +5,7 @@ import socket
 import ssl
 import threading
 import time
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -73,17 +73,23 @@ class HTTPProvider:
         if asking:
             seconds = min(POLL_SECONDS, seconds)
         give_up = time.monotonic() + seconds
+        watch = _Watch(seconds)
         try:
-            with session.request(
-                request.method,
-                self._base_url + request.path,
-                json=request.body,
-                headers=headers,
-                timeout=(self._connect_seconds, seconds),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
+            with (
+                watch,
+                session.request(
+                    request.method,
+                    self._base_url + request.path,
+                    json=request.body,
+                    headers=headers,
+                    timeout=(self._connect_seconds, seconds),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
                 body = _read(response, give_up)
+                if watch.is_over:
+                    raise AnswerLost("the answer came too slowly")
                 return Answer(response.status_code, dict(response.headers), body)
         except requests.ConnectionError as error:
             if _never_opened(error):
@@ -104,50 +110,83 @@ def _session(api_key: str) -> requests.Session:
     return session
 
 
-class _Watched:
-    """A connection whose answer must begin in time as a whole.
+class _Watch:
+    """Ends a request that takes too long as a whole, from the first byte sent to the last read.
 
-    A socket's own timeout starts anew with every byte, so headers that drip would never end it.
+    A socket's own timeout starts anew with every byte, so an answer that drips would never end.
     """
 
+    def __init__(self, seconds: float) -> None:
+        self.is_over = False
+        self._sock: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> "_Watch":
+        _watching.watch = self
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        _watching.watch = None
+
+    def over(self, sock: socket.socket) -> None:
+        """Watch over the socket that the answer comes by."""
+        self._sock = sock
+        if self.is_over:
+            self._end()
+
+    def _end(self) -> None:
+        self.is_over = True
+        if self._sock:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+
+
+_watching = threading.local()
+
+
+class _Watched:
+    """A connection that tells the watch of its thread which socket it reads."""
+
     sock: socket.socket
-    timeout: float
 
     def getresponse(self) -> Any:
-        watch = threading.Timer(self.timeout, _shut, [self.sock])
-        watch.daemon = True
-        watch.start()
-        try:
-            return super().getresponse()  # type: ignore[misc]
-        finally:
-            watch.cancel()
+        watch: _Watch | None = getattr(_watching, "watch", None)
+        if watch:
+            watch.over(self.sock)
+        return super().getresponse()  # type: ignore[misc]
 
 
-def _shut(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
-
-
-class _WatchedHTTP(_Watched, HTTPConnection):  # type: ignore[misc]
+class _WatchedHTTP(_Watched, HTTPConnection):
     pass
 
 
-class _WatchedHTTPS(_Watched, HTTPSConnection):  # type: ignore[misc]
+class _WatchedHTTPS(_Watched, HTTPSConnection):
     pass
 
 
 class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _WatchedHTTP  # type: ignore[assignment]
+    ConnectionCls = _WatchedHTTP
 
 
 class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _WatchedHTTPS  # type: ignore[assignment]
+    ConnectionCls = _WatchedHTTPS
+
+
+_POOLS: Final = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
 class _WatchedAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **options)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
 
 
 class _Bearer(AuthBase):

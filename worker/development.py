@@ -108,15 +108,16 @@ def _free(option: str, port: int) -> int:
 
 
 def _environment(folder: Path, port: int, simulator_port: int | None) -> dict[str, str]:
-    told = {
+    told = {"FERMATA_SIGNING_KEYS": configured("FERMATA_SIGNING_KEYS") or _signing_key(folder)}
+    if simulator_port is None:
+        # A real provider reaches us by the address that the user gave.
+        return told
+    return told | {
         "FERMATA_PUBLIC_URL": f"http://127.0.0.1:{port}",
-        "FERMATA_SIGNING_KEYS": _signing_key(folder),
+        "FERMATA_PROVIDER_URL": f"http://127.0.0.1:{simulator_port}/api/v1",
+        "FERMATA_API_KEY": SIMULATED_KEY,
         **_PATIENCE,
     }
-    if simulator_port is not None:
-        told["FERMATA_PROVIDER_URL"] = f"http://127.0.0.1:{simulator_port}/api/v1"
-        told["FERMATA_API_KEY"] = SIMULATED_KEY
-    return told
 
 
 def _signing_key(folder: Path) -> str:

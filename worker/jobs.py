@@ -78,16 +78,11 @@ class Jobs:
 
         Returns False where another leg has begun: this one must not submit.
         """
-        now, operation = self._clock(), attempt.operation
-        fields = {"operation": operation.name, "parked": parked.message}
-        if parked.list_key:
-            fields["list_key"] = parked.list_key
-        clip = body.get(operation.clip_field or "")
-        if isinstance(clip, str):
-            fields["clip_id"] = clip
+        now = self._clock()
+        fields = _record_fields(attempt.operation, body, parked)
         if first:
-            fields["deadline_at"] = str(schedule.deadline(operation, self._policy, now=now))
-        due_at = now + schedule.submit_lease(operation, self._policy)
+            fields["deadline_at"] = schedule.deadline(attempt.operation, self._policy, now=now)
+        due_at = now + schedule.submit_lease(attempt.operation, self._policy)
         return self._turn(attempt, Turn.SUBMIT, due_at=due_at, fields=fields, count="attempts")
 
     def _turn(self, attempt: Attempt, turn: Turn, *, due_at: float, **options: Any) -> bool:
@@ -95,6 +90,21 @@ class Jobs:
         return self._store.turn(
             attempt.job_id, turn, now=now, due_at=due_at, leg=attempt.leg, **options
         )
+
+    def pass_on(
+        self, job_id: JobId, operation: Operation, body: Mapping[str, Any], parked: Parked
+    ) -> float | None:
+        """Write the record of a job that the worker of another queue is to begin.
+
+        Returns the moment at which it is published again if nobody has begun it; None where
+        there is a record already.
+        """
+        now = self._clock()
+        due_at = now + schedule.BACKLOG_SECONDS
+        fields = _record_fields(operation, body, parked)
+        fields["deadline_at"] = schedule.deadline(operation, self._policy, now=now)
+        written = self._store.turn(job_id, Turn.REROUTE, now=now, due_at=due_at, fields=fields)
+        return due_at if written else None
 
     def is_current(self, attempt: Attempt) -> bool:
         """Say whether the job is still being submitted by this very attempt.
@@ -225,6 +235,18 @@ class Jobs:
         )
         name = "job_settled" if settled else "job_was_settled"
         log.info(name, job_id=job_id, outcome=turn, why=why)
+
+
+def _record_fields(
+    operation: Operation, body: Mapping[str, Any], parked: Parked
+) -> dict[str, str | float]:
+    fields: dict[str, str | float] = {"operation": operation.name, "parked": parked.message}
+    if parked.list_key:
+        fields["list_key"] = parked.list_key
+    clip = body.get(operation.clip_field or "")
+    if isinstance(clip, str):
+        fields["clip_id"] = clip
+    return fields
 
 
 def _text(value: Any) -> str | None:

@@ -59,12 +59,13 @@ class ProviderTask(Task[..., JSONObject]):
             claim = int(self.request.get(CLAIM_HEADER) or 0)
             if claim:
                 return self._resumed_leg(jobs, claim)
-            if self.operation.slow and self._queue == QUEUE:
-                return self._pass_on()
             state = jobs.state(self._job_id)
             if state not in {None, JobState.QUEUED}:
                 raise Ignore  # redelivered: the record goes on without this message
-            return self._submit_leg(jobs, self._check(args, kwargs), first=state is None)
+            body = self._check(args, kwargs)
+            if self.operation.slow and self._queue == QUEUE:
+                return self._pass_on(jobs, body)
+            return self._submit_leg(jobs, body, first=state is None)
         except StoreUnavailable as error:
             log.warning("state_unavailable", error=repr(error))
             raise Reject(repr(error), requeue=True) from None
@@ -128,12 +129,18 @@ class ProviderTask(Task[..., JSONObject]):
         """The queue that this message came by."""
         return (self.request.delivery_info or {}).get("routing_key")
 
-    def _pass_on(self) -> NoReturn:
-        """Send a slow job to its own queue; the one it came by is for the quick ones."""
+    def _pass_on(self, jobs: Jobs, body: JSONObject) -> NoReturn:
+        """Send a slow job to its own queue; the one it came by is for the quick ones.
+
+        The record comes first: should no worker take it there, the deadline still ends it.
+        """
         try:
-            self.signature_from_request(queue=SLOW_QUEUE).apply_async(add_to_parent=False)
+            parked = self._park(queue=SLOW_QUEUE)
         except _TRANSIENT as error:
             raise Reject(repr(error), requeue=True) from None
+        stale_at = jobs.pass_on(self._job_id, self.operation, body, parked)
+        if stale_at is not None:
+            bootstrap.parts().handover.submit_again(self._job_id, stale_at=stale_at)
         raise Ignore
 
     def _announce_parked(self) -> None:
@@ -147,9 +154,10 @@ class ProviderTask(Task[..., JSONObject]):
         if self.app.conf.worker_send_task_events:
             self.send_event("task-parked")
 
-    def _park(self) -> Parked:
+    def _park(self, queue: str | None = None) -> Parked:
         """Press the message that resumes this same task: same arguments, canvas and queue."""
         signature = self.signature_from_request(
+            queue=queue,
             # A resumed message must not be discarded as expired, nor its retries be eaten.
             expires=None,
             retries=0,

@@ -67,7 +67,9 @@ class Sweep:
             return self._store.read(job_id)
         except UnknownJob:
             self._store.drop_due(job_id)
-            return None
+        except (KeyError, ValueError):
+            log.exception("record_unreadable", job_id=job_id)
+        return None
 
     def forget(self) -> None:
         """Trim the index of jobs whose records are past their retention."""
@@ -130,7 +132,7 @@ class Sweep:
     def poll(self, job: JobRecord, operation: Operation) -> None:
         """Ask the provider how a waiting job stands, and record what it says.
 
-        A job that is past its deadline and still not finished expires.
+        A job that is past its deadline ends with what succeeded so far, or expires.
         """
         outcome = self._ask(job, operation)
         match outcome:
@@ -138,12 +140,14 @@ class Sweep:
                 self._handover.resume(job.job_id, Event(Source.POLL, body=body))
             case protocol.Failed(error):
                 self._handover.resume(job.job_id, Event(Source.POLL, error=error.to_json()))
+            case protocol.Running(_, str(usable)) if self._clock() >= job.deadline_at:
+                self._handover.resume(job.job_id, Event(Source.POLL, body=usable))
             case _ if self._clock() >= job.deadline_at:
                 self._resume_failing(job, _expired(job))
             case protocol.Postponed(reason, retry_after):
                 log.warning("poll_unanswered", job_id=job.job_id, why=reason)
                 self._poll_later(job, after=retry_after or 0)
-            case protocol.Running(progress):
+            case protocol.Running(progress, _):
                 self._poll_later(job, progress=progress)
 
     def _ask(self, job: JobRecord, operation: Operation) -> protocol.PollOutcome:

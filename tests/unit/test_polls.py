@@ -62,7 +62,7 @@ POLLS: dict[str, type] = {
     "poll_500_already_refunded": Failed,
     "poll_400_already_refunded": Failed,
     "poll_nuro_language": Failed,
-    "poll_500_api_error": Finished,
+    "poll_500_api_error": Failed,
     "poll_410": Failed,
     "poll_500_plain": Postponed,
     "poll_task_not_found": Postponed,
@@ -98,13 +98,10 @@ def test_a_poll_is_read_as_what_it_means(case: str) -> None:
         assert outcome.body == recorded.answer(case).body.decode()
 
 
-# A type of the failure set is final whatever the status (provider-api-2.md §4), and so is a
-# retired endpoint; else a poll is asked again.
+# An error that speaks of a refund is final, and so is a retired endpoint; else it is about this
+# one request (a throttled key, a broken gateway), and the poll is asked again.
 FINAL_ERRORS = {
-    "error_403_credits_in_detail": Finished,
-    "error_504": Finished,
-    "error_504_lyrics": Finished,
-    "error_403_refunded_moderation": Finished,
+    "error_403_refunded_moderation": Failed,
     "error_410": Failed,
     "error_410_producer": Failed,
 }

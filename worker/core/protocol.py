@@ -12,7 +12,7 @@ from worker.core import refusals, schemas
 from worker.core.errors import InvalidPayload, ProviderError
 from worker.core.models import Answer, JSONObject, ProviderTaskId
 from worker.core.operations import Operation
-from worker.core.results import PARTS
+from worker.core.results import PARTS, without_envelope
 
 _DEPTH_LIMIT: Final = 100
 _ENVELOPE: Final = schemas.Envelope()
@@ -67,6 +67,8 @@ class Running:
     """Not finished; ``progress`` is what there is to show."""
 
     progress: JSONObject | None = None
+    usable: str | None = None
+    """The body, where it holds a clip that succeeded: better than nothing at the deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ def read_submit(operation: Operation, answer: Answer) -> SubmitOutcome:
             return Unknown(f"HTTP {answer.status}, but {unreadable}")
         body = {}
     if 200 <= answer.status < 300:
-        if operation.synchronous and refusals.is_one_of(body.get("code"), _STILL_RUNNING_CODES):
+        if operation.synchronous and _says_not_ready(body):
             return Postponed("not ready", operation.again_seconds, backoff=False)
         return _read_success(operation, answer, body)
     after = _retry_after(answer)
@@ -164,11 +166,23 @@ def _read_success(operation: Operation, answer: Answer, body: JSONObject) -> Sub
     provider_task_id = body.get("task_id")
     if isinstance(provider_task_id, str) and 0 < len(provider_task_id) <= _TASK_ID_LIMIT:
         return Accepted(ProviderTaskId(provider_task_id))
-    words = refusals.find_words(body)
     # The first of its two steps failed, in a 200 (provider-api-2.md §3.2): nothing was started.
     if body.get("failed_step"):
         return Refused(refusals.task_failed(answer.status, body))
-    return Unknown(f"HTTP {answer.status} without a task_id: {words}")
+    # An upload that was to be asynchronous, and was done at once instead (§3.3).
+    if isinstance(body.get("clip_id"), str):
+        return Completed(answer.body.decode())
+    return Unknown(f"HTTP {answer.status} without a task_id: {refusals.find_words(body)}")
+
+
+def _says_not_ready(body: Mapping[str, Any]) -> bool:
+    data = body.get("data")
+    statuses = [refusals.task_status(each) for each in (body, data) if isinstance(each, dict)]
+    return (
+        refusals.is_one_of(body.get("code"), _STILL_RUNNING_CODES)
+        or body.get("type") == "not_ready"
+        or "running" in statuses
+    )
 
 
 def read_poll(operation: Operation, answer: Answer) -> PollOutcome:
@@ -182,18 +196,18 @@ def read_poll(operation: Operation, answer: Answer) -> PollOutcome:
         return Postponed(f"HTTP {answer.status} with an unreadable body", after)
     if refusals.is_one_of(body.get("code"), _STILL_RUNNING_CODES):
         return Running()
-    if refusals.says_failed(body):
-        return Finished(answer.body.decode())
-    # On this route an error can be a terminal failure, if it speaks of a refund; else it passes.
-    if answer.status >= 400 and refusals.says_refunded(body):
+    # On this route an error can be a terminal failure, if it says so by its type or speaks of a
+    # refund. Else it is about this request (a throttled key, a broken gateway), and passes.
+    terminal = refusals.says_refunded(body) or body.get("type") == "failed"
+    if answer.status >= 400 and answer.status != 429 and terminal:
         return Failed(refusals.task_failed(answer.status, body))
     if answer.status == 410:
         return Failed(refusals.read_error(operation, 410, body))
     if answer.status != 200:
         return Postponed(f"HTTP {answer.status}: {refusals.find_words(body)}", after)
-    if _has_ended(body, songs=operation.songs):
+    if refusals.says_failed(body) or _has_ended(body, songs=operation.songs):
         return Finished(answer.body.decode())
-    return Running(_progress(body))
+    return Running(_progress(body), _usable(answer, body))
 
 
 def read_delivery(raw: bytes) -> Delivery:
@@ -218,9 +232,16 @@ def _has_ended(body: Mapping[str, Any], *, songs: int = 1) -> bool:
     if status is not None:
         return status in _ENDED
     data = body.get("data")
-    if not isinstance(data, list):
-        return isinstance(data, dict) and bool(data)
-    return len(data) >= songs and all(map(_item_has_ended, data))
+    match data:
+        case None:
+            # Some results stand at the top: a clip id, a persona id, lyrics (§3.3, §3.4, §3.7).
+            return bool(without_envelope(body))
+        case dict():
+            return bool(data) and _item_has_ended(data)
+        case list():
+            return len(data) >= songs and all(map(_item_has_ended, data))
+        case _:
+            return True
 
 
 def _item_has_ended(item: Any) -> bool:
@@ -229,7 +250,16 @@ def _item_has_ended(item: Any) -> bool:
     if any(part in item for part in PARTS):
         return all(_item_has_ended(item[part]) for part in PARTS if part in item)
     # Some results are no songs and have no state, such as a download's address.
-    return refusals.is_one_of(item.get("state", "succeeded"), _ENDED)
+    state = item.get("state", refusals.task_status(item) or "succeeded")
+    return refusals.is_one_of(state, _ENDED)
+
+
+def _usable(answer: Answer, body: Mapping[str, Any]) -> str | None:
+    data = body.get("data")
+    items = [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
+    clips = [item.get(part) for item in items for part in PARTS] + items
+    done = any(isinstance(clip, dict) and clip.get("state") == "succeeded" for clip in clips)
+    return answer.body.decode() if done else None
 
 
 def _progress(body: Mapping[str, Any]) -> JSONObject:

@@ -20,7 +20,8 @@ _FAILURE_TYPES: Final = frozenset({"failed", "timeout", "forbidden", "api_error"
 # Producer and nuro name the task's own status, in either case (provider-api.md §4.2, §4.3).
 _STATUS: Final = {
     "pending": "running", "running": "running", "processing": "running",
-    "success": "succeeded", "succeeded": "succeeded", "failed": "failed",
+    "success": "succeeded", "succeeded": "succeeded", "completed": "succeeded",
+    "failed": "failed", "error": "failed",
 }  # fmt: skip
 _WORDS_LIMIT: Final = 500
 _NO_REFUND: Final = re.compile(r"\b(not (be |been )?|no credits (were |have been )?)refunded\b")
@@ -78,7 +79,7 @@ def says_failed(body: Mapping[str, Any]) -> bool:
     """Say whether a body tells of a failed task, whatever the HTTP status."""
     if body.get("event") == "song.failed" or task_status(body) == "failed":
         return True
-    return is_one_of(body.get("type"), _FAILURE_TYPES) and "data" not in body
+    return is_one_of(body.get("type"), _FAILURE_TYPES) and not body.get("data")
 
 
 def says_refunded(body: Mapping[str, Any]) -> bool:

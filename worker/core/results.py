@@ -11,7 +11,10 @@ from worker.core.operations import Operation
 
 # With auto_concat an item of data is a pair of clips (provider-api.md §3.5); the joined one first.
 PARTS: Final = ("full", "replaced", "extended")
-_ENVELOPE_KEYS: Final = frozenset({"code", "message", "task_id", "event", "platform", "type"})
+_ENVELOPE_KEYS: Final = frozenset(
+    {"code", "message", "data", "task_id", "event", "platform", "type", "status", "progress"}
+    | {"error", "detail", "steps", "failed_step", "warning"}
+)
 _CLIP: Final = schemas.Clip()
 
 
@@ -28,7 +31,7 @@ def read_result(
     """
     if refusals.says_failed(body):
         raise refusals.task_failed(None, body)
-    data = body.get("data", _without_envelope(body))
+    data = body.get("data") or without_envelope(body)
     if not data:
         raise _empty(operation, body)
     found, unreadable = _read_clips(data)
@@ -41,11 +44,20 @@ def read_result(
     return {
         "clips": found,
         "data": _data(data, found),
-        "partial": bool(unreadable) or any(clip["state"] != "succeeded" for clip in found),
+        "partial": bool(unreadable)
+        or any(clip["state"] != "succeeded" for clip in found)
+        or _lacks_a_part(data),
     }
 
 
-def _without_envelope(body: Mapping[str, Any]) -> JSONObject:
+def _lacks_a_part(data: Any) -> bool:
+    """Say whether a pair came without its joined song."""
+    items = data if isinstance(data, list) else [data]
+    return any(isinstance(item, dict) and item.get("full", {}) is None for item in items)
+
+
+def without_envelope(body: Mapping[str, Any]) -> JSONObject:
+    """Return what a body holds besides its envelope."""
     return {key: value for key, value in body.items() if key not in _ENVELOPE_KEYS}
 
 
@@ -53,7 +65,10 @@ def _data(data: Any, found: list[JSONObject]) -> JSONObject:
     """Keep what is not a clip; a list of unknown things, whose shape nobody documents, too."""
     if isinstance(data, dict):
         return data
-    return {} if found else {"items": data}
+    if found:
+        return {}
+    alone = isinstance(data, list) and len(data) == 1 and isinstance(data[0], dict)
+    return dict(data[0]) if alone else {"items": data}
 
 
 def _clips(data: Any) -> Iterator[tuple[JSONObject, str | None]]:

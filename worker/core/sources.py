@@ -1,7 +1,7 @@
 """From ``source``, the first argument of every operation, to the parameters it stands for."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from worker.core.errors import InvalidRequest
 from worker.core.models import JSONObject
@@ -9,6 +9,8 @@ from worker.core.operations.row import Operation
 
 Source = str | dict[str, Any] | list[Any] | None
 """Nothing, a clip id, a clip, the result of the job before, or a list of these (as a chord's)."""
+
+TITLE_LIMIT: Final = 80
 
 Pick = int | str | None
 """Which clip of the source: its index from 0 or its clip id; None: the first that succeeded."""
@@ -77,6 +79,9 @@ def _carried(operation: Operation, source: Source, pick: Pick) -> JSONObject:
         name: _follow(data, path.format(pick=chosen).split("."))
         for name, path in operation.carries.items()
     }
+    if isinstance(found.get("title"), str):
+        # A title that the provider made up must not cost the song that it belongs to.
+        found["title"] = found["title"][:TITLE_LIMIT]
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -27,6 +27,8 @@ class Turn(StrEnum):
 
     SUBMIT = "submit"
     """A worker is about to call the provider."""
+    REROUTE = "reroute"
+    """It belongs to another queue, and waits there for a worker."""
     ACCEPT = "accept"
     """The provider took the work."""
     POSTPONE = "postpone"
@@ -47,6 +49,7 @@ TERMINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.EXPIR
 _S = JobState
 TRANSITIONS: Final[dict[Turn, tuple[frozenset[JobState | None], JobState]]] = {
     Turn.SUBMIT: (frozenset({None, _S.QUEUED}), _S.SUBMITTING),
+    Turn.REROUTE: (frozenset({None}), _S.QUEUED),
     Turn.ACCEPT: (frozenset({_S.SUBMITTING, _S.UNCONFIRMED}), _S.WAITING),
     Turn.POSTPONE: (frozenset({_S.SUBMITTING}), _S.QUEUED),
     Turn.DOUBT: (frozenset({_S.SUBMITTING}), _S.UNCONFIRMED),

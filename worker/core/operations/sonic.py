@@ -116,6 +116,7 @@ ROWS = (
         "Upload a song without waiting for it in the request; otherwise as `sonic.upload`.",
         takes_webhook=False,
         callback_field="callback_url",
+        submit_seconds=60,
         expected_seconds=20,
         credits=2,
     ),

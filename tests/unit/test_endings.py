@@ -1,0 +1,88 @@
+"""When a paid task has ended, and what of it can be used."""
+
+import json
+from typing import Any
+
+import pytest
+
+from worker.core import protocol
+from worker.core.models import Answer
+from worker.core.operations import find
+from worker.core.protocol import Completed, Failed, Finished, Postponed, Running
+from worker.core.results import read_result
+
+REMASTER, VOICE, WAV = find("sonic.remaster"), find("sonic.create_voice"), find("sonic.wav")
+
+
+def polled(body: Any, *, status: int = 200, operation: Any = REMASTER) -> protocol.PollOutcome:
+    return protocol.read_poll(operation, Answer(status, {}, json.dumps(body).encode()))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": 200, "data": {"clip_id": "a", "state": "running"}},
+        {"code": 200, "data": {"status": "RUNNING", "progress": 2}},
+        {"code": 200, "data": {"persona_id": "p", "status": "pending"}},
+        {"code": 200, "data": None, "message": "processing"},
+        {"code": 200, "message": "processing", "progress": 40},
+    ],
+)
+def test_an_object_that_still_runs_has_not_ended(body: Any) -> None:
+    assert isinstance(polled(body), Running)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": 200, "clip_id": "u", "message": "success"},
+        {"code": 200, "persona_id": "p"},
+        {"results": [{"title": "t", "lyrics": "l"}]},
+        {"code": 200, "data": "https://example.com/video.mp4"},
+        {"status": "COMPLETED", "data": []},
+        {"type": "failed", "error": "no", "data": []},
+    ],
+)
+def test_a_result_at_the_top_or_of_an_unknown_kind_has_ended(body: Any) -> None:
+    assert isinstance(polled(body), Finished)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(403, "forbidden"), (429, "failed"), (500, "api_error")]
+)
+def test_an_error_about_the_poll_itself_does_not_end_the_task(status: int, kind: str) -> None:
+    outcome = polled({"type": kind, "error": "QPS limit"}, status=status)
+    assert isinstance(outcome, Failed if kind == "failed" and status != 429 else Postponed)
+
+
+def test_what_has_succeeded_can_be_used_before_all_has() -> None:
+    half = {"data": [{"clip_id": "a", "state": "succeeded"}, {"clip_id": "b", "state": "running"}]}
+    joining = {"data": [{"replaced": {"clip_id": "a", "state": "succeeded"}, "full": None}]}
+    for body in (half, joining):
+        outcome = polled(body)
+        assert isinstance(outcome, Running)
+        assert outcome.usable is not None
+        assert read_result(REMASTER, json.loads(outcome.usable))["partial"]
+    assert polled({"data": [{"clip_id": "a", "state": "running"}]}) == Running(
+        {"clips": [{"clip_id": "a", "state": "running", "audio_url": None}]}
+    )
+
+
+@pytest.mark.parametrize(
+    "body", [{"type": "not_ready"}, {"status": "processing"}, {"data": {"status": "pending"}}]
+)
+def test_a_direct_answer_that_is_not_ready_is_asked_again(body: Any) -> None:
+    outcome = protocol.read_submit(WAV, Answer(200, {}, json.dumps(body).encode()))
+    assert isinstance(outcome, Postponed)
+
+
+def test_an_upload_that_was_done_at_once_is_its_result() -> None:
+    said = b'{"code": 200, "clip_id": "u", "message": "success"}'
+    upload = find("sonic.upload_async")
+    assert isinstance(protocol.read_submit(upload, Answer(200, {}, said)), Completed)
+    assert read_result(upload, json.loads(said))["clips"][0]["clip_id"] == "u"
+
+
+def test_a_persona_alone_in_a_list_is_the_data() -> None:
+    result = read_result(VOICE, {"code": 200, "data": [{"persona_id": "p", "name": "n"}]})
+    assert result["data"] == {"persona_id": "p", "name": "n"}
