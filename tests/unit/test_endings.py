@@ -38,7 +38,6 @@ def test_an_object_that_still_runs_has_not_ended(body: Any) -> None:
         {"code": 200, "clip_id": "u", "message": "success"},
         {"code": 200, "persona_id": "p"},
         {"results": [{"title": "t", "lyrics": "l"}]},
-        {"code": 200, "data": "https://example.com/video.mp4"},
         {"status": "COMPLETED", "data": []},
         {"type": "failed", "error": "no", "data": []},
     ],

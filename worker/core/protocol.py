@@ -241,7 +241,7 @@ def _has_ended(body: Mapping[str, Any], *, songs: int = 1) -> bool:
         case list():
             return len(data) >= songs and all(map(_item_has_ended, data))
         case _:
-            return True
+            return False
 
 
 def _item_has_ended(item: Any) -> bool:
