@@ -26,6 +26,8 @@ def polled(body: Any, *, status: int = 200, operation: Any = REMASTER) -> protoc
         {"code": 200, "data": {"persona_id": "p", "status": "pending"}},
         {"code": 200, "data": None, "message": "processing"},
         {"code": 200, "message": "processing", "progress": 40},
+        {"code": 200, "data": "a text"},
+        {"code": 200, "data": ["a text"]},
     ],
 )
 def test_an_object_that_still_runs_has_not_ended(body: Any) -> None:

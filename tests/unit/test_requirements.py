@@ -239,3 +239,9 @@ def test_a_field_that_is_given_by_the_table_cannot_be_passed_beside_it() -> None
         for field in row.fixed:
             with pytest.raises(InvalidRequest, match=field):
                 check_parameters(row, BASES[name], extra={field: "x"})
+
+
+def test_a_riffusion_job_without_custom_mode_needs_a_description() -> None:
+    plain = {"custom_mode": False, "prompt": None}
+    assert "prompt" in refused("riffusion.cover", **plain)
+    assert refused("riffusion.cover", custom_mode=False, prompt="a waltz") == {}

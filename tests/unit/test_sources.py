@@ -244,3 +244,8 @@ def test_whatever_the_source_its_parameters_are_read_or_one_error_is_raised(
         return
     assert found
     assert set(found) <= {each.name for each in parameters(operation)}
+
+
+def test_an_empty_clip_id_is_no_clip() -> None:
+    with pytest.raises(InvalidRequest):
+        choose({"clip_id": ""})

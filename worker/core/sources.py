@@ -60,7 +60,7 @@ def _clips(source: Source) -> Iterator[JSONObject]:
                 c for c in clips if not (isinstance(c, dict) and c.get("clip_id", "") is None)
             )
             yield from (clip for each in usable for clip in _clips(each))
-        case dict(clip) if isinstance(clip.get("clip_id"), str):
+        case dict(clip) if isinstance(clip.get("clip_id"), str) and clip["clip_id"]:
             yield clip
         case list():
             yield from (clip for each in source for clip in _clips(each))
