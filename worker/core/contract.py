@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 QUEUE: Final = "fermata"
-"""The queue every Fermata task is consumed from."""
+"""The queue to send every Fermata task to."""
 
 SLOW_QUEUE: Final = "fermata.slow"
 """The queue of operations whose request alone takes a minute, so that they never starve the
