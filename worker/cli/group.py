@@ -1,0 +1,66 @@
+"""The ``fermata`` command itself: its exit codes, its consoles, and errors as one clear line."""
+
+import sys
+from typing import Any, Final, NoReturn
+
+import click
+from kombu.exceptions import OperationalError
+from rich.console import Console
+
+from worker.core.errors import ConfigError, FermataError, InvalidRequest, UnknownJob
+from worker.store import StoreUnavailable
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_SETTINGS: Final = 3
+EXIT_UNREACHABLE: Final = 4
+EXIT_TIMEOUT: Final = 5
+EXIT_INTERRUPTED: Final = 130
+
+EXIT_CODES = """
+\b
+Exit codes: 0 done · 1 a job failed · 2 wrong request or usage · 3 wrong settings
+4 Redis or the broker cannot be reached · 5 --timeout is over · 130 Ctrl-C
+"""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+# Standard error, so that what --json prints stays alone on standard output.
+errors = Console(stderr=True, highlight=False)
+out = Console(highlight=False)
+
+
+class _Group(click.Group):
+    """Turns our errors into one clear line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            fail(error.message, EXIT_SETTINGS)
+        except (InvalidRequest, UnknownJob) as error:
+            fail(error.message, EXIT_USAGE)
+        except FermataError as error:
+            fail(error.message, EXIT_FAILED)
+        except (StoreUnavailable, OperationalError) as error:
+            fail(f"Redis or the broker cannot be reached: {error}", EXIT_UNREACHABLE)
+        except KeyboardInterrupt:
+            fail("interrupted", EXIT_INTERRUPTED)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    errors.print(f"fermata: {message}", style="red", markup=False)
+    sys.exit(code)
+
+
+@click.group(cls=_Group, epilog=EXIT_CODES, context_settings={"max_content_width": 100})
+@click.version_option(package_name="fermata")
+def main() -> None:
+    """Fermata: Celery jobs that wait for a webhook without holding a worker.
+
+    Start with `fermata dev` in one terminal: a private Valkey, a simulated provider, the
+    receiver, a worker and beat. Then, in another one:
+
+    \b
+      fermata submit sonic.create_music -p custom_mode=false \\
+          -p gpt_description_prompt="a calm piano piece" --then sonic.stems_full --wait
+    """
