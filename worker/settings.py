@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError, validate
 
+from worker.core.admission import Limits
 from worker.core.errors import ConfigError
 from worker.core.schedule import OnUnconfirmed, Policy
 
@@ -62,7 +63,9 @@ class Settings:
     connect_timeout_seconds: float
     sweep_every_seconds: float
     visibility_seconds: int
+    credits_every_seconds: float
     policy: Policy
+    limits: Limits
     data_dir: Path
     log_level: str
     log_format: str
@@ -157,6 +160,8 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
         connect_timeout_seconds=env.float("FERMATA_CONNECT_TIMEOUT_SECONDS", 5, validate=positive),
         sweep_every_seconds=env.float("FERMATA_SWEEP_EVERY_SECONDS", 2, validate=positive),
         visibility_seconds=env.int("FERMATA_VISIBILITY_SECONDS", 900, validate=positive),
+        credits_every_seconds=env.float("FERMATA_CREDITS_EVERY_SECONDS", 60, validate=positive),
+        limits=_read_limits(env),
         policy=Policy(
             submit_timeout_seconds=timeout,
             poll_first_seconds=env.float("FERMATA_POLL_FIRST_SECONDS", None, validate=positive),
@@ -174,6 +179,7 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
             resume_seconds=env.float("FERMATA_RESUME_SECONDS", 300, validate=positive),
             backlog_seconds=env.float("FERMATA_BACKLOG_SECONDS", 900, validate=positive),
             queued_seconds=env.float("FERMATA_QUEUED_SECONDS", 86400, validate=_QUEUED),
+            held_seconds=env.float("FERMATA_HELD_SECONDS", 6 * 86400, validate=_QUEUED),
             deadline_seconds=env.float("FERMATA_DEADLINE_SECONDS", None, validate=_DEADLINE),
             retention_seconds=env.int(
                 "FERMATA_RETENTION_SECONDS", 7 * 86400, validate=validate.Range(86400, 366 * 86400)
@@ -189,6 +195,25 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
             "FERMATA_LOG_FORMAT", "console", validate=validate.OneOf(("console", "json"))
         ),
     )
+
+
+def _read_limits(env: FileAwareEnv) -> Limits:
+    positive = validate.Range(min=0, min_inclusive=False)
+    return Limits(
+        submits_per_second=env.float("FERMATA_SUBMITS_PER_SECOND", None, validate=positive),
+        burst=env.int("FERMATA_SUBMIT_BURST", 1, validate=positive) or 1,
+        in_flight=env.int("FERMATA_IN_FLIGHT", None, validate=positive),
+        credit_floor=env.float("FERMATA_CREDIT_FLOOR", None),
+        probe_seconds=env.float("FERMATA_PROBE_SECONDS", 30, validate=positive) or 30,
+        weights=env.dict("FERMATA_TENANT_WEIGHTS", {}, subcast_values=_weight) or {},
+    )
+
+
+def _weight(text: str) -> float:
+    weight = float(text)
+    if not 0.001 <= weight <= 1000:
+        raise ValidationError("A tenant's weight must be from 0.001 to 1000.")
+    return weight
 
 
 def _url(*schemes: str) -> Callable[[str], None]:

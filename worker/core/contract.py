@@ -23,6 +23,12 @@ PARKED: Final = "PARKED"
 CLAIM_HEADER: Final = "fermata_claim"
 """Message header: the number of the claim that resumed the job; 0 or absent on the submit leg."""
 
+PRIORITY_HEADER: Final = "fermata_priority"
+"""Message header: ``interactive`` (the default) or ``batch``. Follow-ups inherit it."""
+
+TENANT_HEADER: Final = "fermata_tenant"
+"""Message header: on whose behalf, where tenants share the provider. Follow-ups inherit it."""
+
 DIGEST_HEADER: Final = "fermata_digest"
 """Message header: what was asked for under an idempotency key, so that a key is not used twice."""
 
