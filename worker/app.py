@@ -7,7 +7,7 @@ import structlog
 from celery import Celery, bootsteps
 from celery.signals import setup_logging
 
-from worker import bootstrap, log
+from worker import bootstrap, log, startup
 from worker.core.contract import QUEUE
 from worker.core.schedule import hard_time_limit, soft_time_limit
 from worker.handover import PUBLISH_RETRIES
@@ -63,7 +63,7 @@ class SweepStep(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         # Read here, so that a worker with a wrong setting refuses to start.
-        self._parts = bootstrap.parts()
+        self._parts = startup.parts()
         self._thread.start()
 
     def stop(self, parent: Any) -> None:
@@ -95,6 +95,7 @@ TASK_MODULES: Final = [
 app = Celery("fermata", include=TASK_MODULES)
 app.add_defaults(_configuration)
 app.steps["worker"].add(SweepStep)
+app.steps["consumer"].add(startup.RiskStep)
 
 
 @app.on_after_finalize.connect
