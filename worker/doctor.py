@@ -29,7 +29,7 @@ from worker.settings import Settings
 from worker.store import StoreUnavailable
 
 ANSWER_SECONDS: Final = 5
-WORKERS_SECONDS: Final = 2
+WORKERS_SECONDS: Final = 1.5
 _ANSWER_BYTES: Final = 65536
 _CELERYS_VISIBILITY_SECONDS: Final = 3600
 _SECRETS: Final = ("FERMATA_API_KEY=", "FERMATA_SIGNING_KEYS=")
@@ -166,7 +166,7 @@ def _seconds(value: timedelta | float | None) -> float | None:
 def _workers(settings: Settings, app: Celery) -> Iterator[Finding]:
     try:
         with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=WORKERS_SECONDS)
+            connection.ensure_connection(max_retries=1)
             asking = app.control.inspect(timeout=WORKERS_SECONDS, connection=connection)
             replies = asking.active_queues() or {}
     except (OperationalError, StoreUnavailable, OSError) as error:

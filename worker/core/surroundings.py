@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from worker.core import protocol
 from worker.core.checks import Finding, Level
-from worker.core.errors import InvalidPayload
+from worker.core.errors import InvalidPayload, OutOfCredits
 from worker.core.models import Answer
 from worker.core.operations import OPERATIONS
 
@@ -55,7 +55,7 @@ def check_receiver(answer: Answer | str, *, signed: bool) -> Finding:
         answer: or why there was none. signed: with the first of our signing keys.
     """
     if isinstance(answer, str):
-        said = f"The public URL cannot be reached from here: {answer}. Without webhooks, jobs end late, by polling."
+        said = f"The public URL cannot be reached from here: {answer}. Jobs end late, by polling."
         do = "Start the receiver, and check DNS, TLS and the proxy before it."
         return Finding("receiver", Level.DANGER, said, do)
     match answer.status, _said(answer):
@@ -96,6 +96,8 @@ def check_account(outcome: protocol.SubmitOutcome | str) -> Finding:
     match outcome:
         case protocol.Completed(body):
             return _credits(body)
+        case protocol.Refused(OutOfCredits() as error):
+            return Finding("API key", Level.WARNING, _sentence(error), "Top up.")
         case protocol.Refused(error) if error.http_status in {401, 403}:
             do = "Check FERMATA_API_KEY."
             return Finding(
@@ -120,7 +122,7 @@ NO_API_KEY: Final = Finding(
 
 def _credits(body: str) -> Finding:
     answer = protocol.parse(body)
-    # A bare object (provider-api.md §6.3); resellers wrap it as they wrap everything.
+    # A bare object (provider-api.md §3.7); resellers wrap it as they wrap everything.
     known = answer["data"] if isinstance(answer.get("data"), dict) else answer
     amounts = [known.get(name) for name in ("credits", "extra_credits")]
     numbers = [float(each) for each in amounts if isinstance(each, int | float)]
