@@ -303,3 +303,11 @@ def test_a_server_that_comes_late_is_checked_when_it_has_come(
         assert "allkeys-lru" in system.log("early")
     finally:
         stop(server)
+
+
+def test_a_state_that_is_away_does_not_stop_a_worker(system: System, redis: "Redis") -> None:
+    redis.config_set("appendonly", "no")
+    stop(system.worker("hopeful", FERMATA_REDIS_URL=NOWHERE, FERMATA_ALLOW_RISKS="persistence"))
+    said = system.log("hopeful")
+    assert "It cannot be reached" in said
+    assert "loses every job" in said
