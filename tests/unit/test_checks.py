@@ -171,9 +171,11 @@ def test_a_time_that_is_forbidden_is_noted() -> None:
 # -- Celery -----------------------------------------------------------------------------------
 
 
-def test_the_longest_deadline_is_the_operators_or_else_the_most_patient_operations() -> None:
-    assert checks.longest_deadline(Policy(deadline_seconds=77)) == 77
-    assert checks.longest_deadline(Policy()) == max(r.deadline_seconds for r in OPERATIONS.values())
+def test_the_longest_deadline_counts_the_queue_and_the_most_patient_operation() -> None:
+    policy = Policy(queued_seconds=100, deadline_seconds=77)
+    assert checks.longest_deadline(policy) == 177
+    patient = max(row.deadline_seconds for row in OPERATIONS.values())
+    assert checks.longest_deadline(Policy(queued_seconds=100)) == 100 + patient
 
 
 @pytest.mark.parametrize("seconds", [None, 0, 3601, 14 * 86400])

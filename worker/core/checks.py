@@ -200,8 +200,9 @@ _SERVER_RULES: Final[tuple[Callable[[Server], Finding], ...]] = (
 
 
 def longest_deadline(policy: Policy) -> float:
-    """Return the seconds that the most patient job may take in all."""
-    return policy.deadline_seconds or max(row.deadline_seconds for row in OPERATIONS.values())
+    """Return the seconds that the most patient job may take, in its queue and after."""
+    begun = policy.deadline_seconds or max(row.deadline_seconds for row in OPERATIONS.values())
+    return policy.queued_seconds + begun
 
 
 def check_expiry(name: str, seconds: float | None, longest: float) -> Finding:
@@ -231,7 +232,7 @@ def check_visibility(seconds: float, limits: Iterable[float | None]) -> Finding:
     if seconds > longest:
         return Finding(Risk.VISIBILITY, Level.OK, f"{said}.")
     said += ": a task that still runs would run twice."
-    do = "Raise broker_transport_options' visibility_timeout, or lower the tasks' time_limit."
+    do = "Raise FERMATA_VISIBILITY_SECONDS, or lower the tasks' time_limit."
     return _risk(Risk.VISIBILITY, said, do)
 
 
