@@ -1,28 +1,19 @@
 """The Celery application: ``celery -A worker.app worker``. Importing it reads and opens nothing."""
 
-import threading
 from typing import Any, Final
 
-import structlog
-from celery import Celery, bootsteps
+from celery import Celery
 from celery.signals import setup_logging
 
-from worker import bootstrap, log
-from worker.admission import LISTEN_SECONDS
+from worker import bootstrap, log, startup
+from worker.background import AdmissionStep, SweepStep
 from worker.core.contract import QUEUE
 from worker.core.schedule import hard_time_limit, soft_time_limit
 from worker.handover import PUBLISH_RETRIES
 from worker.settings import Role, load
-from worker.store import StoreUnavailable
-
-logger = structlog.get_logger()
 
 RESULT_SECONDS: Final = 14 * 86400
 """Results and chords outlive every deadline: an expired chord key kills its chord in silence."""
-
-PAUSE_SECONDS: Final = 2.0
-SOON_SECONDS: Final = 0.25
-"""Redis looks at who waits for a list ten times a second; a thread can be more punctual."""
 
 
 def _configuration() -> dict[str, Any]:
@@ -55,64 +46,6 @@ def _configuration() -> dict[str, Any]:
     }
 
 
-class _Background(bootsteps.StartStopStep):
-    """Works in a thread of the worker's main process, so that no slot is held."""
-
-    # After the pool has forked: a thread does not survive a fork, the locks it holds do.
-    requires = ("celery.worker.components:Pool",)
-
-    def __init__(self, parent: Any, **options: Any) -> None:
-        super().__init__(parent, **options)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-
-    def start(self, parent: Any) -> None:
-        # Read here, so that a worker with a wrong setting refuses to start.
-        self._parts = bootstrap.parts()
-        self._thread.start()
-
-    def stop(self, parent: Any) -> None:
-        self._stopping.set()
-
-    def _run(self) -> None:
-        wait = 0.0
-        while not self._stopping.wait(wait):
-            try:
-                wait = self._work()
-            except StoreUnavailable as error:
-                logger.warning("background_paused", step=self.name, error=repr(error))
-                wait = PAUSE_SECONDS
-            except Exception:
-                logger.exception("background_failed", step=self.name)
-                wait = PAUSE_SECONDS
-
-    def _work(self) -> float:
-        """Do what there is to do; returns the seconds until it is looked at again."""
-        raise NotImplementedError
-
-
-class SweepStep(_Background):
-    """Sweeps; no beat is needed."""
-
-    def _work(self) -> float:
-        while self._parts.sweep.run_once() and not self._stopping.is_set():
-            pass
-        self._parts.sweep.forget()
-        self._parts.treasury.refresh()
-        return self._parts.settings.sweep_every_seconds
-
-
-class AdmissionStep(_Background):
-    """Admits jobs that wait before the gate, at the moment at which it opens."""
-
-    def _work(self) -> float:
-        wait = self._parts.admissions.run_once()
-        if wait < SOON_SECONDS:
-            return wait
-        self._parts.gate.listen(min(wait, LISTEN_SECONDS))
-        return 0
-
-
 @setup_logging.connect
 def _configure_logging(**_: Any) -> None:
     log.configure(load(Role.CLIENT))
@@ -131,6 +64,7 @@ app = Celery(
 app.add_defaults(_configuration)
 app.steps["worker"].update({SweepStep, AdmissionStep})
 app.steps["worker"].add("worker.revocation:RevokeStep")
+app.steps["consumer"].add(startup.RiskStep)
 
 
 @app.on_after_finalize.connect

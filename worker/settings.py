@@ -12,6 +12,7 @@ from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError, validate
 
 from worker.core.admission import Limits
+from worker.core.checks import Risk
 from worker.core.errors import ConfigError
 from worker.core.schedule import OnUnconfirmed, Policy
 
@@ -69,6 +70,7 @@ class Settings:
     data_dir: Path
     log_level: str
     log_format: str
+    allowed_risks: frozenset[str]
 
     @property
     def one_database(self) -> bool:
@@ -194,6 +196,9 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
         log_format=env.str(
             "FERMATA_LOG_FORMAT", "console", validate=validate.OneOf(("console", "json"))
         ),
+        allowed_risks=frozenset(
+            env.list("FERMATA_ALLOW_RISKS", [], subcast=str.strip, validate=_known_risks) or ()
+        ),
     )
 
 
@@ -257,6 +262,11 @@ def _strong_keys(keys: list[str]) -> None:
                 f"Key {position} is weak: use 32 random characters or more, as from "
                 "`python3 -c 'import secrets; print(secrets.token_urlsafe(32))'`."
             )
+
+
+def _known_risks(names: list[str]) -> None:
+    if set(names) - set(Risk):
+        raise ValidationError(f"Must be any of {', '.join(Risk)}, with commas between.")
 
 
 def _require_one_broker(settings: Settings) -> None:

@@ -36,6 +36,10 @@ JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:~-]{0,127}")
 """A job id stands in a URL: 1 to 128 characters. Celery's own UUIDs always fit."""
 
 
+PROBE_ID: Final = "fermata-doctor"
+"""The job id of deliveries by which `fermata doctor` asks a receiver whether it is ours."""
+
+
 def task_name(operation: str) -> str:
     """Name the Celery task of an operation: ``sonic.remaster`` -> ``fermata.sonic.remaster``."""
     return TASK_PREFIX + operation
