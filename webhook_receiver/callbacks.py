@@ -6,7 +6,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from worker.core.contract import JOB_ID
-from worker.core.errors import InvalidSignature, UnknownJob
+from worker.core.errors import InvalidSignature
 from worker.core.models import JobId
 from worker.deliveries import Deliveries
 from worker.store import StoreUnavailable
@@ -49,12 +49,6 @@ def _read_body() -> bytes:
 def _forged(error: InvalidSignature) -> ResponseReturnValue:
     log.warning("delivery_refused", path=request.path, why=error.message)
     return {"error": "invalid signature"}, 401
-
-
-@blueprint.errorhandler(UnknownJob)
-def _unknown(error: UnknownJob) -> ResponseReturnValue:
-    log.warning("delivery_unknown_job", why=error.message)
-    return {"error": "unknown job"}, 404
 
 
 @blueprint.errorhandler(StoreUnavailable)

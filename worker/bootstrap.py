@@ -5,13 +5,16 @@ import os
 import random
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from celery import Celery
+from redis import Redis
 
 from worker import store
 from worker.client import HTTPProvider
 from worker.core.contract import QUEUE
+from worker.deliveries import Deliveries
 from worker.handover import (
     PUBLISH_RETRIES,
     BrokerHandover,
@@ -20,6 +23,7 @@ from worker.handover import (
     RedisHandover,
 )
 from worker.jobs import Callbacks, Jobs
+from worker.quarantine import Quarantine
 from worker.settings import Role, Settings, load
 from worker.store import Store
 from worker.sweep import Sweep
@@ -77,8 +81,25 @@ def _parts_of(_pid: int) -> Parts:
 
 def open_store(settings: Settings) -> Store:
     """Open the records; connects on first use."""
-    client = store.connect(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
-    return Store(client)
+    return Store(open_redis(settings))
+
+
+def open_redis(settings: Settings) -> "Redis":
+    return store.connect(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
+
+
+def open_deliveries(settings: Settings, redis: "Redis") -> Deliveries:
+    """Open what receives deliveries, and takes them out of quarantine again."""
+    state = Store(redis)
+    return Deliveries(
+        store=state,
+        quarantine=Quarantine(redis),
+        handover=open_handover(settings, state),
+        signing_keys=settings.signing_keys,
+        tolerance=timedelta(seconds=settings.webhook_tolerance_seconds),
+        policy=settings.policy,
+        clock=time.time,
+    )
 
 
 def open_producer(settings: Settings) -> Celery:

@@ -42,6 +42,8 @@ class Turn(StrEnum):
     SUCCEED = "succeed"
     FAIL = "fail"
     EXPIRE = "expire"
+    ADOPT = "adopt"
+    """An operator takes the result of a job whose record is gone from a kept delivery."""
 
 
 TERMINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.EXPIRED})
@@ -64,5 +66,6 @@ TRANSITIONS: Final[dict[Turn, tuple[frozenset[JobState | None], JobState]]] = {
     # Also from nothing: a wrong request fails before it is ever submitted.
     Turn.FAIL: (frozenset({None, _S.QUEUED, _S.RESUMING}), _S.FAILED),
     Turn.EXPIRE: (frozenset({_S.RESUMING}), _S.EXPIRED),
+    Turn.ADOPT: (frozenset({None}), _S.SUCCEEDED),
 }
 """For each turn: the states it may start from (None: no record yet), and the one it ends in."""
