@@ -16,6 +16,9 @@ def create_app(settings: Settings) -> Flask:
     """
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.webhook_max_bytes
+    # One path and one method: no OPTIONS, and no redirects from paths that look like it.
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.url_map.merge_slashes = False
     # The provider waits while we retry: fail within one timeout instead.
     client = store.connect(
         settings.redis_url, timeout_seconds=settings.redis_timeout_seconds, retries=0

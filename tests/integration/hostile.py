@@ -1,11 +1,12 @@
 """Requests that no provider sends, as raw bytes: each kind is drawn from a seeded source."""
 
 import gzip
+import itertools
 import random
 import re
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -21,18 +22,11 @@ _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length: ([0-9]+)\r\n")
 class Attack:
     """One send. Where it is not clear what the server makes of it, the sender then hangs up."""
 
-    name: str
     data: Sequence[bytes]
     """Sent one piece after the other."""
     requests: int = 1
     hangs_up: bool = False
-
-
-@dataclass(slots=True)
-class Answers:
-    """What a sender heard, by the kind of attack; None: the connection was closed instead."""
-
-    heard: list[tuple[str, int | None]] = field(default_factory=list)
+    kind: str = ""
 
 
 class Source:
@@ -45,10 +39,9 @@ class Source:
         self._other = signed("another-job", self._body)
 
     def draw(self) -> Attack:
-        kind = self._random.choice(_KINDS)
-        attack = kind(self)
-        name = kind.__name__.strip("_")
-        return Attack(name, attack.data, attack.requests, attack.hangs_up)
+        name = self._random.choice(KINDS)
+        attack: Attack = getattr(self, f"_{name}")()
+        return replace(attack, kind=name)
 
     # -- parts --------------------------------------------------------------------------------
 
@@ -88,65 +81,63 @@ class Source:
     # -- kinds --------------------------------------------------------------------------------
 
     def _wrong_secret(self) -> Attack:
-        return Attack("", [self._request()])
+        return Attack([self._request()])
 
     def _old_replay(self) -> Attack:
         job_id, age = self._random.choice(self._targets), self._random.randrange(400, 10**9)
         headers = signed(job_id, self._body, age_seconds=age)
         path = b"/webhooks/aimusic/" + job_id.encode()
-        return Attack("", [self._request(headers, path=path)])
+        return Attack([self._request(headers, path=path)])
 
     def _of_another_job(self) -> Attack:
-        return Attack("", [self._request(self._other)])
+        return Attack([self._request(self._other)])
 
     def _of_another_body(self) -> Attack:
         body = self._body[: self._random.randrange(len(self._body))]
         job_id = self._random.choice(self._targets)
         path = b"/webhooks/aimusic/" + job_id.encode()
-        return Attack("", [self._request(signed(job_id, self._body), body, path=path)])
+        return Attack([self._request(signed(job_id, self._body), body, path=path)])
 
     def _fuzzed_signature(self) -> Attack:
         name = self._random.choice([SIGNATURE_HEADER, TIMESTAMP_HEADER]).encode()
         headers = self._forged()
         del headers[name.decode()]
         value = self._random.choice([b"", b"sha256=", b"9" * 400]) + self._text(80)
-        return Attack("", [self._request(headers, lines=[name + b": " + value])], hangs_up=True)
+        return Attack([self._request(headers, lines=[name + b": " + value])], hangs_up=True)
 
     def _fuzzed_header(self) -> Attack:
         line = self._text(30) + self._random.choice([b": ", b":", b"", b" : "]) + self._text(300)
-        return Attack("", [self._request(lines=[line])], hangs_up=True)
+        return Attack([self._request(lines=[line])], hangs_up=True)
 
     def _doubled_header(self) -> Attack:
         job_id = self._random.choice(self._targets)
         headers, path = signed(job_id, self._body), b"/webhooks/aimusic/" + job_id.encode()
         name = self._random.choice([SIGNATURE_HEADER, TIMESTAMP_HEADER])
         line = f"{name}: {self._random.choice([headers[name], '0', ''])}".encode()
-        return Attack("", [self._request(headers, path=path, lines=[line])], hangs_up=True)
+        return Attack([self._request(headers, path=path, lines=[line])], hangs_up=True)
 
     def _huge_header(self) -> Attack:
         size = self._random.choice([8000, 8190, 8191, 9000, 70_000])
-        return Attack("", [self._request(lines=[b"X-Webhook-Id: " + b"x" * size])], hangs_up=True)
+        return Attack([self._request(lines=[b"X-Webhook-Id: " + b"x" * size])], hangs_up=True)
 
     def _many_headers(self) -> Attack:
         lines = [b"X-%d: x" % n for n in range(self._random.choice([50, 99, 101, 500]))]
-        return Attack("", [self._request(lines=lines)], hangs_up=True)
+        return Attack([self._request(lines=lines)], hangs_up=True)
 
     def _invalid_length(self) -> Attack:
         lengths = [b"-1", b"+5", b"5a", b"5, 6", b"0x10", b"1_0", b" ", b"\xb2", b"9" * 30, b"1e3"]
         length = self._random.choice(lengths)
-        return Attack("", [self._request(length=length)], hangs_up=True)
+        return Attack([self._request(length=length)], hangs_up=True)
 
     def _two_lengths(self) -> Attack:
-        return Attack("", [self._request(lines=[b"Content-Length: 2"])], hangs_up=True)
+        return Attack([self._request(lines=[b"Content-Length: 2"])], hangs_up=True)
 
     def _chunked(self) -> Attack:
         size = self._random.randrange(1, 2000)
         pieces = [self._body[i : i + size] for i in range(0, len(self._body), size)]
         chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
         body = chunks + b"0\r\n\r\n"
-        return Attack(
-            "", [self._request(body=body, length=b"", lines=[b"Transfer-Encoding: chunked"])]
-        )
+        return Attack([self._request(body=body, length=b"", lines=[b"Transfer-Encoding: chunked"])])
 
     def _broken_chunks(self) -> Attack:
         bodies = [b"zz\r\n{}\r\n", b"-2\r\n{}\r\n0\r\n\r\n", b"ffffffff\r\n{}", b"2\r\n{}0\r\n\r\n",
@@ -155,32 +146,32 @@ class Source:
         line = b"Transfer-Encoding: " + self._random.choice(codings)
         length = self._random.choice([b"", b"4"])
         body = self._random.choice(bodies)
-        return Attack("", [self._request(body=body, length=length, lines=[line])], hangs_up=True)
+        return Attack([self._request(body=body, length=length, lines=[line])], hangs_up=True)
 
     def _truncated_body(self) -> Attack:
         body = self._body[: self._random.randrange(len(self._body))]
         length = str(len(self._body)).encode()
-        return Attack("", [self._request(body=body, length=length)], hangs_up=True)
+        return Attack([self._request(body=body, length=length)], hangs_up=True)
 
     def _truncated_head(self) -> Attack:
         request = self._request()
-        return Attack("", [request[: self._random.randrange(1, 200)]], hangs_up=True)
+        return Attack([request[: self._random.randrange(1, 200)]], hangs_up=True)
 
     def _odd_body(self) -> Attack:
-        bodies = [b"[" * 50_000, b'{"a":' * 5_000, b"NaN", b'{"event":NaN}', b"\xff\xfe", b"\0" * 99,
-                  b"", b"1e999", b'"\\ud800"', self._bytes(5_000)]  # fmt: skip
+        bodies = [b"[" * 50_000, b'{"a":' * 5_000, b"NaN", b'{"event":NaN}', b"\xff\xfe",
+                  b"\0" * 99, b"", b"1e999", b'"\\ud800"', self._bytes(5_000)]  # fmt: skip
         body = self._random.choice(bodies)
-        return Attack("", [self._request(signed("x", body, secret="wrong"), body)])
+        return Attack([self._request(signed("x", body, secret="wrong"), body)])
 
     def _too_large(self) -> Attack:
         length = str(self._random.choice([2**20 + 1, 2**31, 2**63, 10**20])).encode()
-        return Attack("", [self._request(body=b"{}", length=length)], hangs_up=True)
+        return Attack([self._request(body=b"{}", length=length)], hangs_up=True)
 
     def _wrong_method(self) -> Attack:
         methods = [b"GET", b"HEAD", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT",
                    b"BREW", b"post", b"M" * 30, b"P\xd6ST", b"PO ST", b""]  # fmt: skip
         method = self._random.choice(methods)
-        return Attack("", [self._request(method=method)], hangs_up=True)
+        return Attack([self._request(method=method)], hangs_up=True)
 
     def _odd_path(self) -> Attack:
         job = self._random.choice(self._targets).encode()
@@ -190,55 +181,57 @@ class Source:
                  b"/webhooks/aimusic/" + job + b"%0d%0aX-Webhook-Id:%20x", b"/webhooks/aimusic/%ff",
                  b"/webhooks/aimusic/" + b"a" * self._random.choice([129, 4000, 9000]),
                  b"http://evil.test/webhooks/aimusic/" + job, b"http://[::1", b"/%", b"/\xff\xfe",
-                 b"/webhooks/aimusic/" + self._text(40).replace(b" ", b"%20"), b"x:y:z", b"/?" + job,
-                 b"/webhooks/aimusic/" + job + b"?" + b"a=b&" * 500]  # fmt: skip
-        return Attack("", [self._request(path=self._random.choice(paths))], hangs_up=True)
+                 b"/webhooks/aimusic/" + self._text(40).replace(b" ", b"%20"), b"x:y:z",
+                 b"/?" + job, b"/webhooks/aimusic/" + job + b"?" + b"a=b&" * 500]  # fmt: skip
+        return Attack([self._request(path=self._random.choice(paths))], hangs_up=True)
 
     def _odd_version(self) -> Attack:
         versions = [b"HTTP/1.0", b"HTTP/0.9", b"HTTP/2.0", b"HTTP/1.9", b"HTTP/9", b"ICY", b""]
         version = self._random.choice(versions)
-        return Attack("", [self._request(version=version)], hangs_up=True)
+        return Attack([self._request(version=version)], hangs_up=True)
 
     def _another_protocol(self) -> Attack:
-        starts = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"*1\r\n$4\r\n",
-                  b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", b"\r\n" * 50, b"\0" * 500]  # fmt: skip
-        return Attack("", [self._random.choice(starts) + self._bytes(500)], hangs_up=True)
+        starts = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00",
+                  b"*1\r\n$4\r\n", b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", b"\r\n" * 50, b"\0" * 500]  # fmt: skip
+        return Attack([self._random.choice(starts) + self._bytes(500)], hangs_up=True)
 
     def _upgrade(self) -> Attack:
-        lines = [b"Connection: Upgrade, HTTP2-Settings", b"HTTP2-Settings: AAMAAABkAAQAAP__",
-                 b"Upgrade: " + self._random.choice([b"h2c", b"websocket", b"TLS/1.0"])]  # fmt: skip
-        return Attack("", [self._request(lines=lines)], hangs_up=True)
+        protocol = self._random.choice([b"h2c", b"websocket", b"TLS/1.0"])
+        lines = [b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: " + protocol]
+        lines.append(b"HTTP2-Settings: AAMAAABkAAQAAP__")
+        return Attack([self._request(lines=lines)], hangs_up=True)
 
     def _gzipped(self) -> Attack:
         bomb = gzip.compress(b"0" * 1_000_000)
         body = self._random.choice([gzip.compress(self._body), bomb, b"\x1f\x8b" + self._bytes(99)])
         headers = signed("x", body, secret="wrong")
-        return Attack("", [self._request(headers, body, lines=[b"Content-Encoding: gzip"])])
+        return Attack([self._request(headers, body, lines=[b"Content-Encoding: gzip"])])
 
     def _expecting(self) -> Attack:
         line = b"Expect: " + self._random.choice([b"100-continue", b"200-ok", self._text(20)])
-        return Attack("", [self._request(lines=[line])], hangs_up=True)
+        return Attack([self._request(lines=[line])], hangs_up=True)
 
     def _odd_content_type(self) -> Attack:
         types = ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "é/é", "x"]
         headers = self._forged() | {"Content-Type": self._random.choice(types)}
-        return Attack("", [self._request(headers)])
+        return Attack([self._request(headers)])
 
     def _pipelined(self) -> Attack:
         requests = self._random.randrange(2, 6)
-        return Attack("", [b"".join(self._request() for _ in range(requests))], requests)
+        return Attack([b"".join(self._request() for _ in range(requests))], requests)
 
     def _in_small_pieces(self) -> Attack:
         request = self._request()
         cuts = sorted(self._random.sample(range(1, len(request)), 10))
         edges = [0, *cuts, len(request)]
-        return Attack("", [request[a:b] for a, b in zip(edges, edges[1:], strict=False)])
+        return Attack([request[a:b] for a, b in itertools.pairwise(edges)])
 
 
-_KINDS: Final[list[Callable[[Source], Attack]]] = [
-    kind for name, kind in vars(Source).items() if name.startswith("_") and callable(kind)
-    and getattr(kind, "__annotations__", {}).get("return") is Attack
-]  # fmt: skip
+KINDS: Final = tuple(
+    name.removeprefix("_")
+    for name, method in vars(Source).items()
+    if getattr(method, "__annotations__", {}).get("return") is Attack and name != "draw"
+)
 
 
 class Sender:
