@@ -39,6 +39,9 @@ def _read_body() -> bytes:
         # The server's own errors for broken framing or a client that went away; not our fault.
         log.warning("delivery_unreadable", path=request.path, error=type(error).__name__)
         raise BadRequest from None
+    # The client hung up in the middle, or was cut off.
+    if len(raw) < (request.content_length or 0):
+        raise BadRequest
     # A body without a length is cut at the limit in silence.
     if request.content_length is None and len(raw) >= current_app.config["MAX_CONTENT_LENGTH"]:
         raise RequestEntityTooLarge

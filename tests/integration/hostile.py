@@ -192,7 +192,8 @@ class Source:
 
     def _another_protocol(self) -> Attack:
         starts = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00",
-                  b"*1\r\n$4\r\n", b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", b"\r\n" * 50, b"\0" * 500]  # fmt: skip
+                  b"*1\r\n$4\r\n", b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", b"\r\n" * 50,
+                  b"\0" * 500]  # fmt: skip
         return Attack([self._random.choice(starts) + self._bytes(500)], hangs_up=True)
 
     def _upgrade(self) -> Attack:
@@ -257,6 +258,14 @@ class Sender:
             self.close()
             return heard
         return list(self._answers(connection, attack.requests))
+
+    def begin(self, data: bytes) -> None:
+        """Send the beginning of a request, and fall silent."""
+        self._connect().sendall(data)
+
+    def ended(self) -> bool:
+        """Wait until the server has hung up; says whether it took no notice of the request."""
+        return not [status for status in self._drain(self._connect()) if status < 400]
 
     def close(self) -> None:
         if self._socket:

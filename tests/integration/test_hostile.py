@@ -1,5 +1,6 @@
 """Ten thousand hostile requests while real deliveries go on: no 5xx, no write, no delivery lost."""
 
+import json
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -7,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import requests
 from redis import Redis
 
 from tests.integration.conftest import Flows
-from tests.integration.flow import GET_SECONDS, Flow, completed
+from tests.integration.flow import GET_SECONDS, Flow, completed, signed, streaming
 from tests.integration.hostile import KINDS, Sender, Source
 from tests.system import System, stop, wait_until
 from worker.core import keys
@@ -141,3 +143,31 @@ def test_ten_thousand_hostile_requests_write_nothing_and_harm_no_delivery(besieg
     flow.system.worker("afterwards")
     assert {each.get(timeout=GET_SECONDS)["job_id"] for each in results} == set(flow.jobs)
     flow.ends()
+
+
+HEAD = b"POST /webhooks/aimusic/%s HTTP/1.1\r\nHost: fermata.test\r\n"
+SILENT = {"in its head": HEAD % b"x", "in its body": HEAD % b"x" + b"Content-Length: 99\r\n\r\n{"}
+
+
+@pytest.mark.parametrize("where", SILENT)
+def test_strangers_who_fall_silent_cannot_hold_the_threads(quiet: System, where: str) -> None:
+    """Three times as many as there are threads; the next one is served all the same."""
+    strangers = [Sender(quiet.receiver_url) for _ in range(24)]
+    for stranger in strangers:
+        stranger.begin(SILENT[where])
+
+    body = json.dumps(streaming()).encode()
+    url = f"{quiet.receiver_url}/webhooks/aimusic/unknown"
+    answer = requests.post(url, data=body, headers=signed("unknown", body), timeout=30)
+
+    assert answer.status_code == 200
+    assert all(stranger.ended() for stranger in strangers)
+    for stranger in strangers:
+        stranger.close()
+    assert "Traceback" not in quiet.log("receiver")
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with System(tmp_path_factory.mktemp("quiet")) as system:
+        yield system
