@@ -18,6 +18,7 @@ from worker.core.errors import InvalidPayload, InvalidRequest
 from worker.core.models import JobId
 
 _ENTRY_ID: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+_KEYS: Final = (keys.QUARANTINE, keys.QUARANTINE_INDEX)
 _PAGE: Final = 50
 _HEADER_LIMIT: Final = 256
 _KEPT_HEADERS: Final = (
@@ -156,9 +157,6 @@ class Quarantine:
     def drop(self, *entry_ids: str) -> int:
         """Forget entries; returns how many there were."""
         return cast(int, self._drop(keys=_KEYS, args=entry_ids))
-
-
-_KEYS: Final = [keys.QUARANTINE, keys.QUARANTINE_INDEX]
 
 
 def _fingerprint(job_id: JobId, body: bytes) -> str:

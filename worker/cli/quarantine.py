@@ -86,7 +86,7 @@ def show_entry(entry: str, as_json: bool) -> None:
 
 
 @quarantine.command(epilog=EXIT_CODES)
-@click.argument("entries", nargs=-1, metavar="ENTRY...")
+@click.argument("entries", nargs=-1, metavar="[ENTRY]...")
 @click.option("--all", "everything", is_flag=True, help=_ALL_OF_IT)
 @json_option
 def replay(entries: Sequence[str], everything: bool, as_json: bool) -> None:
@@ -98,7 +98,7 @@ def replay(entries: Sequence[str], everything: bool, as_json: bool) -> None:
     A job that still waits is resumed. One that has ended stays as it is: what it ended without is
     kept on its record (see `fermata job`), a duplicate is noted there. In each of these cases the
     entry has done its work and is removed. An entry that can still not be used stays, with the
-    reason; for an orphan, see `fermata quarantine adopt --help`.
+    reason, and makes the exit code 1; for an orphan, see `fermata quarantine adopt --help`.
 
     \b
     Examples:
@@ -138,7 +138,7 @@ def adopt(entry: str, operation: str, as_json: bool) -> None:
 
 
 @quarantine.command(epilog=EXIT_CODES)
-@click.argument("entries", nargs=-1, metavar="ENTRY...")
+@click.argument("entries", nargs=-1, metavar="[ENTRY]...")
 @click.option("--all", "everything", is_flag=True, help=_ALL_OF_IT)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def drop(entries: Sequence[str], everything: bool, yes: bool) -> None:
@@ -193,6 +193,8 @@ def _attempt(kept: Quarantine, entry: Entry, use: Callable[[Entry], str]) -> dic
 def _report(outcomes: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(outcomes, indent=2))
+    elif not outcomes:
+        errors.print("The quarantine is empty.")
     else:
         for tried in outcomes:
             said = tried["became"] or f"stays: {tried['why']}"
