@@ -57,6 +57,7 @@ class Adoption:
     def _answer(self, entry: Entry, outcome: JSONObject | TaskFailed) -> None:
         """Let ``AsyncResult(job_id).get()`` answer again, unless it still does."""
         backend = self._app.backend
+        # Some backends keep a SUCCESS by themselves, others would overwrite it.
         if backend.get_state(entry.job_id) != states.SUCCESS:
             failed = isinstance(outcome, TaskFailed)
             state = states.FAILURE if failed else states.SUCCESS
