@@ -108,6 +108,7 @@ class System:
         self.run("simulator", *command, "--latency", "0.3")
         self.run(
             "receiver", "-m", "gunicorn", "--no-control-socket", "--threads", "8",
+            "--worker-class", "webhook_receiver.server.Worker",
             "--bind", f"127.0.0.1:{receiver_port}", "webhook_receiver.wsgi:app",
         )  # fmt: skip
         wait_until(lambda: _answers(f"{self.simulator.url}/_simulator/healthz"), what="simulator")

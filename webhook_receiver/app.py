@@ -1,15 +1,11 @@
 """The Flask application factory. It imports no task and opens no result backend."""
 
-import time
-from datetime import timedelta
-
 from flask import Flask
 from werkzeug.exceptions import HTTPException
 
 from webhook_receiver import callbacks, health
 from worker import store
-from worker.bootstrap import open_handover
-from worker.deliveries import Deliveries
+from worker.bootstrap import open_deliveries
 from worker.settings import Settings
 
 
@@ -20,20 +16,15 @@ def create_app(settings: Settings) -> Flask:
     """
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.webhook_max_bytes
+    # One path and one method: no OPTIONS, and no redirects from paths that look like it.
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.url_map.merge_slashes = False
     # The provider waits while we retry: fail within one timeout instead.
     client = store.connect(
         settings.redis_url, timeout_seconds=settings.redis_timeout_seconds, retries=0
     )
-    state = store.Store(client)
-    app.extensions["store"] = state
-    app.extensions["deliveries"] = Deliveries(
-        store=state,
-        handover=open_handover(settings, state),
-        signing_keys=settings.signing_keys,
-        tolerance=timedelta(seconds=settings.webhook_tolerance_seconds),
-        poll_every_seconds=settings.policy.poll_every_seconds,
-        clock=time.time,
-    )
+    app.extensions["store"] = store.Store(client)
+    app.extensions["deliveries"] = open_deliveries(settings, client)
     app.register_blueprint(callbacks.blueprint)
     app.register_blueprint(health.blueprint)
     app.register_error_handler(HTTPException, _as_json)

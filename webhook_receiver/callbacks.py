@@ -6,7 +6,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from worker.core.contract import JOB_ID
-from worker.core.errors import InvalidSignature, UnknownJob
+from worker.core.errors import InvalidSignature
 from worker.core.models import JobId
 from worker.deliveries import Deliveries
 from worker.store import StoreUnavailable
@@ -39,6 +39,9 @@ def _read_body() -> bytes:
         # The server's own errors for broken framing or a client that went away; not our fault.
         log.warning("delivery_unreadable", path=request.path, error=type(error).__name__)
         raise BadRequest from None
+    # The client hung up in the middle, or was cut off.
+    if len(raw) < (request.content_length or 0):
+        raise BadRequest
     # A body without a length is cut at the limit in silence.
     if request.content_length is None and len(raw) >= current_app.config["MAX_CONTENT_LENGTH"]:
         raise RequestEntityTooLarge
@@ -49,12 +52,6 @@ def _read_body() -> bytes:
 def _forged(error: InvalidSignature) -> ResponseReturnValue:
     log.warning("delivery_refused", path=request.path, why=error.message)
     return {"error": "invalid signature"}, 401
-
-
-@blueprint.errorhandler(UnknownJob)
-def _unknown(error: UnknownJob) -> ResponseReturnValue:
-    log.warning("delivery_unknown_job", why=error.message)
-    return {"error": "unknown job"}, 404
 
 
 @blueprint.errorhandler(StoreUnavailable)

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from celery import Celery
@@ -16,6 +17,7 @@ from worker.admission import Admissions, Gate, Treasury
 from worker.cancellation import Cancellations
 from worker.client import HTTPProvider
 from worker.core.contract import QUEUE
+from worker.deliveries import Deliveries
 from worker.handover import (
     PUBLISH_RETRIES,
     BrokerHandover,
@@ -24,6 +26,7 @@ from worker.handover import (
     RedisHandover,
 )
 from worker.jobs import Callbacks, Jobs
+from worker.quarantine import Quarantine
 from worker.recording import Recorder, RecordingAMQP
 from worker.settings import Role, Settings, load
 from worker.store import Store
@@ -56,7 +59,7 @@ def parts() -> Parts:
 @functools.lru_cache(maxsize=1)
 def _parts_of(_pid: int) -> Parts:
     settings = load(Role.WORKER)
-    client = connect(settings)
+    client = open_redis(settings)
     state = Store(client)
     gate = Gate(client, settings.limits, settings.policy.held_seconds)
     provider = HTTPProvider(
@@ -89,12 +92,26 @@ def _parts_of(_pid: int) -> Parts:
 
 def open_store(settings: Settings) -> Store:
     """Open the records; connects on first use."""
-    return Store(connect(settings))
+    return Store(open_redis(settings))
 
 
-def connect(settings: Settings) -> "Redis":
+def open_redis(settings: Settings) -> "Redis":
     """Open a client of the state's server; connects on first use."""
     return store.connect(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
+
+
+def open_deliveries(settings: Settings, redis: "Redis") -> Deliveries:
+    """Open what receives deliveries, and takes them out of quarantine again."""
+    state = Store(redis)
+    return Deliveries(
+        store=state,
+        quarantine=Quarantine(redis),
+        handover=open_handover(settings, state),
+        signing_keys=settings.signing_keys,
+        tolerance=timedelta(seconds=settings.webhook_tolerance_seconds),
+        policy=settings.policy,
+        clock=time.time,
+    )
 
 
 def open_producer(settings: Settings) -> Celery:

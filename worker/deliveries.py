@@ -9,20 +9,15 @@ import structlog
 from worker.core import protocol, signing
 from worker.core.contract import PROBE_ID
 from worker.core.errors import InvalidPayload, UnknownJob
-from worker.core.models import Event, JobId, Source
+from worker.core.models import Event, JobId, JSONObject, Source
 from worker.core.protocol import Delivery
+from worker.core.schedule import Policy
 from worker.core.states import TERMINAL, JobState, Turn
 from worker.handover import Clock, Handover
+from worker.quarantine import Entry, Kind, Quarantine
 from worker.store import Store
 
 log = structlog.get_logger()
-
-_KEPT_HEADERS = (
-    signing.DELIVERY_ID_HEADER,
-    signing.TIMESTAMP_HEADER,
-    "X-Webhook-Event",
-    "Content-Type",
-)
 
 
 class Receipt(StrEnum):
@@ -31,7 +26,9 @@ class Receipt(StrEnum):
     RESUMED = "resumed"
     PROGRESS = "progress"
     WITHOUT_EFFECT = "without effect"
-    """A duplicate, or one that came after settlement."""
+    """A duplicate, or progress of a job that is gone."""
+    LATE = "late"
+    """The job had ended without this result; it is kept on the record."""
     QUARANTINED = "quarantined"
 
 
@@ -42,76 +39,100 @@ class Deliveries:
         self,
         *,
         store: Store,
+        quarantine: Quarantine,
         handover: Handover,
         signing_keys: Sequence[str],
         tolerance: timedelta,
-        poll_every_seconds: float,
+        policy: Policy,
         clock: Clock,
     ) -> None:
         self._store = store
+        self._quarantine = quarantine
         self._handover = handover
         self._signing_keys = signing_keys
         self._tolerance = tolerance
-        self._poll_every_seconds = poll_every_seconds
+        self._policy = policy
         self._clock = clock
 
     def receive(self, job_id: JobId, headers: Mapping[str, str], raw: bytes) -> Receipt:
         """Receive one delivery; when this returns, it is stored.
 
-        Raises InvalidSignature, UnknownJob (nothing is written then), StoreUnavailable.
+        Raises InvalidSignature (nothing is written then), StoreUnavailable.
         """
-        now = self._clock()
         signing.verify(
             headers,
             raw,
-            secrets=[signing.derive_secret(key, job_id) for key in self._signing_keys],
-            now=datetime.fromtimestamp(now, UTC),
+            secrets=signing.derive_secrets(self._signing_keys, job_id),
+            now=datetime.fromtimestamp(self._clock(), UTC),
             tolerance=self._tolerance,
         )
         if job_id == PROBE_ID:
             # Whoever asks has our signing key, and now knows that its deliveries come through.
             return Receipt.WITHOUT_EFFECT
         try:
-            delivery = protocol.read_delivery(raw)
+            return self._use(job_id, headers, raw)
         except InvalidPayload as error:
-            return self._quarantine(job_id, headers, raw, error.message)
+            kind, why = Kind.UNREADABLE, error.message
+        except UnknownJob as error:
+            kind, why = Kind.ORPHAN, error.message
+        now = self._clock()
+        entry_id = self._quarantine.keep(kind, job_id, headers, raw, why, now=now)
+        self._store.note(
+            job_id, now=now, what="quarantined", why=f"{entry_id}: {why}", sources=JobState
+        )
+        # The provider had something to say: a job that can be polled is polled at once.
+        self._store.note(job_id, now=now, sources=(JobState.WAITING,), due_at=now)
+        log.warning("delivery_quarantined", job_id=job_id, entry_id=entry_id, kind=kind, why=why)
+        return Receipt.QUARANTINED
+
+    def replay(self, entry: Entry) -> Receipt:
+        """Take a delivery out of quarantine through the same door again, whatever its age.
+
+        Raises InvalidSignature where the entry was changed or its signing key was retired;
+        InvalidPayload or UnknownJob where it can still not be used.
+        """
+        entry.verify(self._signing_keys)
+        now = self._clock()
+        self._store.note(
+            entry.job_id, now=now, what="replayed", why=entry.entry_id, sources=JobState
+        )
+        return self._use(entry.job_id, entry.headers, entry.body)
+
+    def _use(self, job_id: JobId, headers: Mapping[str, str], raw: bytes) -> Receipt:
+        delivery = protocol.read_delivery(raw)
         delivery_id = headers.get(signing.DELIVERY_ID_HEADER, "")[:128]
         if not delivery.final:
             return self._progress(job_id, delivery, delivery_id)
         event = Event(Source.WEBHOOK, body=delivery.body, delivery_id=delivery_id)
         if self._handover.resume(job_id, event):
             return Receipt.RESUMED
-        what, why = f"{delivery.event} again", f"webhook {delivery_id}"
-        state = self._store.note(job_id, now=now, what=what, why=why, sources=TERMINAL)
-        _known(job_id, state)
-        return Receipt.WITHOUT_EFFECT
+        return self._too_late(job_id, delivery, delivery_id)
 
     def _progress(self, job_id: JobId, delivery: Delivery, delivery_id: str) -> Receipt:
         now, fields = self._clock(), {"progress": delivery.progress}
         why = f"webhook {delivery_id}"
         state = self._store.note(job_id, now=now, what=delivery.event, why=why, fields=fields)
-        _known(job_id, state)
+        if state is None or state in TERMINAL:
+            # Not worth keeping even where the job is gone: the end will say all of it again.
+            return Receipt.WITHOUT_EFFECT
         if delivery.provider_task_id and state in {JobState.SUBMITTING, JobState.UNCONFIRMED}:
             # Whoever streams has accepted: even if the submit's answer is lost, we can poll now.
             known = {"provider_task_id": delivery.provider_task_id[:256]}
-            due_at = now + self._poll_every_seconds
+            due_at = now + self._policy.poll_every_seconds
             self._store.turn(job_id, Turn.ACCEPT, now=now, due_at=due_at, why=why, fields=known)
         return Receipt.PROGRESS
 
-    def _quarantine(
-        self, job_id: JobId, headers: Mapping[str, str], raw: bytes, why: str
-    ) -> Receipt:
-        _known(job_id, self._store.state(job_id))
-        now = self._clock()
-        kept = {name: headers[name] for name in _KEPT_HEADERS if name in headers}
-        entry = self._store.quarantine(job_id, kept, raw, why, now=now)
-        self._store.note(job_id, now=now, what="quarantined", why=f"{entry}: {why}")
-        # The provider had something to say: a job that can be polled is polled at once.
-        self._store.note(job_id, now=now, sources=(JobState.WAITING,), due_at=now)
-        log.warning("delivery_quarantined", job_id=job_id, entry=entry, why=why)
-        return Receipt.QUARANTINED
-
-
-def _known(job_id: JobId, state: JobState | None) -> None:
-    if state is None:
-        raise UnknownJob(f"there is no job {job_id}")
+    def _too_late(self, job_id: JobId, delivery: Delivery, delivery_id: str) -> Receipt:
+        now, why = self._clock(), f"webhook {delivery_id}"
+        # Only a song was paid for; that a job failed which had failed already is just noted.
+        if delivery.event == "song.completed":
+            late: JSONObject = {"at": now, "delivery_id": delivery_id, "body": delivery.body}
+            retain = self._policy.retention_seconds
+            if self._store.keep_late(job_id, late, now=now, why=why, retain_seconds=retain):
+                return Receipt.LATE
+        what = f"{delivery.event} again"
+        if self._store.note(job_id, now=now, what=what, why=why, sources=TERMINAL) is None:
+            raise UnknownJob(
+                f"there is no job {job_id}: past its retention, or its record was lost"
+            )
+        return Receipt.WITHOUT_EFFECT

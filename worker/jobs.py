@@ -246,12 +246,13 @@ class Jobs:
         if event.error is not None:
             raise errors.from_json(event.error)
         said, record = protocol.parse(event.body or ""), self._store.read(job_id)
-        return {
-            "job_id": job_id,
-            "operation": operation.name,
-            "provider_task_id": _text(said.get("task_id")) or record.provider_task_id,
-            **results.read_result(operation, said, clip_id=record.clip_id),
-        }
+        return results.job_result(
+            job_id,
+            operation,
+            said,
+            clip_id=record.clip_id,
+            provider_task_id=record.provider_task_id,
+        )
 
     def settle(
         self, job_id: JobId, operation: Operation, outcome: JSONObject | BaseException
@@ -282,10 +283,6 @@ def _record_fields(
     if isinstance(clip, str):
         fields["clip_id"] = clip
     return fields
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _dropped(outcome: JSONObject | BaseException) -> list[str]:

@@ -1,15 +1,19 @@
 """What a person sees in the terminal: tables of jobs, one job's timeline."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from worker.core.models import JobRecord
-from worker.core.operations import Operation
+from worker.core import protocol, results
+from worker.core.errors import FermataError
+from worker.core.models import JobRecord, JSONObject
+from worker.core.operations import Operation, find
+from worker.quarantine import Entry
 from worker.watch import Sight
 
 _COLOURS: Final = {
@@ -56,7 +60,7 @@ def operations_table(rows: Iterable[Operation]) -> Table:
     for row in rows:
         retired = f"[yellow]retired: use {row.retired}[/] " if row.retired else ""
         summary = row.summary.partition(";")[0].partition(". ")[0]
-        table.add_row(row.name, row.mode, f"{row.credits:g}", retired + escape(summary))
+        table.add_row(row.name, row.mode, f"{row.credits:g}", retired + _safe(summary))
     return table
 
 
@@ -70,7 +74,7 @@ def job(record: JobRecord) -> RenderableType:
         ("attempts / polls / claims", f"{record.attempts} / {record.polls} / {record.claims}"),
         ("next moment", str(_moment(record.due_at)) if record.due_at else "none"),
     ):
-        facts.add_row(f"[dim]{name}", escape(str(value)))
+        facts.add_row(f"[dim]{name}", _safe(value))
     facts.add_row("[dim]state", _state(record.state))
     timeline = _table("at (UTC)", "+s", "what", "state", "why")
     for entry in record.timeline:
@@ -78,28 +82,100 @@ def job(record: JobRecord) -> RenderableType:
         since = f"{entry['at'] - record.created_at:.2f}"
         state = _state(entry["state"]) if "state" in entry else ""
         moment = at.strftime("%H:%M:%S.%f")[:-3]
-        timeline.add_row(moment, since, escape(entry["what"]), state, escape(entry.get("why", "")))
-    return Group(facts, timeline, *_ending(record))
+        timeline.add_row(moment, since, _safe(entry["what"]), state, _safe(entry.get("why", "")))
+    return Group(facts, timeline, *_ending(record.error, record.result), *_late(record))
 
 
-def _ending(record: JobRecord) -> list[RenderableType]:
-    if record.error:
-        return [f"[red]{escape(record.error['type'])}[/]: {escape(record.error['message'])}"]
-    if not record.result:
+def record_json(record: JobRecord) -> JSONObject:
+    """Return a record as JSON, with what came late read as a result would be."""
+    described = record.to_json()
+    if record.late:
+        described["late"] = record.late | read_late(record)
+    return described
+
+
+def read_late(record: JobRecord) -> JSONObject:
+    """Read what was delivered after a job had ended: ``{"result": …}`` or ``{"error": …}``."""
+    try:
+        said = protocol.parse((record.late or {})["body"])
+        result = results.job_result(
+            record.job_id,
+            find(record.operation),
+            said,
+            clip_id=record.clip_id,
+            provider_task_id=record.provider_task_id,
+        )
+    except FermataError as error:
+        return {"error": error.to_json()}
+    return {"result": result}
+
+
+def _late(record: JobRecord) -> list[RenderableType]:
+    if not record.late:
+        return []
+    read = read_late(record)
+    came = _moment(record.late["at"]).strftime("%Y-%m-%d %H:%M:%S")
+    told = f"\n[yellow]This came late, at {came} UTC, when the job had ended without it:[/]"
+    return [told, *_ending(read.get("error"), read.get("result"))]
+
+
+def quarantine_table(entries: Iterable[Entry]) -> Table:
+    """Show what is in quarantine."""
+    table = _table("entry", "at (UTC)", "kind", "job id", "bytes", "why")
+    for entry in entries:
+        at = _moment(entry.at).strftime("%m-%d %H:%M:%S")
+        row = (entry.entry_id, at, entry.kind, entry.job_id, entry.size, entry.why)
+        table.add_row(*map(_safe, row))
+    return table
+
+
+def quarantined(entry: Entry) -> RenderableType:
+    """Show one delivery: why it was kept, its headers, its body."""
+    facts = Table.grid(padding=(0, 2))
+    known = {"entry": entry.entry_id, "at": _moment(entry.at), "kind": entry.kind}
+    known |= {"job": entry.job_id, "why": entry.why, "bytes": entry.size}
+    for name, value in (*known.items(), *entry.headers.items()):
+        facts.add_row(f"[dim]{_safe(name)}", _safe(value))
+    return Group(facts, "", escape(printable(_readable(entry.body), keep="\n\t")))
+
+
+def _readable(body: bytes) -> str:
+    text = body.decode(errors="backslashreplace")
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Escape what a terminal would obey instead of print: other people wrote the text."""
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def _safe(value: object) -> str:
+    return escape(printable(str(value)))
+
+
+def _ending(
+    error: Mapping[str, Any] | None, result: Mapping[str, Any] | None
+) -> list[RenderableType]:
+    if error:
+        return [f"[red]{_safe(error['type'])}[/]: {_safe(error['message'])}"]
+    if not result:
         return []
     clips = _table("clip", "state", "seconds", "audio")
-    for clip in record.result["clips"]:
-        title = str(clip.get("stem_type") or clip.get("title") or clip["clip_id"] or "")
+    for clip in result["clips"]:
+        title = clip.get("stem_type") or clip.get("title") or clip["clip_id"] or ""
         seconds, audio = clip.get("duration_seconds"), clip.get("audio_url") or ""
-        clips.add_row(escape(str(title)), clip["state"], str(seconds or ""), escape(audio))
-    links = [f"{n}: {v}" for n, v in record.result["data"].items() if isinstance(v, str | int)]
-    return [clips, *map(escape, links)]
+        clips.add_row(_safe(title), _safe(clip["state"]), _safe(seconds or ""), _safe(audio))
+    links = [f"{n}: {v}" for n, v in result["data"].items() if isinstance(v, str | int)]
+    return [clips, *map(_safe, links)]
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == "job id")
+        table.add_column(column, overflow="fold", no_wrap=column in {"job id", "entry"})
     return table
 
 
@@ -108,7 +184,7 @@ def _state(state: str) -> str:
 
 
 def _why(record: JobRecord) -> str:
-    return escape(record.error["message"])[:200] if record.error else ""
+    return _safe(record.error["message"][:200]) if record.error else ""
 
 
 def _seconds(record: JobRecord) -> float:

@@ -1,6 +1,5 @@
 """Adapter: the jobs' records in Redis or Valkey. Every change is one of a few Lua scripts."""
 
-import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,14 +21,16 @@ StoreUnavailable: Final = RedisError
 """What any method raises when Redis is away, or will not write: out of memory, read-only."""
 
 _LIVE = frozenset(JobState) - TERMINAL
+_LOST = TERMINAL - {JobState.SUCCEEDED}
 _PRELUDES: Final = {
     "transition": ("record", "gate"),
     "claim": ("record", "gate"),
     "admit": ("record", "gate"),
     "release": ("record", "gate"),
+    "late": ("record",),
 }
 _COUNTERS = ("attempts", "polls", "claims", "republished", "resubmissions", "refusals")
-_DOCUMENTS = ("progress", "result", "error")
+_DOCUMENTS = ("progress", "result", "error", "late")
 
 
 def connect(url: str, *, timeout_seconds: float = 5, retries: int = 2) -> "Redis":
@@ -111,6 +112,7 @@ class Store:
         self._due = load_script(redis, "due")
         self._extend = load_script(redis, "extend")
         self._pace = load_script(redis, "pace")
+        self._late = load_script(redis, "late")
 
     def turn(
         self,
@@ -364,18 +366,15 @@ class Store:
         """Drop index entries of jobs created before a moment."""
         self._redis.zremrangebyscore(keys.JOBS, "-inf", before)
 
-    def quarantine(
-        self, job_id: JobId, headers: Mapping[str, str], raw: bytes, why: str, *, now: float
-    ) -> str:
-        """Keep an authentic delivery that cannot be used; returns its id."""
-        fields: dict[Any, Any] = {
-            "job_id": job_id,
-            "at": now,
-            "why": why,
-            "headers": json.dumps(dict(headers)),
-            "body_base64": base64.b64encode(raw).decode(),
-        }
-        return cast(str, self._redis.xadd(keys.QUARANTINE, fields, maxlen=keys.QUARANTINE_MAX))
+    def keep_late(
+        self, job_id: JobId, late: JSONObject, *, now: float, why: str, retain_seconds: int
+    ) -> bool:
+        """Keep the first delivery to come after a job had ended without success."""
+        kept = self._late(
+            keys=[keys.job(job_id)],
+            args=[_csv(_LOST), _dump(late), retain_seconds, _entry(now, "late", None, why)],
+        )
+        return bool(kept)
 
     def check(self) -> None:
         """Write to the server, or raise StoreUnavailable."""
@@ -428,5 +427,6 @@ def _record(job_id: JobId, stored: Mapping[str, str], due_at: float | None) -> J
         progress=documents.get("progress"),
         result=documents.get("result"),
         error=documents.get("error"),
+        late=documents.get("late"),
         timeline=tuple(json.loads(line) for line in stored.get("timeline", "").splitlines()),
     )

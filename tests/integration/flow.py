@@ -13,10 +13,11 @@ from celery.canvas import Signature
 from redis import Redis
 
 from tests.system import SIGNING_KEY, System, wait_until
-from worker.core import keys, signing
+from worker.core import signing
 from worker.core.contract import QUEUE
 from worker.core.models import JobId, JobRecord
 from worker.core.states import TERMINAL
+from worker.quarantine import Entry, Quarantine
 
 GET_SECONDS = 20
 SETTLED = frozenset(TERMINAL)
@@ -135,8 +136,11 @@ class Flow:
 
     def quarantined(self, job_id: str) -> list[bytes]:
         """The bodies that were kept of a job's deliveries."""
-        entries = self.redis.xrange(keys.QUARANTINE)
-        return [base64.b64decode(e["body_base64"]) for _, e in entries if e["job_id"] == job_id]
+        return [each.body for each in self.entries(job_id)]
+
+    def entries(self, job_id: str) -> list[Entry]:
+        """What is in quarantine of a job."""
+        return [each for each in Quarantine(self.redis).entries() if each.job_id == job_id]
 
 
 def active(system: System, name: str = "worker") -> list[str]:

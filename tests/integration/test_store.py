@@ -1,7 +1,5 @@
 """The records in a real Valkey: each script closes the race that it says it closes."""
 
-import base64
-import json
 import os
 import signal
 import threading
@@ -482,14 +480,53 @@ def test_an_event_comes_back_as_it_was(records: Store) -> None:
     assert records.take(JOB, taker(1), now=NOW, stale_at=NOW + 60) == event
 
 
-@pytest.mark.parametrize("raw", [b"", b"\xff\xfe\x00\r\n", b'{"a": NaN}', bytes(range(256)) * 40])
-def test_quarantine_keeps_the_exact_bytes(records: Store, redis: Any, raw: bytes) -> None:
-    entry = records.quarantine(JOB, {"X-Webhook-Id": "d-é"}, raw, "no JSON", now=NOW)
-    ((kept_as, kept),) = redis.xrange(keys.QUARANTINE)
-    assert kept_as == entry
-    assert base64.b64decode(kept["body_base64"]) == raw
-    assert json.loads(kept["headers"]) == {"X-Webhook-Id": "d-é"}
-    assert (kept["job_id"], kept["why"], float(kept["at"])) == (JOB, "no JSON", NOW)
+LATE = {"at": NOW, "delivery_id": "d-1", "body": "{}"}
+
+
+def keep_late(records: Store, late: Any = LATE) -> bool:
+    return records.keep_late(JOB, late, now=NOW, why="webhook d-1", retain_seconds=60)
+
+
+@pytest.mark.parametrize("turn", [Turn.FAIL, Turn.EXPIRE])
+def test_what_comes_late_is_kept_once_and_the_record_with_it(
+    records: Store, redis: Any, turn: Turn
+) -> None:
+    begin(records)
+    claim(records)
+    records.turn(JOB, turn, now=NOW, due_at=None, retain_seconds=5)
+    kept = at_once(lambda n: keep_late(records, LATE | {"delivery_id": f"d-{n}"}))
+    assert sorted(kept) == [False] * (THREADS - 1) + [True]
+    assert records.read(JOB).late == LATE | {"delivery_id": f"d-{kept.index(True)}"}
+    assert [entry["what"] for entry in records.read(JOB).timeline].count("late") == 1
+    assert 5 < redis.ttl(keys.job(JOB)) <= 60
+
+
+@pytest.mark.parametrize(
+    ("event", "kept"),
+    [
+        (Event(Source.SWEEP, error={"type": "DeadlineExceeded", "message": "late"}), True),
+        (Event(Source.WEBHOOK, body='{"body": null, "x": "\\"body\\": null"}'), False),
+    ],
+)
+def test_a_delivery_between_the_claim_and_the_end_is_late_if_the_claim_was_a_failing_one(
+    records: Store, redis: Any, event: Event, kept: bool
+) -> None:
+    begin(records)
+    claim(records, event=event)
+    assert keep_late(records) is kept
+    assert redis.ttl(keys.job(JOB)) == -1
+
+
+def test_nothing_is_late_for_a_job_that_goes_on_or_succeeded_or_is_gone(
+    records: Store, redis: Any
+) -> None:
+    assert not keep_late(records)
+    assert not redis.exists(keys.job(JOB))
+    begin(records)
+    assert not keep_late(records)
+    claim(records)
+    records.turn(JOB, Turn.SUCCEED, now=NOW, due_at=None)
+    assert not keep_late(records)
 
 
 # -- away -------------------------------------------------------------------------------------
@@ -503,7 +540,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "mark_published": lambda records: records.mark_published(JOB, stale_at=NOW, until=NOW),
     "read": lambda records: records.read(JOB),
     "recent": lambda records: records.recent(1),
-    "quarantine": lambda records: records.quarantine(JOB, {}, b"", "", now=NOW),
+    "keep_late": keep_late,
     "check": lambda records: records.check(),
 }
 

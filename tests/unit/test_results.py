@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.unit import recorded, wild
 from worker.core import protocol, results
 from worker.core.errors import ProviderError, TaskFailed, UnexpectedResponse
+from worker.core.models import JobId
 from worker.core.operations import OPERATIONS
 
 CREATE = OPERATIONS["sonic.create_music"]
@@ -273,3 +274,13 @@ def test_a_result_is_read_or_is_a_provider_error_whatever_the_body(
     except (TaskFailed, UnexpectedResponse):
         return
     assert set(read) == {"clips", "data", "partial"}
+
+
+@pytest.mark.parametrize(("said", "known"), [("t-said", "t-said"), (None, "t-1"), (7, "t-1")])
+def test_a_result_says_which_job_and_provider_task_it_is_of(said: Any, known: str) -> None:
+    body = {"task_id": said, "data": [{"clip_id": CLIP_A, "state": "succeeded"}]}
+    read = results.job_result(JobId("job-1"), CREATE, body, provider_task_id="t-1")
+    assert (read["job_id"], read["operation"], read["provider_task_id"]) == (
+        "job-1", CREATE.name, known,
+    )  # fmt: skip
+    assert [clip["clip_id"] for clip in read["clips"]] == [CLIP_A]

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from tests.unit import recorded
 from worker.core.errors import InvalidSignature
-from worker.core.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, derive_secret, sign, verify
+from worker.core.signing import (
+    SIGNATURE_HEADER,
+    TIMESTAMP_HEADER,
+    derive_secret,
+    derive_secrets,
+    sign,
+    verify,
+    verify_kept,
+)
 
 SECRET = "whsec_test_0123456789"
 TIMESTAMP = "1763800000"
@@ -228,3 +236,34 @@ def test_no_error_repeats_the_secret_or_the_right_signature() -> None:
     said = repr(raised.value) + str(raised.value.to_json())
     assert SECRET not in said
     assert SIGNED[7:] not in said
+
+
+def test_every_signing_key_gives_the_job_a_secret_in_the_same_order() -> None:
+    assert derive_secrets(["new", "old"], "job-1") == [
+        derive_secret("new", "job-1"),
+        derive_secret("old", "job-1"),
+    ]
+
+
+def test_a_delivery_that_was_kept_verifies_whatever_its_age() -> None:
+    body = recorded.raw("signed_completed")
+    headers = {TIMESTAMP_HEADER: TIMESTAMP, SIGNATURE_HEADER: SIGNED}
+    verify_kept(headers, body, secrets=["another", SECRET])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{TIMESTAMP_HEADER: "1763800001"}, {TIMESTAMP_HEADER: ""}, {SIGNATURE_HEADER: ""},
+     {SIGNATURE_HEADER: "sha256=" + "0" * 64}],
+)  # fmt: skip
+def test_a_delivery_that_was_kept_and_changed_does_not_verify(change: dict[str, str]) -> None:
+    headers = {TIMESTAMP_HEADER: TIMESTAMP, SIGNATURE_HEADER: SIGNED} | change
+    with pytest.raises(InvalidSignature):
+        verify_kept(headers, recorded.raw("signed_completed"), secrets=[SECRET])
+
+
+@given(st.dictionaries(st.sampled_from([SIGNATURE_HEADER, TIMESTAMP_HEADER]), header_values),
+       st.binary(max_size=200))  # fmt: skip
+def test_whatever_was_kept_is_refused_with_one_error(headers: dict[str, str], body: bytes) -> None:
+    with pytest.raises(InvalidSignature):
+        verify_kept(headers, body, secrets=[SECRET])

@@ -131,7 +131,7 @@ def _wait(store: Store, enqueued: flow.Flow, timeout: float | None, *, as_json: 
             live.update(show.flow_table(sights), refresh=True)
     if as_json:
         described = [
-            _step(s.step) | {"state": s.state} | (s.record.to_json() if s.record else {})
+            _step(s.step) | {"state": s.state} | (show.record_json(s.record) if s.record else {})
             for s in sights
         ]
         click.echo(json.dumps(described, indent=2))
@@ -151,7 +151,7 @@ def job(job_id: str, as_json: bool) -> None:
 
 def _print_job(record: JobRecord, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(record.to_json(), indent=2))
+        click.echo(json.dumps(show.record_json(record), indent=2))
     else:
         out.print(show.job(record))
 
@@ -163,7 +163,7 @@ def jobs(limit: int, as_json: bool) -> None:
     """List the newest jobs."""
     records = open_store(load(Role.CLIENT)).recent(limit)
     if as_json:
-        click.echo(json.dumps([record.to_json() for record in records], indent=2))
+        click.echo(json.dumps([show.record_json(record) for record in records], indent=2))
     elif records:
         out.print(show.jobs_table(records))
     else:

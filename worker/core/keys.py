@@ -1,18 +1,19 @@
 """Every Redis key of ours, in one table. All start with ``fermata:``.
 
-| key                  | type       | holds                              | lives                  |
-|----------------------|------------|------------------------------------|------------------------|
-| fermata:job:<job_id> | hash       | a job's record and parked message  | settlement + retention |
-| fermata:due          | sorted set | job_id by its next moment          | until the job settles  |
-| fermata:jobs         | sorted set | job_id by creation                 | trimmed by the sweep   |
-| fermata:pace:<what>  | string     | the moment that is free next       | until it has passed    |
-| fermata:gate         | hash       | rate, credits, breaker: gate.lua   | for ever               |
-| fermata:flight       | sorted set | job_id by cost: at the provider    | submission to event    |
-| fermata:lanes:<class>| sorted set | tenants who wait, by their share   | while they wait        |
-| fermata:held:<lane>  | sorted set | job_id by when it began to wait    | until admitted         |
-| fermata:wake         | list       | a word to who admits               | until it is heard      |
-| fermata:quarantine   | stream     | authentic deliveries we cannot use | newest 1,000           |
-| fermata:health       | string     | proof that Redis can be written    | a minute               |
+| key                      | type       | holds                            | lives                 |
+|--------------------------|------------|----------------------------------|-----------------------|
+| fermata:job:<job_id>     | hash       | a job's record and parked message| settlement + retention|
+| fermata:due              | sorted set | job_id by its next moment        | until the job settles |
+| fermata:jobs             | sorted set | job_id by creation               | trimmed by the sweep  |
+| fermata:pace:<what>      | string     | the moment that is free next     | until it has passed   |
+| fermata:gate             | hash       | rate, credits, breaker: gate.lua | for ever              |
+| fermata:flight           | sorted set | job_id by cost: at the provider  | submission to event   |
+| fermata:lanes:<class>    | sorted set | tenants who wait, by their share | while they wait       |
+| fermata:held:<lane>      | sorted set | job_id by when it began to wait  | until admitted        |
+| fermata:wake             | list       | a word to who admits             | until it is heard     |
+| fermata:quarantine       | stream     | deliveries that we cannot use    | newest 1,000, 64 MiB  |
+| fermata:quarantine:index | hash       | which deliveries those are       | with the stream       |
+| fermata:health           | string     | proof that Redis can be written  | a minute              |
 
 Times are Unix seconds. The broker's and the result backend's own keys stand beside them.
 """
@@ -31,7 +32,10 @@ BEFORE_THE_GATE: Final = (GATE, FLIGHT, LANES, HELD, WAKE)
 POLL_PACE: Final = "fermata:pace:poll"
 JOBS: Final = "fermata:jobs"
 QUARANTINE: Final = "fermata:quarantine"
+QUARANTINE_INDEX: Final = "fermata:quarantine:index"
 QUARANTINE_MAX: Final = 1_000
+QUARANTINE_MAX_BYTES: Final = 64 * 1024 * 1024
+"""Of bodies, as they are kept: compressed. A thousand webhooks may be a gibibyte."""
 HEALTH: Final = "fermata:health"
 
 

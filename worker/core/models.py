@@ -74,6 +74,8 @@ class JobRecord:
     progress: JSONObject | None = None
     result: JSONObject | None = None
     error: JSONObject | None = None
+    late: JSONObject | None = None
+    """What the provider delivered when the job had already ended without it."""
     timeline: tuple[JSONObject, ...] = field(default=())
 
     def to_json(self) -> JSONObject:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from marshmallow import ValidationError
 
 from worker.core import errors, refusals, schemas
-from worker.core.models import JSONObject
+from worker.core.models import JobId, JSONObject
 from worker.core.operations import Operation
 
 # With auto_concat an item of data is a pair of clips (provider-api.md §3.5); the joined one first.
@@ -47,6 +47,30 @@ def read_result(
         "partial": bool(unreadable)
         or any(clip["state"] != "succeeded" for clip in found)
         or _lacks_a_part(data),
+    }
+
+
+def job_result(
+    job_id: JobId,
+    operation: Operation,
+    body: Mapping[str, Any],
+    *,
+    clip_id: str | None = None,
+    provider_task_id: str | None = None,
+) -> JSONObject:
+    """Read a final body into a job's result: :func:`read_result`, and what it is the result of.
+
+    Args:
+        provider_task_id: where the body does not name it.
+
+    Raises TaskFailed, UnexpectedResponse.
+    """
+    said = body.get("task_id")
+    return {
+        "job_id": job_id,
+        "operation": operation.name,
+        "provider_task_id": said if isinstance(said, str) else provider_task_id,
+        **read_result(operation, body, clip_id=clip_id),
     }
 
 

@@ -27,6 +27,11 @@ def derive_secret(signing_key: str, job_id: str) -> str:
     return hmac.new(signing_key.encode(), message, hashlib.sha256).hexdigest()
 
 
+def derive_secrets(signing_keys: Sequence[str], job_id: str) -> list[str]:
+    """Derive what a job's deliveries may be signed with while signing keys are rotated."""
+    return [derive_secret(key, job_id) for key in signing_keys]
+
+
 def sign(secret: str, timestamp: str, body: bytes) -> str:
     """Sign as the provider does (provider-api.md §5.3): HMAC-SHA256 over ``timestamp.body``."""
     signed = timestamp.encode("ascii") + b"." + body
@@ -47,11 +52,28 @@ def verify(
 
     Raises InvalidSignature, and nothing else, whatever the bytes.
     """
+    timestamp = _timestamp(headers)
+    if abs(now.timestamp() - int(timestamp)) > tolerance.total_seconds():
+        raise InvalidSignature(f"{TIMESTAMP_HEADER} is outside the tolerance")
+    _check(headers, timestamp, body, secrets)
+
+
+def verify_kept(headers: Mapping[str, str], body: bytes, *, secrets: Sequence[str]) -> None:
+    """Check the signature of a delivery that was kept; its age was checked when it arrived.
+
+    Raises InvalidSignature, and nothing else, whatever the bytes.
+    """
+    _check(headers, _timestamp(headers), body, secrets)
+
+
+def _timestamp(headers: Mapping[str, str]) -> str:
     timestamp = headers.get(TIMESTAMP_HEADER) or ""
     if not _TIMESTAMP.fullmatch(timestamp):
         raise InvalidSignature(f"{TIMESTAMP_HEADER} is missing or not a Unix time in seconds")
-    if abs(now.timestamp() - int(timestamp)) > tolerance.total_seconds():
-        raise InvalidSignature(f"{TIMESTAMP_HEADER} is outside the tolerance")
+    return timestamp
+
+
+def _check(headers: Mapping[str, str], timestamp: str, body: bytes, secrets: Sequence[str]) -> None:
     match = _SIGNATURE.fullmatch(headers.get(SIGNATURE_HEADER) or "")
     if not match:
         raise InvalidSignature(f"{SIGNATURE_HEADER} is missing or not sha256=<hex>")

@@ -54,6 +54,8 @@ class Turn(StrEnum):
     FAIL = "fail"
     CANCEL = "cancel"
     EXPIRE = "expire"
+    ADOPT = "adopt"
+    """An operator takes the result of a job whose record is gone from a kept delivery."""
 
 
 TERMINAL: Final = frozenset(
@@ -84,5 +86,6 @@ TRANSITIONS: Final[dict[Turn, tuple[frozenset[JobState | None], JobState]]] = {
     Turn.FAIL: (_ENDS_FROM, _S.FAILED),
     Turn.CANCEL: (_ENDS_FROM, _S.CANCELLED),
     Turn.EXPIRE: (_ENDS_FROM, _S.EXPIRED),
+    Turn.ADOPT: (frozenset({None}), _S.SUCCEEDED),
 }
 """For each turn: the states it may start from (None: no record yet), and the one it ends in."""

@@ -1,0 +1,173 @@
+"""Ten thousand hostile requests while real deliveries go on: no 5xx, no write, no delivery lost."""
+
+import json
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import requests
+from redis import Redis
+
+from tests.integration.conftest import Flows
+from tests.integration.flow import GET_SECONDS, Flow, completed, signed, streaming
+from tests.integration.hostile import KINDS, Sender, Source
+from tests.system import System, stop, wait_until
+from worker.core import keys
+from worker.core.contract import QUEUE
+
+SEED = "fermata 1"
+REQUESTS = 10_000
+SENDERS = 8
+REAL = 100
+
+# What a client says when it connects, or to see whether its connection still lives.
+CONNECTING = ("client|", "hello", "ping", "info", "auth", "select", "script|")
+
+
+class Storm:
+    """Many strangers at once, each with a socket of its own."""
+
+    def __init__(self, url: str, targets: list[str]) -> None:
+        self._url = url
+        self._targets = targets
+        self._lock = threading.Lock()
+        self.sent = 0
+        self.heard: dict[str, Counter[int]] = defaultdict(Counter)
+
+    def blow(self) -> None:
+        with ThreadPoolExecutor(SENDERS) as threads:
+            list(threads.map(self._send_all, range(SENDERS)))
+
+    def _send_all(self, number: int) -> None:
+        source, sender = Source(f"{SEED}/{number}", self._targets), Sender(self._url)
+        while self.sent < REQUESTS:
+            attack = source.draw()
+            heard = sender.send(attack)
+            with self._lock:
+                self.sent += attack.requests
+                self.heard[attack.kind].update(heard)
+        sender.close()
+
+    def statuses(self) -> set[int]:
+        return {status for counter in self.heard.values() for status in counter}
+
+
+class Calls:
+    """The commands that a Redis was called with, in scripts too."""
+
+    def __init__(self, redis: "Redis") -> None:
+        self._redis = redis
+        self._before = self._now()
+
+    def since(self) -> Counter[str]:
+        return self._now() - self._before
+
+    def _now(self) -> Counter[str]:
+        stats: dict[str, Any] = self._redis.info("commandstats")
+        names = ((name.removeprefix("cmdstat_"), each["calls"]) for name, each in stats.items())
+        return Counter({name: n for name, n in names if not name.startswith(CONNECTING)})
+
+
+@pytest.fixture(params=[True, False], ids=["one script", "any broker"])
+def besieged(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Flow]:
+    folder, patient = tmp_path_factory.mktemp("hostile"), {"FERMATA_POLL_FIRST_SECONDS": "600"}
+    with System(folder, one_database=request.param, **patient) as system:
+        flows = Flows(system)
+        yield flows.open()
+        flows.close()
+
+
+def park(flow: Flow, jobs: int) -> list[Any]:
+    """Park jobs and send the worker home: from here on, only the receiver talks to Redis."""
+    worker = flow.system.worker()
+    held = [flow.hold() for _ in range(jobs)]
+    results = [job.apply_async() for job in held]
+    for job in held:
+        flow.waits(job.id)
+    flow.quiet()
+    stop(worker)
+    return results
+
+
+def others(flow: Flow) -> dict[str, bytes | None]:
+    """Every key that no delivery for a live job changes, as Redis serialises it."""
+    live = {keys.DUE, QUEUE, *(keys.job(job_id) for job_id in flow.jobs)}
+    with Redis.from_url(flow.system.redis_url) as redis:
+        names = {key.decode() for key in redis.scan_iter("*")} - live
+        return {name: redis.dump(name) for name in sorted(names)}
+
+
+def deliver_during(flow: Flow, jobs: list[str], progress: Callable[[], float]) -> list[str]:
+    """Deliver for real jobs, evenly spread over the storm."""
+    receipts = []
+    for number, job_id in enumerate(jobs):
+        wait_until(lambda n=number: progress() >= n / len(jobs), seconds=60, what="the storm")
+        receipts.append(flow.deliver(job_id, completed()).json()["status"])
+    return receipts
+
+
+def test_ten_thousand_hostile_requests_write_nothing_and_harm_no_delivery(besieged: Flow) -> None:
+    flow = besieged
+    results = park(flow, REAL + 2)
+    [first, second, *jobs] = [result.id for result in results]
+    # The first delivery loads the scripts; the second shows what a delivery calls.
+    assert flow.deliver(first, completed()).json() == {"status": "resumed"}
+    calls = Calls(flow.redis)
+    assert flow.deliver(second, completed()).json() == {"status": "resumed"}
+    one = calls.since()
+    before, calls = others(flow), Calls(flow.redis)
+    storm = Storm(flow.system.receiver_url, [*jobs[:20], first, "never-heard-of", "b" * 128])
+
+    with ThreadPoolExecutor(1) as provider:
+        done = provider.submit(deliver_during, flow, jobs, lambda: storm.sent / REQUESTS)
+        storm.blow()
+        receipts = done.result()
+
+    told = f"seed {SEED!r}: { ({kind: dict(n) for kind, n in storm.heard.items()}) }"
+    assert storm.sent >= REQUESTS, told
+    assert set(storm.heard) == set(KINDS), told
+    assert not {s for s in storm.statuses() if 200 <= s < 400}, told
+    # 501 is the server's word for a transfer coding that does not exist (RFC 9112 §6.1).
+    assert {s for s in storm.statuses() if s >= 500} <= {501}, told
+    assert "Traceback" not in flow.system.log("receiver"), told
+    # Exactly what as many deliveries call by themselves: not one command more, read or write.
+    assert calls.since() == Counter({name: n * REAL for name, n in one.items()}), told
+    assert others(flow) == before, told
+    assert receipts == ["resumed"] * REAL, told
+
+    flow.system.worker("afterwards")
+    assert {each.get(timeout=GET_SECONDS)["job_id"] for each in results} == set(flow.jobs)
+    flow.ends()
+
+
+HEAD = b"POST /webhooks/aimusic/%s HTTP/1.1\r\nHost: fermata.test\r\n"
+SILENT = {"in its head": HEAD % b"x", "in its body": HEAD % b"x" + b"Content-Length: 99\r\n\r\n{"}
+
+
+@pytest.mark.parametrize("where", SILENT)
+def test_strangers_who_fall_silent_cannot_hold_the_threads(quiet: System, where: str) -> None:
+    """Three times as many as there are threads; the next one is served all the same."""
+    strangers = [Sender(quiet.receiver_url) for _ in range(24)]
+    for stranger in strangers:
+        stranger.begin(SILENT[where])
+
+    body = json.dumps(streaming()).encode()
+    url = f"{quiet.receiver_url}/webhooks/aimusic/unknown"
+    answer = requests.post(url, data=body, headers=signed("unknown", body), timeout=30)
+
+    assert answer.status_code == 200
+    assert all(stranger.ended() for stranger in strangers)
+    for stranger in strangers:
+        stranger.close()
+    assert "Traceback" not in quiet.log("receiver")
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with System(tmp_path_factory.mktemp("quiet")) as system:
+        yield system

@@ -1,0 +1,204 @@
+"""``fermata quarantine``: look at deliveries that could not be used, and use them after all."""
+
+import base64
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import click
+
+from worker import bootstrap, show
+from worker.adoption import Adoption
+from worker.bootstrap import open_deliveries, open_redis
+from worker.cli.group import EXIT_CODES, EXIT_FAILED, errors, json_option, main, out
+from worker.core.errors import FermataError
+from worker.core.operations import find
+from worker.quarantine import Entry, Quarantine
+from worker.settings import Role, load
+
+_ALL_OF_IT = "Every entry there is, the oldest first."
+
+
+@main.group()
+def quarantine() -> None:
+    """Authentic deliveries that could not be used: look at them, replay, adopt or drop them.
+
+    A delivery is kept here when the provider signed it, and yet it is
+
+    \b
+      unreadable   it cannot be parsed, by this version of Fermata at least
+      orphan       its job has no record: past its retention, or lost with Redis's data
+
+    The newest 1,000 are kept, and of those as many as fit into 64 MiB; a delivery that is repeated
+    takes one place. The record of its job, where there is one, tells of each entry too.
+
+    \b
+    Examples:
+      fermata quarantine list
+      fermata quarantine show 1763800000000-0
+      fermata quarantine replay --all
+      fermata quarantine adopt 1763800000000-0 sonic.remaster
+    """
+
+
+@quarantine.command("list", epilog=EXIT_CODES)
+@click.option("--limit", default=50, show_default=True, help="How many, the newest ones.")
+@json_option
+def list_entries(limit: int, as_json: bool) -> None:
+    """List what is kept, the oldest first.
+
+    \b
+    Examples:
+      fermata quarantine list
+      fermata quarantine list --limit 1000 --json | jq -r '.[] | select(.kind == "orphan").job_id'
+    """
+    found = deque(_quarantine().entries(), maxlen=max(limit, 0))
+    if as_json:
+        click.echo(json.dumps([entry.to_json() for entry in found], indent=2))
+    elif found:
+        out.print(show.quarantine_table(found))
+    else:
+        errors.print("The quarantine is empty.")
+
+
+@quarantine.command("show", epilog=EXIT_CODES)
+@click.argument("entry")
+@json_option
+def show_entry(entry: str, as_json: bool) -> None:
+    """Show one delivery whole: why it was kept, its headers, its body.
+
+    Control characters are shown escaped. With --json the body is there to the byte, in Base64.
+
+    \b
+    Examples:
+      fermata quarantine show 1763800000000-0
+      fermata quarantine show 1763800000000-0 --json | jq -r .body_base64 | base64 -d > body
+    """
+    found = _quarantine().read(entry)
+    if as_json:
+        body = base64.b64encode(found.body).decode()
+        click.echo(json.dumps(found.to_json() | {"body_base64": body}, indent=2))
+    else:
+        out.print(show.quarantined(found))
+
+
+@quarantine.command(epilog=EXIT_CODES)
+@click.argument("entries", nargs=-1, metavar="[ENTRY]...")
+@click.option("--all", "everything", is_flag=True, help=_ALL_OF_IT)
+@json_option
+def replay(entries: Sequence[str], everything: bool, as_json: bool) -> None:
+    """Take deliveries through the receiver's own door again, as if they came now.
+
+    Do this after an upgrade that can read what was unreadable, or after a lost record was
+    restored. The signature is checked again; the age is not, for it was when it came.
+
+    A job that still waits is resumed. One that has ended stays as it is: what it ended without is
+    kept on its record (see `fermata job`), a duplicate is noted there. In each of these cases the
+    entry has done its work and is removed. An entry that can still not be used stays, with the
+    reason, and makes the exit code 1; for an orphan, see `fermata quarantine adopt --help`.
+
+    \b
+    Examples:
+      fermata quarantine replay 1763800000000-0
+      fermata quarantine replay --all
+    """
+    kept = _quarantine()
+    settings = load(Role.RECEIVER)
+    deliveries = open_deliveries(settings, open_redis(settings))
+    chosen = _chosen(kept, entries, everything=everything)
+    outcomes = [_attempt(kept, entry, deliveries.replay) for entry in chosen]
+    _report(outcomes, as_json=as_json)
+
+
+@quarantine.command(epilog=EXIT_CODES)
+@click.argument("entry")
+@click.argument("operation")
+@json_option
+def adopt(entry: str, operation: str, as_json: bool) -> None:
+    """Give an orphan's job its record back, with the result that was delivered.
+
+    Nothing says any more which OPERATION the job was of, so you do: see `fermata operations`. The
+    record ends in succeeded, or in failed where the provider says so, and
+    `AsyncResult(job_id).get()` answers again. What was to follow the job (chain, chord, links)
+    was lost with its record and does not run.
+
+    \b
+    Example:
+      fermata quarantine adopt 1763800000000-0 sonic.remaster
+    """
+    kept, row = _quarantine(), find(operation)
+    adoption = _adoption()
+    _report(
+        [_attempt(kept, kept.read(entry), lambda found: adoption.adopt(found, row))],
+        as_json=as_json,
+    )
+
+
+@quarantine.command(epilog=EXIT_CODES)
+@click.argument("entries", nargs=-1, metavar="[ENTRY]...")
+@click.option("--all", "everything", is_flag=True, help=_ALL_OF_IT)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def drop(entries: Sequence[str], everything: bool, yes: bool) -> None:
+    """Forget deliveries for good.
+
+    \b
+    Examples:
+      fermata quarantine drop 1763800000000-0
+      fermata quarantine drop --all --yes
+    """
+    kept = _quarantine()
+    doomed = [entry.entry_id for entry in _chosen(kept, entries, everything=everything)]
+    if doomed and not yes:
+        click.confirm(f"Forget {len(doomed)} of them for good?", abort=True, err=True)
+    errors.print(f"Forgotten: {kept.drop(*doomed) if doomed else 0}")
+
+
+def _quarantine() -> Quarantine:
+    return Quarantine(open_redis(load(Role.CLIENT)))
+
+
+def _adoption() -> Adoption:
+    from worker.app import app  # noqa: PLC0415  (only here is the result backend needed)
+
+    settings = load(Role.RECEIVER)
+    return Adoption(
+        store=bootstrap.open_store(settings),
+        app=app,
+        signing_keys=settings.signing_keys,
+        retention_seconds=settings.policy.retention_seconds,
+        clock=time.time,
+    )
+
+
+def _chosen(kept: Quarantine, entries: Sequence[str], *, everything: bool) -> Iterable[Entry]:
+    if bool(entries) == everything:
+        raise click.UsageError("Name entries, or say --all.")
+    return kept.entries() if everything else [kept.read(entry) for entry in entries]
+
+
+def _attempt(kept: Quarantine, entry: Entry, use: Callable[[Entry], str]) -> dict[str, str | None]:
+    """Use an entry, and remove it if that worked."""
+    tried: dict[str, str | None] = {"entry_id": entry.entry_id, "job_id": entry.job_id}
+    try:
+        became = use(entry)
+    except FermataError as error:
+        return tried | {"became": None, "why": error.message}
+    kept.drop(entry.entry_id)
+    return tried | {"became": became, "why": ""}
+
+
+def _report(outcomes: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(outcomes, indent=2))
+    elif not outcomes:
+        errors.print("The quarantine is empty.")
+    else:
+        for tried in outcomes:
+            said = tried["became"] or f"stays: {tried['why']}"
+            line = f"{tried['entry_id']}  {tried['job_id']}  {said}"
+            out.print(show.printable(line), markup=False, soft_wrap=True)
+    if any(tried["became"] is None for tried in outcomes):
+        sys.exit(EXIT_FAILED)
