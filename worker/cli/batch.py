@@ -83,7 +83,7 @@ def _check(file: BinaryIO, format_: manifest.Format, tally: _Tally) -> Iterator[
     """Add up the rows that are right, and pass on what is wrong with the others."""
     chunks = iter(lambda: file.read(_CHUNK), b"")
     with errors.status("checking") as status:
-        for row in manifest.read(chunks, format=format_):
+        for row in manifest.read(chunks, form=format_):
             if isinstance(row, RowError):
                 yield row
                 continue

@@ -27,6 +27,7 @@ from worker.core.flows import (
 )
 from worker.core.models import JobId, JSONObject
 from worker.core.operations import OPERATIONS
+from worker.core.submission import RESERVED
 from worker.core.wording import name as named
 from worker.core.wording import suggest
 
@@ -105,14 +106,15 @@ def job_ids(batch_id: str, row: Row) -> tuple[JobId, ...]:
 
 def check_columns(names: Sequence[str]) -> Iterator[Wrong]:
     """Yield what is wrong with the header of a table."""
-    known = COLUMNS
     for position, name in enumerate(names, start=1):
         if not name:
             yield f"column {position}", "has no name"
         elif name in names[: position - 1]:
             yield named(name), f"named twice: columns {names.index(name) + 1} and {position}"
-        elif name not in known:
-            yield named(name), f"no operation takes it{suggest(name, known)}"
+        elif name in RESERVED:
+            yield name, "Fermata sets this field itself"
+        elif name not in COLUMNS:
+            yield named(name), f"no operation takes it{suggest(name, COLUMNS)}"
 
 
 def check(entries: Iterable[Entry | RowError]) -> Iterator[Row | RowError]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Final
 
 from worker.core.errors import InvalidRequest
@@ -132,12 +134,18 @@ def wrong_fields(plan: Plan) -> Iterator[Wrong]:
         before, last = last, find(plan.then[0])
         yield from _wrong(last, plan.then[1], _stand_in(before, last))
     for branch in plan.branches:
-        before = last
-        for step in map(find, branch):
-            found = [f"{name}: {why}" for name, why in _wrong(step, {}, _stand_in(before, step))]
-            if found:
-                yield "then", f"{step.name} cannot follow {before.name}: {'; '.join(found)}"
-            before = step
+        for before, step in pairwise((last.name, *branch)):
+            if why := _wrong_step(before, step):
+                yield "then", f"{step} cannot follow {before}: {why}"
+
+
+@lru_cache(maxsize=1024)
+def _wrong_step(before: str, step: str) -> str:
+    """Say why a step cannot follow another, with nothing but its result; the same for all rows."""
+    first, then = find(before), find(step)
+    if then.clip_field and not first.makes_clips:
+        return "it makes no clip"
+    return "; ".join(f"{name}: {why}" for name, why in _wrong(then, {}, _stand_in(first, then)))
 
 
 def _stand_in(before: Operation, after: Operation) -> JSONObject:

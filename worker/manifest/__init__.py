@@ -41,6 +41,6 @@ def format_of(filename: str) -> Format | None:
     return _SUFFIXES.get(PurePath(filename).suffix.lower())
 
 
-def read(chunks: Iterable[bytes], *, format: Format) -> Iterator[Row | RowError]:  # noqa: A002
+def read(chunks: Iterable[bytes], *, form: Format) -> Iterator[Row | RowError]:
     """Read and check a manifest, given as chunks of any length, row by row."""
-    return check(_READERS[format](lines(chunks)))
+    return check(_READERS[form](lines(chunks)))
