@@ -4,8 +4,16 @@ from typing import Any
 
 import pytest
 
-from worker.core import cells
-from worker.core.batch import Entry, Priority, Row, RowError, check, check_columns, job_ids
+from worker.core.batch import (
+    Entry,
+    Priority,
+    Row,
+    RowError,
+    cells,
+    check,
+    check_columns,
+    job_ids,
+)
 from worker.core.operations import OPERATIONS
 
 WAV = {"operation": "sonic.wav", "source": "abc"}

@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import click
 
@@ -43,13 +43,13 @@ def batch() -> None:
 
 
 @batch.command(epilog=EXIT_CODES)
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option(
     "--format", "format_", type=click.Choice([each.value for each in manifest.Format]),
     help="How FILE is written, where its name does not end in .csv, .jsonl or .yaml.",
 )  # fmt: skip
 @json_option
-def check(file: BinaryIO, format_: str | None, as_json: bool) -> None:
+def check(file: str, format_: str | None, as_json: bool) -> None:
     """Check every row of a manifest and price it; nothing is submitted. `-` reads stdin.
 
     \b
@@ -72,17 +72,17 @@ def check(file: BinaryIO, format_: str | None, as_json: bool) -> None:
     sys.exit(EXIT_USAGE if tally.errors else 0)
 
 
-def _format(file: BinaryIO, format_: str | None) -> manifest.Format:
-    found = manifest.Format(format_) if format_ else manifest.format_of(file.name)
+def _format(file: str, format_: str | None) -> manifest.Format:
+    found = manifest.Format(format_) if format_ else manifest.format_of(file)
     if found is None:
-        raise click.UsageError(f"say how {file.name} is written: --format csv, jsonl or yaml")
+        raise click.UsageError(f"say how {file} is written: --format csv, jsonl or yaml")
     return found
 
 
-def _check(file: BinaryIO, format_: manifest.Format, tally: _Tally) -> Iterator[RowError]:
+def _check(file: str, format_: manifest.Format, tally: _Tally) -> Iterator[RowError]:
     """Add up the rows that are right, and pass on what is wrong with the others."""
-    chunks = iter(lambda: file.read(_CHUNK), b"")
-    with errors.status("checking") as status:
+    with click.open_file(file, "rb") as opened, errors.status("checking") as status:
+        chunks = iter(lambda: opened.read(_CHUNK), b"")
         for row in manifest.read(chunks, form=format_):
             if isinstance(row, RowError):
                 yield row

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, Final
 
@@ -41,6 +41,11 @@ class Plan:
         return sum(OPERATIONS[operation].credits for operation in self.operations)
 
 
+@cache
+def _fields(operation: str) -> dict[str, Any]:
+    return find(operation).schema().fields
+
+
 @dataclass(frozen=True, slots=True)
 class NamedFlow:
     """One or two operations with parameters, and what follows them."""
@@ -54,8 +59,8 @@ class NamedFlow:
     @property
     def parameters(self) -> dict[str, Any]:
         """The request fields that it takes, by name."""
-        second = find(self.then).schema().fields if self.then else {}
-        return {**second, **find(self.operation).schema().fields}
+        second = _fields(self.then) if self.then else {}
+        return {**second, **_fields(self.operation)}
 
     def plan(
         self,
@@ -72,7 +77,7 @@ class NamedFlow:
         given = {**self.preset, **parameters}
         first, then = given, None
         if self.then:
-            fields = find(self.operation).schema().fields
+            fields = _fields(self.operation)
             first = {name: value for name, value in given.items() if name in fields}
             then = (self.then, {name: given[name] for name in given if name not in fields})
         return Plan(self.operation, first, source, then, (*self.branches, *branches))
@@ -134,9 +139,9 @@ def wrong_fields(plan: Plan) -> Iterator[Wrong]:
         before, last = last, find(plan.then[0])
         yield from _wrong(last, plan.then[1], _stand_in(before, last))
     for branch in plan.branches:
-        for before, step in pairwise((last.name, *branch)):
-            if why := _wrong_step(before, step):
-                yield "then", f"{step} cannot follow {before}: {why}"
+        for earlier, step in pairwise((last.name, *branch)):
+            if why := _wrong_step(earlier, step):
+                yield "then", f"{step} cannot follow {earlier}: {why}"
 
 
 @lru_cache(maxsize=1024)

@@ -1,0 +1,74 @@
+"""A manifest's rows: as they were written, as they are run, and what is wrong with them."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from worker.core.fields import Wrong
+from worker.core.flows import Plan
+from worker.core.models import JobId, JSONObject
+
+
+class Priority(StrEnum):
+    """Who goes first."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row as it was written."""
+
+    line: int
+    values: Mapping[str, Any] = field(repr=False)
+    lines: Mapping[str, int] = field(default_factory=dict, repr=False)
+    """Where a value has a line of its own: name -> line."""
+    untyped: bool = False
+    """Every value is text, to be read as its field wants it."""
+    wrong: tuple[Wrong, ...] = ()
+    """What the reader found wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """What is wrong with a row, and where: lines count from 1."""
+
+    line: int
+    column: str | None
+    """The name of the value; ``character 7`` where the row cannot be read; None: the whole row."""
+    reason: str
+    key: str | None = None
+
+    def to_json(self) -> JSONObject:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row that is right."""
+
+    line: int
+    name: str
+    """The operation, or the named flow."""
+    plan: Plan
+    identity: str
+    """What its job ids follow from: its key, or else its content and its number among equals."""
+    key: str | None = None
+    priority: Priority = Priority.BATCH
+    tenant: str | None = None
+
+
+def job_ids(batch_id: str, row: Row) -> tuple[JobId, ...]:
+    """Name the jobs of a row, in the order of ``row.plan.operations``; the same at every run.
+
+    A row with a key keeps its ids whatever else is changed in it. One without keeps them wherever
+    it moves in the manifest: rows that are put in, taken out or sorted change no other row's.
+    Neither its priority nor how it was written (CSV or YAML, ``5`` or ``5.0``) matters.
+    """
+    first = uuid.uuid5(uuid.NAMESPACE_URL, f"fermata:batch:{batch_id}\n{row.identity}")
+    _, *others = row.plan.operations
+    after = (uuid.uuid5(first, f"{at}/{each}") for at, each in enumerate(others, start=1))
+    return tuple(JobId(str(each)) for each in (first, *after))
