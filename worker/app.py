@@ -92,9 +92,14 @@ TASK_MODULES: Final = [
     for family in ("sonic", "lyrics", "producer", "account", "riffusion", "nuro", "flows")
 ]
 
-app = Celery("fermata", include=TASK_MODULES)
+app = Celery(
+    "fermata",
+    include=TASK_MODULES,
+    amqp=bootstrap.recording(lambda: bootstrap.open_recorder(load(Role.CLIENT))),
+)
 app.add_defaults(_configuration)
 app.steps["worker"].add(SweepStep)
+app.steps["worker"].add("worker.revocation:RevokeStep")
 
 
 @app.on_after_finalize.connect

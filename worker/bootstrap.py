@@ -4,12 +4,14 @@ import functools
 import os
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from celery import Celery
 
 from worker import store
+from worker.cancellation import Cancellations
 from worker.client import HTTPProvider
 from worker.core.contract import QUEUE
 from worker.handover import (
@@ -20,12 +22,10 @@ from worker.handover import (
     RedisHandover,
 )
 from worker.jobs import Callbacks, Jobs
+from worker.recording import Recorder, RecordingAMQP
 from worker.settings import Role, Settings, load
 from worker.store import Store
 from worker.sweep import Sweep
-
-VISIBILITY_SECONDS: Final = 900
-"""When Redis gives a message to another worker: well above every time limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Parts:
     handover: Handover
     jobs: Jobs
     sweep: Sweep
+    cancellations: Cancellations
 
 
 def parts() -> Parts:
@@ -72,6 +73,7 @@ def _parts_of(_pid: int) -> Parts:
         handover=handover,
         jobs=Jobs(callbacks=callbacks, **common),
         sweep=Sweep(handover=handover, **common),
+        cancellations=Cancellations(state, handover, time.time),
     )
 
 
@@ -83,7 +85,12 @@ def open_store(settings: Settings) -> Store:
 
 def open_producer(settings: Settings) -> Celery:
     """Open a Celery client that only publishes: it knows no task and waits for no result."""
-    app = Celery("fermata-producer", broker=settings.broker_url, set_as_current=False)
+    app = Celery(
+        "fermata-producer",
+        broker=settings.broker_url,
+        set_as_current=False,
+        amqp=recording(lambda: open_recorder(settings)),
+    )
     app.conf.update(
         broker_transport_options=broker_options(settings),
         broker_connection_timeout=settings.redis_timeout_seconds,
@@ -99,7 +106,23 @@ def open_handover(settings: Settings, state: Store) -> Handover:
         settings.broker_url, broker_options(settings), settings.redis_timeout_seconds
     )
     adapter = RedisHandover if settings.one_database else BrokerHandover
-    return adapter(state, publisher, time.time)
+    return adapter(state, publisher, time.time, settings.policy)
+
+
+def recording(recorder: Callable[[], Recorder]) -> Any:
+    """Return what a Celery application publishes with: it writes a job's record first.
+
+    Args:
+        recorder: opens what writes; called once in each process, for no connection survives
+            a fork.
+    """
+    in_process = functools.lru_cache(maxsize=1)(lambda _pid: recorder())
+    return functools.partial(RecordingAMQP, recorder=lambda: in_process(os.getpid()))
+
+
+def open_recorder(settings: Settings) -> Recorder:
+    """Open what records a job before its message is published."""
+    return Recorder(open_store(settings), settings.policy, time.time)
 
 
 def broker_options(settings: Settings) -> dict[str, Any]:
@@ -108,7 +131,7 @@ def broker_options(settings: Settings) -> dict[str, Any]:
     if scheme in {"amqp", "amqps", "pyamqp"}:
         return {"confirm_publish": True}
     return {
-        "visibility_timeout": VISIBILITY_SECONDS,
+        "visibility_timeout": settings.visibility_seconds,
         "socket_timeout": settings.redis_timeout_seconds,
         "socket_connect_timeout": min(settings.redis_timeout_seconds, 2),
         "socket_keepalive": True,

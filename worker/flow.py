@@ -1,22 +1,29 @@
 """Adapter: enqueue a flow as native Celery canvas, by task name.
 
 A flow is a first operation and branches after it: branches run in parallel, the steps of one
-branch in sequence. All ids are minted here, so that every job can be followed.
+branch in sequence. All ids are minted here, so that every job can be followed; the ids of the
+follow-ups derive from the first job's, so that a flow that is enqueued twice has them twice.
 """
 
+import contextlib
+import hashlib
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery, chain, group
 from celery.canvas import Signature
 
 from worker.core import submission
-from worker.core.contract import JOB_ID, QUEUE, SLOW_QUEUE, task_name
-from worker.core.errors import InvalidRequest
+from worker.core.contract import DIGEST_HEADER, JOB_ID, QUEUE, SLOW_QUEUE, task_name
+from worker.core.errors import AlreadyEnqueued, InvalidRequest
 from worker.core.models import JobId, JSONObject
 from worker.core.operations import find
+
+_IDS: Final = uuid.UUID("6c1f2b1e-5d0a-5c39-9f0e-0d3a8b6f4c11")
+"""The namespace of ids that derive from others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,41 +51,60 @@ def enqueue(
     then: tuple[str, Mapping[str, Any]] | None = None,
     branches: Sequence[Sequence[str]] = (),
     job_id: str | None = None,
+    idempotency_key: str | None = None,
 ) -> Flow:
     """Check a flow's first request and enqueue the whole of it.
 
     Args:
         then: a second operation with parameters of its own, before the branches.
+        idempotency_key: enqueue the flow once under this key, however often this is called,
+            for as long as its first job is on record.
 
     Raises InvalidRequest before anything is sent; kombu's OperationalError where the broker
-    cannot be reached.
+    cannot be reached, StoreUnavailable where the records cannot.
     """
     submission.check_parameters(find(operation), parameters, source=source)
     if job_id is not None and not JOB_ID.fullmatch(job_id):
         raise InvalidRequest(f"a job id must match {JOB_ID.pattern}")
-    first = Step(JobId(job_id or str(uuid.uuid4())), operation)
+    if job_id is None:
+        job_id = _derived(f"key:{idempotency_key}") if idempotency_key else str(uuid.uuid4())
+    first = Step(JobId(job_id), operation)
     head = _signature(app, first, args=(source,) if source else (), kwargs=dict(parameters))
+    if idempotency_key:
+        asked = (operation, parameters, source, then, branches)
+        head.set(headers={DIGEST_HEADER: _digest(asked)})
     steps: list[Step] = [first]
     canvas: Signature[Any] = head
     if then:
-        steps += _follow(first, [then[0]])
+        steps += _follow(first, [then[0]], "then")
         canvas = canvas | _signature(app, steps[-1], kwargs=dict(then[1]))
     fork = steps[-1]
     tails: list[Signature[Any]] = []
-    for branch in branches:
-        branch_steps = _follow(fork, branch)
+    for position, branch in enumerate(branches):
+        branch_steps = _follow(fork, branch, str(position))
         steps += branch_steps
         tails.append(chain(*(_signature(app, step) for step in branch_steps), app=app))
     if tails:
         canvas = canvas | (tails[0] if len(tails) == 1 else group(tails, app=app))
-    canvas.apply_async()
+    with contextlib.suppress(AlreadyEnqueued):
+        canvas.apply_async()
     return Flow(tuple(steps))
 
 
-def _follow(first: Step, operations: Sequence[str]) -> list[Step]:
+def _derived(name: str) -> str:
+    return str(uuid.uuid5(_IDS, name))
+
+
+def _digest(asked: Any) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _follow(first: Step, operations: Sequence[str], branch: str) -> list[Step]:
     steps = [first]
     for operation in operations:
-        steps.append(Step(JobId(str(uuid.uuid4())), operation, after=steps[-1].job_id))
+        before = steps[-1].job_id
+        job_id = JobId(_derived(f"after:{before}:{branch}"))
+        steps.append(Step(job_id, operation, after=before))
     return steps[1:]
 
 

@@ -18,9 +18,10 @@ from kombu.transport import memory, redis
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
+from worker.core import schedule
 from worker.core.contract import CLAIM_HEADER
 from worker.core.models import Event, JobId
-from worker.core.schedule import BACKLOG_SECONDS, PUBLISH_LEASE_SECONDS
+from worker.core.schedule import PUBLISH_LEASE_SECONDS, Policy
 from worker.store import Parked, Store
 
 log = structlog.get_logger()
@@ -52,17 +53,22 @@ class _PressTransport(memory.Transport):
     Channel = _PressChannel
 
 
-def press(signature: Signature[Any], broker_channel: Any) -> Parked:
+def press(publish: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return, in wire form, the message that is published to the producer given."""
+    with Connection(transport=_PressTransport) as connection:
+        channel = cast(_PressChannel, connection.default_channel)
+        with connection.Producer(auto_declare=False) as producer:
+            publish(producer)
+        return channel.pressed
+
+
+def park(signature: Signature[Any], broker_channel: Any) -> Parked:
     """Turn a signature into the message that would be published now.
 
     Args:
         broker_channel: the worker's own channel; a Redis one names the list to push to.
     """
-    with Connection(transport=_PressTransport) as connection:
-        channel = cast(_PressChannel, connection.default_channel)
-        with connection.Producer(auto_declare=False) as producer:
-            signature.apply_async(producer=producer, add_to_parent=False, declare=[])
-        message = channel.pressed
+    message = press(lambda to: signature.apply_async(producer=to, add_to_parent=False, declare=[]))
     route = message["properties"]["delivery_info"]
     list_key = None
     if isinstance(broker_channel, redis.Channel) and not route["exchange"]:
@@ -94,8 +100,11 @@ class Publisher:
         properties = wire["properties"]
         route = properties["delivery_info"]
         headers = wire["headers"] | {CLAIM_HEADER: claim}
-        if claim == 0:
+        if claim == 0 and CLAIM_HEADER in wire["headers"]:
             headers["timelimit"] = [None, None]  # a submit leg again, with the task's own limits
+        if claim:
+            # What was paid for, or cancelled, neither waits for its time nor expires in silence.
+            headers |= {"eta": None, "expires": None}
         kept = {name: value for name, value in properties.items() if name not in _ENVELOPE}
         with self._pool.acquire(block=True, timeout=self._timeout) as connection:
             connection.Producer(auto_declare=False).publish(
@@ -125,8 +134,12 @@ class Handover(Protocol):
     def resume_again(self, job_id: JobId) -> bool:
         """Publish a job again whose claim went stale; False where it has moved on."""
 
-    def submit_again(self, job_id: JobId, *, stale_at: float) -> None:
-        """Publish the submit leg of a queued job again, whose moment was moved to stale_at."""
+    def submit_again(self, job_id: JobId, *, stale_at: float, republished: int = 0) -> None:
+        """Publish the submit leg of a queued job again, whose moment was moved to stale_at.
+
+        Args:
+            republished: how often that was done before.
+        """
 
 
 class BrokerHandover:
@@ -134,10 +147,11 @@ class BrokerHandover:
 
     _push = False
 
-    def __init__(self, store: Store, publisher: Publisher, clock: Clock) -> None:
+    def __init__(self, store: Store, publisher: Publisher, clock: Clock, policy: Policy) -> None:
         self._store = store
         self._publisher = publisher
         self._clock = clock
+        self._policy = policy
 
     def resume(self, job_id: JobId, event: Event, *, leg: str = "") -> bool:
         now = self._clock()
@@ -147,7 +161,7 @@ class BrokerHandover:
             event,
             now=now,
             stale_at=stale_at,
-            published_stale_at=now + BACKLOG_SECONDS,
+            published_stale_at=now + self._policy.backlog_seconds,
             push=self._push,
             leg=leg,
         )
@@ -163,19 +177,21 @@ class BrokerHandover:
             self._publish(job_id, claim.message, claim.number, stale_at)
         return claim is not None
 
-    def submit_again(self, job_id: JobId, *, stale_at: float) -> None:
+    def submit_again(self, job_id: JobId, *, stale_at: float, republished: int = 0) -> None:
         message = self._store.message(job_id)
         if message:
-            self._publish(job_id, message, 0, stale_at)
+            self._publish(job_id, message, 0, stale_at, republished)
 
-    def _publish(self, job_id: JobId, message: str, claim: int, stale_at: float) -> None:
+    def _publish(
+        self, job_id: JobId, message: str, claim: int, stale_at: float, republished: int = 0
+    ) -> None:
         try:
             self._publisher.publish(message, claim=claim)
         except (KombuError, RedisError, OSError) as error:
             # The claim is written and its event with it: the sweep publishes when it goes stale.
             log.warning("publish_failed", job_id=job_id, claim=claim, error=repr(error))
             return
-        until = self._clock() + BACKLOG_SECONDS
+        until = schedule.backlog(republished, self._policy, now=self._clock())
         self._store.mark_published(job_id, stale_at=stale_at, until=until)
 
 

@@ -10,13 +10,13 @@ import structlog
 from worker.client import AnswerLost, NeverSent, Provider
 from worker.core import errors, protocol, results, schedule, submission
 from worker.core.errors import FermataError
-from worker.core.models import Event, JobId, JSONObject, Source, Webhook
+from worker.core.models import Event, JobId, JobRecord, JSONObject, Source, Webhook
 from worker.core.operations import Operation
 from worker.core.schedule import Policy
 from worker.core.signing import derive_secret
 from worker.core.states import JobState, Turn
 from worker.handover import Clock
-from worker.store import Parked, Store, Taker
+from worker.store import Parked, Standing, Store, Taker
 
 log = structlog.get_logger()
 
@@ -64,9 +64,9 @@ class Jobs:
         self._clock = clock
         self._jitter = jitter
 
-    def state(self, job_id: JobId) -> JobState | None:
-        """Return where the job stands; None: it has no record yet."""
-        return self._store.state(job_id)
+    def standing(self, job_id: JobId) -> Standing:
+        """Return where the job stands, before anything is done for it."""
+        return self._store.standing(job_id)
 
     def begin(
         self, attempt: Attempt, body: Mapping[str, Any], parked: Parked, *, first: bool
@@ -74,7 +74,7 @@ class Jobs:
         """Write the record that can be resumed, before the provider hears of the job.
 
         Args:
-            first: there was no record yet, so the deadline counts from now.
+            first: it was never submitted, so its deadline counts from now.
 
         Returns False where another leg has begun: this one must not submit.
         """
@@ -97,22 +97,23 @@ class Jobs:
         """Write the record of a job that the worker of another queue is to begin.
 
         Returns the moment at which it is published again if nobody has begun it; None where
-        there is a record already.
+        somebody has.
         """
         now = self._clock()
-        due_at = now + schedule.BACKLOG_SECONDS
+        due_at = schedule.backlog(0, self._policy, now=now)
         fields = _record_fields(operation, body, parked)
-        fields["deadline_at"] = schedule.deadline(operation, self._policy, now=now)
+        fields["deadline_at"] = now + self._policy.queued_seconds
         written = self._store.turn(job_id, Turn.REROUTE, now=now, due_at=due_at, fields=fields)
         return due_at if written else None
 
-    def is_current(self, attempt: Attempt) -> bool:
-        """Say whether the job is still being submitted by this very attempt.
+    def current(self, attempt: Attempt) -> JobRecord | None:
+        """Return the record of a job that is still being submitted by this very attempt.
 
         It is not where the attempt took so long that the sweep gave it up.
         """
         job = self._store.read(attempt.job_id)
-        return (job.state, job.leg) == (JobState.SUBMITTING, attempt.leg)
+        mine = (job.state, job.leg) == (JobState.SUBMITTING, attempt.leg)
+        return job if mine else None
 
     def submit(self, attempt: Attempt, body: Mapping[str, Any]) -> Event | None:
         """Call the provider once, and record what its answer means.
@@ -160,13 +161,15 @@ class Jobs:
         """Put a job back that has begun, before the provider heard of it."""
         self._postpone(attempt, protocol.Postponed(reason))
 
-    def _postpone(self, attempt: Attempt, postponed: protocol.Postponed) -> None:
+    def _postpone(
+        self, attempt: Attempt, postponed: protocol.Postponed, *, count: str = ""
+    ) -> None:
         now, after = self._clock(), postponed.retry_after
         due_at = now + (after or 0)
         if postponed.backoff:
             attempts = self._store.read(attempt.job_id).attempts
             due_at = schedule.backoff(attempts, after, now=now, jitter=self._jitter())
-        self._turn(attempt, Turn.POSTPONE, due_at=due_at, why=postponed.reason)
+        self._turn(attempt, Turn.POSTPONE, due_at=due_at, why=postponed.reason, count=count)
 
     def _doubt(self, attempt: Attempt, reason: str) -> Event | None:
         operation = attempt.operation
@@ -174,6 +177,10 @@ class Jobs:
             self._postpone(attempt, protocol.Postponed(reason))
             return None
         if not operation.takes_webhook:
+            resubmissions = self._store.read(attempt.job_id).resubmissions
+            if schedule.resubmits(resubmissions, self._policy):
+                self._postpone(attempt, protocol.Postponed(reason), count="resubmissions")
+                return None
             return Event(Source.ANSWER, error=unconfirmed(operation, reason).to_json())
         due_at = self._clock() + self._policy.unconfirmed_grace_seconds
         self._turn(attempt, Turn.DOUBT, due_at=due_at, why=reason)
@@ -262,6 +269,8 @@ def _dropped(outcome: JSONObject | BaseException) -> list[str]:
 
 def _ending(outcome: JSONObject | BaseException) -> tuple[Turn, JSONObject, str]:
     match outcome:
+        case errors.JobCancelled():
+            return Turn.CANCEL, {"error": outcome.to_json()}, outcome.message
         case errors.DeadlineExceeded():
             return Turn.EXPIRE, {"error": outcome.to_json()}, outcome.message
         case FermataError():

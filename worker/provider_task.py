@@ -8,34 +8,32 @@ chord, callbacks, errbacks, ``AsyncResult``.
 import inspect
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
 import structlog
 from celery import Task
-from celery.exceptions import BackendError, Ignore, Reject, SoftTimeLimitExceeded
-from kombu.exceptions import KombuError
-from redis.exceptions import RedisError
+from celery.exceptions import Ignore, Reject
 
 from worker import bootstrap
+from worker.accidents import ACCIDENTS, TRANSIENT, PatientBackend
+from worker.cancellation import cancelled
 from worker.core import submission
 from worker.core.contract import CLAIM_HEADER, JOB_ID, PARKED, QUEUE, SLOW_QUEUE, task_name
-from worker.core.errors import FermataError, InvalidRequest, NeedsWorker
-from worker.core.models import JobId, JSONObject
+from worker.core.errors import DeadlineExceeded, FermataError, InvalidRequest, NeedsWorker
+from worker.core.models import Event, JobId, JobRecord, JSONObject, Source
 from worker.core.operations import OPERATIONS, Operation, find
-from worker.core.schedule import RESUME_SECONDS, hard_time_limit, soft_time_limit
+from worker.core.schedule import hard_time_limit, soft_time_limit
 from worker.core.signatures import signature
 from worker.core.states import JobState
-from worker.handover import press
+from worker.handover import park
 from worker.jobs import Attempt, Jobs
-from worker.store import Parked, StoreUnavailable, Taker
+from worker.store import Parked, Standing, StoreUnavailable, Taker
 
 log = structlog.get_logger()
 
 _OURS: Final = ("source", "pick", "extra")
 """Parameters of a task that are not fields of its request."""
-
-_TRANSIENT: Final = (BackendError, SoftTimeLimitExceeded, KombuError, RedisError, OSError)
-"""Broker or result backend are away. Before the record is written, the message simply waits."""
 
 
 class ProviderTask(Task[..., JSONObject]):
@@ -45,6 +43,13 @@ class ProviderTask(Task[..., JSONObject]):
     operation: Operation
     # Errors that are ours are outcomes, not accidents: no traceback in the log.
     throws = (FermataError,)
+    # A leg that was cut off is run again, and finds in the record what there is left to do.
+    acks_on_timeout = False
+    Request = "worker.revocation:ProviderRequest"
+
+    @property  # type: ignore[misc]
+    def backend(self) -> Any:
+        return PatientBackend(super().backend)
 
     def __call__(self, *args: Any, **kwargs: Any) -> JSONObject:
         """Run one leg of the job.
@@ -59,13 +64,14 @@ class ProviderTask(Task[..., JSONObject]):
             claim = int(self.request.get(CLAIM_HEADER) or 0)
             if claim:
                 return self._resumed_leg(jobs, claim)
-            state = jobs.state(self._job_id)
-            if state not in {None, JobState.QUEUED}:
+            standing = jobs.standing(self._job_id)
+            if standing.state not in {None, JobState.QUEUED}:
                 raise Ignore  # redelivered: the record goes on without this message
+            self._require_wanted(standing)
             body = self._check(args, kwargs)
             if self.operation.slow and self._queue == QUEUE:
                 return self._pass_on(jobs, body)
-            return self._submit_leg(jobs, body, first=state is None)
+            return self._submit_leg(jobs, body, first=standing.attempts == 0)
         except StoreUnavailable as error:
             log.warning("state_unavailable", error=repr(error))
             raise Reject(repr(error), requeue=True) from None
@@ -86,6 +92,16 @@ class ProviderTask(Task[..., JSONObject]):
         if not JOB_ID.fullmatch(str(request.id)):
             raise InvalidRequest(f"the task id must match {JOB_ID.pattern}: it stands in a URL")
 
+    def _require_wanted(self, standing: Standing) -> None:
+        """Raise what a job ends with that is no longer wanted, before it costs anything."""
+        if standing.cancelled_by:
+            raise cancelled(self._job_id, standing.cancelled_by)
+        expires = str(self.request.expires or "")
+        if not expires or standing.attempts:
+            return
+        if datetime.fromisoformat(expires) < datetime.now(UTC):
+            raise DeadlineExceeded(f"{self.operation.name} expired in its queue, at {expires}")
+
     def _check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JSONObject:
         try:
             bound = inspect.signature(self.run).bind(*args, **kwargs)
@@ -100,20 +116,20 @@ class ProviderTask(Task[..., JSONObject]):
         attempt = Attempt(self._job_id, self.operation, uuid.uuid4().hex)
         try:
             parked = self._park()
-        except _TRANSIENT as error:
+        except TRANSIENT as error:
             raise Reject(repr(error), requeue=True) from None
         if not jobs.begin(attempt, body, parked, first=first):
             raise Ignore
         try:
             self._announce_parked()
-            current = jobs.is_current(attempt)
+            current = jobs.current(attempt)
         except Exception as error:
             jobs.postpone(attempt, f"not announced: {type(error).__name__}")
             raise Ignore from None
         if not current:
             raise Ignore
         try:
-            event = jobs.submit(attempt, body)
+            event = self._barred(current) or jobs.submit(attempt, body)
             mine = event is not None and jobs.claim_here(attempt, event)
         except Exception:
             # The provider may hold the work and the record can be resumed: failing now would
@@ -123,6 +139,13 @@ class ProviderTask(Task[..., JSONObject]):
         if event is None or not mine:
             raise Ignore
         return jobs.result(self._job_id, self.operation, event)
+
+    def _barred(self, job: JobRecord) -> Event | None:
+        """Return the end of a job that was cancelled while its record was being written."""
+        if not job.cancelled_by:
+            return None
+        error = cancelled(job.job_id, job.cancelled_by)
+        return Event(Source.CANCEL, error=error.to_json())
 
     @property
     def _queue(self) -> str | None:
@@ -136,7 +159,7 @@ class ProviderTask(Task[..., JSONObject]):
         """
         try:
             parked = self._park(queue=SLOW_QUEUE)
-        except _TRANSIENT as error:
+        except TRANSIENT as error:
             raise Reject(repr(error), requeue=True) from None
         stale_at = jobs.pass_on(self._job_id, self.operation, body, parked)
         if stale_at is not None:
@@ -156,18 +179,19 @@ class ProviderTask(Task[..., JSONObject]):
 
     def _park(self, queue: str | None = None) -> Parked:
         """Press the message that resumes this same task: same arguments, canvas and queue."""
+        resume_seconds = bootstrap.parts().settings.policy.resume_seconds
         signature = self.signature_from_request(
             queue=queue,
             # A resumed message must not be discarded as expired, nor its retries be eaten.
             expires=None,
             retries=0,
             # The limits of the submit leg must not cut off a result that is being stored.
-            soft_time_limit=RESUME_SECONDS,
-            time_limit=RESUME_SECONDS * 1.1,
+            soft_time_limit=resume_seconds,
+            time_limit=resume_seconds * 1.1,
             headers={**(self.request.headers or {}), CLAIM_HEADER: 1},
         )
         with self.app.producer_or_acquire() as producer:
-            return press(signature, producer.channel)
+            return park(signature, producer.channel)
 
     def _resumed_leg(self, jobs: Jobs, claim: int) -> JSONObject:
         # The request is not checked again: it was paid for under the rules of its day.
@@ -196,7 +220,7 @@ class ProviderTask(Task[..., JSONObject]):
     def on_failure(
         self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
     ) -> None:
-        if not isinstance(exc, NeedsWorker):
+        if not isinstance(exc, (NeedsWorker, *ACCIDENTS)):
             self._settle(task_id, exc)
 
     def _settle(self, task_id: str, outcome: JSONObject | BaseException) -> None:

@@ -12,7 +12,7 @@ from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError, validate
 
 from worker.core.errors import ConfigError
-from worker.core.schedule import Policy
+from worker.core.schedule import OnUnconfirmed, Policy
 
 DEFAULT_PROVIDER_URL: Final = "https://api.aimusicapi.ai/api/v1"
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -26,6 +26,8 @@ _URL_LIMIT: Final = 1024
 _SUBMIT: Final = validate.Range(0, 300, min_inclusive=False)
 # A record must outlive every redelivery of its messages, and a chord every deadline.
 _DEADLINE: Final = validate.Range(0, 7 * 86400, min_inclusive=False)
+# The same for a job that no worker has begun yet.
+_QUEUED: Final = validate.Range(0, 6 * 86400, min_inclusive=False)
 
 
 class Role(StrEnum):
@@ -59,6 +61,7 @@ class Settings:
     redis_timeout_seconds: float
     connect_timeout_seconds: float
     sweep_every_seconds: float
+    visibility_seconds: int
     policy: Policy
     data_dir: Path
     log_level: str
@@ -153,6 +156,7 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
         redis_timeout_seconds=env.float("FERMATA_REDIS_TIMEOUT_SECONDS", 5, validate=positive),
         connect_timeout_seconds=env.float("FERMATA_CONNECT_TIMEOUT_SECONDS", 5, validate=positive),
         sweep_every_seconds=env.float("FERMATA_SWEEP_EVERY_SECONDS", 2, validate=positive),
+        visibility_seconds=env.int("FERMATA_VISIBILITY_SECONDS", 900, validate=positive),
         policy=Policy(
             submit_timeout_seconds=timeout,
             poll_first_seconds=env.float("FERMATA_POLL_FIRST_SECONDS", None, validate=positive),
@@ -160,6 +164,16 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
             unconfirmed_grace_seconds=env.float(
                 "FERMATA_UNCONFIRMED_GRACE_SECONDS", 900, validate=positive
             ),
+            polls_per_second=env.float("FERMATA_POLLS_PER_SECOND", 10, validate=positive),
+            on_unconfirmed=OnUnconfirmed(
+                env.str(
+                    "FERMATA_ON_UNCONFIRMED", "fail", validate=validate.OneOf(list(OnUnconfirmed))
+                )
+                or OnUnconfirmed.FAIL
+            ),
+            resume_seconds=env.float("FERMATA_RESUME_SECONDS", 300, validate=positive),
+            backlog_seconds=env.float("FERMATA_BACKLOG_SECONDS", 900, validate=positive),
+            queued_seconds=env.float("FERMATA_QUEUED_SECONDS", 86400, validate=_QUEUED),
             deadline_seconds=env.float("FERMATA_DEADLINE_SECONDS", None, validate=_DEADLINE),
             retention_seconds=env.int(
                 "FERMATA_RETENTION_SECONDS", 7 * 86400, validate=validate.Range(86400, 366 * 86400)

@@ -22,7 +22,7 @@ StoreUnavailable: Final = RedisError
 
 _LIVE = frozenset(JobState) - TERMINAL
 _CHANGING = frozenset({"transition", "claim"})
-_COUNTERS = ("attempts", "polls", "claims")
+_COUNTERS = ("attempts", "polls", "claims", "republished", "resubmissions")
 _DOCUMENTS = ("progress", "result", "error")
 
 
@@ -67,6 +67,17 @@ class Taker:
     """The broker redelivers it, and gives messages no id that would tell."""
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a submit leg must know of its job before it begins."""
+
+    state: JobState | None
+    attempts: int = 0
+    cancelled_by: str | None = None
+    digest: str | None = None
+    """What was asked for, where it was enqueued under an idempotency key."""
+
+
 class Store:
     """The records. ``now`` and every moment are Unix seconds.
 
@@ -80,6 +91,7 @@ class Store:
         self._take = self._script("take")
         self._due = self._script("due")
         self._extend = self._script("extend")
+        self._pace = self._script("pace")
 
     def _script(self, name: str) -> Any:
         lua = resources.files("worker") / "lua"
@@ -131,10 +143,11 @@ class Store:
         now: float,
         what: str = "",
         why: str = "",
-        sources: Iterable[JobState] = _LIVE,
+        sources: Iterable[JobState | None] = _LIVE,
         due_at: float | None = None,
         fields: Mapping[str, Any] | None = None,
         count: str = "",
+        retain_seconds: int | None = None,
     ) -> JobState | None:
         """Write on a record without a turn; returns its state, None where there is no record.
 
@@ -145,7 +158,15 @@ class Store:
         due = "" if due_at is None else str(due_at)
         entry = _entry(now, what, None, why) if what else ""
         _, state = self._change(
-            job_id, sources, None, now=now, due=due, entry=entry, fields=fields or {}, count=count
+            job_id,
+            sources,
+            None,
+            now=now,
+            due=due,
+            entry=entry,
+            fields=fields or {},
+            count=count,
+            retain=str(retain_seconds or ""),
         )
         return state
 
@@ -250,6 +271,17 @@ class Store:
         """Move a job's moment from ``stale_at``, set before its message was published."""
         self._extend(keys=[keys.DUE], args=[job_id, stale_at, until])
 
+    def reserve_poll(self, *, now: float, spacing_seconds: float) -> float:
+        """Reserve the next moment for a poll, among all sweeps; now, where there is no rush."""
+        return float(self._pace(keys=[keys.POLL_PACE], args=[now, spacing_seconds]))
+
+    def standing(self, job_id: JobId) -> Standing:
+        """Read where a job stands; its state is None where it has no record yet."""
+        names = ["state", "attempts", "cancelled_by", "digest"]
+        found = cast("list[str | None]", self._redis.hmget(keys.job(job_id), names))
+        state, attempts, *rest = found
+        return Standing(JobState(state) if state else None, int(attempts or 0), *rest)
+
     def state(self, job_id: JobId) -> JobState | None:
         state = cast("str | None", self._redis.hget(keys.job(job_id), "state"))
         return JobState(state) if state else None
@@ -264,7 +296,7 @@ class Store:
         Raises UnknownJob.
         """
         stored = cast(dict[str, str], self._redis.hgetall(keys.job(job_id)))
-        if not stored:
+        if "state" not in stored:
             raise UnknownJob(f"there is no job {job_id}: wrong id, or past its retention")
         return _record(job_id, stored, self._redis.zscore(keys.DUE, job_id))
 
@@ -275,7 +307,9 @@ class Store:
             for job_id in ids:
                 pipe.hgetall(keys.job(job_id))
             records = zip(ids, pipe.execute(), strict=True)
-        return [_record(JobId(job_id), stored, None) for job_id, stored in records if stored]
+        return [
+            _record(JobId(job_id), stored, None) for job_id, stored in records if "state" in stored
+        ]
 
     def forget_index(self, *, before: float) -> None:
         """Drop index entries of jobs created before a moment."""
@@ -329,6 +363,10 @@ def _record(job_id: JobId, stored: Mapping[str, str], due_at: float | None) -> J
         attempts=counters["attempts"],
         polls=counters["polls"],
         claims=counters["claims"],
+        republished=counters["republished"],
+        resubmissions=counters["resubmissions"],
+        poll_at=float(stored["poll_at"]) if stored.get("poll_at") else None,
+        cancelled_by=stored.get("cancelled_by"),
         progress=documents.get("progress"),
         result=documents.get("result"),
         error=documents.get("error"),

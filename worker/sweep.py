@@ -57,6 +57,7 @@ class Sweep:
         due = self._store.due(now=now, lease_until=lease_until, limit=BATCH)
         jobs = [job for job in map(self._look, due) if job]
         polls = [job for job in jobs if not self._attend_safely(job, lease_until)]
+        polls = [job for job in polls if self._may_poll(job)]
         # What needs the provider comes last and side by side: it can be slow, or away.
         with ThreadPoolExecutor(POLLS_AT_ONCE, "fermata-poll") as pool:
             list(pool.map(self._poll_safely, polls))
@@ -75,6 +76,20 @@ class Sweep:
         """Trim the index of jobs whose records are past their retention."""
         self._store.forget_index(before=self._clock() - 2 * self._policy.retention_seconds)
 
+    def _may_poll(self, job: JobRecord) -> bool:
+        """Reserve the job's moment among all the polls there are; False where it is to come."""
+        now = self._clock()
+        if job.poll_at is not None:
+            return True  # it has waited for the moment that it had reserved
+        spacing = 1 / self._policy.polls_per_second
+        poll_at = self._store.reserve_poll(now=now, spacing_seconds=spacing)
+        if poll_at <= now:
+            return True
+        fields = {"poll_at": poll_at}
+        waiting = (JobState.WAITING,)
+        self._store.note(job.job_id, now=now, sources=waiting, due_at=poll_at, fields=fields)
+        return False
+
     def _attend_safely(self, job: JobRecord, lease_until: float) -> bool:
         try:
             return self._attend(job, lease_until)
@@ -86,17 +101,19 @@ class Sweep:
 
     def _attend(self, job: JobRecord, lease_until: float) -> bool:
         """Do what a job needs of us alone; False where the provider must be asked."""
-        step = schedule.next_step(job, now=self._clock())
+        step = schedule.next_step(job, self._policy, now=self._clock())
         log.info("sweep_step", job_id=job.job_id, step=step, state=job.state)
         match step:
             case Step.POLL:
                 return False
             case Step.SUBMIT:
-                self._handover.submit_again(job.job_id, stale_at=lease_until)
+                self._submit_again(job, lease_until)
             case Step.RECLAIM:
                 self._handover.resume_again(job.job_id)
             case Step.DOUBT:
                 self._doubt(job, find(job.operation))
+            case Step.RESUBMIT:
+                self._resubmit(job)
             case Step.GIVE_UP:
                 why = "no webhook came"
                 self._resume_failing(job, unconfirmed(find(job.operation), why))
@@ -108,16 +125,38 @@ class Sweep:
                 assert_never(step)
         return True
 
+    def _submit_again(self, job: JobRecord, lease_until: float) -> None:
+        # A job that backed off comes due here too; what is counted is a message that was lost.
+        lost = job.attempts == 0
+        if lost:
+            why = "no worker took its message"
+            self._store.note(
+                job.job_id, now=self._clock(), what="republish", why=why, count="republished"
+            )
+        self._handover.submit_again(
+            job.job_id, stale_at=lease_until, republished=job.republished + lost
+        )
+
+    def _resubmit(self, job: JobRecord) -> None:
+        now, why = self._clock(), "still unconfirmed: FERMATA_ON_UNCONFIRMED=resubmit"
+        turn, count = Turn.RESUBMIT, "resubmissions"
+        self._store.turn(job.job_id, turn, now=now, due_at=now, why=why, leg=job.leg, count=count)
+
     def _doubt(self, job: JobRecord, operation: Operation) -> None:
         now, why = self._clock(), "its worker went silent while it submitted"
+        count = ""
         if operation.repeatable:
             turn, due_at = Turn.POSTPONE, now
+        elif not operation.takes_webhook and schedule.resubmits(job.resubmissions, self._policy):
+            turn, due_at, count = Turn.POSTPONE, now, "resubmissions"
         elif operation.takes_webhook:
             turn, due_at = Turn.DOUBT, now + self._policy.unconfirmed_grace_seconds
         else:
             self._resume_failing(job, unconfirmed(operation, why))
             return
-        self._store.turn(job.job_id, turn, now=now, due_at=due_at, why=why, leg=job.leg)
+        self._store.turn(
+            job.job_id, turn, now=now, due_at=due_at, why=why, leg=job.leg, count=count
+        )
 
     def _resume_failing(self, job: JobRecord, error: FermataError) -> None:
         event = Event(Source.SWEEP, error=error.to_json())
@@ -169,7 +208,7 @@ class Sweep:
             now=now,
             sources=(JobState.WAITING,),
             due_at=min(max(due_at, now + after), job.deadline_at),
-            fields={"progress": progress} if progress else {},
+            fields={"poll_at": "", **({"progress": progress} if progress else {})},
             count="polls",
         )
 

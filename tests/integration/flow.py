@@ -16,9 +16,10 @@ from tests.system import SIGNING_KEY, System, wait_until
 from worker.core import keys, signing
 from worker.core.contract import QUEUE
 from worker.core.models import JobId, JobRecord
+from worker.core.states import TERMINAL
 
 GET_SECONDS = 20
-SETTLED = ("succeeded", "failed", "expired")
+SETTLED = frozenset(TERMINAL)
 QUICK = {"latency_seconds": 0.1}
 HELD = {"webhook": "lost", "latency_seconds": 600}
 """A scenario: the provider says nothing for as long as any test lasts."""

@@ -21,7 +21,7 @@ from tests.integration.test_canvas import for_each_clip
 from tests.system import ROOT, System, stop, wait_until
 from worker import bootstrap
 from worker.core.contract import CLAIM_HEADER, QUEUE
-from worker.core.errors import TaskFailed
+from worker.core.errors import DeadlineExceeded, TaskFailed
 from worker.core.models import Event, JobId, Source
 from worker.core.operations import find
 from worker.core.schedule import submit_lease, take_lease
@@ -40,13 +40,18 @@ def test_a_job_that_expires_while_it_is_parked_is_still_resumed(flow: Flow) -> N
     flow.paid_once()
 
 
-def test_a_job_that_expires_before_it_runs_is_never_submitted(flow: Flow) -> None:
+def test_a_job_that_expires_before_it_runs_ends_natively_and_is_never_submitted(
+    flow: Flow,
+) -> None:
     job = flow.job(clip(), expires=-1)
+    canvas = job | flow.note(runs=0)
 
-    result = job.apply_async()
+    result = canvas.apply_async(link_error=flow.errback())
 
-    wait_until(lambda: result.state == "REVOKED")
-    assert (flow.accepted(job.id), flow.state(job.id)) == ([], None)
+    with pytest.raises(DeadlineExceeded, match="expired in its queue"):
+        result.get(timeout=GET_SECONDS)
+    flow.ends()
+    assert (flow.accepted(job.id), flow.state(job.id)) == ([], "expired")
 
 
 # 1. Handling: retries=0 in ProviderTask._park.

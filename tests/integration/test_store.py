@@ -158,7 +158,7 @@ def test_a_turn_that_is_not_allowed_changes_nothing(records: Store, redis: Any) 
     assert redis.ttl(keys.job(JOB)) == -1
 
 
-@pytest.mark.parametrize("turn", [Turn.ACCEPT, Turn.DOUBT, Turn.SUCCEED, Turn.EXPIRE])
+@pytest.mark.parametrize("turn", [Turn.ACCEPT, Turn.DOUBT, Turn.SUCCEED, Turn.RESUBMIT])
 def test_a_turn_makes_no_record_where_there_is_none(records: Store, redis: Any, turn: Turn) -> None:
     assert not records.turn(JOB, turn, now=NOW, due_at=NOW)
     assert redis.keys("*") == []

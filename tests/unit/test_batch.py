@@ -12,7 +12,7 @@ from worker.core.batch import (
     cells,
     check,
     check_columns,
-    job_ids,
+    row_id,
 )
 from worker.core.operations import OPERATIONS
 
@@ -37,9 +37,9 @@ def wrong(values: dict[str, Any], **columns: Any) -> dict[str | None, str]:
 
 
 def ids(*rows: dict[str, Any], batch_id: str = "b") -> list[str]:
-    """Return the first job id of each row."""
+    """Return the id of each row's first job."""
     found = checked(*rows)
-    return [job_ids(batch_id, each)[0] for each in found if isinstance(each, Row)]
+    return [row_id(batch_id, each) for each in found if isinstance(each, Row)]
 
 
 # -- the columns of a row's own ---------------------------------------------------------------
@@ -240,15 +240,6 @@ def test_a_number_is_the_same_number_however_it_is_written() -> None:
         extend | {"custom_mode": True, "continue_at": 5.0}
     )
     assert ids({**SONG, "style_weight": 0.5}) != ids({**SONG, "style_weight": 0.25})
-
-
-def test_every_job_of_a_row_has_an_id_of_its_own() -> None:
-    found = row(WAV, then="sonic.midi, sonic.midi+sonic.bpm")
-    jobs = job_ids("b", found)
-    assert len(set(jobs)) == len(found.plan.operations) == 4
-    # A branch more leaves the jobs before it what they were, where the row has a key.
-    keyed = [row({**WAV, "key": "k"}, then=t) for t in ("sonic.midi", "sonic.midi, sonic.bpm")]
-    assert job_ids("b", keyed[1])[:2] == job_ids("b", keyed[0])
 
 
 def test_ids_are_a_contract() -> None:

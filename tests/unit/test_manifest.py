@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker import manifest
-from worker.core.batch import Row, RowError, job_ids
+from worker.core.batch import Row, RowError, row_id
 from worker.manifest import Format, format_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -180,7 +180,7 @@ def test_the_same_row_has_the_same_ids_in_every_format() -> None:
         ' "custom_mode": true, "source": "abc"}',
         Format.YAML: "operation: sonic.extend\nsource: abc\ncontinue_at: 5\ncustom_mode: true",
     }
-    found = {job_ids("b", rows(text, form)[0]) for form, text in texts.items()}
+    found = {row_id("b", rows(text, form)[0]) for form, text in texts.items()}
     assert len(found) == 1
 
 

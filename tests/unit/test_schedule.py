@@ -1,5 +1,6 @@
 """What a job needs when its moment has come, and when its next moment is."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from worker.core import schedule
 from worker.core.models import JobId, JobRecord
 from worker.core.operations import OPERATIONS, Operation
-from worker.core.schedule import RESUME_SECONDS, Policy, Step, next_step
+from worker.core.schedule import OnUnconfirmed, Policy, Step, next_step
 from worker.core.states import TERMINAL, JobState
 
 NOW = 1_763_800_000.0
@@ -41,11 +42,12 @@ def job(state: JobState) -> JobRecord:
         (JobState.RESUMING, Step.RECLAIM),
         (JobState.SUCCEEDED, Step.NOTHING),
         (JobState.FAILED, Step.NOTHING),
+        (JobState.CANCELLED, Step.NOTHING),
         (JobState.EXPIRED, Step.NOTHING),
     ],
 )
 def test_each_state_has_its_step_before_the_deadline(state: JobState, step: Step) -> None:
-    assert next_step(job(state), now=DEADLINE - 0.001) is step
+    assert next_step(job(state), Policy(), now=DEADLINE - 0.001) is step
 
 
 @pytest.mark.parametrize(
@@ -62,12 +64,12 @@ def test_each_state_has_its_step_before_the_deadline(state: JobState, step: Step
 )
 @pytest.mark.parametrize("late", [0, 1, 10**6])
 def test_a_job_ends_from_its_deadline_on(state: JobState, step: Step, late: float) -> None:
-    assert next_step(job(state), now=DEADLINE + late) is step
+    assert next_step(job(state), Policy(), now=DEADLINE + late) is step
 
 
 @pytest.mark.parametrize("state", sorted(TERMINAL))
 def test_a_settled_job_needs_nothing_ever(state: JobState) -> None:
-    assert next_step(job(state), now=DEADLINE * 2) is Step.NOTHING
+    assert next_step(job(state), Policy(), now=DEADLINE * 2) is Step.NOTHING
 
 
 def test_a_deadline_is_the_operations_unless_the_policy_has_one() -> None:
@@ -155,4 +157,20 @@ def test_a_taken_event_is_kept_longer_than_any_leg_lives(
 ) -> None:
     lease = schedule.take_lease(operation, Policy(submit_timeout_seconds=seconds))
     assert lease > schedule.hard_time_limit(operation.submit_seconds or seconds)
-    assert lease > RESUME_SECONDS * 1.1
+    assert lease > Policy().resume_seconds * 1.1
+
+
+def test_an_unconfirmed_job_is_submitted_again_only_by_choice_and_not_for_ever() -> None:
+    unconfirmed = job(JobState.UNCONFIRMED)
+    chosen = Policy(on_unconfirmed=OnUnconfirmed.RESUBMIT)
+    assert next_step(unconfirmed, chosen, now=NOW) is Step.RESUBMIT
+    again = dataclasses.replace(unconfirmed, resubmissions=schedule.MOST_RESUBMISSIONS)
+    assert next_step(again, chosen, now=NOW) is Step.GIVE_UP
+
+
+@given(st.integers(0, 10**9))
+def test_a_message_counts_as_lost_ever_later_but_not_never(republished: int) -> None:
+    policy = Policy(backlog_seconds=900)
+    wait = schedule.backlog(republished, policy, now=NOW) - NOW
+    assert 900 <= wait <= 900 * 32
+    assert schedule.backlog(republished + 1, policy, now=NOW) - NOW >= wait

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import click
 from rich.live import Live
 
 from worker import bootstrap, flow, show, watch
-from worker.bootstrap import open_producer, open_store
+from worker.bootstrap import open_handover, open_producer, open_store
+from worker.cancellation import Cancellation, Cancellations
 from worker.cli.group import (
     EXIT_CODES,
     EXIT_FAILED,
@@ -42,6 +44,10 @@ from worker.store import Store
     help="Follow up on the result; repeat it for branches in parallel, `a+b` for a sequence.",
 )  # fmt: skip
 @click.option("--id", "job_id", help="The job id, instead of a new UUID.")
+@click.option(
+    "--idempotency-key", metavar="KEY",
+    help="Enqueue it once under this key; repeated, the first flow is shown again.",
+)  # fmt: skip
 @click.option("--wait", is_flag=True, help="Show the jobs live until all have ended.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Stop waiting after this long.")
 @json_option
@@ -51,6 +57,7 @@ def submit(  # noqa: PLR0917  (click passes them by name)
     source: str | None,
     branches: Sequence[str],
     job_id: str | None,
+    idempotency_key: str | None,
     wait: bool,
     timeout: float | None,
     as_json: bool,
@@ -74,6 +81,7 @@ def submit(  # noqa: PLR0917  (click passes them by name)
         source=source,
         branches=parsed,
         job_id=job_id,
+        idempotency_key=idempotency_key,
     )
     if not wait:
         _print_enqueued(enqueued, as_json=as_json)
@@ -161,6 +169,29 @@ def jobs(limit: int, as_json: bool) -> None:
         out.print(show.jobs_table(records))
     else:
         errors.print("There are no jobs yet.")
+
+
+@main.command(epilog=EXIT_CODES)
+@click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID…")
+@json_option
+def cancel(job_ids: Sequence[str], as_json: bool) -> None:
+    """Cancel jobs: each fails with JobCancelled, and its chain, chord and errbacks end with it.
+
+    A parked job ends at once. The provider is not told (it has no way to cancel), so it may
+    still charge; what it then delivers is kept on the record. A job that no worker has begun
+    yet ends as soon as one takes its message.
+    """
+    settings = load(Role.CLIENT)
+    store = open_store(settings)
+    cancellations = Cancellations(store, open_handover(settings, store), time.time)
+    outcomes = {each: cancellations.cancel(JobId(each), by="the operator") for each in job_ids}
+    if as_json:
+        click.echo(json.dumps(outcomes, indent=2))
+    else:
+        for job_id, outcome in outcomes.items():
+            out.print(f"{job_id}  {outcome}")
+    if Cancellation.TOO_LATE in outcomes.values():
+        sys.exit(EXIT_FAILED)
 
 
 @main.command(epilog=EXIT_CODES)

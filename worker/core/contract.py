@@ -23,6 +23,9 @@ PARKED: Final = "PARKED"
 CLAIM_HEADER: Final = "fermata_claim"
 """Message header: the number of the claim that resumed the job; 0 or absent on the submit leg."""
 
+DIGEST_HEADER: Final = "fermata_digest"
+"""Message header: what was asked for under an idempotency key, so that a key is not used twice."""
+
 JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:~-]{0,127}")
 """A job id stands in a URL: 1 to 128 characters. Celery's own UUIDs always fit."""
 

@@ -4,11 +4,13 @@
     ├── ConfigError                operator: a setting is wrong
     ├── NeedsWorker                caller: the task was called eagerly or directly
     ├── InvalidRequest             caller: the parameters are wrong; the provider was not called
+    ├── AlreadyEnqueued            nobody: an idempotency key was used again, for the same request
     ├── InvalidSignature           nobody: the delivery is not the provider's
     ├── InvalidPayload             us: an authentic delivery that cannot be read
     ├── UnknownJob                 caller: no such job, or it is past its retention
     ├── SubmissionUnconfirmed      operator: nobody knows whether the provider accepted
     ├── DeadlineExceeded           operator: the provider never finished
+    ├── JobCancelled               nobody: someone asked for it
     └── ProviderError              (retryable, retry_after)
         ├── RateLimited            wait
         ├── ProviderUnavailable    wait
@@ -60,6 +62,10 @@ class InvalidRequest(FermataError):
         return dict(self.details.get("fields", {}))
 
 
+class AlreadyEnqueued(FermataError):
+    """The job of this idempotency key is under way, or has ended."""
+
+
 class InvalidSignature(FermataError):
     """A delivery that was not signed with this job's secret."""
 
@@ -78,6 +84,10 @@ class SubmissionUnconfirmed(FermataError):
 
 class DeadlineExceeded(FermataError):
     """The provider did not finish before the job's deadline."""
+
+
+class JobCancelled(FermataError):
+    """The job was cancelled."""
 
 
 class ProviderError(FermataError):

@@ -21,6 +21,7 @@ class Source(StrEnum):
     ANSWER = "answer"
     """The submit's own answer: a synchronous result, or a refusal."""
     SWEEP = "sweep"
+    CANCEL = "cancel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,13 @@ class JobRecord:
     attempts: int = 0
     polls: int = 0
     claims: int = 0
+    republished: int = 0
+    """How often the sweep published its submit leg again."""
+    resubmissions: int = 0
+    poll_at: float | None = None
+    """The moment that its next poll has reserved, where there are many to poll."""
+    cancelled_by: str | None = None
+    """Who cancelled it before a worker began it."""
     progress: JSONObject | None = None
     result: JSONObject | None = None
     error: JSONObject | None = None

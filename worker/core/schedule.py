@@ -11,18 +11,22 @@ from worker.core.models import JobRecord
 from worker.core.operations import Operation
 from worker.core.states import JobState
 
-BACKLOG_SECONDS: Final = 900
-"""How long a published message may stand in its queue before it is published again."""
-
 PUBLISH_LEASE_SECONDS: Final = 30
 """How long a claim may stay unpublished: many times what a publish takes."""
 
-RESUME_SECONDS: Final = 300
-"""How long a resumed leg may take: Celery stores the result and publishes the next step in it."""
+MOST_RESUBMISSIONS: Final = 2
+"""However the operator chose: a provider that stays silent is not paid without end."""
 
 FIRST_BACKOFF_SECONDS: Final = 2.0
 LAST_BACKOFF_SECONDS: Final = 120.0
 GROWTH: Final = 1.5
+
+
+class OnUnconfirmed(StrEnum):
+    """What becomes of a job of which nobody ever knew whether the provider took it."""
+
+    FAIL = "fail"
+    RESUBMIT = "resubmit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +36,20 @@ class Policy:
     submit_timeout_seconds: float = 30
     poll_first_seconds: float | None = None
     poll_every_seconds: float = 20
+    polls_per_second: float = 10
     unconfirmed_grace_seconds: float = 900
+    on_unconfirmed: OnUnconfirmed = OnUnconfirmed.FAIL
+    resume_seconds: float = 300
+    backlog_seconds: float = 900
+    queued_seconds: float = 86400
     deadline_seconds: float | None = None
     retention_seconds: int = 7 * 86400
+
+
+def resubmits(resubmissions: int, policy: Policy) -> bool:
+    """Say whether a job whose submission nobody knows of is submitted once more."""
+    chosen = policy.on_unconfirmed is OnUnconfirmed.RESUBMIT
+    return chosen and resubmissions < MOST_RESUBMISSIONS
 
 
 def soft_time_limit(submit_seconds: float) -> float:
@@ -58,7 +73,7 @@ def take_lease(operation: Operation, policy: Policy) -> float:
 
     That is a resumed leg, or a submit leg whose answer was the result.
     """
-    return max(submit_lease(operation, policy), RESUME_SECONDS * 1.3)
+    return max(submit_lease(operation, policy), policy.resume_seconds * 1.3)
 
 
 class Step(StrEnum):
@@ -71,13 +86,15 @@ class Step(StrEnum):
     POLL = "poll"
     GIVE_UP = "give up"
     """It stayed unconfirmed through the grace period."""
+    RESUBMIT = "resubmit"
+    """The same, where the operator chose so."""
     RECLAIM = "reclaim"
     """It was claimed, but its resumed leg did not settle it."""
     EXPIRE = "expire"
     NOTHING = "nothing"
 
 
-def next_step(job: JobRecord, *, now: float) -> Step:
+def next_step(job: JobRecord, policy: Policy, *, now: float) -> Step:
     """Decide what a job needs whose moment has come."""
     match job.state:
         case JobState.SUBMITTING:
@@ -91,10 +108,20 @@ def next_step(job: JobRecord, *, now: float) -> Step:
             return Step.EXPIRE
         case JobState.QUEUED:
             return Step.SUBMIT
+        case JobState.UNCONFIRMED if resubmits(job.resubmissions, policy):
+            return Step.RESUBMIT
         case JobState.UNCONFIRMED:
             return Step.GIVE_UP
         case _:
             return Step.NOTHING
+
+
+def backlog(republished: int, policy: Policy, *, now: float) -> float:
+    """Return the moment at which a message that was published now counts as lost.
+
+    Ever later: while no worker takes it, it may well stand in its queue, copy after copy.
+    """
+    return now + policy.backlog_seconds * float(2 ** min(republished, 5))
 
 
 def deadline(operation: Operation, policy: Policy, *, now: float) -> float:

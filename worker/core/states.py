@@ -1,6 +1,6 @@
 """The state of a job: the only place where a state is decided.
 
-queued → submitting → waiting → resuming → succeeded | failed | expired
+queued → submitting → waiting → resuming → succeeded | failed | cancelled | expired
            │    └→ unconfirmed ↗
            └→ queued (certainly not accepted: asked again later)
 """
@@ -19,12 +19,15 @@ class JobState(StrEnum):
     RESUMING = "resuming"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    CANCELLED = "cancelled"
     EXPIRED = "expired"
 
 
 class Turn(StrEnum):
     """What can happen to a job."""
 
+    ENQUEUE = "enqueue"
+    """Its message is about to be published."""
     SUBMIT = "submit"
     """A worker is about to call the provider."""
     REROUTE = "reroute"
@@ -35,24 +38,33 @@ class Turn(StrEnum):
     """The provider certainly did not take it, or is not ready: ask again later."""
     DOUBT = "doubt"
     """Nobody knows whether the provider took it."""
+    RESUBMIT = "resubmit"
+    """Nobody ever knew, and the operator chose to risk a second submission."""
     CLAIM = "claim"
     """An event won the right to resume the job."""
     RECLAIM = "reclaim"
     """The sweep resumes a job whose claim went stale."""
     SUCCEED = "succeed"
     FAIL = "fail"
+    CANCEL = "cancel"
     EXPIRE = "expire"
 
 
-TERMINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.EXPIRED})
+TERMINAL: Final = frozenset(
+    {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
+)
 
 _S = JobState
+# Also from nothing: a job can end before it was ever submitted.
+_ENDS_FROM: Final = frozenset({None, _S.QUEUED, _S.RESUMING})
 TRANSITIONS: Final[dict[Turn, tuple[frozenset[JobState | None], JobState]]] = {
     Turn.SUBMIT: (frozenset({None, _S.QUEUED}), _S.SUBMITTING),
-    Turn.REROUTE: (frozenset({None}), _S.QUEUED),
+    Turn.ENQUEUE: (frozenset({None}), _S.QUEUED),
+    Turn.REROUTE: (frozenset({None, _S.QUEUED}), _S.QUEUED),
     Turn.ACCEPT: (frozenset({_S.SUBMITTING, _S.UNCONFIRMED}), _S.WAITING),
     Turn.POSTPONE: (frozenset({_S.SUBMITTING}), _S.QUEUED),
     Turn.DOUBT: (frozenset({_S.SUBMITTING}), _S.UNCONFIRMED),
+    Turn.RESUBMIT: (frozenset({_S.UNCONFIRMED}), _S.QUEUED),
     # Also from queued: the callback is honoured from the moment its URL exists, and only the
     # provider can sign it. It means that work we thought refused was done after all.
     Turn.CLAIM: (
@@ -61,8 +73,8 @@ TRANSITIONS: Final[dict[Turn, tuple[frozenset[JobState | None], JobState]]] = {
     ),
     Turn.RECLAIM: (frozenset({_S.RESUMING}), _S.RESUMING),
     Turn.SUCCEED: (frozenset({_S.RESUMING}), _S.SUCCEEDED),
-    # Also from nothing: a wrong request fails before it is ever submitted.
-    Turn.FAIL: (frozenset({None, _S.QUEUED, _S.RESUMING}), _S.FAILED),
-    Turn.EXPIRE: (frozenset({_S.RESUMING}), _S.EXPIRED),
+    Turn.FAIL: (_ENDS_FROM, _S.FAILED),
+    Turn.CANCEL: (_ENDS_FROM, _S.CANCELLED),
+    Turn.EXPIRE: (_ENDS_FROM, _S.EXPIRED),
 }
 """For each turn: the states it may start from (None: no record yet), and the one it ends in."""

@@ -8,6 +8,7 @@
 --       6 timeline entry  7 now  8 leg: the run of the submit leg that takes the turn, or for
 --       which the sweep does ('' none)  9 counter to increment ('' none)
 --       10 n fields to set, then n × (field, value), then the fields to drop
+-- A job without a record has the state '': what is noted there (that it was cancelled) waits for it.
 -- Returns {won, state before}.
 local state = redis.call('HGET', KEYS[1], 'state') or ''
 local to, leg = ARGV[3], ARGV[8]
@@ -24,7 +25,7 @@ if not allowed(state, ARGV[2]) then
   return {0, state}
 end
 
-if state == '' then
+if state == '' and to ~= '' then
   redis.call('HSET', KEYS[1], 'created_at', ARGV[7])
   redis.call('ZADD', KEYS[3], ARGV[7], ARGV[1])
 end

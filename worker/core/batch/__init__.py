@@ -7,7 +7,7 @@ rows that are equal are told apart.
 
 from worker.core.batch.columns import COLUMNS, OWN_COLUMNS, check_columns
 from worker.core.batch.reading import check
-from worker.core.batch.rows import Entry, Priority, Row, RowError, job_ids
+from worker.core.batch.rows import Entry, Priority, Row, RowError, row_id
 
 __all__ = [
     "COLUMNS",
@@ -18,5 +18,5 @@ __all__ = [
     "RowError",
     "check",
     "check_columns",
-    "job_ids",
+    "row_id",
 ]

@@ -55,20 +55,18 @@ class Row:
     """The operation, or the named flow."""
     plan: Plan
     identity: str
-    """What its job ids follow from: its key, or else its content and its number among equals."""
+    """What its id follows from: its key, or else its content and its number among equals."""
     key: str | None = None
     priority: Priority = Priority.BATCH
     tenant: str | None = None
 
 
-def job_ids(batch_id: str, row: Row) -> tuple[JobId, ...]:
-    """Name the jobs of a row, in the order of ``row.plan.operations``; the same at every run.
+def row_id(batch_id: str, row: Row) -> JobId:
+    """Name the first job of a row, the same at every run; those after it follow from its id.
 
-    A row with a key keeps its ids whatever else is changed in it. One without keeps them wherever
+    A row with a key keeps its id whatever else is changed in it. One without keeps it wherever
     it moves in the manifest: rows that are put in, taken out or sorted change no other row's.
     Neither its priority nor how it was written (CSV or YAML, ``5`` or ``5.0``) matters.
     """
-    first = uuid.uuid5(uuid.NAMESPACE_URL, f"fermata:batch:{batch_id}\n{row.identity}")
-    _, *others = row.plan.operations
-    after = (uuid.uuid5(first, f"{at}/{each}") for at, each in enumerate(others, start=1))
-    return tuple(JobId(str(each)) for each in (first, *after))
+    name = f"fermata:batch:{batch_id}\n{row.identity}"
+    return JobId(str(uuid.uuid5(uuid.NAMESPACE_URL, name)))

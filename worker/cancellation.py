@@ -1,0 +1,69 @@
+"""Use case: cancel a job, wherever it stands, so that its canvas ends natively."""
+
+from enum import StrEnum
+from typing import Final
+
+from worker.core.errors import JobCancelled
+from worker.core.models import Event, JobId, Source
+from worker.core.states import TERMINAL, JobState
+from worker.handover import Clock, Handover
+from worker.store import Store
+
+WAITS_SECONDS: Final = 14 * 86400
+"""How long a cancellation waits for a job that has no record yet."""
+
+_ATTEMPTS: Final = 3
+
+
+class Cancellation(StrEnum):
+    """What became of a request to cancel."""
+
+    ENDING = "ending"
+    """The job fails with JobCancelled now."""
+    WAITING = "waiting"
+    """No worker has begun it: it fails with JobCancelled as soon as one takes its message."""
+    TOO_LATE = "too late"
+    """It has settled, or is just about to."""
+
+
+class Cancellations:
+    """Cancels jobs. What the provider then still delivers is kept on the record."""
+
+    def __init__(self, store: Store, handover: Handover, clock: Clock) -> None:
+        self._store = store
+        self._handover = handover
+        self._clock = clock
+
+    def cancel(self, job_id: JobId, *, by: str) -> Cancellation:
+        """Cancel a job: a parked, queued or held one ends with JobCancelled.
+
+        Raises StoreUnavailable.
+        """
+        event = Event(Source.CANCEL, error=cancelled(job_id, by).to_json())
+        for _ in range(_ATTEMPTS):
+            if self._handover.resume(job_id, event):
+                return Cancellation.ENDING
+            state = self._bar(job_id, by)
+            if state is None:
+                return Cancellation.WAITING
+            if state in TERMINAL or state is JobState.RESUMING:
+                break
+            # It got its record between the two: then it can be resumed.
+        return Cancellation.TOO_LATE
+
+    def _bar(self, job_id: JobId, by: str) -> JobState | None:
+        """Keep a job that has no record from ever beginning; returns the state it has."""
+        return self._store.note(
+            job_id,
+            now=self._clock(),
+            what="cancel",
+            why=by,
+            sources=(None,),
+            fields={"cancelled_by": by},
+            retain_seconds=WAITS_SECONDS,
+        )
+
+
+def cancelled(job_id: JobId, by: str) -> JobCancelled:
+    """Say who cancelled a job."""
+    return JobCancelled(f"{job_id} was cancelled by {by}")
