@@ -91,6 +91,8 @@ class System:
             "FERMATA_SWEEP_EVERY_SECONDS": "0.2",
             "FERMATA_POLL_FIRST_SECONDS": "1",
             "FERMATA_POLL_EVERY_SECONDS": "0.3",
+            "FERMATA_POLLS_PER_SECOND": "100",
+            "FERMATA_PROBE_SECONDS": "0.5",
             "FERMATA_LOG_LEVEL": "INFO",
             **self._extra,
         }

@@ -1,20 +1,16 @@
 """The Celery application: ``celery -A worker.app worker``. Importing it reads and opens nothing."""
 
-import threading
 from typing import Any, Final
 
-import structlog
-from celery import Celery, bootsteps
+from celery import Celery
 from celery.signals import setup_logging
 
-from worker import bootstrap, log
+from worker import bootstrap, log, startup
+from worker.background import AdmissionStep, SweepStep
 from worker.core.contract import QUEUE
 from worker.core.schedule import hard_time_limit, soft_time_limit
 from worker.handover import PUBLISH_RETRIES
 from worker.settings import Role, load
-from worker.store import StoreUnavailable
-
-logger = structlog.get_logger()
 
 RESULT_SECONDS: Final = 14 * 86400
 """Results and chords outlive every deadline: an expired chord key kills its chord in silence."""
@@ -50,38 +46,6 @@ def _configuration() -> dict[str, Any]:
     }
 
 
-class SweepStep(bootsteps.StartStopStep):
-    """Sweeps in the worker's main process, so that no slot is held and no beat is needed."""
-
-    # After the pool has forked: a thread does not survive a fork, the locks it holds do.
-    requires = ("celery.worker.components:Pool",)
-
-    def __init__(self, parent: Any, **options: Any) -> None:
-        super().__init__(parent, **options)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="fermata-sweep", daemon=True)
-
-    def start(self, parent: Any) -> None:
-        # Read here, so that a worker with a wrong setting refuses to start.
-        self._parts = bootstrap.parts()
-        self._thread.start()
-
-    def stop(self, parent: Any) -> None:
-        self._stopping.set()
-
-    def _run(self) -> None:
-        every = self._parts.settings.sweep_every_seconds
-        while not self._stopping.wait(every):
-            try:
-                while self._parts.sweep.run_once() and not self._stopping.is_set():
-                    pass
-                self._parts.sweep.forget()
-            except StoreUnavailable as error:
-                logger.warning("sweep_paused", error=repr(error))
-            except Exception:
-                logger.exception("sweep_failed")
-
-
 @setup_logging.connect
 def _configure_logging(**_: Any) -> None:
     log.configure(load(Role.CLIENT))
@@ -98,8 +62,9 @@ app = Celery(
     amqp=bootstrap.recording(lambda: bootstrap.open_recorder(load(Role.CLIENT))),
 )
 app.add_defaults(_configuration)
-app.steps["worker"].add(SweepStep)
+app.steps["worker"].update({SweepStep, AdmissionStep})
 app.steps["worker"].add("worker.revocation:RevokeStep")
+app.steps["consumer"].add(startup.RiskStep)
 
 
 @app.on_after_finalize.connect

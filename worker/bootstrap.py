@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
+from redis import Redis
 
 from worker import store
+from worker.admission import Admissions, Gate, Treasury
 from worker.cancellation import Cancellations
 from worker.client import HTTPProvider
 from worker.core.contract import QUEUE
@@ -37,6 +39,9 @@ class Parts:
     handover: Handover
     jobs: Jobs
     sweep: Sweep
+    gate: Gate
+    admissions: Admissions
+    treasury: Treasury
     cancellations: Cancellations
 
 
@@ -51,7 +56,9 @@ def parts() -> Parts:
 @functools.lru_cache(maxsize=1)
 def _parts_of(_pid: int) -> Parts:
     settings = load(Role.WORKER)
-    state = open_store(settings)
+    client = connect(settings)
+    state = Store(client)
+    gate = Gate(client, settings.limits, settings.policy.held_seconds)
     provider = HTTPProvider(
         settings.provider_url,
         settings.api_key,
@@ -71,16 +78,23 @@ def _parts_of(_pid: int) -> Parts:
         settings=settings,
         store=state,
         handover=handover,
-        jobs=Jobs(callbacks=callbacks, **common),
+        jobs=Jobs(callbacks=callbacks, gate=gate, **common),
         sweep=Sweep(handover=handover, **common),
+        gate=gate,
+        admissions=Admissions(gate, handover, time.time),
+        treasury=Treasury(gate, provider, settings.credits_every_seconds),
         cancellations=Cancellations(state, handover, time.time),
     )
 
 
 def open_store(settings: Settings) -> Store:
     """Open the records; connects on first use."""
-    client = store.connect(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
-    return Store(client)
+    return Store(connect(settings))
+
+
+def connect(settings: Settings) -> "Redis":
+    """Open a client of the state's server; connects on first use."""
+    return store.connect(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
 
 
 def open_producer(settings: Settings) -> Celery:
@@ -122,7 +136,7 @@ def recording(recorder: Callable[[], Recorder]) -> Any:
 
 def open_recorder(settings: Settings) -> Recorder:
     """Open what records a job before its message is published."""
-    return Recorder(open_store(settings), settings.policy, time.time)
+    return Recorder(open_store(settings), settings.policy, settings.limits, time.time)
 
 
 def broker_options(settings: Settings) -> dict[str, Any]:

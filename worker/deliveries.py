@@ -7,6 +7,7 @@ from enum import StrEnum
 import structlog
 
 from worker.core import protocol, signing
+from worker.core.contract import PROBE_ID
 from worker.core.errors import InvalidPayload, UnknownJob
 from worker.core.models import Event, JobId, Source
 from worker.core.protocol import Delivery
@@ -67,6 +68,9 @@ class Deliveries:
             now=datetime.fromtimestamp(now, UTC),
             tolerance=self._tolerance,
         )
+        if job_id == PROBE_ID:
+            # Whoever asks has our signing key, and now knows that its deliveries come through.
+            return Receipt.WITHOUT_EFFECT
         try:
             delivery = protocol.read_delivery(raw)
         except InvalidPayload as error:

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 from urllib.parse import quote
 
 import structlog
 
+from worker.admission import Gate
 from worker.client import AnswerLost, NeverSent, Provider
 from worker.core import errors, protocol, results, schedule, submission
+from worker.core.admission import Lane
 from worker.core.errors import FermataError
 from worker.core.models import Event, JobId, JobRecord, JSONObject, Source, Webhook
 from worker.core.operations import Operation
@@ -19,6 +21,8 @@ from worker.handover import Clock
 from worker.store import Parked, Standing, Store, Taker
 
 log = structlog.get_logger()
+
+MOST_REFUSALS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Jobs:
         *,
         store: Store,
         provider: Provider,
+        gate: Gate,
         callbacks: Callbacks,
         policy: Policy,
         clock: Clock,
@@ -59,6 +64,7 @@ class Jobs:
     ) -> None:
         self._store = store
         self._provider = provider
+        self._gate = gate
         self._callbacks = callbacks
         self._policy = policy
         self._clock = clock
@@ -69,21 +75,26 @@ class Jobs:
         return self._store.standing(job_id)
 
     def begin(
-        self, attempt: Attempt, body: Mapping[str, Any], parked: Parked, *, first: bool
+        self, attempt: Attempt, body: Mapping[str, Any], parked: Parked, lane: Lane, *, first: bool
     ) -> bool:
         """Write the record that can be resumed, before the provider hears of the job.
 
         Args:
             first: it was never submitted, so its deadline counts from now.
 
-        Returns False where another leg has begun: this one must not submit.
+        Returns False where this leg must not submit: another has begun, or the job is held.
         """
-        now = self._clock()
-        fields = _record_fields(attempt.operation, body, parked)
-        if first:
-            fields["deadline_at"] = schedule.deadline(attempt.operation, self._policy, now=now)
-        due_at = now + schedule.submit_lease(attempt.operation, self._policy)
-        return self._turn(attempt, Turn.SUBMIT, due_at=due_at, fields=fields, count="attempts")
+        now, operation = self._clock(), attempt.operation
+        state = self._store.admit(
+            attempt.job_id,
+            self._gate.bid(operation, lane, now=now),
+            now=now,
+            due_at=now + schedule.submit_lease(operation, self._policy),
+            deadline_at=schedule.deadline(operation, self._policy, now=now) if first else None,
+            fields=_record_fields(operation, body, parked),
+            leg=attempt.leg,
+        )
+        return state is JobState.SUBMITTING
 
     def _turn(self, attempt: Attempt, turn: Turn, *, due_at: float, **options: Any) -> bool:
         now = self._clock()
@@ -122,6 +133,7 @@ class Jobs:
         or None: the job is parked, or something else has resumed it.
         """
         outcome = self._send(attempt, body)
+        was_open = self._gate.hear(outcome, now=self._clock())
         log.info("job_submitted", outcome=type(outcome).__name__.lower())
         match outcome:
             case protocol.Accepted(provider_task_id):
@@ -134,9 +146,25 @@ class Jobs:
                 return self._doubt(attempt, reason)
             case protocol.Completed(answer):
                 return Event(Source.ANSWER, body=answer)
+            case protocol.Refused(error) if error.closes_gate:
+                return self._closed(attempt, error, was_open=was_open)
             case protocol.Refused(error):
                 return Event(Source.ANSWER, error=error.to_json())
         assert_never(outcome)
+
+    def _closed(
+        self, attempt: Attempt, error: errors.ProviderError, *, was_open: bool
+    ) -> Event | None:
+        """Let a job wait, with all others, for what no job can help: credits, or the API key.
+
+        Where the gate opens for others and closes again with this one, it is this one's fault.
+        """
+        job = self._store.read(attempt.job_id)
+        if was_open and job.refusals >= MOST_REFUSALS:
+            return Event(Source.ANSWER, error=error.to_json())
+        count = "refusals" if was_open else ""
+        self._postpone(attempt, protocol.Postponed(error.message, backoff=False), count=count)
+        return None
 
     def _send(self, attempt: Attempt, body: Mapping[str, Any]) -> protocol.SubmitOutcome:
         operation = attempt.operation

@@ -19,13 +19,14 @@ from worker import bootstrap
 from worker.accidents import ACCIDENTS, TRANSIENT, PatientBackend
 from worker.cancellation import cancelled
 from worker.core import submission
+from worker.core.admission import lane_of
 from worker.core.contract import CLAIM_HEADER, JOB_ID, PARKED, QUEUE, SLOW_QUEUE, task_name
 from worker.core.errors import DeadlineExceeded, FermataError, InvalidRequest, NeedsWorker
 from worker.core.models import Event, JobId, JobRecord, JSONObject, Source
 from worker.core.operations import OPERATIONS, Operation, find
 from worker.core.schedule import hard_time_limit, soft_time_limit
 from worker.core.signatures import signature
-from worker.core.states import JobState
+from worker.core.states import TRANSITIONS, Turn
 from worker.handover import park
 from worker.jobs import Attempt, Jobs
 from worker.store import Parked, Standing, StoreUnavailable, Taker
@@ -34,6 +35,9 @@ log = structlog.get_logger()
 
 _OURS: Final = ("source", "pick", "extra")
 """Parameters of a task that are not fields of its request."""
+
+
+_BEGINS_FROM: Final = TRANSITIONS[Turn.SUBMIT][0]
 
 
 class ProviderTask(Task[..., JSONObject]):
@@ -65,7 +69,7 @@ class ProviderTask(Task[..., JSONObject]):
             if claim:
                 return self._resumed_leg(jobs, claim)
             standing = jobs.standing(self._job_id)
-            if standing.state not in {None, JobState.QUEUED}:
+            if standing.state not in _BEGINS_FROM:
                 raise Ignore  # redelivered: the record goes on without this message
             self._require_wanted(standing)
             body = self._check(args, kwargs)
@@ -118,7 +122,7 @@ class ProviderTask(Task[..., JSONObject]):
             parked = self._park()
         except TRANSIENT as error:
             raise Reject(repr(error), requeue=True) from None
-        if not jobs.begin(attempt, body, parked, first=first):
+        if not jobs.begin(attempt, body, parked, lane_of(self.request.headers or {}), first=first):
             raise Ignore
         try:
             self._announce_parked()

@@ -14,10 +14,18 @@ from celery.app.amqp import AMQP
 from kombu.utils.json import dumps
 
 from worker.core import schedule
-from worker.core.contract import CLAIM_HEADER, DIGEST_HEADER, JOB_ID, TASK_PREFIX
+from worker.core.admission import Lane, Limits, Priority, lane_of, thousandths
+from worker.core.contract import (
+    CLAIM_HEADER,
+    DIGEST_HEADER,
+    JOB_ID,
+    PRIORITY_HEADER,
+    TASK_PREFIX,
+    TENANT_HEADER,
+)
 from worker.core.errors import AlreadyEnqueued, InvalidRequest
-from worker.core.models import JobId
-from worker.core.operations import OPERATIONS
+from worker.core.models import JobId, JSONObject
+from worker.core.operations import OPERATIONS, Operation
 from worker.core.schedule import Policy
 from worker.core.states import JobState, Turn
 from worker.handover import Clock, press
@@ -27,34 +35,58 @@ from worker.store import Store
 class Recorder:
     """Writes the record of a job that is about to be published."""
 
-    def __init__(self, store: Store, policy: Policy, clock: Clock) -> None:
+    def __init__(self, store: Store, policy: Policy, limits: Limits, clock: Clock) -> None:
         self._store = store
         self._policy = policy
+        self._limits = limits
         self._clock = clock
 
-    def record(self, operation: str, wire: dict[str, Any]) -> None:
+    def record(self, operation: Operation, wire: dict[str, Any]) -> bool:
         """Write a record with the message that starts the job; one that exists stays as it is.
 
-        Raises, where nothing may be published: StoreUnavailable; under an idempotency key also
-        AlreadyEnqueued, and InvalidRequest where the key stands for another request.
+        Returns False where the message is not to be published: a job of a batch waits before
+        the gate first, and the broker never sees thousands of them.
+
+        Raises, where nothing may be published either: InvalidRequest, StoreUnavailable; under
+        an idempotency key also AlreadyEnqueued, and InvalidRequest where the key stands for
+        another request.
         """
-        now, headers = self._clock(), wire["headers"]
-        job_id = str(headers["id"])
+        headers = wire["headers"]
+        job_id, lane = JobId(str(headers["id"])), lane_of(headers)
         if not JOB_ID.fullmatch(job_id):
-            return  # the worker says what is wrong with it
-        starts_at = max(_moment(headers.get("eta")) or now, now)
-        expires_at = starts_at + self._policy.queued_seconds
-        fields = {
-            "operation": operation,
-            "parked": dumps(wire),
-            "deadline_at": min(_moment(headers.get("expires")) or expires_at, expires_at),
-        }
+            return True  # the worker says what is wrong with it
+        held = lane.priority is Priority.BATCH and not headers.get("eta")
+        fields = {"operation": operation.name, "parked": dumps(wire)}
         if DIGEST_HEADER in headers:
             fields["digest"] = headers[DIGEST_HEADER]
-        due_at = schedule.backlog(0, self._policy, now=starts_at)
-        new = self._store.turn(JobId(job_id), Turn.ENQUEUE, now=now, due_at=due_at, fields=fields)
+        new = (self._hold if held else self._enqueue)(job_id, operation, lane, headers, fields)
         if not new and DIGEST_HEADER in headers:
-            self._refuse_repeated(JobId(job_id), headers[DIGEST_HEADER])
+            self._refuse_repeated(job_id, headers[DIGEST_HEADER])
+        return not held
+
+    def _enqueue(
+        self, job_id: JobId, _: Operation, __: Lane, headers: JSONObject, fields: JSONObject
+    ) -> bool:
+        now = self._clock()
+        starts_at = max(_moment(headers.get("eta")) or now, now)
+        until = _until(headers, starts_at + self._policy.queued_seconds)
+        due_at = schedule.backlog(0, self._policy, now=starts_at)
+        fields = fields | {"deadline_at": until}
+        return self._store.turn(job_id, Turn.ENQUEUE, now=now, due_at=due_at, fields=fields)
+
+    def _hold(
+        self,
+        job_id: JobId,
+        operation: Operation,
+        lane: Lane,
+        headers: JSONObject,
+        fields: JSONObject,
+    ) -> bool:
+        now = self._clock()
+        until = _until(headers, now + self._policy.held_seconds)
+        asks = {"lane": str(lane), "weight": self._limits.weight(lane)}
+        fields = fields | asks | {"cost": thousandths(operation.credits), "deadline_at": until}
+        return self._store.turn(job_id, Turn.HOLD, now=now, due_at=until, fields=fields)
 
     def _refuse_repeated(self, job_id: JobId, digest: str) -> None:
         standing = self._store.standing(job_id)
@@ -63,6 +95,10 @@ class Recorder:
         # Recorded but perhaps never published: a second message does no harm.
         if standing.state is not JobState.QUEUED or standing.attempts:
             raise AlreadyEnqueued(f"job {job_id} was enqueued before")
+
+
+def _until(headers: JSONObject, otherwise: float) -> float:
+    return min(_moment(headers.get("expires")) or otherwise, otherwise)
 
 
 def _moment(iso: str | None) -> float | None:
@@ -83,11 +119,20 @@ class RecordingAMQP(AMQP):
 
         def record_and_send(producer: Any, name: str, message: Any, **options: Any) -> Any:
             operation = name.removeprefix(TASK_PREFIX)
-            begins = CLAIM_HEADER not in (options.get("headers") or {})
-            if begins and name.startswith(TASK_PREFIX) and operation in OPERATIONS:
+            headers = self._inherited() | (options.get("headers") or {})
+            options["headers"] = headers
+            begins = CLAIM_HEADER not in headers and name.startswith(TASK_PREFIX)
+            if begins and operation in OPERATIONS:
                 quietly = options | {"declare": [], "retry": False}
                 wire = press(lambda presser: send(presser, name, message, **quietly))
-                self._recorder().record(operation, wire)
+                if not self._recorder().record(OPERATIONS[operation], wire):
+                    return None
             return send(producer, name, message, **options)
 
         return record_and_send
+
+    def _inherited(self) -> dict[str, Any]:
+        """Return what a follow-up has from the task that publishes it: its lane."""
+        parent = self.app.current_worker_task
+        given = (parent.request.headers or {}) if parent else {}
+        return {name: given[name] for name in (PRIORITY_HEADER, TENANT_HEADER) if name in given}

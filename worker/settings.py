@@ -11,6 +11,8 @@ from urllib.parse import SplitResult, urlsplit
 from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError, validate
 
+from worker.core.admission import Limits
+from worker.core.checks import Risk
 from worker.core.errors import ConfigError
 from worker.core.schedule import OnUnconfirmed, Policy
 
@@ -62,10 +64,13 @@ class Settings:
     connect_timeout_seconds: float
     sweep_every_seconds: float
     visibility_seconds: int
+    credits_every_seconds: float
     policy: Policy
+    limits: Limits
     data_dir: Path
     log_level: str
     log_format: str
+    allowed_risks: frozenset[str]
 
     @property
     def one_database(self) -> bool:
@@ -157,6 +162,8 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
         connect_timeout_seconds=env.float("FERMATA_CONNECT_TIMEOUT_SECONDS", 5, validate=positive),
         sweep_every_seconds=env.float("FERMATA_SWEEP_EVERY_SECONDS", 2, validate=positive),
         visibility_seconds=env.int("FERMATA_VISIBILITY_SECONDS", 900, validate=positive),
+        credits_every_seconds=env.float("FERMATA_CREDITS_EVERY_SECONDS", 60, validate=positive),
+        limits=_read_limits(env),
         policy=Policy(
             submit_timeout_seconds=timeout,
             poll_first_seconds=env.float("FERMATA_POLL_FIRST_SECONDS", None, validate=positive),
@@ -174,6 +181,7 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
             resume_seconds=env.float("FERMATA_RESUME_SECONDS", 300, validate=positive),
             backlog_seconds=env.float("FERMATA_BACKLOG_SECONDS", 900, validate=positive),
             queued_seconds=env.float("FERMATA_QUEUED_SECONDS", 86400, validate=_QUEUED),
+            held_seconds=env.float("FERMATA_HELD_SECONDS", 6 * 86400, validate=_QUEUED),
             deadline_seconds=env.float("FERMATA_DEADLINE_SECONDS", None, validate=_DEADLINE),
             retention_seconds=env.int(
                 "FERMATA_RETENTION_SECONDS", 7 * 86400, validate=validate.Range(86400, 366 * 86400)
@@ -188,7 +196,29 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
         log_format=env.str(
             "FERMATA_LOG_FORMAT", "console", validate=validate.OneOf(("console", "json"))
         ),
+        allowed_risks=frozenset(
+            env.list("FERMATA_ALLOW_RISKS", [], subcast=str.strip, validate=_known_risks) or ()
+        ),
     )
+
+
+def _read_limits(env: FileAwareEnv) -> Limits:
+    positive = validate.Range(min=0, min_inclusive=False)
+    return Limits(
+        submits_per_second=env.float("FERMATA_SUBMITS_PER_SECOND", None, validate=positive),
+        burst=env.int("FERMATA_SUBMIT_BURST", 1, validate=positive) or 1,
+        in_flight=env.int("FERMATA_IN_FLIGHT", None, validate=positive),
+        credit_floor=env.float("FERMATA_CREDIT_FLOOR", None),
+        probe_seconds=env.float("FERMATA_PROBE_SECONDS", 30, validate=positive) or 30,
+        weights=env.dict("FERMATA_TENANT_WEIGHTS", {}, subcast_values=_weight) or {},
+    )
+
+
+def _weight(text: str) -> float:
+    weight = float(text)
+    if not 0.001 <= weight <= 1000:
+        raise ValidationError("A tenant's weight must be from 0.001 to 1000.")
+    return weight
 
 
 def _url(*schemes: str) -> Callable[[str], None]:
@@ -232,6 +262,11 @@ def _strong_keys(keys: list[str]) -> None:
                 f"Key {position} is weak: use 32 random characters or more, as from "
                 "`python3 -c 'import secrets; print(secrets.token_urlsafe(32))'`."
             )
+
+
+def _known_risks(names: list[str]) -> None:
+    if set(names) - set(Risk):
+        raise ValidationError(f"Must be any of {', '.join(Risk)}, with commas between.")
 
 
 def _require_one_broker(settings: Settings) -> None:

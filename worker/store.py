@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from worker.core import keys
+from worker.core.admission import Lane, Limits
 from worker.core.errors import UnknownJob
 from worker.core.models import Event, JobId, JobRecord, JSONObject, ProviderTaskId
 from worker.core.states import TERMINAL, TRANSITIONS, JobState, Turn
@@ -21,8 +22,13 @@ StoreUnavailable: Final = RedisError
 """What any method raises when Redis is away, or will not write: out of memory, read-only."""
 
 _LIVE = frozenset(JobState) - TERMINAL
-_CHANGING = frozenset({"transition", "claim"})
-_COUNTERS = ("attempts", "polls", "claims", "republished", "resubmissions")
+_PRELUDES: Final = {
+    "transition": ("record", "gate"),
+    "claim": ("record", "gate"),
+    "admit": ("record", "gate"),
+    "release": ("record", "gate"),
+}
+_COUNTERS = ("attempts", "polls", "claims", "republished", "resubmissions", "refusals")
 _DOCUMENTS = ("progress", "result", "error")
 
 
@@ -68,6 +74,18 @@ class Taker:
 
 
 @dataclass(frozen=True, slots=True)
+class Bid:
+    """What a job asks of the gate."""
+
+    lane: Lane
+    cost: int
+    """What it is expected to cost, in thousandths of a credit."""
+    held_until: float
+    """When it expires, if it has to wait that long."""
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """What a submit leg must know of its job before it begins."""
 
@@ -86,17 +104,13 @@ class Store:
 
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
-        self._transition = self._script("transition")
-        self._claim = self._script("claim")
-        self._take = self._script("take")
-        self._due = self._script("due")
-        self._extend = self._script("extend")
-        self._pace = self._script("pace")
-
-    def _script(self, name: str) -> Any:
-        lua = resources.files("worker") / "lua"
-        common = (lua / "record.lua").read_text() if name in _CHANGING else ""
-        return self._redis.register_script(common + (lua / f"{name}.lua").read_text())
+        self._transition = load_script(redis, "transition")
+        self._claim = load_script(redis, "claim")
+        self._admit = load_script(redis, "admit")
+        self._take = load_script(redis, "take")
+        self._due = load_script(redis, "due")
+        self._extend = load_script(redis, "extend")
+        self._pace = load_script(redis, "pace")
 
     def turn(
         self,
@@ -135,6 +149,41 @@ class Store:
             retain=str(retain_seconds or ""),
         )
         return won
+
+    def admit(
+        self,
+        job_id: JobId,
+        bid: "Bid",
+        *,
+        now: float,
+        due_at: float,
+        deadline_at: float | None,
+        fields: Mapping[str, Any],
+        leg: str,
+    ) -> JobState | None:
+        """Begin a submit leg if the gate is open; returns SUBMITTING, HELD, or None: not begun.
+
+        Args:
+            due_at: when the leg is dead, if it says nothing.
+            deadline_at: None keeps the one there is.
+        """
+        sources, target = TRANSITIONS[Turn.SUBMIT]
+        pairs = [part for name, value in fields.items() for part in (name, _dump(value))]
+        state, _ = self._admit(
+            keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE],
+            args=[
+                *(job_id, now, leg, due_at, "" if deadline_at is None else deadline_at),
+                *(bid.held_until, str(bid.lane), bid.cost, _entry(now, Turn.SUBMIT, target, "")),
+                *(
+                    *bid.limits.arguments(),
+                    _csv(sources),
+                    bid.limits.weight(bid.lane),
+                    len(fields),
+                    *pairs,
+                ),
+            ],
+        )
+        return JobState(state) if state else None
 
     def note(
         self,
@@ -187,7 +236,7 @@ class Store:
     ) -> tuple[bool, JobState | None]:
         pairs = [part for name, value in fields.items() for part in (name, _dump(value))]
         won, state = self._transition(
-            keys=[keys.job(job_id), keys.DUE, keys.JOBS],
+            keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE],
             args=[
                 *(job_id, _csv(sources), target or "", due, retain, entry, now, leg, count),
                 *(len(fields), *pairs, *drop),
@@ -236,7 +285,7 @@ class Store:
         sources, target = TRANSITIONS[turn]
         why = f"{event.source} {event.delivery_id or ''}".strip() if event else "stale"
         reply = self._claim(
-            keys=[keys.job(job_id), keys.DUE],
+            keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE],
             args=[
                 job_id,
                 _csv(sources),
@@ -333,6 +382,13 @@ class Store:
         self._redis.set(keys.HEALTH, "ok", ex=60)
 
 
+def load_script(redis: "Redis", name: str) -> Any:
+    """Load a script of worker/lua, with what is common to some of them before it."""
+    lua = resources.files("worker") / "lua"
+    parts = (*_PRELUDES.get(name, ()), name)
+    return redis.register_script("".join((lua / f"{part}.lua").read_text() for part in parts))
+
+
 def _csv(states: Iterable[JobState | None]) -> str:
     return "," + "".join(f"{state or ''}," for state in states)
 
@@ -365,8 +421,10 @@ def _record(job_id: JobId, stored: Mapping[str, str], due_at: float | None) -> J
         claims=counters["claims"],
         republished=counters["republished"],
         resubmissions=counters["resubmissions"],
+        refusals=counters["refusals"],
         poll_at=float(stored["poll_at"]) if stored.get("poll_at") else None,
         cancelled_by=stored.get("cancelled_by"),
+        lane=stored.get("lane", ""),
         progress=documents.get("progress"),
         result=documents.get("result"),
         error=documents.get("error"),

@@ -90,9 +90,6 @@ def test_a_retired_operation_names_the_one_to_use_instead(
 
 SHAPES = ["message", "typed", "retriable", "brief", "text_code", "html", "empty"]
 REFUSALS = {
-    "no_credits_402": errors.OutOfCredits,
-    "no_credits_403": errors.OutOfCredits,
-    "no_subscription_403": errors.OutOfCredits,
     "moderation_403": errors.RequestRefused,
     "unreachable_audio_400": errors.RequestRefused,
     "copyright_400": errors.RequestRefused,

@@ -11,7 +11,6 @@ from tests.system import stop, wait_until
 from worker.core.errors import (
     DeadlineExceeded,
     InvalidRequest,
-    OutOfCredits,
     RequestRefused,
     SubmissionUnconfirmed,
     TaskFailed,
@@ -178,8 +177,6 @@ def test_a_midi_file_that_is_not_ready_is_asked_for_again(slow: dict[str, Starte
 
 REFUSED = {
     "moderation_403": RequestRefused,
-    "no_credits_402": OutOfCredits,
-    "no_credits_403": OutOfCredits,
 }
 
 

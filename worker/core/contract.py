@@ -23,11 +23,21 @@ PARKED: Final = "PARKED"
 CLAIM_HEADER: Final = "fermata_claim"
 """Message header: the number of the claim that resumed the job; 0 or absent on the submit leg."""
 
+PRIORITY_HEADER: Final = "fermata_priority"
+"""Message header: ``interactive`` (the default) or ``batch``. Follow-ups inherit it."""
+
+TENANT_HEADER: Final = "fermata_tenant"
+"""Message header: on whose behalf, where tenants share the provider. Follow-ups inherit it."""
+
 DIGEST_HEADER: Final = "fermata_digest"
 """Message header: what was asked for under an idempotency key, so that a key is not used twice."""
 
 JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:~-]{0,127}")
 """A job id stands in a URL: 1 to 128 characters. Celery's own UUIDs always fit."""
+
+
+PROBE_ID: Final = "fermata-doctor"
+"""The job id of deliveries by which `fermata doctor` asks a receiver whether it is ours."""
 
 
 def task_name(operation: str) -> str:

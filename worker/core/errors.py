@@ -15,6 +15,7 @@
         ├── RateLimited            wait
         ├── ProviderUnavailable    wait
         ├── RequestRefused         caller: validation, moderation, unknown clip
+        ├── KeyRefused             operator: the API key is wrong
         ├── OperationRetired       caller: use the operation that it names
         ├── OutOfCredits           operator: top up
         ├── TaskFailed             caller: the provider gave up (refunded says whether it paid back)
@@ -98,6 +99,8 @@ class ProviderError(FermataError):
     """
 
     retryable: ClassVar[bool] = False
+    closes_gate: ClassVar[bool] = False
+    """It would meet every other job too."""
 
     @property
     def retry_after(self) -> float | None:
@@ -132,8 +135,16 @@ class OperationRetired(ProviderError):
     """HTTP 410: the provider no longer offers the operation; ``details["instead"]`` names one."""
 
 
+class KeyRefused(ProviderError):
+    """HTTP 401: the provider does not take the API key."""
+
+    closes_gate = True
+
+
 class OutOfCredits(ProviderError):
     """No credits, or no active subscription."""
+
+    closes_gate = True
 
 
 class TaskFailed(ProviderError):

@@ -6,6 +6,11 @@
 | fermata:due          | sorted set | job_id by its next moment          | until the job settles  |
 | fermata:jobs         | sorted set | job_id by creation                 | trimmed by the sweep   |
 | fermata:pace:<what>  | string     | the moment that is free next       | until it has passed    |
+| fermata:gate         | hash       | rate, credits, breaker: gate.lua   | for ever               |
+| fermata:flight       | sorted set | job_id by cost: at the provider    | submission to event    |
+| fermata:lanes:<class>| sorted set | tenants who wait, by their share   | while they wait        |
+| fermata:held:<lane>  | sorted set | job_id by when it began to wait    | until admitted         |
+| fermata:wake         | list       | a word to who admits               | until it is heard      |
 | fermata:quarantine   | stream     | authentic deliveries we cannot use | newest 1,000           |
 | fermata:health       | string     | proof that Redis can be written    | a minute               |
 
@@ -15,6 +20,14 @@ Times are Unix seconds. The broker's and the result backend's own keys stand bes
 from typing import Final
 
 DUE: Final = "fermata:due"
+RECORDS: Final = "fermata:job:"
+GATE: Final = "fermata:gate"
+FLIGHT: Final = "fermata:flight"
+LANES: Final = "fermata:lanes:"
+HELD: Final = "fermata:held:"
+WAKE: Final = "fermata:wake"
+BEFORE_THE_GATE: Final = (GATE, FLIGHT, LANES, HELD, WAKE)
+"""The gate's keys, in the order in which its scripts take them (gate.lua)."""
 POLL_PACE: Final = "fermata:pace:poll"
 JOBS: Final = "fermata:jobs"
 QUARANTINE: Final = "fermata:quarantine"
@@ -23,4 +36,4 @@ HEALTH: Final = "fermata:health"
 
 
 def job(job_id: str) -> str:
-    return f"fermata:job:{job_id}"
+    return RECORDS + job_id

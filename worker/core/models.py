@@ -63,9 +63,13 @@ class JobRecord:
     republished: int = 0
     """How often the sweep published its submit leg again."""
     resubmissions: int = 0
+    refusals: int = 0
+    """How often the gate was open, and closed with it."""
     poll_at: float | None = None
     """The moment that its next poll has reserved, where there are many to poll."""
     cancelled_by: str | None = None
+    lane: str = ""
+    """Its priority and tenant, once it stood before the gate."""
     """Who cancelled it before a worker began it."""
     progress: JSONObject | None = None
     result: JSONObject | None = None

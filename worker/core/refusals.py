@@ -43,6 +43,8 @@ def read_error(
     if retry_after is not None:
         details |= {"retry_after": retry_after}
     match status:
+        case 401:
+            return errors.KeyRefused(words, details)
         case 429:
             return errors.RateLimited(words, details)
         case 410:

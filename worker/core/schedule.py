@@ -42,6 +42,7 @@ class Policy:
     resume_seconds: float = 300
     backlog_seconds: float = 900
     queued_seconds: float = 86400
+    held_seconds: float = 518400
     deadline_seconds: float | None = None
     retention_seconds: int = 7 * 86400
 
@@ -104,9 +105,9 @@ def next_step(job: JobRecord, policy: Policy, *, now: float) -> Step:
         case JobState.WAITING:
             # Past its deadline too: work that was paid for is asked after before it is given up.
             return Step.POLL
-        case JobState.QUEUED | JobState.UNCONFIRMED if now >= job.deadline_at:
+        case JobState.QUEUED | JobState.HELD | JobState.UNCONFIRMED if now >= job.deadline_at:
             return Step.EXPIRE
-        case JobState.QUEUED:
+        case JobState.QUEUED | JobState.ADMITTED:
             return Step.SUBMIT
         case JobState.UNCONFIRMED if resubmits(job.resubmissions, policy):
             return Step.RESUBMIT

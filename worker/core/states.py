@@ -3,6 +3,7 @@
 queued → submitting → waiting → resuming → succeeded | failed | cancelled | expired
            │    └→ unconfirmed ↗
            └→ queued (certainly not accepted: asked again later)
+queued → held → admitted → submitting (while the gate before the provider is closed)
 """
 
 from enum import StrEnum
@@ -13,6 +14,8 @@ class JobState(StrEnum):
     """Where a job stands."""
 
     QUEUED = "queued"
+    HELD = "held"
+    ADMITTED = "admitted"
     SUBMITTING = "submitting"
     UNCONFIRMED = "unconfirmed"
     WAITING = "waiting"
@@ -28,6 +31,9 @@ class Turn(StrEnum):
 
     ENQUEUE = "enqueue"
     """Its message is about to be published."""
+    HOLD = "hold"
+    """The gate before the provider is closed."""
+    ADMIT = "admit"
     SUBMIT = "submit"
     """A worker is about to call the provider."""
     REROUTE = "reroute"
@@ -56,19 +62,21 @@ TERMINAL: Final = frozenset(
 
 _S = JobState
 # Also from nothing: a job can end before it was ever submitted.
-_ENDS_FROM: Final = frozenset({None, _S.QUEUED, _S.RESUMING})
+_ENDS_FROM: Final = frozenset({None, _S.QUEUED, _S.ADMITTED, _S.RESUMING})
 TRANSITIONS: Final[dict[Turn, tuple[frozenset[JobState | None], JobState]]] = {
-    Turn.SUBMIT: (frozenset({None, _S.QUEUED}), _S.SUBMITTING),
+    Turn.HOLD: (frozenset({None, _S.QUEUED}), _S.HELD),
+    Turn.ADMIT: (frozenset({_S.HELD}), _S.ADMITTED),
+    Turn.SUBMIT: (frozenset({None, _S.QUEUED, _S.ADMITTED}), _S.SUBMITTING),
     Turn.ENQUEUE: (frozenset({None}), _S.QUEUED),
     Turn.REROUTE: (frozenset({None, _S.QUEUED}), _S.QUEUED),
     Turn.ACCEPT: (frozenset({_S.SUBMITTING, _S.UNCONFIRMED}), _S.WAITING),
     Turn.POSTPONE: (frozenset({_S.SUBMITTING}), _S.QUEUED),
     Turn.DOUBT: (frozenset({_S.SUBMITTING}), _S.UNCONFIRMED),
     Turn.RESUBMIT: (frozenset({_S.UNCONFIRMED}), _S.QUEUED),
-    # Also from queued: the callback is honoured from the moment its URL exists, and only the
-    # provider can sign it. It means that work we thought refused was done after all.
+    # Also before it is submitted: a cancellation claims it, and the callback is honoured from the
+    # moment its URL exists. Only the provider can sign one, for work that we thought was refused.
     Turn.CLAIM: (
-        frozenset({_S.QUEUED, _S.SUBMITTING, _S.UNCONFIRMED, _S.WAITING}),
+        frozenset({_S.QUEUED, _S.HELD, _S.ADMITTED, _S.SUBMITTING, _S.UNCONFIRMED, _S.WAITING}),
         _S.RESUMING,
     ),
     Turn.RECLAIM: (frozenset({_S.RESUMING}), _S.RESUMING),

@@ -5,7 +5,7 @@
 -- With push, the parked message goes to its Redis queue in the same step, so that there is no
 -- moment between claim and publish in which a dying process could lose the job.
 --
--- KEYS  1 record  2 due
+-- KEYS  1 record  2 due  3 jobs  4-8 the gate's (gate.lua)
 -- ARGV  1 job_id  2 ',state,' it may start from  3 event ('' keeps the one there is)
 --       4 moment at which a claim that was not published is stale
 --       5 moment at which a claim that was published is stale  6 timeline entry  7 push: 1 or 0
@@ -22,6 +22,7 @@ end
 
 redis.call('HSET', KEYS[1], 'state', 'resuming')
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'event', ARGV[3]) end
+land(ARGV[1], true)
 local claim = redis.call('HINCRBY', KEYS[1], 'claims', 1)
 tell(KEYS[1], ARGV[6], TURN_ROOM)
 

@@ -7,13 +7,12 @@ rows that are equal are told apart.
 
 from worker.core.batch.columns import COLUMNS, OWN_COLUMNS, check_columns
 from worker.core.batch.reading import check
-from worker.core.batch.rows import Entry, Priority, Row, RowError, row_id
+from worker.core.batch.rows import Entry, Row, RowError, row_id
 
 __all__ = [
     "COLUMNS",
     "OWN_COLUMNS",
     "Entry",
-    "Priority",
     "Row",
     "RowError",
     "check",

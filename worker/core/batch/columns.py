@@ -1,10 +1,9 @@
 """The columns of a row's own, beside its parameters; each reader raises InvalidRequest."""
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from worker.core.batch.rows import Priority
+from worker.core.admission import TENANT, Priority
 from worker.core.errors import InvalidRequest
 from worker.core.fields import Wrong
 from worker.core.flows import Branch, NamedFlow, find_flow, parse_branch
@@ -21,7 +20,6 @@ COLUMNS: Final = frozenset(OWN_COLUMNS).union(*(row.schema().fields for row in O
 """Every column that means something to some row."""
 
 KEY_LIMIT: Final = 128
-_TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:~-]{0,63}")
 
 
 def check_columns(names: Sequence[str]) -> Iterator[Wrong]:
@@ -77,6 +75,6 @@ def read_priority(value: Any) -> Priority:
 def read_tenant(value: Any) -> str:
     """Read whom the row is for."""
     tenant = _text(value)
-    if not _TENANT.fullmatch(tenant):
-        raise InvalidRequest(f"must match {_TENANT.pattern}")
+    if not TENANT.fullmatch(tenant):
+        raise InvalidRequest(f"must match {TENANT.pattern}")
     return tenant

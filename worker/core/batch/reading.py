@@ -5,8 +5,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from worker.core.admission import DEFAULT_TENANT, Priority
 from worker.core.batch import cells, columns
-from worker.core.batch.rows import Entry, Priority, Row, RowError
+from worker.core.batch.rows import Entry, Row, RowError
 from worker.core.batch.values import plain, unfit
 from worker.core.errors import InvalidRequest
 from worker.core.flows import NamedFlow, wrong_fields
@@ -68,7 +69,7 @@ class _Reading:
         flow = self._take("operation", columns.read_flow, required=True)
         branches = self._take("then", columns.read_branches) or ()
         priority = self._take("priority", columns.read_priority) or Priority.BATCH
-        tenant = self._take("tenant", columns.read_tenant)
+        tenant = self._take("tenant", columns.read_tenant) or DEFAULT_TENANT
         given = self._parameters(flow) if flow else {}
         source = self._take("source", lambda source: source)
         plan = flow.plan(given, source=source, branches=branches) if flow else None

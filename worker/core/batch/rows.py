@@ -3,19 +3,12 @@
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
+from worker.core.admission import DEFAULT_TENANT, Priority
 from worker.core.fields import Wrong
 from worker.core.flows import Plan
 from worker.core.models import JobId, JSONObject
-
-
-class Priority(StrEnum):
-    """Who goes first."""
-
-    INTERACTIVE = "interactive"
-    BATCH = "batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +51,7 @@ class Row:
     """What its id follows from: its key, or else its content and its number among equals."""
     key: str | None = None
     priority: Priority = Priority.BATCH
-    tenant: str | None = None
+    tenant: str = DEFAULT_TENANT
 
 
 def row_id(batch_id: str, row: Row) -> JobId:

@@ -1,0 +1,149 @@
+"""What each check says of addresses, keys and files, of the receiver and the provider."""
+
+import json
+from typing import Any
+
+import pytest
+
+from worker.core import protocol, surroundings
+from worker.core.checks import Level
+from worker.core.errors import OutOfCredits, RequestRefused
+from worker.core.models import Answer
+
+KEY = "k4JtXb0PZqv7LwY2cRn8sUe6hDf3aGm1"
+OTHER_KEY = "Zr8wQm2Nf5xLc7Vb0TkYs3HdGj6Pa9Ue"
+FORGED = {"error": "invalid signature"}
+
+
+def answered(status: int, body: Any) -> Answer:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Answer(status, {}, raw)
+
+
+def test_the_providers_address_is_fine_by_https_and_else_a_simulators() -> None:
+    assert surroundings.check_provider_url("https://api.example/v1").level is Level.OK
+    assert surroundings.check_provider_url("http://127.0.0.1:8001").level is Level.NOTE
+
+
+@pytest.mark.parametrize(
+    ("url", "level"),
+    [
+        ("https://fermata.example", Level.OK),
+        ("http://127.0.0.1:8000", Level.NOTE),
+        ("", Level.DANGER),
+    ],
+)
+def test_the_provider_needs_a_way_back(url: str, level: Level) -> None:
+    assert surroundings.check_public_url(url).level is level
+
+
+@pytest.mark.parametrize(
+    ("keys", "api_key", "level"),
+    [
+        ((KEY,), "sk", Level.OK),
+        ((KEY, OTHER_KEY), "sk", Level.NOTE),
+        ((), "", Level.DANGER),
+        ((OTHER_KEY, KEY), KEY, Level.DANGER),
+    ],
+)
+def test_signing_keys_are_ours_alone(keys: tuple[str, ...], api_key: str, level: Level) -> None:
+    finding = surroundings.check_keys(keys, api_key)
+    assert finding.level is level
+    assert KEY not in finding.said + finding.do
+
+
+# -- the receiver -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "signed", "level"),
+    [
+        (answered(200, {"status": "without effect"}), True, Level.OK),
+        (answered(401, FORGED), False, Level.OK),
+        (answered(401, FORGED), True, Level.DANGER),
+        (answered(401, {"error": "log in first"}), True, Level.DANGER),
+        (answered(200, {"status": "ok"}), True, Level.DANGER),
+        (answered(200, b"<html>Welcome to nginx!</html>"), True, Level.DANGER),
+        (answered(301, b""), True, Level.DANGER),
+        ("ConnectTimeout", True, Level.DANGER),
+    ],
+)
+def test_the_receiver_is_told_from_a_stranger(
+    answer: Answer | str, signed: bool, level: Level
+) -> None:
+    assert surroundings.check_receiver(answer, signed=signed).level is level
+
+
+@pytest.mark.parametrize(
+    ("answer", "level"),
+    [
+        (answered(200, {"status": "ok"}), Level.OK),
+        (answered(503, {"status": "redis is away"}), Level.DANGER),
+        (answered(503, b"no healthy upstream"), Level.NOTE),
+        (answered(404, b""), Level.NOTE),
+        ("ReadTimeout", Level.NOTE),
+    ],
+)
+def test_the_receiver_says_whether_it_can_store(answer: Answer | str, level: Level) -> None:
+    assert surroundings.check_health(answer).level is level
+
+
+# -- the provider -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "level"),
+    [
+        ({"credits": 1000, "extra_credits": 0}, Level.OK),
+        ({"credits": 1, "extra_credits": 999}, Level.OK),
+        ({"data": {"credits": 1000}}, Level.OK),
+        ({"credits": 2, "extra_credits": 1}, Level.WARNING),
+        ({"credits": 0}, Level.WARNING),
+        ({"credits": "many"}, Level.NOTE),
+        ({"data": []}, Level.NOTE),
+    ],
+)
+def test_credits_are_enough_for_any_operation_or_not(body: Any, level: Level) -> None:
+    assert surroundings.check_account(protocol.Completed(json.dumps(body))).level is level
+
+
+def test_the_balance_is_said() -> None:
+    body = json.dumps({"credits": 1200, "extra_credits": 34.5})
+    assert "1234.5 credits" in surroundings.check_account(protocol.Completed(body)).said
+
+
+@pytest.mark.parametrize(
+    ("outcome", "level"),
+    [
+        (protocol.Refused(RequestRefused("bad key", {"http_status": 401})), Level.DANGER),
+        (protocol.Refused(RequestRefused("teapot", {"http_status": 418})), Level.WARNING),
+        (protocol.Refused(OutOfCredits("none", {"http_status": 403})), Level.WARNING),
+        (protocol.Postponed("HTTP 429"), Level.WARNING),
+        (protocol.Unknown("HTTP 500"), Level.WARNING),
+        ("cannot connect to the provider", Level.DANGER),
+    ],
+)
+def test_an_api_key_is_wrong_only_when_the_provider_says_so(
+    outcome: protocol.SubmitOutcome | str, level: Level
+) -> None:
+    assert surroundings.check_account(outcome).level is level
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("apart", "level"), [(150, Level.OK), (151, Level.WARNING), (301, Level.DANGER)]
+)
+def test_webhooks_are_refused_where_the_clocks_are_too_far_apart(
+    apart: float, sign: int, level: Level
+) -> None:
+    assert surroundings.check_provider_clock(sign * apart, 300).level is level
+
+
+# -- files ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "level"), [(0o100600, Level.OK), (0o100640, Level.OK), (0o100644, Level.WARNING)]
+)
+def test_secrets_are_not_for_everyone(mode: int, level: Level) -> None:
+    assert surroundings.check_file(".env", mode).level is level

@@ -1,0 +1,75 @@
+"""What a worker does beside its tasks, in threads of its main process: no slot is held for it."""
+
+import threading
+from typing import Any, Final
+
+import structlog
+from celery import bootsteps
+
+from worker import startup
+from worker.admission import LISTEN_SECONDS
+from worker.store import StoreUnavailable
+
+log = structlog.get_logger()
+
+PAUSE_SECONDS: Final = 2.0
+SOON_SECONDS: Final = 0.25
+"""Redis looks at who waits for a list ten times a second; a thread can be more punctual."""
+
+
+class _Background(bootsteps.StartStopStep):
+    """One such thread."""
+
+    # After the pool has forked: a thread does not survive a fork, the locks it holds do.
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+
+    def start(self, parent: Any) -> None:
+        # Read here, so that a worker with a wrong setting refuses to start.
+        self._parts = startup.parts()
+        self._thread.start()
+
+    def stop(self, parent: Any) -> None:
+        self._stopping.set()
+
+    def _run(self) -> None:
+        wait = 0.0
+        while not self._stopping.wait(wait):
+            try:
+                wait = self._work()
+            except StoreUnavailable as error:
+                log.warning("background_paused", step=self.name, error=repr(error))
+                wait = PAUSE_SECONDS
+            except Exception:
+                log.exception("background_failed", step=self.name)
+                wait = PAUSE_SECONDS
+
+    def _work(self) -> float:
+        """Do what there is to do; returns the seconds until it is looked at again."""
+        raise NotImplementedError
+
+
+class SweepStep(_Background):
+    """Sweeps; no beat is needed."""
+
+    def _work(self) -> float:
+        while self._parts.sweep.run_once() and not self._stopping.is_set():
+            pass
+        self._parts.sweep.forget()
+        self._parts.treasury.refresh()
+        return self._parts.settings.sweep_every_seconds
+
+
+class AdmissionStep(_Background):
+    """Admits jobs that wait before the gate, at the moment at which it opens."""
+
+    def _work(self) -> float:
+        wait = self._parts.admissions.run_once()
+        if wait < SOON_SECONDS:
+            return wait
+        self._parts.gate.listen(min(wait, LISTEN_SECONDS))
+        return 0

@@ -1,0 +1,252 @@
+"""Adapter: collect the facts that :mod:`worker.core.checks` judges. Nothing is changed anywhere."""
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+import requests
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis import Redis
+from redis.exceptions import ResponseError
+from urllib3.exceptions import HTTPError
+
+from worker import store
+from worker.client import AnswerLost, HTTPProvider, NeverSent
+from worker.core import checks, keys, protocol, signing, submission, surroundings
+from worker.core.checks import Finding, Level, Server
+from worker.core.contract import PROBE_ID
+from worker.core.models import Answer
+from worker.core.operations import find
+from worker.settings import Settings
+from worker.store import StoreUnavailable
+
+ANSWER_SECONDS: Final = 5
+WORKERS_SECONDS: Final = 1.5
+_ANSWER_BYTES: Final = 65536
+_CELERYS_VISIBILITY_SECONDS: Final = 3600
+_SECRETS: Final = ("FERMATA_API_KEY=", "FERMATA_SIGNING_KEYS=")
+_REDIS: Final = frozenset({"redis", "rediss", "unix"})
+
+AWAY: Final = "connection"
+"""The name of the finding that a server cannot be reached."""
+
+
+def examine(settings: Settings, app: Celery) -> list[Finding]:
+    """Check everything that this machine can see; takes seconds, more where something is away."""
+    return checks.allow(
+        [
+            *_servers(settings),
+            *_celery(settings, app),
+            *_workers(settings, app),
+            *_way_back(settings),
+            *_provider(settings),
+            *_files(),
+        ],
+        settings.allowed_risks,
+    )
+
+
+def risks(settings: Settings, app: Celery) -> list[Finding]:
+    """Return what a worker must not start with, what it may by permission, and who is away."""
+    found = [*_servers(settings), *_celery(settings, app)]
+    risky = [each for each in found if each.refused or each.name == AWAY]
+    return checks.allow(risky, settings.allowed_risks)
+
+
+# -- Redis or Valkey --------------------------------------------------------------------------
+
+
+def _servers(settings: Settings) -> Iterator[Finding]:
+    for where, url in _databases(settings).items():
+        try:
+            yield from _server(where, url, settings)
+        except StoreUnavailable as error:
+            yield _away(str(error), where)
+
+
+def _away(why: str, where: str) -> Finding:
+    said = f"It cannot be reached: {why.rstrip('.')}."
+    return Finding(AWAY, Level.DANGER, said, "Start it, or correct its URL.", where)
+
+
+def _databases(settings: Settings) -> Mapping[str, str]:
+    """Name the servers by what they hold; several URLs may lead to one."""
+    holds: dict[tuple[object, ...], list[str]] = {}
+    urls: dict[tuple[object, ...], str] = {}
+    for what, given in (
+        ("state", settings.redis_url),
+        ("broker", settings.broker_url),
+        ("results", settings.result_backend),
+    ):
+        # A socket's URL as Celery has it, and as redis-py has it.
+        url = given.replace("redis+socket:", "unix:", 1).replace("?virtual_host=", "?db=", 1)
+        parts = urlsplit(url)
+        place = (parts.hostname, parts.port, "" if parts.hostname else parts.path)
+        holds.setdefault(place, []).append(what)
+        urls.setdefault(place, url)
+    return {", ".join(what): urls[place] for place, what in holds.items()}
+
+
+def _server(where: str, url: str, settings: Settings) -> Iterator[Finding]:
+    scheme = urlsplit(url).scheme
+    if scheme not in _REDIS and not where.startswith("state"):
+        said = f"{scheme} is not Redis: whether it keeps what it is told is not checked."
+        yield Finding("server", Level.NOTE, said, where=where)
+        return
+    client = store.connect(url, timeout_seconds=settings.redis_timeout_seconds, retries=0)
+    try:
+        for finding in checks.check_server(_ask(client)):
+            yield replace(finding, where=where)
+        if where.startswith("state"):
+            yield checks.check_sweep(_overdue_seconds(client))
+    finally:
+        client.close()
+
+
+def _ask(client: "Redis") -> Server:
+    client.ping()
+    info: Mapping[str, Any] = {}
+    config: Mapping[str, str] = {}
+    ahead, doubt = None, 0.0
+    # Where Redis is rented, its users may not ask everything.
+    with suppress(ResponseError):
+        info = cast("Mapping[str, Any]", client.info())
+    with suppress(ResponseError):
+        config = cast("Mapping[str, str]", client.config_get("appendfsync", "save"))
+    with suppress(ResponseError):
+        ahead, doubt = _clock(client)
+    return Server(info, config, ahead, doubt)
+
+
+def _clock(client: "Redis") -> tuple[float, float]:
+    """Return how far the server's clock is ahead, and by how much that may be wrong."""
+    before = time.time()
+    seconds, microseconds = client.time()
+    after = time.time()
+    return seconds + microseconds / 1e6 - (before + after) / 2, (after - before) / 2
+
+
+def _overdue_seconds(client: "Redis") -> float:
+    first = cast("list[tuple[str, float]]", client.zrange(keys.DUE, 0, 0, withscores=True))
+    return max(time.time() - first[0][1], 0) if first else 0
+
+
+# -- Celery -----------------------------------------------------------------------------------
+
+
+def _celery(settings: Settings, app: Celery) -> Iterator[Finding]:
+    conf, longest = app.conf, checks.longest_deadline(settings.policy)
+    results = _seconds(conf.result_expires)
+    chords = _seconds(conf.result_chord_expires)
+    yield checks.check_expiry("result_expires", results, longest)
+    if chords is not None:
+        yield checks.check_expiry("result_chord_expires", chords, longest)
+    if urlsplit(settings.broker_url).scheme.startswith("amqp"):
+        return
+    options = conf.broker_transport_options
+    visibility = options.get("visibility_timeout", _CELERYS_VISIBILITY_SECONDS)
+    app.loader.import_default_modules()
+    tasks = [task for name, task in app.tasks.items() if not name.startswith("celery.")]
+    limits = [task.time_limit or conf.task_time_limit for task in tasks]
+    yield checks.check_visibility(visibility, limits)
+
+
+def _seconds(value: timedelta | float | None) -> float | None:
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def _workers(settings: Settings, app: Celery) -> Iterator[Finding]:
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1)
+            asking = app.control.inspect(timeout=WORKERS_SECONDS, connection=connection)
+            replies = asking.active_queues() or {}
+    except (OperationalError, StoreUnavailable, OSError) as error:
+        yield _away(type(error).__name__, "broker")
+        return
+    yield checks.check_workers({n: {q["name"] for q in queues} for n, queues in replies.items()})
+
+
+# -- the provider, and the way back from it ---------------------------------------------------
+
+
+def _way_back(settings: Settings) -> Iterator[Finding]:
+    yield surroundings.check_keys(settings.signing_keys, settings.api_key)
+    yield surroundings.check_public_url(settings.public_url)
+    if settings.public_url:
+        base = settings.public_url.rstrip("/")
+        delivered = _deliver(f"{base}/webhooks/aimusic/{PROBE_ID}", settings.signing_keys)
+        yield surroundings.check_receiver(delivered, signed=bool(settings.signing_keys))
+        if isinstance(delivered, Answer):
+            yield surroundings.check_health(_request("GET", f"{base}/healthz"))
+
+
+def _deliver(url: str, signing_keys: tuple[str, ...]) -> Answer | str:
+    """Deliver as the provider does, for a job that there is not: it changes nothing."""
+    body, timestamp = b"{}", str(int(time.time()))
+    key = signing_keys[0] if signing_keys else uuid.uuid4().hex
+    secret = signing.derive_secret(key, PROBE_ID)
+    headers = {
+        signing.DELIVERY_ID_HEADER: str(uuid.uuid4()),
+        signing.TIMESTAMP_HEADER: timestamp,
+        signing.SIGNATURE_HEADER: signing.sign(secret, timestamp, body),
+    }
+    return _request("POST", url, data=body, headers=headers)
+
+
+def _request(method: str, url: str, **content: Any) -> Answer | str:
+    try:
+        with requests.request(
+            method, url, timeout=ANSWER_SECONDS, allow_redirects=False, stream=True, **content
+        ) as response:
+            body = response.raw.read(_ANSWER_BYTES, decode_content=True)
+            return Answer(response.status_code, dict(response.headers), body)
+    except (requests.RequestException, HTTPError) as error:
+        return type(error).__name__
+
+
+def _provider(settings: Settings) -> Iterator[Finding]:
+    yield surroundings.check_provider_url(settings.provider_url)
+    if not settings.api_key:
+        yield surroundings.NO_API_KEY
+        return
+    provider = HTTPProvider(
+        settings.provider_url,
+        settings.api_key,
+        connect_seconds=settings.connect_timeout_seconds,
+        total_seconds=settings.policy.submit_timeout_seconds,
+    )
+    asked = find("account.credits")
+    try:
+        answer = provider.send(submission.build_request(asked, {}, None))
+    except (NeverSent, AnswerLost) as error:
+        yield surroundings.check_account(error.message)
+        return
+    yield surroundings.check_account(protocol.read_submit(asked, answer))
+    ahead = _ahead_seconds(answer)
+    if ahead is not None:
+        yield surroundings.check_provider_clock(ahead, settings.webhook_tolerance_seconds)
+
+
+def _ahead_seconds(answer: Answer) -> float | None:
+    dates = [value for name, value in answer.headers.items() if name.lower() == "date"]
+    try:
+        return parsedate_to_datetime(dates[0]).timestamp() - time.time()
+    except (IndexError, ValueError):
+        return None
+
+
+def _files() -> Iterator[Finding]:
+    path = Path(".env")
+    with suppress(OSError, UnicodeDecodeError):
+        lines = path.read_text().splitlines()
+        if any(line.startswith(_SECRETS) and line.partition("=")[2] for line in lines):
+            yield surroundings.check_file(str(path), path.stat().st_mode)

@@ -1,0 +1,56 @@
+"""A worker refuses to start where data would be at risk, or with a wrong setting: one clear line,
+exit code 3."""
+
+from typing import Any, Final, NoReturn
+
+import structlog
+from celery import bootsteps
+
+from worker import bootstrap, doctor
+from worker.bootstrap import Parts
+from worker.core.errors import ConfigError
+
+log = structlog.get_logger()
+
+EXIT_SETTINGS: Final = 3
+"""The command line's exit code for wrong settings."""
+
+
+def parts() -> Parts:
+    """Return this process's parts, or end it."""
+    try:
+        return bootstrap.parts()
+    except ConfigError as error:
+        refuse(error.message)
+
+
+def refuse(why: str) -> NoReturn:
+    """End the worker; for any other exception Celery prints a traceback."""
+    log.critical("worker_refuses_to_start", why=why)
+    raise SystemExit(EXIT_SETTINGS)
+
+
+class RiskStep(bootsteps.StartStopStep):
+    """Looks for risks once Redis is there, and before the first message is taken.
+
+    A Redis that is away keeps a worker waiting, as ever, and is looked at when it has come.
+    """
+
+    requires = ("celery.worker.consumer.connection:Connection",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._looked = False
+
+    def start(self, parent: Any) -> None:
+        # Not again after a reconnect: jobs in hand are safer with a worker than without.
+        if self._looked:
+            return
+        found = doctor.risks(parts().settings, parent.app)
+        self._looked = not any(each.name == doctor.AWAY for each in found)
+        for each in found:
+            tell = log.critical if each.refused else log.warning
+            tell("data_at_risk", risk=each.name, said=each.said, do=each.do)
+        if any(each.refused for each in found):
+            names = dict.fromkeys(each.name for each in found if each.name != doctor.AWAY)
+            refuse(f"data is at risk; to start all the same: FERMATA_ALLOW_RISKS={','.join(names)}")
