@@ -11,9 +11,11 @@ from typing import Any
 from celery import Task, chain, group
 from celery.canvas import Signature
 
-from tasks import lyrics, sonic
+# The tasks of a flow must be there before a signature of it is made.
+from tasks import lyrics, sonic  # noqa: F401
 from worker.app import app
 from worker.core.contract import task_name
+from worker.core.flows import FLOWS
 from worker.core.models import JSONObject
 from worker.core.sources import Source
 
@@ -73,7 +75,7 @@ def master_pack(source: Source, **remaster: Any) -> Signature[Any]:
 
     ``master_pack("26c9c592-…", mv="chirp-v5", variation_category="subtle").delay()``
     """
-    return instrumental_pack(source, sonic.lyrics_timeline.s(), **remaster)
+    return _flow("flows.master_pack", source, remaster)
 
 
 def instrumental_pack(source: Source, *more: Signature[Any], **remaster: Any) -> Signature[Any]:
@@ -81,8 +83,7 @@ def instrumental_pack(source: Source, *more: Signature[Any], **remaster: Any) ->
 
     ``instrumental_pack("26c9c592-…").delay()``
     """
-    pack = group(sonic.stems_full.s(), sonic.wav.s(), sonic.midi.s(), *more)
-    return chain(sonic.remaster.s(source, **remaster), pack)
+    return _flow("flows.instrumental_pack", source, remaster, *more)
 
 
 def song_from_idea(description: str, **create: Any) -> Signature[Any]:
@@ -90,8 +91,7 @@ def song_from_idea(description: str, **create: Any) -> Signature[Any]:
 
     ``(song_from_idea("a note that is held", tags="waltz") | sonic.stems_full.s()).delay()``
     """
-    song = sonic.create_music.s(custom_mode=True, **create)
-    return chain(lyrics.generate.s(description=description), song)
+    return _flow("flows.song_from_idea", None, {"description": description, **create})
 
 
 def extend_and_concat(source: Source, continue_at: float, **extend: Any) -> Signature[Any]:
@@ -99,8 +99,7 @@ def extend_and_concat(source: Source, continue_at: float, **extend: Any) -> Sign
 
     ``extend_and_concat("26c9c592-…", 120.5, prompt="[Outro] …").delay()``
     """
-    parameters = {"custom_mode": True, "continue_at": continue_at, **extend}
-    return chain(sonic.extend.s(source, **parameters), sonic.concat.s())
+    return _flow("flows.extend_and_concat", source, {"continue_at": continue_at, **extend})
 
 
 def cover_and_stems(source: Source, **cover: Any) -> Signature[Any]:
@@ -108,5 +107,21 @@ def cover_and_stems(source: Source, **cover: Any) -> Signature[Any]:
 
     ``cover_and_stems("26c9c592-…", tags="brass band").delay()``
     """
-    parameters = {"custom_mode": True, **cover}
-    return chain(sonic.cover.s(source, **parameters), sonic.stems_full.s())
+    return _flow("flows.cover_and_stems", source, cover)
+
+
+def _flow(
+    name: str, source: Source, parameters: JSONObject, *more: Signature[Any]
+) -> Signature[Any]:
+    """Build a flow of the table as canvas; more follow-ups run beside its branches."""
+    plan = FLOWS[name].plan(parameters, source=source)
+    first = (source,) if source is not None else ()
+    steps = [_task(plan.operation).s(*first, **plan.parameters)]
+    if plan.then:
+        steps.append(_task(plan.then[0]).s(**plan.then[1]))
+    branches = [chain(*(_task(step).s() for step in branch)) for branch in plan.branches]
+    return chain(*steps, *([group(*branches, *more)] if branches else []))
+
+
+def _task(operation: str) -> Task[..., Any]:
+    return app.tasks[task_name(operation)]

@@ -42,14 +42,6 @@ class Flow:
     steps: tuple[Step, ...]
 
 
-def parse_branch(text: str) -> tuple[str, ...]:
-    """Parse a branch: ``sonic.stems_full+sonic.midi`` is one after the other.
-
-    Raises InvalidRequest, with the operations there are.
-    """
-    return tuple(find(name.strip()).name for name in text.split("+"))
-
-
 def enqueue(
     app: Celery,
     operation: str,

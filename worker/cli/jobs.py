@@ -24,6 +24,7 @@ from worker.cli.group import (
     out,
 )
 from worker.core.errors import InvalidRequest
+from worker.core.flows import parse_branch
 from worker.core.models import JobId, JobRecord
 from worker.core.operations import find
 from worker.core.states import JobState
@@ -72,7 +73,7 @@ def submit(  # noqa: PLR0917  (click passes them by name)
     """
     settings = load(Role.CLIENT)
     parameters = dict(_parameter(operation, text) for text in params)
-    parsed = [flow.parse_branch(text) for text in branches]
+    parsed = [parse_branch(text) for text in branches]
     enqueued = flow.enqueue(
         open_producer(settings),
         operation,

@@ -12,7 +12,7 @@ from worker.core.errors import InvalidRequest
 from worker.core.models import JSONObject, ProviderTaskId, Request, Webhook
 from worker.core.operations import Operation
 
-_RESERVED: Final = frozenset({"webhook_url", "webhook_secret", "task_type"})
+RESERVED: Final = frozenset({"webhook_url", "webhook_secret", "task_type"})
 
 
 def check_parameters(
@@ -49,7 +49,7 @@ def check_parameters(
         wrong["extra"], extra = ["Not an object."], None
     elif not _is_json(extra):
         wrong["extra"] = ["Not JSON."]
-    for name in _RESERVED.union(operation.fixed).intersection(extra or {}):
+    for name in RESERVED.union(operation.fixed).intersection(extra or {}):
         wrong[name] = ["Fermata sets this field itself."]
     if wrong:
         listed = "; ".join(f"{name}: {_flatten(why)}" for name, why in sorted(wrong.items()))

@@ -1,0 +1,80 @@
+"""The columns of a row's own, beside its parameters; each reader raises InvalidRequest."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from worker.core.admission import TENANT, Priority
+from worker.core.errors import InvalidRequest
+from worker.core.fields import Wrong
+from worker.core.flows import Branch, NamedFlow, find_flow, parse_branch
+from worker.core.operations import OPERATIONS
+from worker.core.submission import RESERVED
+from worker.core.wording import name as named
+from worker.core.wording import suggest
+
+OWN_COLUMNS: Final = ("key", "operation", "source", "then", "priority", "tenant")
+"""What a row says beside the parameters of its operation."""
+
+
+COLUMNS: Final = frozenset(OWN_COLUMNS).union(*(row.schema().fields for row in OPERATIONS.values()))
+"""Every column that means something to some row."""
+
+KEY_LIMIT: Final = 128
+
+
+def check_columns(names: Sequence[str]) -> Iterator[Wrong]:
+    """Yield what is wrong with the header of a table."""
+    for position, name in enumerate(names, start=1):
+        if not name:
+            yield f"column {position}", "has no name"
+        elif name in names[: position - 1]:
+            yield named(name), f"named twice: columns {names.index(name) + 1} and {position}"
+        elif name in RESERVED:
+            yield name, "Fermata sets this field itself"
+        elif name not in COLUMNS:
+            yield named(name), f"no operation takes it{suggest(name, COLUMNS)}"
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidRequest(f"must be text, not {type(value).__name__}")
+    return value.strip()
+
+
+def read_key(value: Any) -> str:
+    """Read the row's own name: 1 to 128 printable characters, or a whole number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    key = _text(value)
+    if not (key.isprintable() and 0 < len(key) <= KEY_LIMIT):
+        raise InvalidRequest(f"must be 1 to {KEY_LIMIT} printable characters")
+    return key
+
+
+def read_flow(value: Any) -> NamedFlow:
+    """Read what to run."""
+    if value is None:
+        raise InvalidRequest("required: the name of an operation or of a flow")
+    return find_flow(_text(value))
+
+
+def read_branches(value: Any) -> tuple[Branch, ...]:
+    """Read what follows: a list of branches, or one text with commas between them."""
+    branches = value if isinstance(value, list) else _text(value).split(",")
+    return tuple(parse_branch(_text(branch)) for branch in branches)
+
+
+def read_priority(value: Any) -> Priority:
+    """Read who goes first."""
+    try:
+        return Priority(_text(value))
+    except ValueError:
+        raise InvalidRequest(f"must be one of {', '.join(Priority)}") from None
+
+
+def read_tenant(value: Any) -> str:
+    """Read whom the row is for."""
+    tenant = _text(value)
+    if not TENANT.fullmatch(tenant):
+        raise InvalidRequest(f"must match {TENANT.pattern}")
+    return tenant

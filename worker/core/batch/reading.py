@@ -1,0 +1,117 @@
+"""From rows as they were written to rows that can be run, or all that is wrong with them."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from worker.core.admission import DEFAULT_TENANT, Priority
+from worker.core.batch import cells, columns
+from worker.core.batch.rows import Entry, Row, RowError
+from worker.core.batch.values import plain, unfit
+from worker.core.errors import InvalidRequest
+from worker.core.flows import NamedFlow, wrong_fields
+from worker.core.models import JSONObject
+from worker.core.wording import name as named
+
+T = TypeVar("T")
+
+
+def check(entries: Iterable[Entry | RowError]) -> Iterator[Row | RowError]:
+    """Check every row; yields those that are right, and all that is wrong with the others."""
+    seen = _Seen()
+    entry: Entry | RowError | None = None
+    for entry in entries:
+        if isinstance(entry, RowError):
+            yield entry
+        else:
+            yield from _Reading(entry, seen).result()
+    if entry is None:
+        yield RowError(1, None, "the manifest has no rows")
+
+
+class _Seen:
+    """The rows so far, by their digests."""
+
+    def __init__(self) -> None:
+        self._keys: dict[bytes, int] = {}
+        self._rows: dict[bytes, int] = {}
+
+    def key(self, key: str, line: int) -> int | None:
+        """Return the line on which a key was given before."""
+        digest = _digest(key)
+        before = self._keys.get(digest)
+        self._keys.setdefault(digest, line)
+        return before
+
+    def number(self, row: bytes) -> int:
+        """Number a row among its equals, from 1."""
+        self._rows[row] = self._rows.get(row, 0) + 1
+        return self._rows[row]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+class _Reading:
+    """One row being read: its values, and all that was found wrong so far."""
+
+    def __init__(self, entry: Entry, seen: _Seen) -> None:
+        self._entry, self._seen = entry, seen
+        self._values = {n: v for n, v in entry.values.items() if v is not None}
+        self._wrong = [*entry.wrong]
+        self._wrong += [(n, why) for n, v in self._values.items() if (why := unfit(v))]
+
+    def result(self) -> Iterator[Row | RowError]:
+        """Yield the row, or everything that is wrong with it."""
+        key = self._key()
+        flow = self._take("operation", columns.read_flow, required=True)
+        branches = self._take("then", columns.read_branches) or ()
+        priority = self._take("priority", columns.read_priority) or Priority.BATCH
+        tenant = self._take("tenant", columns.read_tenant) or DEFAULT_TENANT
+        given = self._parameters(flow) if flow else {}
+        source = self._take("source", lambda source: source)
+        plan = flow.plan(given, source=source, branches=branches) if flow else None
+        if plan and not self._is_wrong("source"):
+            self._wrong += [each for each in wrong_fields(plan) if not self._is_wrong(each[0])]
+        if flow and plan and not self._wrong:
+            said = [flow.name, source, given, branches, tenant]
+            identity = f"key/{key}" if key else self._identity(said)
+            yield Row(self._entry.line, flow.name, plan, identity, key, priority, tenant)
+        for name, why in self._wrong:
+            yield RowError(self._line(name), named(name) or None, why, key)
+
+    def _key(self) -> str | None:
+        key = self._take("key", columns.read_key)
+        before = self._seen.key(key, self._line("key")) if key else None
+        if before:
+            self._wrong.append(("key", f"the same as on line {before}"))
+        return key
+
+    def _parameters(self, flow: NamedFlow) -> JSONObject:
+        given = {n: v for n, v in self._values.items() if n not in columns.OWN_COLUMNS}
+        if not self._entry.untyped:
+            return given
+        fields = flow.parameters
+        return {name: cells.read(fields.get(name), text) for name, text in given.items()}
+
+    def _take(self, name: str, read: Callable[[Any], T], *, required: bool = False) -> T | None:
+        value = self._values.get(name)
+        if self._is_wrong(name) or (value is None and not required):
+            return None
+        try:
+            return read(value)
+        except InvalidRequest as error:
+            self._wrong.append((name, error.message))
+            return None
+
+    def _is_wrong(self, name: str) -> bool:
+        return any(name.partition(".")[0] == each for each, _ in self._wrong)
+
+    def _line(self, name: str) -> int:
+        return self._entry.lines.get(name.partition(".")[0], self._entry.line)
+
+    def _identity(self, said: list[Any]) -> str:
+        digest = _digest(json.dumps(plain(said), sort_keys=True))
+        return f"row/{digest.hex()}/{self._seen.number(digest)}"

@@ -1,0 +1,65 @@
+"""A manifest's rows: as they were written, as they are run, and what is wrong with them."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from worker.core.admission import DEFAULT_TENANT, Priority
+from worker.core.fields import Wrong
+from worker.core.flows import Plan
+from worker.core.models import JobId, JSONObject
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row as it was written."""
+
+    line: int
+    values: Mapping[str, Any] = field(repr=False)
+    lines: Mapping[str, int] = field(default_factory=dict, repr=False)
+    """Where a value has a line of its own: name -> line."""
+    untyped: bool = False
+    """Every value is text, to be read as its field wants it."""
+    wrong: tuple[Wrong, ...] = ()
+    """What the reader found wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """What is wrong with a row, and where: lines count from 1."""
+
+    line: int
+    column: str | None
+    """The name of the value; ``character 7`` where the row cannot be read; None: the whole row."""
+    reason: str
+    key: str | None = None
+
+    def to_json(self) -> JSONObject:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row that is right."""
+
+    line: int
+    name: str
+    """The operation, or the named flow."""
+    plan: Plan
+    identity: str
+    """What its id follows from: its key, or else its content and its number among equals."""
+    key: str | None = None
+    priority: Priority = Priority.BATCH
+    tenant: str = DEFAULT_TENANT
+
+
+def row_id(batch_id: str, row: Row) -> JobId:
+    """Name the first job of a row, the same at every run; those after it follow from its id.
+
+    A row with a key keeps its id whatever else is changed in it. One without keeps it wherever
+    it moves in the manifest: rows that are put in, taken out or sorted change no other row's.
+    Neither its priority nor how it was written (CSV or YAML, ``5`` or ``5.0``) matters.
+    """
+    name = f"fermata:batch:{batch_id}\n{row.identity}"
+    return JobId(str(uuid.uuid5(uuid.NAMESPACE_URL, name)))

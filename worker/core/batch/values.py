@@ -1,0 +1,48 @@
+"""Values as such, whatever takes them: what can be sent at all, and what is equal."""
+
+import math
+from typing import Any, Final
+
+_DEEPEST: Final = 16
+_GREATEST: Final = 2**63
+
+
+def unfit(value: Any, depth: int = 0) -> str | None:
+    """Say why a value cannot be sent, whatever takes it: it is no JSON, or no text."""
+    match value:
+        case str():
+            return _unfit_text(value)
+        case float() if not math.isfinite(value):
+            return "NaN and Infinity are no numbers here"
+        case int() if abs(value) >= _GREATEST:
+            return "too large a number"
+        case dict() | list() if depth == _DEEPEST:
+            return "nested too deeply"
+        case dict():
+            parts = [*value.keys(), *value.values()]
+            return next(filter(None, (unfit(each, depth + 1) for each in parts)), None)
+        case list():
+            return next(filter(None, (unfit(each, depth + 1) for each in value)), None)
+    return None
+
+
+def _unfit_text(text: str) -> str | None:
+    if "\0" in text:
+        return "holds a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "holds half a surrogate pair, which is no text"
+    return None
+
+
+def plain(value: Any) -> Any:
+    """Write equal values alike: CSV and YAML say 5 where JSON says 5.0."""
+    match value:
+        case dict():
+            return {name: plain(each) for name, each in value.items()}
+        case list() | tuple():
+            return [plain(each) for each in value]
+        case float() if value.is_integer():
+            return int(value)
+    return value

@@ -1,0 +1,32 @@
+"""How an error names what was given: short, printable, and beside the nearest word there is."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any, Final
+
+SHOWN: Final = 40
+"""More characters of a value than this are never repeated: it may be lyrics."""
+
+
+def shown(value: Any) -> str:
+    """Quote a value for an error: its first characters, the unprintable ones escaped."""
+    text = value if isinstance(value, str) else str(type(value).__name__)
+    return repr(text[:SHOWN] + "…" if len(text) > SHOWN else text)
+
+
+def name(text: str) -> str:
+    """Name a column or a parameter as it is, where it can be printed."""
+    return text if text.isprintable() and len(text) <= SHOWN else shown(text)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Say which known word was probably meant: ``; did you mean 'mv'?``, or nothing."""
+    return _suggest(word[:SHOWN].lower(), tuple(sorted(known)))
+
+
+@lru_cache(maxsize=256)
+def _suggest(word: str, known: tuple[str, ...]) -> str:
+    tails = {each.rpartition(".")[2]: each for each in known}
+    found = get_close_matches(word, [*known, *tails], n=1)
+    return f"; did you mean {tails.get(found[0], found[0])!r}?" if found else ""
