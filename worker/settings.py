@@ -11,6 +11,8 @@ from urllib.parse import SplitResult, urlsplit
 from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError, validate
 
+from worker.core import names
+from worker.core.egress import PROVIDER_HOSTS
 from worker.core.errors import ConfigError
 from worker.core.schedule import Policy
 
@@ -44,6 +46,16 @@ _REQUIRED: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveSettings:
+    """Where ``archive.store`` puts files, under which names, and where it takes them from."""
+
+    url: str = field(repr=False)
+    template: str
+    hosts: tuple[str, ...]
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything a process is told. Secrets and URLs that may hold one are not in the repr."""
 
@@ -60,6 +72,7 @@ class Settings:
     connect_timeout_seconds: float
     sweep_every_seconds: float
     policy: Policy
+    archive: ArchiveSettings
     data_dir: Path
     log_level: str
     log_format: str
@@ -165,6 +178,7 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
                 "FERMATA_RETENTION_SECONDS", 7 * 86400, validate=validate.Range(86400, 366 * 86400)
             ),
         ),
+        archive=_read_archive(env, data_dir),
         data_dir=data_dir,
         log_level=env.str(
             "FERMATA_LOG_LEVEL",
@@ -175,6 +189,36 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
             "FERMATA_LOG_FORMAT", "console", validate=validate.OneOf(("console", "json"))
         ),
     )
+
+
+def _read_archive(env: FileAwareEnv, data_dir: Path) -> ArchiveSettings:
+    local = (data_dir / "archive").absolute().as_uri()
+    return ArchiveSettings(
+        url=env.str("FERMATA_ARCHIVE_URL", local, validate=_archive_url),
+        template=env.str("FERMATA_ARCHIVE_TEMPLATE", names.DEFAULT_TEMPLATE, validate=_template),
+        hosts=tuple(
+            env.list(
+                "FERMATA_ARCHIVE_HOSTS",
+                list(PROVIDER_HOSTS),
+                subcast=lambda host: host.strip().strip(".").lower(),
+            )
+            or ()
+        ),
+        max_bytes=env.int("FERMATA_ARCHIVE_MAX_BYTES", 2 * 1024**3, validate=validate.Range(min=1)),
+    )
+
+
+def _archive_url(value: str) -> None:
+    scheme, _, rest = value.partition("://")
+    if not rest or not scheme.isidentifier() or scheme in {"http", "https"}:
+        raise ValidationError("Must be an fsspec URL to write to, as file:///music or s3://music.")
+
+
+def _template(value: str) -> None:
+    try:
+        names.check_template(value)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
 
 
 def _url(*schemes: str) -> Callable[[str], None]:

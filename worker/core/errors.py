@@ -9,6 +9,7 @@
     ├── UnknownJob                 caller: no such job, or it is past its retention
     ├── SubmissionUnconfirmed      operator: nobody knows whether the provider accepted
     ├── DeadlineExceeded           operator: the provider never finished
+    ├── ArchiveFailed              operator: files of a result could not be stored
     └── ProviderError              (retryable, retry_after)
         ├── RateLimited            wait
         ├── ProviderUnavailable    wait
@@ -78,6 +79,17 @@ class SubmissionUnconfirmed(FermataError):
 
 class DeadlineExceeded(FermataError):
     """The provider did not finish before the job's deadline."""
+
+
+class ArchiveFailed(FermataError):
+    """Files could not be stored; ``details["missing"]`` lists ``{name, source, why}`` of each.
+
+    ``details["retryable"]``: the same links may well work later.
+    """
+
+    @property
+    def retryable(self) -> bool:
+        return bool(self.details.get("retryable"))
 
 
 class ProviderError(FermataError):
