@@ -192,7 +192,8 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
 
 
 def _read_archive(env: FileAwareEnv, data_dir: Path) -> ArchiveSettings:
-    local = (data_dir / "archive").absolute().as_uri()
+    # As fsspec spells it: it takes a percent sign for itself.
+    local = f"file://{(data_dir / 'archive').absolute()}"
     return ArchiveSettings(
         url=env.str("FERMATA_ARCHIVE_URL", local, validate=_archive_url),
         template=env.str("FERMATA_ARCHIVE_TEMPLATE", names.DEFAULT_TEMPLATE, validate=_template),

@@ -118,7 +118,7 @@ class Folder(Target):
         self._root = root
 
     def url(self, name: str) -> str:
-        return (self._root / name).absolute().as_uri()
+        return f"file://{(self._root / name).absolute()}"
 
     def size(self, name: str) -> int | None:
         path = self._root / name
@@ -247,7 +247,11 @@ class _Object(Upload):
 
     def _opened(self) -> Any:
         # Closing an ordinary file would let half of it appear.
-        return self._fs.open(self._path, "wb", autocommit=False)
+        file = self._fs.open(self._path, "wb", autocommit=False)
+        # fsspec takes it for one of a transaction that is never ended, and would keep it for ever.
+        with contextlib.suppress(ValueError):
+            self._fs.transaction.files.remove(file)
+        return file
 
     def write(self, chunk: bytes) -> None:
         with _target_errors(self._path):

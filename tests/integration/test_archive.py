@@ -137,7 +137,7 @@ def cdn() -> Iterator[CDN]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tmp_path / "archive"
+    return tmp_path / "the archive"
 
 
 def archive_of(
@@ -189,7 +189,7 @@ def test_a_file_is_stored_whole_with_its_hash_and_a_manifest(cdn: CDN, folder: P
     assert (folder / file["name"]).read_bytes() == SONG
     assert (file["bytes"], file["sha256"]) == (len(SONG), SHA256)
     manifest = json.loads((folder / "job/manifest.json").read_text())
-    assert stored["manifest"] == (folder / "job/manifest.json").as_uri()
+    assert stored["manifest"] == f"file://{folder}/job/manifest.json"
     assert manifest["files"]["job/c0-audio.mp3"]["sha256"] == SHA256
     assert "secret" not in json.dumps([manifest, stored])
     assert files(folder) == ["job/c0-audio.mp3", "job/manifest.json"]
@@ -355,6 +355,7 @@ def test_an_object_store_shows_a_file_when_it_is_whole(cdn: CDN, cut_at: int) ->
     gc.collect()
     assert store.find(f"/{cut_at}") == [f"/{cut_at}/music/job/manifest.json"]
     assert store.uploads == [], "an upload that nobody completes is paid for by the month"
+    assert not store.transaction.files, "fsspec keeps every file that was ever written"
 
     cdn.routes["/a.mp3"] = resumable()
     stored = archive.store(song(f"{cdn.url}/a.mp3"))
@@ -532,7 +533,8 @@ def test_a_body_of_10_gb_is_refused_early_and_in_little_memory(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < LIMIT / 2
-    assert cdn.sent < 4 * LIMIT
+    # What was sent and not read fits into the buffers of the connection.
+    assert cdn.sent < (LIMIT if length else 4 * LIMIT)
     assert files(folder) == ["job/manifest.json"]
 
 
@@ -597,7 +599,7 @@ def test_no_name_leaves_the_folder(cdn: CDN, folder: Path) -> None:
     hostile["clips"][0]["clip_id"] = "/etc/cron.d/x\x00"
     archive_of(cdn, folder).store(hostile)
     assert len(files(folder)) == 2
-    assert {path.name for path in folder.parent.iterdir()} == {"archive"}
+    assert {path.name for path in folder.parent.iterdir()} == {folder.name}
 
 
 def test_a_link_in_the_archive_is_not_followed_out_of_it(cdn: CDN, folder: Path) -> None:
@@ -610,8 +612,9 @@ def test_a_link_in_the_archive_is_not_followed_out_of_it(cdn: CDN, folder: Path)
 
     (folder / "other").mkdir()
     (outside / "precious").write_text("kept")
-    for name in ("c0-audio.mp3", "c0-audio.mp3.part", "c0-audio.mp3.part.version"):
+    for name in ("c0-audio.mp3", "c0-audio.mp3.part.version"):
         (folder / "other" / name).symlink_to(outside / "precious")
+    (folder / "other" / "c0-audio.mp3.part").symlink_to(outside / "not-there-yet")
     with pytest.raises(ArchiveFailed):
         archive_of(cdn, folder).store(song(f"{cdn.url}/a.mp3", job_id="other"))
     assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("precious", "kept")]

@@ -60,7 +60,7 @@ def test_a_song_is_stored_and_the_chain_goes_on(everything: System) -> None:
     stored = flow.apply_async().get(timeout=GET_SECONDS)
     is_stored(stored, 4)
     folder = everything.folder / ".fermata" / "archive" / stored["job_id"]
-    assert stored["manifest"] == (folder / "manifest.json").as_uri()
+    assert stored["manifest"] == f"file://{folder}/manifest.json"
     assert {path.suffix for path in folder.iterdir()} == {".wav", ".svg", ".json"}
     assert "file_archived" in everything.log("slow")
     assert "file_archived" not in everything.log("quick")
