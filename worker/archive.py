@@ -7,10 +7,10 @@ import contextlib
 import json
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
@@ -26,6 +26,8 @@ from worker.settings import Settings, is_loopback
 from worker.targets import Target, Upload, open_target
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 RUN_SECONDS: Final = 240
 """One run of the task, well below every limit on it; what is missing then, the next run fetches."""
@@ -49,8 +51,8 @@ class Archive:
         Raises InvalidRequest, and ArchiveFailed after everything that could be stored is stored.
         """
         give_up = time.monotonic() + self.run_seconds
-        runs = [_Run(self, result, give_up) for result in archive.results_of(source)]
-        stored = [run.store() for run in runs]
+        runs = [_Run(self, result) for result in archive.results_of(source)]
+        stored = [run.store(share) for run, share in _shares(runs, give_up)]
         missing = [each for run in runs for each in run.missing]
         if missing:
             raise archive.failure(missing, retryable=any(run.retryable for run in runs))
@@ -76,27 +78,33 @@ def open_archive(settings: Settings) -> Archive:
     return Archive(open_target(settings.archive.url), downloader, settings.archive.template)
 
 
+def _shares(items: Sequence[T], give_up: float) -> Iterator[tuple[T, float]]:
+    """Give each its share of the time that is left: one that drips must not starve the others."""
+    for position, item in enumerate(items):
+        now = time.monotonic()
+        yield item, now + (give_up - now) / (len(items) - position)
+
+
 class _Run:
     """One result on its way into the archive."""
 
-    def __init__(self, parts: Archive, result: JSONObject, give_up: float) -> None:
+    def __init__(self, parts: Archive, result: JSONObject) -> None:
         self._parts = parts
         self._target = parts.target
         self._result = result
-        self._give_up = give_up
         self._manifest_name = archive.manifest_name(result["job_id"])
         self._manifest: JSONObject = {}
         self.missing: list[JSONObject] = []
         self.retryable = False
 
-    def store(self) -> JSONObject:
+    def store(self, give_up: float) -> JSONObject:
         """Store what can be stored, and note the rest."""
         planned: list[Planned] = []
         with self._noting(self._manifest_name, "the manifest"):
             planned = self._begin()
-        for each in planned:
+        for each, share in _shares(planned, give_up):
             with self._noting(each.name, shown(each.link.url)):
-                self._store_file(each)
+                self._store_file(each, share)
         files = self._manifest.get("files", {})
         return {
             "job_id": self._result["job_id"],
@@ -133,7 +141,7 @@ class _Run:
         text = json.dumps(self._manifest, indent=2, ensure_ascii=False)
         self._target.replace(self._manifest_name, text.encode())
 
-    def _store_file(self, planned: Planned) -> None:
+    def _store_file(self, planned: Planned, give_up: float) -> None:
         stored = self._manifest["files"].get(planned.name)
         if stored and self._target.size(planned.name) == stored["bytes"]:
             return
@@ -141,7 +149,7 @@ class _Run:
             self._target.upload(planned.name) as upload,
             self._parts.downloader.open(
                 planned.link.url,
-                give_up=self._give_up,
+                give_up=give_up,
                 offset=upload.offset,
                 validator=upload.validator,
             ) as body,

@@ -85,12 +85,13 @@ class Downloader:
         with contextlib.ExitStack() as stack:
             for _ in range(REDIRECTS + 1):
                 answer = stack.enter_context(self._ask(url, wanted, give_up))
+                extent = _extent(answer, offset if wanted else 0)
                 if answer.status in _REDIRECT:
                     url = redirected(url, answer.headers.get("Location", ""))
-                elif wanted and not _continues(answer, offset):
+                elif wanted and extent is None:
                     wanted = {}
                 else:
-                    yield self._read(url, answer, give_up)
+                    yield self._read(url, answer, extent, give_up)
                     return
         raise ArchiveFailed(f"{shown(url)}: more than {REDIRECTS} redirects")
 
@@ -130,18 +131,21 @@ class Downloader:
             return sock
         raise unreachable
 
-    def _read(self, url: str, answer: http.client.HTTPResponse, give_up: float) -> Body:
-        _require_success(url, answer.status)
+    def _read(
+        self, url: str, answer: http.client.HTTPResponse, extent: "_Extent | None", give_up: float
+    ) -> Body:
+        if extent is None or answer.status not in {200, 206}:
+            raise _unsuccessful(url, answer.status)
         if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
             # We asked for none; and what a body unpacks to, nobody can tell beforehand.
             raise ArchiveFailed(f"{shown(url)}: refused a compressed body")
-        begin, size = _extent(answer)
+        begin, size = extent
         if size is None and not answer.chunked:
             raise ArchiveFailed(f"{shown(url)}: refused a body whose end cannot be told from a cut")
         if size is not None and size > self.max_bytes:
             raise self._too_large(url)
         return Body(
-            content_type=answer.headers.get("Content-Type", ""),
+            content_type=answer.headers.get("Content-Type", "")[:100],
             offset=begin,
             size=size,
             validator=_validator(answer.headers),
@@ -224,31 +228,27 @@ def _later(why: str) -> ArchiveFailed:
     return ArchiveFailed(why, {"retryable": True})
 
 
-def _require_success(url: str, status: int) -> None:
-    if status in {200, 206}:
-        return
+def _unsuccessful(url: str, status: int) -> ArchiveFailed:
     why = f"{shown(url)}: HTTP {status}"
-    raise _later(why) if status in _NOT_YET or status >= 500 else ArchiveFailed(why)
+    return _later(why) if status in _NOT_YET or status >= 500 else ArchiveFailed(why)
 
 
-def _continues(answer: http.client.HTTPResponse, offset: int) -> bool:
-    """Say whether an answer is of use for a file of which a part is there."""
+_Extent = tuple[int, int | None]
+"""Where a body begins in the file, and the size of the whole file."""
+
+
+def _extent(answer: http.client.HTTPResponse, offset: int) -> _Extent | None:
+    """Read the extent of an answer; None where it is a part that was not asked for, or none."""
     if answer.status == 206:
-        return answer.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
-    return answer.status != 416
-
-
-def _extent(answer: http.client.HTTPResponse) -> tuple[int, int | None]:
-    """Return where the body begins, and the size of the whole file."""
-    part = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""), re.ASCII)
-    if answer.status == 206 and part:
-        return int(part[1]), int(part[2])
-    return 0, answer.length
+        said = answer.headers.get("Content-Range", "")
+        part = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", said, re.ASCII)
+        return (offset, int(part[2])) if part and int(part[1]) == offset else None
+    return None if answer.status == 416 else (0, answer.length)
 
 
 def _validator(headers: http.client.HTTPMessage) -> str:
     """Return what If-Range takes: a strong ETag, else the date (RFC 9110 §13.1.5)."""
     etag = str(headers.get("ETag", ""))
-    if etag and not etag.startswith("W/"):
-        return etag
-    return str(headers.get("Last-Modified", ""))
+    strong = etag if not etag.startswith("W/") else ""
+    validator = strong or str(headers.get("Last-Modified", ""))
+    return validator if validator.isascii() and validator.isprintable() else ""

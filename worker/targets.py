@@ -93,7 +93,7 @@ def open_target(url: str) -> Target:
         fs, root = fsspec.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise ConfigError(
-            f"FERMATA_ARCHIVE_URL: {error} (pip install 'fermata[s3]' or 'fermata[gcs]')"
+            f"FERMATA_ARCHIVE_URL: {error} (pip install '.[s3]' or '.[gcs]')"
         ) from None
     return Folder(Path(root)) if isinstance(fs, LocalFileSystem) else Remote(fs, root)
 
@@ -122,7 +122,8 @@ class Folder(Target):
 
     def size(self, name: str) -> int | None:
         path = self._root / name
-        return path.stat().st_size if path.is_file() and not path.is_symlink() else None
+        with _target_errors(name):
+            return path.stat().st_size if path.is_file() and not path.is_symlink() else None
 
     def read(self, name: str) -> bytes | None:
         with _target_errors(name):

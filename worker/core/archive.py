@@ -156,7 +156,8 @@ def failure(missing: list[JSONObject], *, retryable: bool) -> ArchiveFailed:
     """Say which files could not be stored, and why."""
     first = "; ".join(f"{each['name']}: {each['why']}" for each in missing[:3])
     more = f"; and {len(missing) - 3} more" if len(missing) > 3 else ""
+    files = "1 file" if len(missing) == 1 else f"{len(missing)} files"
     return ArchiveFailed(
-        f"{len(missing)} files could not be archived: {first}{more}",
+        f"{files} could not be archived: {first}{more}",
         {"missing": missing, "retryable": retryable},
     )
