@@ -138,7 +138,7 @@ class _Run:
         return archive.plan(self._result, self._parts.template, began)
 
     def _write_manifest(self) -> None:
-        text = json.dumps(self._manifest, indent=2, ensure_ascii=False)
+        text = json.dumps(self._manifest, indent=2)
         self._target.replace(self._manifest_name, text.encode())
 
     def _store_file(self, planned: Planned, give_up: float) -> None:

@@ -234,7 +234,7 @@ def test_a_place_that_nothing_reaches_is_a_wrong_setting() -> None:
 def test_no_name_leaves_the_folder(cdn: CDN, folder: Path) -> None:
     cdn.routes["/a.mp3"] = answer()
     hostile = song(f"{cdn.url}/a.mp3", stem_type="../../../../escaped") | {"operation": "../.."}
-    hostile["clips"][0]["clip_id"] = "/etc/cron.d/x\x00"
+    hostile["clips"][0]["clip_id"] = "/etc/cron.d/x\x00\ud800"
     archive_of(cdn, folder).store(hostile)
     assert len(files(folder)) == 2
     assert {path.name for path in folder.parent.iterdir()} == {folder.name}
