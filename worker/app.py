@@ -53,7 +53,16 @@ def _configure_logging(**_: Any) -> None:
 
 TASK_MODULES: Final = [
     f"tasks.{family}"
-    for family in ("sonic", "lyrics", "producer", "account", "riffusion", "nuro", "flows")
+    for family in (
+        "sonic",
+        "lyrics",
+        "producer",
+        "account",
+        "riffusion",
+        "nuro",
+        "flows",
+        "archive",
+    )
 ]
 
 app = Celery(

@@ -11,8 +11,10 @@ from urllib.parse import SplitResult, urlsplit
 from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError, validate
 
+from worker.core import names
 from worker.core.admission import Limits
 from worker.core.checks import Risk
+from worker.core.egress import PROVIDER_HOSTS
 from worker.core.errors import ConfigError
 from worker.core.schedule import OnUnconfirmed, Policy
 
@@ -48,6 +50,16 @@ _REQUIRED: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveSettings:
+    """Where ``archive.store`` puts files, under which names, and where it takes them from."""
+
+    url: str = field(repr=False)
+    template: str
+    hosts: tuple[str, ...]
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything a process is told. Secrets and URLs that may hold one are not in the repr."""
 
@@ -67,6 +79,7 @@ class Settings:
     credits_every_seconds: float
     policy: Policy
     limits: Limits
+    archive: ArchiveSettings
     data_dir: Path
     log_level: str
     log_format: str
@@ -187,6 +200,7 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
                 "FERMATA_RETENTION_SECONDS", 7 * 86400, validate=validate.Range(86400, 366 * 86400)
             ),
         ),
+        archive=_read_archive(env, data_dir),
         data_dir=data_dir,
         log_level=env.str(
             "FERMATA_LOG_LEVEL",
@@ -219,6 +233,37 @@ def _weight(text: str) -> float:
     if not 0.001 <= weight <= 1000:
         raise ValidationError("A tenant's weight must be from 0.001 to 1000.")
     return weight
+
+
+def _read_archive(env: FileAwareEnv, data_dir: Path) -> ArchiveSettings:
+    # As fsspec spells it: it takes a percent sign for itself.
+    local = f"file://{(data_dir / 'archive').absolute()}"
+    return ArchiveSettings(
+        url=env.str("FERMATA_ARCHIVE_URL", local, validate=_archive_url),
+        template=env.str("FERMATA_ARCHIVE_TEMPLATE", names.DEFAULT_TEMPLATE, validate=_template),
+        hosts=tuple(
+            env.list(
+                "FERMATA_ARCHIVE_HOSTS",
+                list(PROVIDER_HOSTS),
+                subcast=lambda host: host.strip().strip(".").lower(),
+            )
+            or ()
+        ),
+        max_bytes=env.int("FERMATA_ARCHIVE_MAX_BYTES", 2 * 1024**3, validate=validate.Range(min=1)),
+    )
+
+
+def _archive_url(value: str) -> None:
+    scheme, _, rest = value.partition("://")
+    if not rest or not scheme.isidentifier() or scheme in {"http", "https"}:
+        raise ValidationError("Must be an fsspec URL to write to, as file:///music or s3://music.")
+
+
+def _template(value: str) -> None:
+    try:
+        names.check_template(value)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
 
 
 def _url(*schemes: str) -> Callable[[str], None]:

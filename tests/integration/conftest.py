@@ -1,10 +1,12 @@
 """Fixtures: a flow over the running system, and a last look at how often every step ran."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from redis import Redis
 
+from tests.integration.cdn import CDN
 from tests.integration.flow import Flow
 from tests.system import System
 
@@ -70,3 +72,15 @@ def impatient_flows(impatient: System) -> Iterator[Flows]:
 @pytest.fixture
 def impatient_flow(impatient_flows: Flows) -> Flow:
     return impatient_flows.open()
+
+
+@pytest.fixture
+def cdn() -> Iterator[CDN]:
+    cdn = CDN()
+    yield cdn
+    cdn.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "the archive"

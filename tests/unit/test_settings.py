@@ -288,6 +288,39 @@ def test_the_settings_do_not_show_a_secret() -> None:
     assert not any(secret in shown for secret in SECRETS)
 
 
+# -- the archive ------------------------------------------------------------------------------
+
+
+def test_the_archive_is_a_folder_beside_the_data_unless_told_otherwise(tmp_path: Path) -> None:
+    given(FERMATA_DATA_DIR="my data")
+    read = load(Role.WORKER).archive
+    assert read.url == f"file://{tmp_path}/my data/archive"
+    assert "suno.ai" in read.hosts
+    assert read.max_bytes == 2 * 1024**3
+
+
+def test_hosts_of_the_archive_are_read_as_names() -> None:
+    given(FERMATA_ARCHIVE_HOSTS=" CDN.example.com , .files.example.com.")
+    assert load(Role.WORKER).archive.hosts == ("cdn.example.com", "files.example.com")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("URL", "/srv/music"),
+        ("URL", "s3://"),
+        ("URL", "https://files.example.com/"),
+        ("URL", "../x://y"),
+        ("TEMPLATE", "{job_id}/{artist}{ext}"),
+        ("TEMPLATE", "{clip_id}{ext}"),
+        ("TEMPLATE", "../{job_id}{ext}"),
+        ("TEMPLATE", "{job_id"),
+    ],
+)
+def test_an_archive_that_cannot_be_is_a_wrong_setting(name: str, value: str) -> None:
+    assert wrong(**{f"FERMATA_ARCHIVE_{name}": value}) == {f"FERMATA_ARCHIVE_{name}"}
+
+
 # -- files ------------------------------------------------------------------------------------
 
 

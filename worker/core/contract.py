@@ -12,8 +12,9 @@ QUEUE: Final = "fermata"
 """The queue to send every Fermata task to."""
 
 SLOW_QUEUE: Final = "fermata.slow"
-"""The queue of operations whose request alone takes a minute, so that they never starve the
-quick ones. A job that is sent to ``fermata`` is passed on by the worker."""
+"""The queue of what takes a minute, so that it never starves the quick: the operations whose
+request alone does (one that is sent to ``fermata`` is passed on by the worker), and
+``fermata.archive.store`` (which is not: a producer sends it here)."""
 
 TASK_PREFIX: Final = "fermata."
 

@@ -11,6 +11,7 @@
     ├── SubmissionUnconfirmed      operator: nobody knows whether the provider accepted
     ├── DeadlineExceeded           operator: the provider never finished
     ├── JobCancelled               nobody: someone asked for it
+    ├── ArchiveFailed              operator: files of a result could not be stored
     └── ProviderError              (retryable, retry_after)
         ├── RateLimited            wait
         ├── ProviderUnavailable    wait
@@ -89,6 +90,17 @@ class DeadlineExceeded(FermataError):
 
 class JobCancelled(FermataError):
     """The job was cancelled."""
+
+
+class ArchiveFailed(FermataError):
+    """Files could not be stored; ``details["missing"]`` lists ``{name, source, why}`` of each.
+
+    ``details["retryable"]``: the same links may well work later.
+    """
+
+    @property
+    def retryable(self) -> bool:
+        return bool(self.details.get("retryable"))
 
 
 class ProviderError(FermataError):

@@ -1,0 +1,137 @@
+"""Which addresses a download may go to: hosts that are named, addresses that are public.
+
+A link comes from the provider's answer, so it is a stranger's word: it must not make a worker
+call the services that stand behind our own firewall.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from worker.core.errors import ArchiveFailed
+
+PROVIDER_HOSTS: Final = (
+    "suno.ai",
+    "musicapi.ai",
+    "aimusicapi.ai",
+    "sunoapi.com",
+    "musicapi-cdn.b-cdn.net",
+    "storage.googleapis.com",
+)
+"""Where the provider keeps files (provider-api.md §4.1, provider-api-2.md §8)."""
+
+_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
+
+# Routed somewhere, but not to a public host: Python's own tables differ on these by version.
+_RELAYS: Final = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))
+# IPv6 addresses that carry an IPv4 address (Teredo, 6to4), or are for documentation; NAT64 and
+# the mapped ones are outside of what is assigned at all.
+_ASSIGNED: Final = IPv6Network("2000::/3")
+_CARRIERS: Final = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Scheme, host and port of a URL; ``target`` is the rest of it, as HTTP sends it."""
+
+    scheme: str
+    host: str
+    port: int
+    target: str = field(default="/", repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """The rule: https to one of these hosts (or below it), at a public address.
+
+    Args:
+        hosts: host names in lower case
+        simulator: the provider's own origin where that is this very machine; it alone may be
+            plain http, and it alone is looked for at a loopback address
+    """
+
+    hosts: tuple[str, ...]
+    simulator: Origin | None = None
+
+    def admit(self, url: str) -> Origin:
+        """Read a URL that may be fetched. Raises ArchiveFailed that says why it may not."""
+        origin = read_origin(url)
+        if origin == self.simulator:
+            return origin
+        if origin.scheme != "https" or origin.port != _PORTS["https"]:
+            raise ArchiveFailed(f"refused {shown(url)}: only https on its own port is fetched")
+        if not any(origin.host == host or origin.host.endswith(f".{host}") for host in self.hosts):
+            raise ArchiveFailed(
+                f"refused {shown(url)}: FERMATA_ARCHIVE_HOSTS does not name its host"
+            )
+        return origin
+
+    def judge(self, origin: Origin, address: str) -> None:
+        """Judge the address that a host name stands for. Raises ArchiveFailed."""
+        allowed = is_loopback if origin == self.simulator else is_public
+        if not allowed(address):
+            raise ArchiveFailed(
+                f"refused {origin.host}: its address {address} is not one to download from"
+            )
+
+
+def read_origin(url: str) -> Origin:
+    """Take a URL apart. Raises ArchiveFailed where two readers could take it for two hosts."""
+    if not url.isascii() or any(not char.isprintable() or char in " \\" for char in url):
+        raise ArchiveFailed("refused a link: it holds characters that no URL has")
+    try:
+        parts = urlsplit(url)
+        port = _PORTS.get(parts.scheme) if parts.port is None else parts.port
+    except ValueError:
+        raise ArchiveFailed("refused a link: it is no URL") from None
+    if parts.scheme not in _PORTS or not parts.hostname or port is None:
+        raise ArchiveFailed(f"refused {shown(url)}: only https is fetched")
+    if "@" in parts.netloc:
+        raise ArchiveFailed(f"refused {shown(url)}: it names a user")
+    return Origin(parts.scheme, parts.hostname.removesuffix("."), port, _target(parts))
+
+
+def _target(parts: SplitResult) -> str:
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def redirected(url: str, location: str) -> str:
+    """Say where a redirect leads."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise ArchiveFailed(f"refused {shown(url)}: it redirects to no URL") from None
+
+
+def shown(url: str) -> str:
+    """Show a link without its query, which may be a signature, and without a user's password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a link"
+    return f"{parts.netloc.rpartition('@')[2]}{parts.path}" or "a link"
+
+
+def is_public(address: str) -> bool:
+    """Say whether an address (numeric, as a resolver returns it) is a public host's."""
+    ip = _read(address)
+    if isinstance(ip, IPv4Address):
+        return ip.is_global and not (
+            ip.is_multicast or ip.is_reserved or any(ip in network for network in _RELAYS)
+        )
+    return ip is not None and ip in _ASSIGNED and not any(ip in network for network in _CARRIERS)
+
+
+def is_loopback(address: str) -> bool:
+    """Say whether an address is this very machine's."""
+    ip = _read(address)
+    return ip is not None and ip.is_loopback and not getattr(ip, "ipv4_mapped", None)
+
+
+def _read(address: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return None if "%" in address else ip_address(address)
+    except ValueError:
+        return None

@@ -1,0 +1,86 @@
+"""Names of archived files: a template over fields, and a result that cannot leave its folder."""
+
+import hashlib
+import re
+import string
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+from urllib.parse import quote
+
+FIELDS: Final = ("job_id", "operation", "clip_id", "kind", "title", "date", "ext")
+DEFAULT_TEMPLATE: Final = "{job_id}/{clip_id}-{kind}{ext}"
+LIMIT_BYTES: Final = 180
+"""Of one segment: file systems take 255, and a partial file's suffix comes on top."""
+
+_FORBIDDEN: Final = re.compile(r'[<>:"/\\|?*]')
+_CONTROLS: Final = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_RESERVED: Final = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9¹²³])(?:\..*)?", re.IGNORECASE)
+"""Devices on Windows, whatever suffix they are given."""
+
+
+def check_template(template: str) -> None:
+    """Raise ValueError that says what is wrong with a template."""
+    for literal, name, spec, conversion in string.Formatter().parse(template):
+        if name is not None and (name not in FIELDS or spec or conversion):
+            raise ValueError(f"{{{name}}} is none of {', '.join(FIELDS)}.")
+        if any(each != _clean(each) for each in re.split("/", literal)):
+            raise ValueError("It holds a character that is unsafe in a file name.")
+    if "{job_id}" not in template:
+        raise ValueError("It must hold {job_id}: two jobs must not write the same file.")
+    segments = template.split("/")
+    if any(_segment(each) != each for each in segments):
+        raise ValueError("It must be a relative path without empty parts, `.` and `..`.")
+
+
+def render(template: str, fields: Mapping[str, str]) -> str:
+    """Name a file: every value is one harmless piece of a name, every segment a harmless one."""
+    pieces = {name: _clean(value) for name, value in fields.items()}
+    pieces["job_id"] = job_folder(fields["job_id"])
+    return "/".join(_segment(each) for each in template.format(**pieces).split("/"))
+
+
+def job_folder(job_id: str) -> str:
+    """Spell a job id as a name; two ids never share one."""
+    return quote(job_id, safe="~")
+
+
+def unique(names: Iterable[str], taken: Iterable[str] = ()) -> Iterator[str]:
+    """Number the names that were there before: ``song.mp3``, ``song-2.mp3``."""
+    seen = {name.casefold() for name in taken}
+    for name in names:
+        chosen, number = name, 1
+        while chosen.casefold() in seen:
+            number += 1
+            chosen = _before_suffix(name, f"-{number}")
+        seen.add(chosen.casefold())
+        yield chosen
+
+
+def _clean(text: str) -> str:
+    normal = unicodedata.normalize("NFC", text)
+    kept = ("_" if unicodedata.category(char) in _CONTROLS else char for char in normal)
+    return _FORBIDDEN.sub("_", "".join(kept))
+
+
+def _segment(text: str) -> str:
+    # Windows drops dots and spaces at the end; at the beginning, dots hide, or climb.
+    stripped = text.lstrip(". ").rstrip(". ") or "_"
+    harmless = f"_{stripped}" if _RESERVED.fullmatch(stripped) else stripped
+    if len(harmless.encode()) <= LIMIT_BYTES:
+        return harmless
+    return _shortened(harmless)
+
+
+def _shortened(segment: str) -> str:
+    digest = hashlib.sha256(segment.encode()).hexdigest()[:12]
+    stem, dot, suffix = segment.rpartition(".")
+    tail = f"-{digest}.{suffix}" if dot and len(suffix) <= 5 and suffix.isascii() else f"-{digest}"
+    head = (stem if dot else segment).encode()[: LIMIT_BYTES - len(tail)]
+    return head.decode(errors="ignore") + tail
+
+
+def _before_suffix(name: str, number: str) -> str:
+    folder, slash, last = name.rpartition("/")
+    stem, dot, suffix = last.rpartition(".")
+    return folder + slash + (f"{stem}{number}.{suffix}" if dot else last + number)
