@@ -14,6 +14,7 @@ from redis import Redis
 
 from worker import store
 from worker.admission import Admissions, Gate, Treasury
+from worker.batch import Ledger, Runs
 from worker.cancellation import Cancellations
 from worker.client import HTTPProvider
 from worker.core.contract import QUEUE
@@ -129,6 +130,15 @@ def open_producer(settings: Settings) -> Celery:
         task_publish_retry_policy=PUBLISH_RETRIES,
     )
     return app
+
+
+def open_batches(settings: Settings) -> tuple[Ledger, Runs]:
+    """Open the batches, and what submits and cancels them."""
+    client = open_redis(settings)
+    state = Store(client)
+    ledger = Ledger(client, retain_seconds=2 * settings.policy.retention_seconds)
+    cancellations = Cancellations(state, open_handover(settings, state), time.time)
+    return ledger, Runs(open_producer(settings), ledger, cancellations, time.time)
 
 
 def open_handover(settings: Settings, state: Store) -> Handover:

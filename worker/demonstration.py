@@ -17,6 +17,7 @@ from rich.live import Live
 from worker import flow, show, watch
 from worker.bootstrap import open_producer, open_store
 from worker.core.errors import FermataError
+from worker.core.flows import Plan
 from worker.core.models import JSONObject
 from worker.settings import Role, dev_environment, load
 from worker.watch import Sight
@@ -104,13 +105,11 @@ def _is_up(folder: Path) -> bool:
 def _run_flow(console: Console) -> list[Sight]:
     settings = load(Role.CLIENT)
     sights: list[Sight] = []
-    enqueued = flow.enqueue(
-        open_producer(settings),
-        "sonic.create_music",
-        _CREATE,
-        then=("sonic.remaster", _REMASTER),
-        branches=[(name,) for name in _FOLLOW_UPS],
+    branches = tuple((name,) for name in _FOLLOW_UPS)
+    plan = Plan(
+        "sonic.create_music", _CREATE, then=("sonic.remaster", _REMASTER), branches=branches
     )
+    enqueued = flow.enqueue(open_producer(settings), plan)
     store = open_store(settings)
     with Live(console=console, auto_refresh=False) as live:
         for sights in watch.follow(store, enqueued, timeout_seconds=FLOW_SECONDS):

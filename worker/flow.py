@@ -6,10 +6,11 @@ follow-ups derive from the first job's, so that a flow that is enqueued twice ha
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from celery.canvas import Signature
 from worker.core import submission
 from worker.core.contract import DIGEST_HEADER, JOB_ID, QUEUE, SLOW_QUEUE, task_name
 from worker.core.errors import AlreadyEnqueued, InvalidRequest
+from worker.core.flows import Branch, Plan
 from worker.core.models import JobId, JSONObject
 from worker.core.operations import find
 
@@ -44,62 +46,63 @@ class Flow:
 
 def enqueue(
     app: Celery,
-    operation: str,
-    parameters: Mapping[str, Any],
+    plan: Plan,
     *,
-    source: str | None = None,
-    then: tuple[str, Mapping[str, Any]] | None = None,
-    branches: Sequence[Sequence[str]] = (),
     job_id: str | None = None,
     idempotency_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Flow:
     """Check a flow's first request and enqueue the whole of it.
 
     Args:
-        then: a second operation with parameters of its own, before the branches.
         idempotency_key: enqueue the flow once under this key, however often this is called,
             for as long as its first job is on record.
+        headers: of the first message; those that name a lane or a batch are inherited by the
+            follow-ups.
 
     Raises InvalidRequest before anything is sent; kombu's OperationalError where the broker
     cannot be reached, StoreUnavailable where the records cannot.
     """
-    submission.check_parameters(find(operation), parameters, source=source)
+    submission.check_parameters(find(plan.operation), plan.parameters, source=plan.source)
     if job_id is not None and not JOB_ID.fullmatch(job_id):
         raise InvalidRequest(f"a job id must match {JOB_ID.pattern}")
     if job_id is None:
         job_id = _derived(f"key:{idempotency_key}") if idempotency_key else str(uuid.uuid4())
-    first = Step(JobId(job_id), operation)
-    head = _signature(app, first, args=(source,) if source else (), kwargs=dict(parameters))
+    trunk, branches = lay_out(JobId(job_id), plan)
+    given = dict(headers or {})
     if idempotency_key:
-        asked = (operation, parameters, source, then, branches)
-        head.set(headers={DIGEST_HEADER: _digest(asked)})
-    steps: list[Step] = [first]
-    canvas: Signature[Any] = head
-    if then:
-        steps += _follow(first, [then[0]], "then")
-        canvas = canvas | _signature(app, steps[-1], kwargs=dict(then[1]))
-    fork = steps[-1]
-    tails: list[Signature[Any]] = []
-    for position, branch in enumerate(branches):
-        branch_steps = _follow(fork, branch, str(position))
-        steps += branch_steps
-        tails.append(chain(*(_signature(app, step) for step in branch_steps), app=app))
+        given[DIGEST_HEADER] = _digest(plan)
+    source = () if plan.source is None else (plan.source,)
+    canvas: Any = _signature(app, trunk[0], source, plan.parameters)
+    canvas.set(headers=given)
+    if plan.then:
+        canvas = canvas | _signature(app, trunk[1], kwargs=plan.then[1])
+    tails = [chain(*(_signature(app, step) for step in branch), app=app) for branch in branches]
     if tails:
         canvas = canvas | (tails[0] if len(tails) == 1 else group(tails, app=app))
     with contextlib.suppress(AlreadyEnqueued):
         canvas.apply_async()
-    return Flow(tuple(steps))
+    return Flow((*trunk, *(step for branch in branches for step in branch)))
+
+
+def lay_out(job_id: JobId, plan: Plan) -> tuple[list[Step], list[list[Step]]]:
+    """Give every job of a plan its id: those in sequence, then those of each branch."""
+    trunk = [Step(job_id, plan.operation)]
+    if plan.then:
+        trunk += _follow(trunk[0], (plan.then[0],), "then")
+    return trunk, [_follow(trunk[-1], each, str(n)) for n, each in enumerate(plan.branches)]
 
 
 def _derived(name: str) -> str:
     return str(uuid.uuid5(_IDS, name))
 
 
-def _digest(asked: Any) -> str:
+def _digest(plan: Plan) -> str:
+    asked = dataclasses.astuple(plan)
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-def _follow(first: Step, operations: Sequence[str], branch: str) -> list[Step]:
+def _follow(first: Step, operations: Branch, branch: str) -> list[Step]:
     steps = [first]
     for operation in operations:
         before = steps[-1].job_id

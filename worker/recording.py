@@ -7,7 +7,7 @@ taking it and noting that it has. The sweep publishes again what never started.
 from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery
 from celery.app.amqp import AMQP
@@ -16,6 +16,7 @@ from kombu.utils.json import dumps
 from worker.core import schedule
 from worker.core.admission import Lane, Limits, Priority, lane_of, thousandths
 from worker.core.contract import (
+    BATCH_HEADER,
     CLAIM_HEADER,
     DIGEST_HEADER,
     JOB_ID,
@@ -30,6 +31,8 @@ from worker.core.schedule import Policy
 from worker.core.states import JobState, Turn
 from worker.handover import Clock, press
 from worker.store import Store
+
+_INHERITED: Final = (PRIORITY_HEADER, TENANT_HEADER, BATCH_HEADER)
 
 
 class Recorder:
@@ -59,19 +62,21 @@ class Recorder:
         fields = {"operation": operation.name, "parked": dumps(wire)}
         if DIGEST_HEADER in headers:
             fields["digest"] = headers[DIGEST_HEADER]
+        if BATCH_HEADER in headers:
+            fields["batch"] = headers[BATCH_HEADER]
         new = (self._hold if held else self._enqueue)(job_id, operation, lane, headers, fields)
         if not new and DIGEST_HEADER in headers:
             self._refuse_repeated(job_id, headers[DIGEST_HEADER])
         return not held
 
     def _enqueue(
-        self, job_id: JobId, _: Operation, __: Lane, headers: JSONObject, fields: JSONObject
+        self, job_id: JobId, operation: Operation, _: Lane, headers: JSONObject, fields: JSONObject
     ) -> bool:
         now = self._clock()
         starts_at = max(_moment(headers.get("eta")) or now, now)
         until = _until(headers, starts_at + self._policy.queued_seconds)
         due_at = schedule.backlog(0, self._policy, now=starts_at)
-        fields = fields | {"deadline_at": until}
+        fields = fields | {"deadline_at": until, "cost": thousandths(operation.credits)}
         return self._store.turn(job_id, Turn.ENQUEUE, now=now, due_at=due_at, fields=fields)
 
     def _hold(
@@ -132,7 +137,7 @@ class RecordingAMQP(AMQP):
         return record_and_send
 
     def _inherited(self) -> dict[str, Any]:
-        """Return what a follow-up has from the task that publishes it: its lane."""
+        """Return what a follow-up has from the task that publishes it."""
         parent = self.app.current_worker_task
         given = (parent.request.headers or {}) if parent else {}
-        return {name: given[name] for name in (PRIORITY_HEADER, TENANT_HEADER) if name in given}
+        return {name: given[name] for name in _INHERITED if name in given}

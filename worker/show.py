@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from worker.batch import Batch
 from worker.core import protocol, results
 from worker.core.errors import FermataError
 from worker.core.models import JobRecord, JSONObject
@@ -195,3 +196,49 @@ def _seconds(record: JobRecord) -> float:
 
 def _moment(at: float) -> datetime:
     return datetime.fromtimestamp(at, UTC)
+
+
+def batch(found: Batch, *, since: Batch | None = None, seconds: float = 0) -> RenderableType:
+    """Show a batch; with an earlier sight of it, also how fast it goes."""
+    facts = Table.grid(padding=(0, 2))
+    ended = sum(found.ended.values())
+    share = f"{ended / found.expected_jobs:.0%}" if found.expected_jobs else "–"
+    states = [f"{n:,} {_state(state)}" for state, n in found.ended.items() if n]
+    for name, value in (
+        ("batch", escape(found.batch_id)),
+        ("phase", found.phase),
+        ("rows", f"{found.rows:,}"),
+        ("jobs ended", f"{ended:,} of {found.expected_jobs:,} ({share})"),
+        ("", ", ".join(states)),
+        ("under way", f"{found.live:,}"),
+        ("credits", f"{found.spent:,g} of {found.expected_credits:,g} at list price"),
+        ("rate", _rate(found, since, seconds)),
+    ):
+        if value:
+            facts.add_row(f"[dim]{name}", value)
+    reasons = [f"{count:>7,}  {escape(error)}" for error, count in sorted(found.errors.items())]
+    return Group(facts, *reasons)
+
+
+def _rate(found: Batch, since: Batch | None, seconds: float) -> str:
+    if since is None:
+        return ""
+    ended = sum(found.ended.values())
+    rate = (ended - sum(since.ended.values())) / max(seconds, 0.001)
+    if found.done or rate <= 0:
+        return f"{rate:.1f} jobs a second"
+    left = timedelta(seconds=round((found.expected_jobs - ended) / rate))
+    return f"{rate:.1f} jobs a second, done in {left}"
+
+
+def batches_table(found: Iterable[Batch]) -> Table:
+    """Show the newest batches."""
+    table = _table("begun (UTC)", "batch", "phase", "rows", "jobs ended", "under way", "credits")
+    for each in found:
+        begun = _moment(each.created_at).strftime("%m-%d %H:%M:%S")
+        ended = f"{sum(each.ended.values()):,} of {each.expected_jobs:,}"
+        table.add_row(
+            begun, escape(each.batch_id), each.phase, f"{each.rows:,}", ended,
+            f"{each.live:,}", f"{each.spent:,g}",
+        )  # fmt: skip
+    return table

@@ -23,7 +23,7 @@ StoreUnavailable: Final = RedisError
 _LIVE = frozenset(JobState) - TERMINAL
 _LOST = TERMINAL - {JobState.SUCCEEDED}
 _PRELUDES: Final = {
-    "transition": ("record", "gate"),
+    "transition": ("record", "gate", "tally"),
     "claim": ("record", "gate"),
     "admit": ("record", "gate"),
     "release": ("record", "gate"),
@@ -238,7 +238,7 @@ class Store:
     ) -> tuple[bool, JobState | None]:
         pairs = [part for name, value in fields.items() for part in (name, _dump(value))]
         won, state = self._transition(
-            keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE],
+            keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE, keys.BATCH],
             args=[
                 *(job_id, _csv(sources), target or "", due, retain, entry, now, leg, count),
                 *(len(fields), *pairs, *drop),

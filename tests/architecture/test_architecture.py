@@ -17,8 +17,8 @@ from worker.core.operations import OPERATIONS
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = (
-    "worker", "worker.cli", "worker.core", "worker.core.batch", "worker.core.operations",
-    "worker.manifest", "tasks", "webhook_receiver", "simulator",
+    "worker", "worker.batch", "worker.cli", "worker.core", "worker.core.batch",
+    "worker.core.operations", "worker.manifest", "tasks", "webhook_receiver", "simulator",
 )  # fmt: skip
 REDIS_URL = "redis://127.0.0.1:1/0"
 

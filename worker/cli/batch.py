@@ -1,20 +1,41 @@
 """``fermata batch``: many flows from one manifest."""
 
 import json
+import shutil
 import sys
+import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import click
+from rich.live import Live
 
-from worker import manifest
-from worker.cli.group import EXIT_CODES, EXIT_USAGE, errors, json_option, main, out
+from worker import manifest, show
+from worker.batch import Batch, Ledger, report
+from worker.bootstrap import open_batches
+from worker.cli.group import (
+    EXIT_CODES,
+    EXIT_FAILED,
+    EXIT_TIMEOUT,
+    EXIT_USAGE,
+    errors,
+    fail,
+    json_option,
+    main,
+    out,
+)
+from worker.core.admission import TENANT
 from worker.core.batch import Row, RowError
+from worker.settings import Role, load
 
 _CHUNK: Final = 64 * 1024
 _EVERY_ROWS: Final = 500
+_LOOK_EVERY_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -37,19 +58,43 @@ class _Tally:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
+@dataclass(frozen=True, slots=True)
+class _Manifest:
+    """A file that can be read again and again, and how it is written."""
+
+    path: Path
+    form: manifest.Format
+
+    def rows(self) -> Iterator[Row | RowError]:
+        with self.path.open("rb") as opened:
+            yield from manifest.read(iter(lambda: opened.read(_CHUNK), b""), form=self.form)
+
+    def right_rows(self) -> Iterator[Row]:
+        return (row for row in self.rows() if isinstance(row, Row))
+
+
 @main.group()
 def batch() -> None:
     """Run many flows from one manifest; docs/batches.md describes its form."""
 
 
-@batch.command(epilog=EXIT_CODES)
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option(
-    "--format", "format_", type=click.Choice([each.value for each in manifest.Format]),
+_file = click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+_form = click.option(
+    "--format", "form", type=click.Choice([each.value for each in manifest.Format]),
     help="How FILE is written, where its name does not end in .csv, .jsonl or .yaml.",
 )  # fmt: skip
+_id = click.option(
+    "--id", "batch_id", metavar="NAME",
+    help="The batch's name. Default: FILE without its folder and its suffix.",
+)  # fmt: skip
+_name = click.argument("batch_id")
+
+
+@batch.command(epilog=EXIT_CODES)
+@_file
+@_form
 @json_option
-def check(file: str, format_: str | None, as_json: bool) -> None:
+def check(file: str, form: str | None, as_json: bool) -> None:
     """Check every row of a manifest and price it; nothing is submitted. `-` reads stdin.
 
     \b
@@ -57,39 +102,211 @@ def check(file: str, format_: str | None, as_json: bool) -> None:
       fermata batch check songs.csv
       make-songs | fermata batch check - --format jsonl --json
     """
-    tally, found = _Tally(), list[RowError]()
-    for error in _check(file, _format(file, format_), tally):
-        tally.errors += 1
-        if as_json:
-            found.append(error)
-        else:
-            _print_error(error, first=tally.errors == 1)
-    if as_json:
-        listed = {"errors": [error.to_json() for error in found]}
-        click.echo(json.dumps(tally.to_json() | listed, indent=2))
-    else:
-        _print_tally(tally)
+    with _opened(file, form) as found:
+        tally = _check(found, as_json=as_json)
     sys.exit(EXIT_USAGE if tally.errors else 0)
 
 
-def _format(file: str, format_: str | None) -> manifest.Format:
-    found = manifest.Format(format_) if format_ else manifest.format_of(file)
+@batch.command(epilog=EXIT_CODES)
+@_file
+@_form
+@_id
+@click.option("--skip-bad", is_flag=True, help="Submit the rows that are right.")
+@click.option("--dry-run", is_flag=True, help="Check and price it; the same as `batch check`.")
+@click.option("--wait", is_flag=True, help="Show its progress until all jobs have ended.")
+@json_option
+def submit(  # noqa: PLR0917  (click passes them by name)
+    file: str,
+    form: str | None,
+    batch_id: str | None,
+    skip_bad: bool,
+    dry_run: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Check a manifest, then submit every row of it that was not submitted before.
+
+    All rows are checked first; where one is wrong, nothing is submitted. Run again, after a
+    crash in the middle or with more rows in it, it submits what is missing and nothing twice,
+    for as long as the batch is remembered (two weeks, by default).
+
+    \b
+    Examples:
+      fermata batch submit songs.csv --wait
+      make-songs | fermata batch submit - --format jsonl --id friday
+    """
+    with _opened(file, form) as found:
+        tally = _check(found, as_json=as_json and dry_run)
+        if dry_run or (tally.errors and not skip_bad):
+            sys.exit(EXIT_USAGE if tally.errors else 0)
+        batch_id = _batch_id(file, batch_id)
+        ledger = _submit(found, batch_id, tally, as_json=as_json and not wait)
+    if wait:
+        _watch(ledger, batch_id, None, as_json=as_json)
+
+
+def _submit(found: _Manifest, batch_id: str, tally: _Tally, *, as_json: bool) -> Ledger:
+    ledger, runs = open_batches(load(Role.CLIENT))
+    ledger.open(
+        batch_id,
+        now=time.time(),
+        rows=tally.rows,
+        expected_jobs=tally.jobs,
+        expected_credits=tally.credits,
+    )
+    with _progress("submitting", tally.rows) as progress:
+        done = runs.submit(batch_id, found.right_rows(), progress)
+    if as_json:
+        described = {"batch_id": batch_id, "submitted": done.submitted, "present": done.present}
+        click.echo(json.dumps(described))
+    else:
+        out.print(
+            f"batch {batch_id}: {done.submitted:,} rows submitted, {done.present:,} were before"
+        )
+    if done.cancelled:
+        fail(f"batch {batch_id} was cancelled meanwhile; the rest was not submitted", EXIT_FAILED)
+    return ledger
+
+
+@batch.command(epilog=EXIT_CODES)
+@_name
+@click.option("--timeout", type=float, metavar="SECONDS", help="Stop watching after this long.")
+@json_option
+def watch(batch_id: str, timeout: float | None, as_json: bool) -> None:
+    """Show a batch live until all its jobs have ended; Ctrl-C stops watching, not the batch."""
+    ledger, _ = open_batches(load(Role.CLIENT))
+    _watch(ledger, batch_id, timeout, as_json=as_json)
+
+
+@batch.command(epilog=EXIT_CODES)
+@_name
+@json_option
+def status(batch_id: str, as_json: bool) -> None:
+    """Show how a batch stands."""
+    ledger, _ = open_batches(load(Role.CLIENT))
+    _print(ledger.read(batch_id), as_json=as_json)
+
+
+@batch.command("list", epilog=EXIT_CODES)
+@click.option("--limit", default=20, show_default=True, help="How many, newest first.")
+@json_option
+def list_(limit: int, as_json: bool) -> None:
+    """List the newest batches."""
+    ledger, _ = open_batches(load(Role.CLIENT))
+    found = ledger.recent(limit)
+    if as_json:
+        click.echo(json.dumps([each.to_json() for each in found], indent=2))
+    elif found:
+        out.print(show.batches_table(found))
+    else:
+        errors.print("There are no batches yet.")
+
+
+@batch.command(epilog=EXIT_CODES)
+@_name
+@json_option
+def cancel(batch_id: str, as_json: bool) -> None:
+    """Cancel all jobs of a batch that have not ended; a run that still submits it stops.
+
+    What the provider is at work on may still be charged, and is kept on the job's record.
+    """
+    ledger, runs = open_batches(load(Role.CLIENT))
+    with errors.status("cancelling") as live:
+        cancelled = runs.cancel(
+            batch_id, by="batch cancel", progress=lambda n: live.update(f"{n:,} jobs cancelled")
+        )
+    if as_json:
+        click.echo(json.dumps({"batch_id": batch_id, "cancelled": cancelled}))
+    else:
+        out.print(f"batch {batch_id}: {cancelled:,} jobs cancelled")
+    if live_jobs := ledger.read(batch_id).live:
+        fail(f"{live_jobs:,} jobs are still ending; look again with `batch status`", EXIT_FAILED)
+
+
+@batch.command(epilog=EXIT_CODES)
+@_file
+@_form
+@_id
+@click.option("--failed", is_flag=True, required=True, help="What to retry: the jobs that failed.")
+@json_option
+def retry(file: str, form: str | None, batch_id: str | None, failed: bool, as_json: bool) -> None:
+    """Submit the failed jobs of a batch anew, and what follows them.
+
+    What succeeded is not paid again: a follow-up that failed takes the result that the job
+    before it had. FILE is the batch's manifest, for the parameters.
+    """
+    batch_id = _batch_id(file, batch_id)
+    _, runs = open_batches(load(Role.CLIENT))
+    with _opened(file, form) as found, errors.status("retrying") as live:
+        retried = runs.retry(
+            batch_id, found.right_rows(), lambda n: live.update(f"{n:,} jobs submitted anew")
+        )
+    if as_json:
+        click.echo(json.dumps({"batch_id": batch_id, "retried": retried}))
+    else:
+        out.print(f"batch {batch_id}: {retried:,} jobs submitted anew")
+
+
+@batch.command("report", epilog=EXIT_CODES)
+@_name
+@click.option(
+    "--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True
+)
+@click.option("--output", default="-", type=click.File("w", lazy=True), help="Default: stdout.")
+def report_(batch_id: str, form: str, output: Any) -> None:
+    """Write one line for each row: its state, its files, its error, what it cost."""
+    ledger, _ = open_batches(load(Role.CLIENT))
+    ledger.read(batch_id)
+    report.write(report.rows(ledger, batch_id), output, as_csv=form == "csv")
+
+
+@contextmanager
+def _opened(file: str, form: str | None) -> Iterator[_Manifest]:
+    """Open a manifest; standard input is kept in a file first, for it is read twice."""
+    found = manifest.Format(form) if form else manifest.format_of(file)
     if found is None:
         raise click.UsageError(f"say how {file} is written: --format csv, jsonl or yaml")
-    return found
+    if file != "-":
+        yield _Manifest(Path(file), found)
+        return
+    with tempfile.NamedTemporaryFile() as kept:
+        shutil.copyfileobj(sys.stdin.buffer, kept)
+        kept.flush()
+        yield _Manifest(Path(kept.name), found)
 
 
-def _check(file: str, format_: manifest.Format, tally: _Tally) -> Iterator[RowError]:
-    """Add up the rows that are right, and pass on what is wrong with the others."""
-    with click.open_file(file, "rb") as opened, errors.status("checking") as status:
-        chunks = iter(lambda: opened.read(_CHUNK), b"")
-        for row in manifest.read(chunks, form=format_):
-            if isinstance(row, RowError):
-                yield row
-                continue
-            tally.add(row)
-            if tally.rows % _EVERY_ROWS == 0:
-                status.update(f"checking: {tally.rows:,} rows are right, {tally.errors:,} errors")
+def _batch_id(file: str, given: str | None) -> str:
+    if given is None and file == "-":
+        raise click.UsageError("name the batch: --id NAME")
+    batch_id = given or Path(file).stem
+    if not TENANT.fullmatch(batch_id):
+        raise click.UsageError(
+            f"{batch_id!r} is no name for a batch; it must match {TENANT.pattern}"
+        )
+    return batch_id
+
+
+def _check(found: _Manifest, *, as_json: bool) -> _Tally:
+    """Check every row, and print what is wrong and what it comes to."""
+    tally, listed = _Tally(), list[RowError]()
+    with errors.status("checking") as live:
+        for row in found.rows():
+            if isinstance(row, Row):
+                tally.add(row)
+            else:
+                tally.errors += 1
+                if as_json:
+                    listed.append(row)
+                else:
+                    _print_error(row, first=tally.errors == 1)
+            if (tally.rows + tally.errors) % _EVERY_ROWS == 0:
+                live.update(f"checking: {tally.rows:,} rows are right, {tally.errors:,} errors")
+    if as_json:
+        wrong = {"errors": [error.to_json() for error in listed]}
+        click.echo(json.dumps(tally.to_json() | wrong, indent=2))
+    else:
+        _print_tally(tally)
+    return tally
 
 
 def _print_error(error: RowError, *, first: bool) -> None:
@@ -105,3 +322,36 @@ def _print_tally(tally: _Tally) -> None:
     out.print(f"{tally.rows:,} rows, {tally.jobs:,} jobs, {tally.credits:,g} credits at list price")
     if tally.errors:
         errors.print(f"{tally.errors:,} errors: nothing would be submitted", style="red")
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    with errors.status(what) as live:
+        yield lambda done: live.update(f"{what}: {done:,} of {total:,} rows")
+
+
+def _watch(ledger: Ledger, batch_id: str, timeout: float | None, *, as_json: bool) -> None:
+    give_up = None if timeout is None else time.monotonic() + timeout
+    began, first = time.monotonic(), ledger.read(batch_id)
+    with Live(console=errors if as_json else out, auto_refresh=False) as live:
+        while True:
+            found = ledger.read(batch_id)
+            live.update(
+                show.batch(found, since=first, seconds=time.monotonic() - began), refresh=True
+            )
+            if found.done or (give_up is not None and time.monotonic() > give_up):
+                break
+            time.sleep(_LOOK_EVERY_SECONDS)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+    if not found.done:
+        fail("--timeout is over; the batch goes on", EXIT_TIMEOUT)
+    if found.errors:
+        sys.exit(EXIT_FAILED)
+
+
+def _print(found: Batch, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        out.print(show.batch(found))

@@ -7,7 +7,7 @@ import click
 from kombu.exceptions import OperationalError
 from rich.console import Console
 
-from worker.core.errors import ConfigError, FermataError, InvalidRequest, UnknownJob
+from worker.core.errors import ConfigError, FermataError, InvalidRequest, UnknownBatch, UnknownJob
 from worker.store import StoreUnavailable
 
 EXIT_FAILED: Final = 1
@@ -37,7 +37,7 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except ConfigError as error:
             fail(error.message, EXIT_SETTINGS)
-        except (InvalidRequest, UnknownJob) as error:
+        except (InvalidRequest, UnknownBatch, UnknownJob) as error:
             fail(error.message, EXIT_USAGE)
         except FermataError as error:
             fail(error.message, EXIT_FAILED)

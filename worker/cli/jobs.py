@@ -23,8 +23,10 @@ from worker.cli.group import (
     main,
     out,
 )
+from worker.core.admission import Priority
+from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
 from worker.core.errors import InvalidRequest
-from worker.core.flows import parse_branch
+from worker.core.flows import find_flow, parse_branch
 from worker.core.models import JobId, JobRecord
 from worker.core.operations import find
 from worker.core.states import JobState
@@ -48,6 +50,10 @@ from worker.store import Store
     "--idempotency-key", metavar="KEY",
     help="Enqueue it once under this key; repeated, the first flow is shown again.",
 )  # fmt: skip
+@click.option(
+    "--priority", type=click.Choice(list(Priority)), help="Who goes first, while many wait."
+)
+@click.option("--tenant", help="Whom it is for, where tenants share the provider.")
 @click.option("--wait", is_flag=True, help="Show the jobs live until all have ended.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Stop waiting after this long.")
 @json_option
@@ -58,11 +64,13 @@ def submit(  # noqa: PLR0917  (click passes them by name)
     branches: Sequence[str],
     job_id: str | None,
     idempotency_key: str | None,
+    priority: str | None,
+    tenant: str | None,
     wait: bool,
     timeout: float | None,
     as_json: bool,
 ) -> None:
-    """Enqueue an operation, and follow-ups on its result.
+    """Enqueue an operation or a named flow, and follow-ups on its result.
 
     \b
     Examples:
@@ -74,14 +82,14 @@ def submit(  # noqa: PLR0917  (click passes them by name)
     settings = load(Role.CLIENT)
     parameters = dict(_parameter(operation, text) for text in params)
     parsed = [parse_branch(text) for text in branches]
+    plan = find_flow(operation).plan(parameters, source=source, branches=parsed)
+    lane = {PRIORITY_HEADER: priority, TENANT_HEADER: tenant}
     enqueued = flow.enqueue(
         open_producer(settings),
-        operation,
-        parameters,
-        source=source,
-        branches=parsed,
+        plan,
         job_id=job_id,
         idempotency_key=idempotency_key,
+        headers={name: value for name, value in lane.items() if value},
     )
     if not wait:
         _print_enqueued(enqueued, as_json=as_json)
@@ -103,7 +111,7 @@ def _parameter(operation: str, text: str) -> tuple[str, Any]:
 
 def _typed(operation: str, name: str, value: str) -> Any:
     """Read a value as JSON, unless the request's field holds text."""
-    field = find(operation).schema().fields.get(name)
+    field = find_flow(operation).parameters.get(name)
     if field is None or type(field).__name__ == "String":
         return value
     try:

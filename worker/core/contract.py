@@ -30,6 +30,9 @@ PRIORITY_HEADER: Final = "fermata_priority"
 TENANT_HEADER: Final = "fermata_tenant"
 """Message header: on whose behalf, where tenants share the provider. Follow-ups inherit it."""
 
+BATCH_HEADER: Final = "fermata_batch"
+"""Message header: the batch that a job is part of. Follow-ups inherit it."""
+
 DIGEST_HEADER: Final = "fermata_digest"
 """Message header: what was asked for under an idempotency key, so that a key is not used twice."""
 

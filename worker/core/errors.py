@@ -7,6 +7,7 @@
     ├── AlreadyEnqueued            nobody: an idempotency key was used again, for the same request
     ├── InvalidSignature           nobody: the delivery is not the provider's
     ├── InvalidPayload             us: an authentic delivery that cannot be read
+    ├── UnknownBatch               caller: no such batch, or it is past its retention
     ├── UnknownJob                 caller: no such job, or it is past its retention
     ├── SubmissionUnconfirmed      operator: nobody knows whether the provider accepted
     ├── DeadlineExceeded           operator: the provider never finished
@@ -74,6 +75,10 @@ class InvalidSignature(FermataError):
 
 class InvalidPayload(FermataError):
     """An authentic delivery that cannot be read."""
+
+
+class UnknownBatch(FermataError):
+    """There is no such batch."""
 
 
 class UnknownJob(FermataError):

@@ -11,6 +11,9 @@
 | fermata:lanes:<class>    | sorted set | tenants who wait, by their share | while they wait       |
 | fermata:held:<lane>      | sorted set | job_id by when it began to wait  | until admitted        |
 | fermata:wake             | list       | a word to who admits             | until it is heard     |
+| fermata:batch:<batch_id> | hash       | what became of its jobs          | two retentions        |
+| fermata:rows:<batch_id>  | sorted set | its rows by line                 | two retentions        |
+| fermata:batches          | sorted set | batch_id by when it was begun    | two retentions        |
 | fermata:quarantine       | stream     | deliveries that we cannot use    | newest 1,000, 64 MiB  |
 | fermata:quarantine:index | hash       | which deliveries those are       | with the stream       |
 | fermata:health           | string     | proof that Redis can be written  | a minute              |
@@ -29,6 +32,9 @@ HELD: Final = "fermata:held:"
 WAKE: Final = "fermata:wake"
 BEFORE_THE_GATE: Final = (GATE, FLIGHT, LANES, HELD, WAKE)
 """The gate's keys, in the order in which its scripts take them (gate.lua)."""
+BATCHES: Final = "fermata:batches"
+BATCH: Final = "fermata:batch:"
+ROWS: Final = "fermata:rows:"
 POLL_PACE: Final = "fermata:pace:poll"
 JOBS: Final = "fermata:jobs"
 QUARANTINE: Final = "fermata:quarantine"

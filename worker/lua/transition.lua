@@ -2,7 +2,7 @@
 -- Closes every race in which two processes decide about one job at once: exactly one of
 -- two turns from the same state wins, and the other changes nothing.
 --
--- KEYS  1 record  2 due  3 jobs  4-8 the gate's (gate.lua)
+-- KEYS  1 record  2 due  3 jobs  4-8 the gate's (gate.lua)  9 prefix of batches (tally.lua)
 -- ARGV  1 job_id  2 ',state,state,' it may start from  3 new state ('' keeps it)
 --       4 next moment ('' keeps it, '-' forgets it)  5 seconds to retain ('' for ever)
 --       6 timeline entry  7 now  8 leg: the run of the submit leg that takes the turn, or for
@@ -37,6 +37,8 @@ local n = tonumber(ARGV[10])
 for i = 11, 10 + 2 * n, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 for i = 11 + 2 * n, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
 tell(KEYS[1], ARGV[6], to ~= '' and TURN_ROOM or 0)
+
+count(KEYS[1], state, to)
 
 if to == 'waiting' then
   -- The provider took it: whatever had closed the gate is over.

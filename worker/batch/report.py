@@ -1,0 +1,72 @@
+"""One line for each row of a batch: how it ended, with its files and its error."""
+
+import csv
+import json
+from collections.abc import Iterator
+from typing import IO, Final
+
+from worker.batch.ledger import Job, Ledger, LedgerRow
+from worker.core.models import JSONObject
+from worker.core.states import JobState
+
+COLUMNS: Final = (
+    "line", "key", "name", "state", "job_id", "urls", "error_type", "error", "credits",
+)  # fmt: skip
+
+
+def rows(ledger: Ledger, batch_id: str) -> Iterator[JSONObject]:
+    """Yield a row's line, in the order of the manifest's.
+
+    Raises StoreUnavailable.
+    """
+    for page in ledger.rows(batch_id):
+        for row, jobs in page:
+            yield describe(row, jobs)
+
+
+def describe(row: LedgerRow, jobs: list[Job]) -> JSONObject:
+    """Describe a row: its state is that of the job that it waits for, or that failed."""
+    telling = next((place for place, job in enumerate(jobs) if job.failed), None)
+    if telling is None:
+        unfinished = (n for n, job in enumerate(jobs) if job.state is not JobState.SUCCEEDED)
+        telling = next(unfinished, 0)
+    error = jobs[telling].error or {}
+    return {
+        "line": row.line,
+        "key": row.key,
+        "name": row.name,
+        "state": jobs[telling].state or "not begun",
+        "job_id": row.steps[telling].job_id,
+        "urls": [url for job in jobs if job.result for url in _urls(job.result)],
+        "error_type": error.get("type"),
+        "error": error.get("message"),
+        "credits": sum(job.cost for job in jobs if job.state is JobState.SUCCEEDED),
+    }
+
+
+def _urls(result: JSONObject) -> Iterator[str]:
+    for clip in result["clips"]:
+        if clip.get("audio_url"):
+            yield clip["audio_url"]
+    for value in result["data"].values():
+        if isinstance(value, str) and value.startswith(("https://", "http://")):
+            yield value
+
+
+def write(lines: Iterator[JSONObject], to: IO[str], *, as_csv: bool) -> None:
+    """Write a report as CSV, with a header, or as JSON Lines."""
+    if not as_csv:
+        to.writelines(json.dumps(line) + "\n" for line in lines)
+        return
+    writer = csv.DictWriter(to, COLUMNS)
+    writer.writeheader()
+    for line in lines:
+        writer.writerow({name: _safe(value) for name, value in line.items()})
+
+
+def _safe(value: object) -> object:
+    """Write a cell that no spreadsheet takes for a formula."""
+    text = " ".join(value) if isinstance(value, list) else value
+    if isinstance(text, str) and text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{text}"
+    return text

@@ -1,0 +1,199 @@
+"""Use cases: submit a batch, cancel it, retry what failed of it."""
+
+import itertools
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from celery import Celery
+
+from worker import flow
+from worker.batch.ledger import Job, Ledger, LedgerRow, Phase
+from worker.cancellation import Cancellation, Cancellations
+from worker.core.batch import Row, row_id
+from worker.core.contract import BATCH_HEADER, PRIORITY_HEADER, TENANT_HEADER
+from worker.core.flows import Plan
+from worker.core.models import JobId
+from worker.core.states import TERMINAL
+from worker.flow import Step
+from worker.handover import Clock
+
+_PAGE: Final = 100
+_PASSES: Final = 3
+Progress = Callable[[int], None]
+"""Told how many rows have been looked at."""
+
+
+@dataclass(slots=True)
+class Submission:
+    """What a run of a batch did."""
+
+    submitted: int = 0
+    present: int = 0
+    """Rows that an earlier run had submitted."""
+    cancelled: bool = False
+    """It stopped, because the batch was cancelled meanwhile."""
+
+
+class Runs:
+    """Runs batches. All methods may be interrupted at any line, and begun again."""
+
+    def __init__(
+        self, app: Celery, ledger: Ledger, cancellations: Cancellations, clock: Clock
+    ) -> None:
+        self._app = app
+        self._ledger = ledger
+        self._cancellations = cancellations
+        self._clock = clock
+
+    def submit(
+        self, batch_id: str, rows: Iterable[Row], progress: Progress = lambda _: None
+    ) -> Submission:
+        """Submit the rows of a manifest that are not on record yet, each as one flow.
+
+        Raises StoreUnavailable; kombu's OperationalError where the broker cannot be reached.
+        """
+        done, position = Submission(), 0
+        for page in _pages(rows):
+            if self._ledger.is_cancelled(batch_id):
+                done.cancelled = True
+                return done
+            self._submit_page(batch_id, page, done)
+            position += len(page)
+            progress(position)
+        self._ledger.enter(batch_id, Phase.SUBMITTED)
+        return done
+
+    def _submit_page(self, batch_id: str, page: list[Row], done: Submission) -> None:
+        booked = [_ledger_row(row, row_id(batch_id, row)) for row in page]
+        submitted = self._ledger.submitted(batch_id, booked)
+        for row, entry, present in zip(page, booked, submitted, strict=True):
+            if not present:
+                headers = _headers(batch_id, row)
+                flow.enqueue(self._app, row.plan, job_id=entry.row_id, headers=headers)
+        # Written down last: a row that is booked was submitted. Should we die in between, the
+        # next run finds its job on record, and books it.
+        self._ledger.book(batch_id, booked)
+        done.present += sum(submitted)
+        done.submitted += len(page) - sum(submitted)
+
+    def cancel(self, batch_id: str, *, by: str, progress: Progress = lambda _: None) -> int:
+        """Cancel what is under way; returns how many jobs that were.
+
+        Raises UnknownBatch, StoreUnavailable.
+        """
+        self._ledger.read(batch_id)
+        self._ledger.enter(batch_id, Phase.CANCELLED)
+        cancelled = 0
+        # A follow-up may begin behind the pass that had found it not begun.
+        for _ in range(_PASSES):
+            for job_id in self._live(batch_id):
+                outcome = self._cancellations.cancel(job_id, by=by)
+                cancelled += outcome is Cancellation.ENDING
+                progress(cancelled)
+            if self._ledger.read(batch_id).live == 0:
+                break
+        return cancelled
+
+    def _live(self, batch_id: str) -> Iterator[JobId]:
+        for page in self._ledger.rows(batch_id):
+            for row, jobs in page:
+                for step, job in zip(row.steps, jobs, strict=True):
+                    if job.state is not None and job.state not in TERMINAL:
+                        yield step.job_id
+
+    def retry(self, batch_id: str, rows: Iterable[Row], progress: Progress = lambda _: None) -> int:
+        """Submit anew the jobs that failed, and what follows them; returns how many that are.
+
+        What succeeded is not paid again: a follow-up that failed takes the result that the job
+        before it had.
+
+        Args:
+            rows: the manifest's, for the parameters of the jobs.
+
+        Raises UnknownBatch, StoreUnavailable.
+        """
+        self._ledger.read(batch_id)
+        # A cancelled batch goes on when what was cancelled is retried.
+        self._ledger.enter(batch_id, Phase.SUBMITTED)
+        plans = {row_id(batch_id, row): row for row in rows}
+        retried = 0
+        for page in self._ledger.rows(batch_id):
+            for row, jobs in page:
+                wanted = plans.get(row.row_id)
+                if wanted is not None:
+                    retried += self._retry_row(batch_id, wanted, row, jobs)
+            progress(retried)
+        return retried
+
+    def _retry_row(self, batch_id: str, wanted: Row, row: LedgerRow, jobs: list[Job]) -> int:
+        by_id = dict(zip((step.job_id for step in row.steps), jobs, strict=True))
+        failed = [step for step in row.steps if by_id[step.job_id].failed]
+        for step in failed:
+            plan = _rest(wanted.plan, row, step, by_id)
+            again = _again(step.job_id)
+            enqueued = flow.enqueue(
+                self._app, plan, job_id=again, headers=_headers(batch_id, wanted)
+            )
+            renewed = _renewed(row, step, enqueued.steps)
+            self._ledger.replace(batch_id, row, renewed)
+            row = renewed
+        return len(failed)
+
+
+def _pages(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    remaining = iter(rows)
+    while page := list(itertools.islice(remaining, _PAGE)):
+        yield page
+
+
+def _headers(batch_id: str, row: Row) -> dict[str, str]:
+    lane = {PRIORITY_HEADER: row.priority.value, TENANT_HEADER: row.tenant}
+    return lane | {BATCH_HEADER: batch_id}
+
+
+def _ledger_row(row: Row, job_id: JobId) -> LedgerRow:
+    trunk, branches = flow.lay_out(job_id, row.plan)
+    steps = (*trunk, *(step for branch in branches for step in branch))
+    return LedgerRow(job_id, row.line, row.name, row.key, steps)
+
+
+def _again(job_id: JobId) -> JobId:
+    """Name the job that stands for another one: the same however often that is tried."""
+    return JobId(str(uuid.uuid5(uuid.NAMESPACE_URL, f"fermata:again:{job_id}")))
+
+
+def _rest(plan: Plan, row: LedgerRow, step: Step, jobs: dict[JobId, Job]) -> Plan:
+    """Plan what is left of a row from one of its jobs on."""
+    before = jobs[step.after].result if step.after else None
+    place = [each.job_id for each in row.steps].index(step.job_id)
+    if place == 0:
+        return plan
+    if place == 1 and plan.then:
+        operation, parameters = plan.then
+        return Plan(operation, parameters, source=before, branches=plan.branches)
+    following = _following(row, step)
+    return Plan(step.operation, {}, source=before, branches=(following,) if following else ())
+
+
+def _following(row: LedgerRow, step: Step) -> tuple[str, ...]:
+    after = {each.after: each for each in row.steps}
+    operations: list[str] = []
+    while step.job_id in after:
+        step = after[step.job_id]
+        operations.append(step.operation)
+    return tuple(operations)
+
+
+def _renewed(row: LedgerRow, failed: Step, steps: tuple[Step, ...]) -> LedgerRow:
+    """Put new jobs in the place of a failed one and of all that would have followed it."""
+    replaced = {failed.job_id}
+    for step in row.steps:
+        if step.after in replaced:
+            replaced.add(step.job_id)
+    place = [step.job_id for step in row.steps].index(failed.job_id)
+    first = replace(steps[0], after=failed.after)
+    kept_before = [step for step in row.steps[:place] if step.job_id not in replaced]
+    kept_after = [step for step in row.steps[place:] if step.job_id not in replaced]
+    return replace(row, steps=(*kept_before, first, *steps[1:], *kept_after))

@@ -1,0 +1,15 @@
+-- Count for a batch what becomes of its jobs, so that watching it costs the same however long it
+-- is. Prepended to the scripts that end jobs; KEYS 9 is the prefix of the counters.
+local ENDS = {succeeded = true, failed = true, cancelled = true, expired = true}
+
+local function count(job, before, to)
+  local batch = redis.call('HGET', job, 'batch')
+  if not batch then return end
+  local counters = KEYS[9] .. batch
+  if before == '' then redis.call('HINCRBY', counters, 'jobs', 1) end
+  if not ENDS[to] then return end
+  redis.call('HINCRBY', counters, to, 1)
+  local r = redis.call('HMGET', job, 'cost', 'error')
+  if to == 'succeeded' then redis.call('HINCRBY', counters, 'spent', r[1] or '0') end
+  if r[2] then redis.call('HINCRBY', counters, 'error:' .. cjson.decode(r[2]).type, 1) end
+end
