@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from redis import Redis
-
+from worker import store
 from worker.app import app
 from worker.settings import Role, load
 
 
 def _book() -> Any:
-    return Redis.from_url(load(Role.CLIENT).redis_url, decode_responses=True)
+    return store.connect(load(Role.CLIENT).redis_url)
 
 
 @app.task(name="test.note", shared=False)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from celery import Celery
 
-from worker import store
+from worker import redis_url, store
 from worker.client import HTTPProvider
 from worker.core.contract import QUEUE
 from worker.handover import (
@@ -26,6 +26,12 @@ from worker.sweep import Sweep
 
 VISIBILITY_SECONDS: Final = 900
 """When Redis gives a message to another worker: well above every time limit."""
+
+CONNECT_SECONDS: Final = 2
+"""How long opening a connection to Redis or the broker may take at most."""
+
+AMQP_HEARTBEAT_SECONDS: Final = 20
+"""Two of these without a word, and a worker leaves its RabbitMQ and looks for it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +89,11 @@ def open_store(settings: Settings) -> Store:
 
 def open_producer(settings: Settings) -> Celery:
     """Open a Celery client that only publishes: it knows no task and waits for no result."""
-    app = Celery("fermata-producer", broker=settings.broker_url, set_as_current=False)
+    app = Celery("fermata-producer", set_as_current=False)
     app.conf.update(
+        broker_url=redis_url.celery_url(settings.broker_url),
         broker_transport_options=broker_options(settings),
-        broker_connection_timeout=settings.redis_timeout_seconds,
+        broker_connection_timeout=connect_seconds(settings),
         task_default_queue=QUEUE,
         task_publish_retry_policy=PUBLISH_RETRIES,
     )
@@ -96,21 +103,41 @@ def open_producer(settings: Settings) -> Celery:
 def open_handover(settings: Settings, state: Store) -> Handover:
     """Open the hand-over that fits: one script where broker and state share a database."""
     publisher = Publisher(
-        settings.broker_url, broker_options(settings), settings.redis_timeout_seconds
+        redis_url.celery_url(settings.broker_url),
+        broker_options(settings),
+        connect_seconds(settings),
     )
     adapter = RedisHandover if settings.one_database else BrokerHandover
     return adapter(state, publisher, time.time)
 
 
+def connect_seconds(settings: Settings) -> float:
+    """Return how long opening a connection to Redis or the broker may take."""
+    return min(settings.redis_timeout_seconds, CONNECT_SECONDS)
+
+
+def redis_timeouts(settings: Settings) -> dict[str, float]:
+    """Return the timeouts of a Redis connection, in redis-py's words."""
+    return {
+        "socket_timeout": settings.redis_timeout_seconds,
+        "socket_connect_timeout": connect_seconds(settings),
+    }
+
+
 def broker_options(settings: Settings) -> dict[str, Any]:
-    """Return kombu's transport options: a dead broker is an error in seconds, not a hang."""
-    scheme = settings.broker_url.partition("://")[0]
-    if scheme in {"amqp", "amqps", "pyamqp"}:
-        return {"confirm_publish": True}
+    """Return kombu's transport options: a dead or frozen broker is an error in seconds."""
+    timeouts = redis_timeouts(settings)
+    if settings.broker_url.startswith(("amqp", "pyamqp")):
+        # A confirmed publish is in the queue; waiting for the confirmation ends at the timeout.
+        return {
+            "confirm_publish": True,
+            "read_timeout": timeouts["socket_timeout"],
+            "write_timeout": timeouts["socket_timeout"],
+        }
     return {
         "visibility_timeout": VISIBILITY_SECONDS,
-        "socket_timeout": settings.redis_timeout_seconds,
-        "socket_connect_timeout": min(settings.redis_timeout_seconds, 2),
+        **timeouts,
         "socket_keepalive": True,
         "retry_on_timeout": False,
+        **redis_url.celery_options(settings.broker_url, timeouts=timeouts),
     }

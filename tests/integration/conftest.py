@@ -29,11 +29,10 @@ class Flows:
     def __init__(self, system: System) -> None:
         self._system = system
         self._redis = Redis.from_url(system.redis_url, decode_responses=True)
-        self._broker = Redis.from_url(system.broker_url)
         self._flows: list[Flow] = []
 
     def open(self) -> Flow:
-        self._flows.append(Flow(self._system, self._redis, self._broker))
+        self._flows.append(Flow(self._system, self._redis))
         return self._flows[-1]
 
     def close(self) -> None:
@@ -43,7 +42,6 @@ class Flows:
                 assert flow.runs() == flow.expected_runs
         finally:
             self._redis.close()
-            self._broker.close()
             # A result unsubscribes when it is collected; the server is gone by then.
             self._system.app.backend.result_consumer.cancel_for = lambda _: None
 
