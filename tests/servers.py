@@ -138,7 +138,7 @@ class RedisServer(Server):
 class Sentinel(Server):
     """A redis-sentinel that watches one master and fails over within a second or two."""
 
-    def __init__(self, folder: Path, master_port: int, *, quorum: int) -> None:
+    def __init__(self, folder: Path, master_port: int, *, quorum: int, password: str) -> None:
         self.port = free_port()
         super().__init__(folder / f"sentinel-{self.port}")
         self.folder.mkdir(parents=True)
@@ -146,6 +146,7 @@ class Sentinel(Server):
         (self.folder / "sentinel.conf").write_text(
             f"bind 127.0.0.1\nport {self.port}\n"
             f"sentinel monitor fermata 127.0.0.1 {master_port} {quorum}\n"
+            f'sentinel auth-pass fermata "{password}"\n'
             "sentinel down-after-milliseconds fermata 1000\n"
             "sentinel failover-timeout fermata 3000\n"
         )

@@ -67,15 +67,22 @@ class System:
     Args:
         one_database: the broker is the database that holds the records, not the one beside it.
         rabbitmq: RabbitMQ is the broker; Valkey holds the records and the results.
+        redis: another server in Valkey's place.
     """
 
     def __init__(
-        self, folder: Path, *, one_database: bool = True, rabbitmq: bool = False, **settings: str
+        self,
+        folder: Path,
+        *,
+        one_database: bool = True,
+        rabbitmq: bool = False,
+        redis: Any = None,
+        **settings: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.rabbitmq = RabbitMQ(folder) if rabbitmq else None
-        self.valkey = EmbeddedValkey(folder)
+        self.valkey = redis or EmbeddedValkey(folder)
         self._processes: list[subprocess.Popen[bytes]] = []
         self._one_database = one_database
         self._extra = settings
@@ -129,6 +136,8 @@ class System:
         self.app.conf.update(
             broker_url=redis_url.celery_url(self.broker_url),
             result_backend=redis_url.celery_url(self.redis_url),
+            broker_transport_options=redis_url.celery_options(self.broker_url, timeouts={}),
+            result_backend_transport_options=redis_url.celery_options(self.redis_url, timeouts={}),
             task_default_queue=QUEUE,
         )
         self.store: Store = store.Store(store.connect(self.redis_url))

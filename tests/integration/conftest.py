@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from redis import Redis
 
 from tests.integration.flow import Flow
 from tests.system import System
+from worker import store
 
 IMPATIENT = {
     "FERMATA_DEADLINE_SECONDS": "2",
@@ -28,7 +28,7 @@ class Flows:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._redis = Redis.from_url(system.redis_url, decode_responses=True)
+        self._redis = store.connect(system.redis_url)
         self._flows: list[Flow] = []
 
     def open(self) -> Flow:
