@@ -7,7 +7,7 @@ import structlog
 from celery import Celery, bootsteps
 from celery.signals import setup_logging
 
-from worker import bootstrap, log, redis_url
+from worker import bootstrap, log, redelivery, redis_url
 from worker.core.contract import QUEUE
 from worker.core.schedule import hard_time_limit, soft_time_limit
 from worker.handover import PUBLISH_RETRIES
@@ -99,6 +99,7 @@ TASK_MODULES: Final = [
     for family in ("sonic", "lyrics", "producer", "account", "riffusion", "nuro", "flows")
 ]
 
+redelivery.install()
 app = Celery("fermata", include=TASK_MODULES)
 app.add_defaults(_configuration)
 app.steps["worker"].add(SweepStep)

@@ -106,5 +106,18 @@ def test_parked_jobs_are_resumed_after_redis_was_killed_and_restarted(flow: Flow
     flow.paid_once()
 
 
+def test_a_worker_with_messages_in_its_hands_outlives_a_restart_of_redis(flow: Flow) -> None:
+    slow = {"submit": "slow", "submit_delay_seconds": 2, "latency_seconds": 0.1}
+    jobs = [flow.job(clip(), rule=slow) for _ in range(6)]
+    results = [(job | flow.note()).apply_async() for job in jobs]
+    wait_until(lambda: "submitting" in map(flow.state, flow.jobs), what="a submit has begun")
+
+    restart(flow.system)
+
+    assert [who(r.get(timeout=GET_SECONDS)) for r in results] == [job.id for job in jobs]
+    flow.ends()
+    flow.paid_once()
+
+
 def unsettled(flow: Flow) -> list[str]:
     return [job_id for job_id in flow.jobs if flow.state(job_id) != "succeeded"]
