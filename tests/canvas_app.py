@@ -8,7 +8,8 @@ from worker.settings import Role, load
 
 
 def _book() -> Any:
-    return store.connect(load(Role.CLIENT).redis_url)
+    # Patient: a plain step that fails because Redis is frozen says nothing about parked jobs.
+    return store.connect(load(Role.CLIENT).redis_url, timeout_seconds=60)
 
 
 @app.task(name="test.note", shared=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
+import pytest
 from redis import Redis
 
 from tests.integration.conftest import Flows
@@ -95,6 +96,23 @@ def test_with_everysec_deliveries_of_the_lost_second_are_found_again_by_polling(
             timeline = flow.record(job.id).timeline
             assert [e["why"] for e in timeline if e["what"] == "claim"] == ["poll"]
         flow.paid_once()
+
+
+@pytest.mark.parametrize(("appendfsync", "submissions"), [("always", 1), ("everysec", 2)])
+def test_only_with_always_a_submission_is_never_repeated_after_the_cut(
+    tmp_path: Path, appendfsync: str, submissions: int
+) -> None:
+    with running(tmp_path, appendfsync) as flow:
+        job = flow.job(clip(), rule=POLLED).set(queue="later")
+        result = (job | flow.note()).apply_async()
+        mark = last_fsync(flow.system) if appendfsync == "everysec" else b""
+        flow.system.app.control.add_consumer("later", reply=True, timeout=5)
+        flow.waits(job.id)
+
+        cut_power(flow.system, behind=mark)
+
+        assert who(result.get(timeout=GET_SECONDS)) == job.id
+        assert len(flow.accepted(job.id)) == submissions
 
 
 def test_with_everysec_a_job_that_began_in_the_lost_second_is_unknown_and_says_so(
