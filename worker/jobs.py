@@ -1,8 +1,9 @@
 """Use cases of a worker: begin a job, submit it, take its event, settle it."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, Final, TypeVar, assert_never
 from urllib.parse import quote
 
 import structlog
@@ -16,9 +17,12 @@ from worker.core.schedule import Policy
 from worker.core.signing import derive_secret
 from worker.core.states import JobState, Turn
 from worker.handover import Clock
-from worker.store import Parked, Store, Taker
+from worker.store import Parked, Store, StoreUnavailable, Taker
 
 log = structlog.get_logger()
+
+_T = TypeVar("_T")
+_OUTAGE_PAUSE_SECONDS: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +86,14 @@ class Jobs:
         fields = _record_fields(attempt.operation, body, parked)
         if first:
             fields["deadline_at"] = schedule.deadline(attempt.operation, self._policy, now=now)
-        due_at = now + schedule.submit_lease(attempt.operation, self._policy)
-        return self._turn(attempt, Turn.SUBMIT, due_at=due_at, fields=fields, count="attempts")
+        lease = schedule.submit_lease(attempt.operation, self._policy)
+        # A turn whose answer was lost may have been taken: only this very leg can find out.
+        return self._insist(
+            lease / 2,
+            lambda: self._turn(
+                attempt, Turn.SUBMIT, due_at=now + lease, fields=fields, count="attempts"
+            ),
+        )
 
     def _turn(self, attempt: Attempt, turn: Turn, *, due_at: float, **options: Any) -> bool:
         now = self._clock()
@@ -149,6 +159,25 @@ class Jobs:
         return protocol.read_submit(operation, answer)
 
     def _accepted(self, attempt: Attempt, provider_task_id: str) -> None:
+        patience = schedule.submit_lease(attempt.operation, self._policy) / 2
+        self._insist(patience, lambda: self._write_accepted(attempt, provider_task_id))
+
+    def _insist(self, seconds: float, write: Callable[[], _T]) -> _T:
+        """Write what only this process knows, as soon as Redis is there again.
+
+        Raises StoreUnavailable where that takes too long: the sweep will take the leg for dead.
+        """
+        until = self._clock() + seconds
+        while True:
+            try:
+                return write()
+            except StoreUnavailable as error:
+                if self._clock() > until:
+                    raise
+                log.warning("outcome_unwritten", error=repr(error))
+                time.sleep(_OUTAGE_PAUSE_SECONDS)
+
+    def _write_accepted(self, attempt: Attempt, provider_task_id: str) -> None:
         now = self._clock()
         fields = {"provider_task_id": provider_task_id}
         due_at = schedule.first_poll(attempt.operation, self._policy, now=now)
@@ -183,14 +212,17 @@ class Jobs:
         """Claim a job for an event that this very leg will settle, with nothing to publish."""
         now = self._clock()
         stale_at = now + schedule.take_lease(attempt.operation, self._policy)
-        claim = self._store.claim(
-            attempt.job_id,
-            event,
-            now=now,
-            stale_at=stale_at,
-            published_stale_at=stale_at,
-            push=False,
-            leg=attempt.leg,
+        claim = self._insist(
+            schedule.submit_lease(attempt.operation, self._policy) / 2,
+            lambda: self._store.claim(
+                attempt.job_id,
+                event,
+                now=now,
+                stale_at=stale_at,
+                published_stale_at=stale_at,
+                push=False,
+                leg=attempt.leg,
+            ),
         )
         if claim is None:
             return False
@@ -223,15 +255,19 @@ class Jobs:
     ) -> None:
         """Record how a job ended; its parked message is no longer needed."""
         turn, fields, why = _ending(outcome)
-        settled = self._store.turn(
-            job_id,
-            turn,
-            now=self._clock(),
-            due_at=None,
-            why=why,
-            fields={"operation": operation.name, **fields},
-            drop=_dropped(outcome),
-            retain_seconds=self._policy.retention_seconds,
+        # The next step is published: a job that is not settled now would publish it again.
+        settled = self._insist(
+            schedule.RESUME_SECONDS / 2,
+            lambda: self._store.turn(
+                job_id,
+                turn,
+                now=self._clock(),
+                due_at=None,
+                why=why,
+                fields={"operation": operation.name, **fields},
+                drop=_dropped(outcome),
+                retain_seconds=self._policy.retention_seconds,
+            ),
         )
         name = "job_settled" if settled else "job_was_settled"
         log.info(name, job_id=job_id, outcome=turn, why=why)
