@@ -86,19 +86,17 @@ class Jobs:
         fields = _record_fields(attempt.operation, body, parked)
         if first:
             fields["deadline_at"] = schedule.deadline(attempt.operation, self._policy, now=now)
-        lease = schedule.submit_lease(attempt.operation, self._policy)
-        # A turn whose answer was lost may have been taken: only this very leg can find out.
-        return self._insist(
-            lease / 2,
-            lambda: self._turn(
-                attempt, Turn.SUBMIT, due_at=now + lease, fields=fields, count="attempts"
-            ),
-        )
+        due_at = now + schedule.submit_lease(attempt.operation, self._policy)
+        return self._turn(attempt, Turn.SUBMIT, due_at=due_at, fields=fields, count="attempts")
 
     def _turn(self, attempt: Attempt, turn: Turn, *, due_at: float, **options: Any) -> bool:
         now = self._clock()
-        return self._store.turn(
-            attempt.job_id, turn, now=now, due_at=due_at, leg=attempt.leg, **options
+        # One whose answer was lost may have been taken: only this very leg can ask again.
+        return self._insist(
+            self._patience(attempt),
+            lambda: self._store.turn(
+                attempt.job_id, turn, now=now, due_at=due_at, leg=attempt.leg, **options
+            ),
         )
 
     def pass_on(
@@ -158,9 +156,8 @@ class Jobs:
             return protocol.Unknown(error.message)
         return protocol.read_submit(operation, answer)
 
-    def _accepted(self, attempt: Attempt, provider_task_id: str) -> None:
-        patience = schedule.submit_lease(attempt.operation, self._policy) / 2
-        self._insist(patience, lambda: self._write_accepted(attempt, provider_task_id))
+    def _patience(self, attempt: Attempt) -> float:
+        return schedule.submit_lease(attempt.operation, self._policy) / 2
 
     def _insist(self, seconds: float, write: Callable[[], _T]) -> _T:
         """Write what only this process knows, as soon as Redis is there again.
@@ -177,7 +174,7 @@ class Jobs:
                 log.warning("outcome_unwritten", error=repr(error))
                 time.sleep(_OUTAGE_PAUSE_SECONDS)
 
-    def _write_accepted(self, attempt: Attempt, provider_task_id: str) -> None:
+    def _accepted(self, attempt: Attempt, provider_task_id: str) -> None:
         now = self._clock()
         fields = {"provider_task_id": provider_task_id}
         due_at = schedule.first_poll(attempt.operation, self._policy, now=now)
@@ -193,7 +190,8 @@ class Jobs:
         now, after = self._clock(), postponed.retry_after
         due_at = now + (after or 0)
         if postponed.backoff:
-            attempts = self._store.read(attempt.job_id).attempts
+            job = self._insist(self._patience(attempt), lambda: self._store.read(attempt.job_id))
+            attempts = job.attempts
             due_at = schedule.backoff(attempts, after, now=now, jitter=self._jitter())
         self._turn(attempt, Turn.POSTPONE, due_at=due_at, why=postponed.reason)
 
@@ -213,7 +211,7 @@ class Jobs:
         now = self._clock()
         stale_at = now + schedule.take_lease(attempt.operation, self._policy)
         claim = self._insist(
-            schedule.submit_lease(attempt.operation, self._policy) / 2,
+            self._patience(attempt),
             lambda: self._store.claim(
                 attempt.job_id,
                 event,
