@@ -7,12 +7,13 @@ import pytest
 from tests.system import System
 
 
-@pytest.fixture(scope="session", params=["one script", "any broker"])
+@pytest.fixture(scope="session", params=["one script", "any broker", "RabbitMQ"])
 def system(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[System]:
     """Valkey, simulator, receiver and a prefork worker; the hand-over is the parameter."""
     folder = tmp_path_factory.mktemp("system")
-    with System(folder, one_database=request.param == "one script") as system:
+    one_database, rabbitmq = request.param == "one script", request.param == "RabbitMQ"
+    with System(folder, one_database=one_database, rabbitmq=rabbitmq) as system:
         system.worker(app="tests.canvas_app")
         yield system

@@ -12,8 +12,10 @@ from typing import Any
 
 import requests
 from celery import Celery
+from redis import Redis
 
-from worker import store
+from tests.servers import RabbitMQ
+from worker import redis_url, store
 from worker.core.contract import QUEUE
 from worker.core.models import JobId
 from worker.embedded import EmbeddedValkey, free_port
@@ -60,21 +62,47 @@ class Simulator:
 
 
 class System:
-    """Real processes over one Valkey. Every process it started ends with it."""
+    """Real processes over one Valkey. Every process it started ends with it.
 
-    def __init__(self, folder: Path, *, one_database: bool = True, **settings: str) -> None:
+    Args:
+        one_database: the broker is the database that holds the records, not the one beside it.
+        rabbitmq: RabbitMQ is the broker; Valkey holds the records and the results.
+        redis: another server in Valkey's place.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        one_database: bool = True,
+        rabbitmq: bool = False,
+        redis: Any = None,
+        **settings: str,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._valkey = EmbeddedValkey(folder)
+        self.rabbitmq = RabbitMQ(folder) if rabbitmq else None
+        self.valkey = redis or EmbeddedValkey(folder)
         self._processes: list[subprocess.Popen[bytes]] = []
         self._one_database = one_database
         self._extra = settings
         self.environment: dict[str, str] = {}
+        self.app = Celery(set_as_current=False)
 
     def __enter__(self) -> "System":
-        self.redis_url = self._valkey.start()
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self) -> None:
+        self.redis_url = self.valkey.start()
         self.broker_url = self.redis_url
-        if not self._one_database:
+        if self.rabbitmq:
+            self.broker_url = self.rabbitmq.start()
+        elif not self._one_database:
             self.broker_url = self.redis_url.removesuffix("/0") + "/1"
         simulator_port, receiver_port = free_port(), free_port()
         self.simulator = Simulator(f"http://127.0.0.1:{simulator_port}")
@@ -96,12 +124,7 @@ class System:
             "FERMATA_LOG_LEVEL": "INFO",
             **self._extra,
         }
-        try:
-            self._start_all(simulator_port, receiver_port)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+        self._start_all(simulator_port, receiver_port)
 
     def _start_all(self, simulator_port: int, receiver_port: int) -> None:
         command = ["-m", "simulator", "--port", str(simulator_port), "--api-key", API_KEY]
@@ -113,14 +136,22 @@ class System:
         )  # fmt: skip
         wait_until(lambda: _answers(f"{self.simulator.url}/_simulator/healthz"), what="simulator")
         wait_until(lambda: _answers(f"{self.receiver_url}/healthz"), what="receiver")
-        self.app = Celery(broker=self.broker_url, backend=self.redis_url, set_as_current=False)
-        self.app.conf.task_default_queue = "fermata"
+        self.app.conf.update(
+            broker_url=redis_url.celery_url(self.broker_url),
+            result_backend=redis_url.celery_url(self.redis_url),
+            broker_transport_options=redis_url.celery_options(self.broker_url, timeouts={}),
+            result_backend_transport_options=redis_url.celery_options(self.redis_url, timeouts={}),
+            task_default_queue=QUEUE,
+        )
         self.store: Store = store.Store(store.connect(self.redis_url))
 
     def __exit__(self, *_: object) -> None:
+        self.app.close()
         for process in reversed(self._processes):
             stop(process)
-        self._valkey.stop()
+        self.valkey.stop()
+        if self.rabbitmq:
+            self.rabbitmq.stop()
 
     def run(self, name: str, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
         """Start a Python process of the system; its output goes to ``<name>.log``."""
@@ -155,6 +186,16 @@ class System:
         log = self.folder / f"{name}.log"
         wait_until(lambda: b"ready." in log.read_bytes(), seconds=30, what=f"{name} is ready")
         return process
+
+    def backlog(self, queue: str = QUEUE) -> tuple[int, int]:
+        """Return how many messages stand in a queue, and how many consumers wait for more."""
+        if not self.rabbitmq:
+            with Redis.from_url(self.broker_url) as broker:
+                waiting = broker.info("clients")["blocked_clients"]
+                return broker.llen(queue), waiting
+        with self.app.connection_for_read() as connection:
+            told = connection.default_channel.queue_declare(queue, passive=True)
+        return told.message_count, told.consumer_count
 
     def state(self, job_id: str) -> str | None:
         return self.store.state(JobId(job_id))

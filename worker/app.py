@@ -5,7 +5,7 @@ from typing import Any, Final
 from celery import Celery
 from celery.signals import setup_logging
 
-from worker import bootstrap, log, startup
+from worker import bootstrap, log, redelivery, redis_url, startup
 from worker.background import AdmissionStep, SweepStep
 from worker.core.contract import QUEUE
 from worker.core.schedule import hard_time_limit, soft_time_limit
@@ -19,14 +19,21 @@ RESULT_SECONDS: Final = 14 * 86400
 def _configuration() -> dict[str, Any]:
     settings = load(Role.CLIENT)
     submit_seconds = settings.policy.submit_timeout_seconds
+    timeouts = bootstrap.redis_timeouts(settings)
+    backend = redis_url.celery_options(settings.result_backend, timeouts=timeouts)
     return {
-        "broker_url": settings.broker_url,
-        "result_backend": settings.result_backend,
+        "broker_url": redis_url.celery_url(settings.broker_url),
+        "result_backend": redis_url.celery_url(settings.result_backend),
         "broker_transport_options": bootstrap.broker_options(settings),
-        "result_backend_transport_options": {"retry_policy": {"max_retries": 3}},
-        "redis_socket_timeout": settings.redis_timeout_seconds,
-        "redis_socket_connect_timeout": min(settings.redis_timeout_seconds, 2),
+        "result_backend_transport_options": {"retry_policy": {"max_retries": 3}, **backend},
+        "redis_socket_timeout": timeouts["socket_timeout"],
+        "redis_socket_connect_timeout": timeouts["socket_connect_timeout"],
+        "broker_heartbeat": bootstrap.AMQP_HEARTBEAT_SECONDS,
         "broker_connection_retry_on_startup": True,
+        # However long the broker is away, a worker takes up its work again by itself.
+        "broker_connection_max_retries": None,
+        # A Redis that restarts or hands over to its replica answers with errors for a while.
+        "broker_channel_error_retry": True,
         "result_backend_always_retry": True,
         "result_backend_max_retries": 10,
         "result_expires": RESULT_SECONDS,
@@ -65,6 +72,7 @@ TASK_MODULES: Final = [
     )
 ]
 
+redelivery.install()
 app = Celery(
     "fermata",
     include=TASK_MODULES,

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery
 from redis import Redis
 
-from worker import store
+from worker import redis_url, store
 from worker.admission import Admissions, Gate, Treasury
 from worker.batch import Ledger, Runs
 from worker.cancellation import Cancellations
@@ -32,6 +32,12 @@ from worker.recording import Recorder, RecordingAMQP
 from worker.settings import Role, Settings, load
 from worker.store import Store
 from worker.sweep import Sweep
+
+CONNECT_SECONDS: Final = 2
+"""How long opening a connection to Redis or the broker may take at most."""
+
+AMQP_HEARTBEAT_SECONDS: Final = 20
+"""Two of these without a word, and a worker leaves its RabbitMQ and looks for it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +125,13 @@ def open_producer(settings: Settings) -> Celery:
     """Open a Celery client that only publishes: it knows no task and waits for no result."""
     app = Celery(
         "fermata-producer",
-        broker=settings.broker_url,
         set_as_current=False,
         amqp=recording(lambda: open_recorder(settings)),
     )
     app.conf.update(
+        broker_url=redis_url.celery_url(settings.broker_url),
         broker_transport_options=broker_options(settings),
-        broker_connection_timeout=settings.redis_timeout_seconds,
+        broker_connection_timeout=connect_seconds(settings),
         task_default_queue=QUEUE,
         task_publish_retry_policy=PUBLISH_RETRIES,
     )
@@ -144,7 +150,9 @@ def open_batches(settings: Settings) -> tuple[Ledger, Runs]:
 def open_handover(settings: Settings, state: Store) -> Handover:
     """Open the hand-over that fits: one script where broker and state share a database."""
     publisher = Publisher(
-        settings.broker_url, broker_options(settings), settings.redis_timeout_seconds
+        redis_url.celery_url(settings.broker_url),
+        broker_options(settings),
+        connect_seconds(settings),
     )
     adapter = RedisHandover if settings.one_database else BrokerHandover
     return adapter(state, publisher, time.time, settings.policy)
@@ -166,15 +174,33 @@ def open_recorder(settings: Settings) -> Recorder:
     return Recorder(open_store(settings), settings.policy, settings.limits, time.time)
 
 
+def connect_seconds(settings: Settings) -> float:
+    """Return how long opening a connection to Redis or the broker may take."""
+    return min(settings.redis_timeout_seconds, CONNECT_SECONDS)
+
+
+def redis_timeouts(settings: Settings) -> dict[str, float]:
+    """Return the timeouts of a Redis connection, in redis-py's words."""
+    return {
+        "socket_timeout": settings.redis_timeout_seconds,
+        "socket_connect_timeout": connect_seconds(settings),
+    }
+
+
 def broker_options(settings: Settings) -> dict[str, Any]:
-    """Return kombu's transport options: a dead broker is an error in seconds, not a hang."""
-    scheme = settings.broker_url.partition("://")[0]
-    if scheme in {"amqp", "amqps", "pyamqp"}:
-        return {"confirm_publish": True}
+    """Return kombu's transport options: a dead or frozen broker is an error in seconds."""
+    timeouts = redis_timeouts(settings)
+    if settings.broker_url.startswith(("amqp", "pyamqp")):
+        # A confirmed publish is in the queue; waiting for the confirmation ends at the timeout.
+        return {
+            "confirm_publish": True,
+            "read_timeout": timeouts["socket_timeout"],
+            "write_timeout": timeouts["socket_timeout"],
+        }
     return {
         "visibility_timeout": settings.visibility_seconds,
-        "socket_timeout": settings.redis_timeout_seconds,
-        "socket_connect_timeout": min(settings.redis_timeout_seconds, 2),
+        **timeouts,
         "socket_keepalive": True,
         "retry_on_timeout": False,
+        **redis_url.celery_options(settings.broker_url, timeouts=timeouts),
     }

@@ -27,11 +27,17 @@ class EmbeddedValkey:
     """A Valkey that keeps what it is told (AOF, noeviction), on a loopback port with a password.
 
     Its data stands in ``folder/valkey``; the password in ``folder/valkey.conf``, readable by the
-    owner alone.
+    owner alone. Started again, it has its old port and password.
+
+    Args:
+        appendfsync: how often what was written is forced to the disk (docs/durability.md).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, appendfsync: str = "everysec") -> None:
         self._folder = folder.resolve()
+        self._appendfsync = appendfsync
+        self._password = secrets.token_urlsafe(24)
+        self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
@@ -40,19 +46,19 @@ class EmbeddedValkey:
 
         Raises ConfigError where there is no server binary, or it does not come up.
         """
-        password, port = secrets.token_urlsafe(24), free_port()
+        self._port = self._port or free_port()
         data = self._folder / "valkey"
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         configuration = self._folder / "valkey.conf"
         log = self._folder / "valkey.log"
         lines = (
             "bind 127.0.0.1",
-            f"port {port}",
-            f"requirepass {password}",
+            f"port {self._port}",
+            f"requirepass {self._password}",
             f'dir "{data}"',
             f'logfile "{log}"',
             "appendonly yes",
-            "appendfsync everysec",
+            f"appendfsync {self._appendfsync}",
             "maxmemory-policy noeviction",
             'save ""',
             "daemonize no",
@@ -62,7 +68,7 @@ class EmbeddedValkey:
         # A session of its own: Ctrl-C in the terminal must reach the workers first.
         command = [server_binary(), str(configuration)]
         self._process = subprocess.Popen(command, start_new_session=True)
-        self.url = f"redis://:{password}@127.0.0.1:{port}/0"
+        self.url = f"redis://:{self._password}@127.0.0.1:{self._port}/0"
         self._wait_until_up(log)
         return self.url
 
@@ -93,6 +99,11 @@ class EmbeddedValkey:
         if self._process:
             self._process.wait()
             then()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the server a signal."""
+        if self._process:
+            self._process.send_signal(number)
 
     def stop(self) -> None:
         """Stop the server and wait for it; what it was told is on disk."""

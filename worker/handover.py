@@ -6,14 +6,15 @@ task, no canvas and no result backend to publish it.
 """
 
 import base64
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol, cast
 
 import structlog
 from celery.canvas import Signature
 from kombu import Connection
-from kombu.exceptions import KombuError
+from kombu.exceptions import KombuError, OperationalError
 from kombu.transport import memory, redis
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
@@ -85,16 +86,16 @@ def _list_key(channel: Any, queue: str, message: dict[str, Any]) -> str:
 class Publisher:
     """Publishes pressed messages on any broker. Not fork-safe: one per process."""
 
-    def __init__(self, url: str, transport_options: dict[str, Any], timeout_seconds: float) -> None:
-        self._timeout = timeout_seconds
+    def __init__(self, url: str, transport_options: dict[str, Any], connect_seconds: float) -> None:
+        self._connect_seconds = connect_seconds
         self._pool = Connection(
-            url, transport_options=transport_options, connect_timeout=timeout_seconds
+            url, transport_options=transport_options, connect_timeout=connect_seconds
         ).Pool(limit=16)
 
     def publish(self, message: str, *, claim: int) -> None:
         """Publish a pressed message under a claim number; 0 runs the submit leg again.
 
-        Raises kombu's OperationalError where the broker cannot be reached.
+        Raises kombu's OperationalError where the broker cannot be reached or has no such queue.
         """
         wire = json.loads(message)
         properties = wire["properties"]
@@ -106,7 +107,7 @@ class Publisher:
             # What was paid for, or cancelled, neither waits for its time nor expires in silence.
             headers |= {"eta": None, "expires": None}
         kept = {name: value for name, value in properties.items() if name not in _ENVELOPE}
-        with self._pool.acquire(block=True, timeout=self._timeout) as connection:
+        with self._connection() as connection:
             connection.Producer(auto_declare=False).publish(
                 base64.b64decode(wire["body"]),
                 exchange=route["exchange"],
@@ -115,10 +116,26 @@ class Publisher:
                 content_type=wire["content-type"],
                 content_encoding=wire["content-encoding"],
                 headers=headers,
+                # AMQP drops a message for a queue that is not there, and confirms it.
+                mandatory=True,
                 retry=True,
                 retry_policy=dict(PUBLISH_RETRIES),
                 **kept,
             )
+
+    def close(self) -> None:
+        """Close all connections; the next publish opens new ones."""
+        self._pool.force_close_all()
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        with self._pool.acquire(block=True, timeout=self._connect_seconds) as connection:
+            try:
+                yield connection
+            except Exception as error:
+                # What AMQP still has to say about this message would be taken for the next one's.
+                connection.collect()
+                raise OperationalError(str(error) or repr(error)) from error
 
 
 class Handover(Protocol):
@@ -152,6 +169,10 @@ class BrokerHandover:
         self._publisher = publisher
         self._clock = clock
         self._policy = policy
+
+    def close(self) -> None:
+        """Close the connections to the broker."""
+        self._publisher.close()
 
     def resume(self, job_id: JobId, event: Event, *, leg: str = "") -> bool:
         now = self._clock()

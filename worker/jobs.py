@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, assert_never
+from typing import Any, Final, TypeVar, assert_never
 from urllib.parse import quote
 
 import structlog
@@ -18,9 +18,12 @@ from worker.core.schedule import Policy
 from worker.core.signing import derive_secret
 from worker.core.states import JobState, Turn
 from worker.handover import Clock
+from worker.patience import insist
 from worker.store import Parked, Standing, Store, Taker
 
 log = structlog.get_logger()
+
+_T = TypeVar("_T")
 
 MOST_REFUSALS: Final = 2
 
@@ -85,21 +88,29 @@ class Jobs:
         Returns False where this leg must not submit: another has begun, or the job is held.
         """
         now, operation = self._clock(), attempt.operation
-        state = self._store.admit(
-            attempt.job_id,
-            self._gate.bid(operation, lane, now=now),
-            now=now,
-            due_at=now + schedule.submit_lease(operation, self._policy),
-            deadline_at=schedule.deadline(operation, self._policy, now=now) if first else None,
-            fields=_record_fields(operation, body, parked),
-            leg=attempt.leg,
+        deadline_at = schedule.deadline(operation, self._policy, now=now) if first else None
+        state = self._insist(
+            attempt,
+            lambda: self._store.admit(
+                attempt.job_id,
+                self._gate.bid(operation, lane, now=now),
+                now=now,
+                due_at=now + schedule.submit_lease(operation, self._policy),
+                deadline_at=deadline_at,
+                fields=_record_fields(operation, body, parked),
+                leg=attempt.leg,
+            ),
         )
         return state is JobState.SUBMITTING
 
     def _turn(self, attempt: Attempt, turn: Turn, *, due_at: float, **options: Any) -> bool:
         now = self._clock()
-        return self._store.turn(
-            attempt.job_id, turn, now=now, due_at=due_at, leg=attempt.leg, **options
+        # One whose answer was lost may have been taken: only this very leg can ask again.
+        return self._insist(
+            attempt,
+            lambda: self._store.turn(
+                attempt.job_id, turn, now=now, due_at=due_at, leg=attempt.leg, **options
+            ),
         )
 
     def pass_on(
@@ -133,7 +144,7 @@ class Jobs:
         or None: the job is parked, or something else has resumed it.
         """
         outcome = self._send(attempt, body)
-        was_open = self._gate.hear(outcome, now=self._clock())
+        was_open = self._insist(attempt, lambda: self._gate.hear(outcome, now=self._clock()))
         log.info("job_submitted", outcome=type(outcome).__name__.lower())
         match outcome:
             case protocol.Accepted(provider_task_id):
@@ -159,12 +170,15 @@ class Jobs:
 
         Where the gate opens for others and closes again with this one, it is this one's fault.
         """
-        job = self._store.read(attempt.job_id)
+        job = self._read(attempt)
         if was_open and job.refusals >= MOST_REFUSALS:
             return Event(Source.ANSWER, error=error.to_json())
         count = "refusals" if was_open else ""
         self._postpone(attempt, protocol.Postponed(error.message, backoff=False), count=count)
         return None
+
+    def _read(self, attempt: Attempt) -> JobRecord:
+        return self._insist(attempt, lambda: self._store.read(attempt.job_id))
 
     def _send(self, attempt: Attempt, body: Mapping[str, Any]) -> protocol.SubmitOutcome:
         operation = attempt.operation
@@ -176,6 +190,11 @@ class Jobs:
         except AnswerLost as error:
             return protocol.Unknown(error.message)
         return protocol.read_submit(operation, answer)
+
+    def _insist(self, attempt: Attempt, write: Callable[[], _T]) -> _T:
+        """Write what only this leg knows, within half the time after which it counts as dead."""
+        seconds = schedule.submit_lease(attempt.operation, self._policy) / 2
+        return insist(write, seconds=seconds, clock=self._clock)
 
     def _accepted(self, attempt: Attempt, provider_task_id: str) -> None:
         now = self._clock()
@@ -195,7 +214,7 @@ class Jobs:
         now, after = self._clock(), postponed.retry_after
         due_at = now + (after or 0)
         if postponed.backoff:
-            attempts = self._store.read(attempt.job_id).attempts
+            attempts = self._read(attempt).attempts
             due_at = schedule.backoff(attempts, after, now=now, jitter=self._jitter())
         self._turn(attempt, Turn.POSTPONE, due_at=due_at, why=postponed.reason, count=count)
 
@@ -205,7 +224,7 @@ class Jobs:
             self._postpone(attempt, protocol.Postponed(reason))
             return None
         if not operation.takes_webhook:
-            resubmissions = self._store.read(attempt.job_id).resubmissions
+            resubmissions = self._read(attempt).resubmissions
             if schedule.resubmits(resubmissions, self._policy):
                 self._postpone(attempt, protocol.Postponed(reason), count="resubmissions")
                 return None
@@ -218,14 +237,17 @@ class Jobs:
         """Claim a job for an event that this very leg will settle, with nothing to publish."""
         now = self._clock()
         stale_at = now + schedule.take_lease(attempt.operation, self._policy)
-        claim = self._store.claim(
-            attempt.job_id,
-            event,
-            now=now,
-            stale_at=stale_at,
-            published_stale_at=stale_at,
-            push=False,
-            leg=attempt.leg,
+        claim = self._insist(
+            attempt,
+            lambda: self._store.claim(
+                attempt.job_id,
+                event,
+                now=now,
+                stale_at=stale_at,
+                published_stale_at=stale_at,
+                push=False,
+                leg=attempt.leg,
+            ),
         )
         if claim is None:
             return False
@@ -259,15 +281,20 @@ class Jobs:
     ) -> None:
         """Record how a job ended; its parked message is no longer needed."""
         turn, fields, why = _ending(outcome)
-        settled = self._store.turn(
-            job_id,
-            turn,
-            now=self._clock(),
-            due_at=None,
-            why=why,
-            fields={"operation": operation.name, **fields},
-            drop=_dropped(outcome),
-            retain_seconds=self._policy.retention_seconds,
+        # The next step is published: a job that is not settled now would publish it again.
+        settled = insist(
+            lambda: self._store.turn(
+                job_id,
+                turn,
+                now=self._clock(),
+                due_at=None,
+                why=why,
+                fields={"operation": operation.name, **fields},
+                drop=_dropped(outcome),
+                retain_seconds=self._policy.retention_seconds,
+            ),
+            seconds=self._policy.resume_seconds / 2,
+            clock=self._clock,
         )
         name = "job_settled" if settled else "job_was_settled"
         log.info(name, job_id=job_id, outcome=turn, why=why)

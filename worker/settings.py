@@ -1,7 +1,6 @@
 """Settings: the only module that reads the environment. All errors are reported at once."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError, validate
 
+from worker import redis_url
 from worker.core import names
 from worker.core.admission import Limits
 from worker.core.checks import Risk
@@ -88,7 +88,8 @@ class Settings:
     @property
     def one_database(self) -> bool:
         """Say whether broker and state share one Redis database: then one script hands over."""
-        return self.broker_url == self.redis_url and self.redis_url.startswith("redis://")
+        by_script = self.redis_url.startswith(("redis://", f"{redis_url.SENTINEL}://"))
+        return by_script and self.broker_url == self.redis_url
 
 
 def load(role: Role) -> Settings:
@@ -151,14 +152,14 @@ def _seal(env: FileAwareEnv, missing: dict[str, list[str]]) -> None:
 
 
 def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
-    redis_url = env.str("FERMATA_REDIS_URL", "", validate=_url("redis", "rediss"))
+    state_url = env.str("FERMATA_REDIS_URL", "", validate=_redis_url) or ""
     positive = validate.Range(min=0, min_inclusive=False)
     # A wrong value reads as None until the errors are raised together.
     timeout = env.float("FERMATA_SUBMIT_TIMEOUT_SECONDS", 30, validate=_SUBMIT) or 0
     return Settings(
-        redis_url=redis_url,
-        broker_url=env.str("FERMATA_BROKER_URL", "") or redis_url,
-        result_backend=env.str("FERMATA_RESULT_BACKEND", "") or redis_url,
+        redis_url=state_url,
+        broker_url=env.str("FERMATA_BROKER_URL", "", validate=_sentinel_url) or state_url,
+        result_backend=env.str("FERMATA_RESULT_BACKEND", "", validate=_sentinel_url) or state_url,
         provider_url=env.str(
             "FERMATA_PROVIDER_URL", DEFAULT_PROVIDER_URL, validate=_https_or_loopback
         ),
@@ -266,14 +267,24 @@ def _template(value: str) -> None:
         raise ValidationError(str(error)) from None
 
 
-def _url(*schemes: str) -> Callable[[str], None]:
-    def check(value: str) -> None:
-        if value and _split(value).scheme not in schemes:
-            raise ValidationError(f"Must be a URL that starts with {' or '.join(schemes)}://.")
-        if value.startswith("rediss:") and "ssl_cert_reqs" not in value:
-            raise ValidationError("Celery wants ?ssl_cert_reqs=required in a rediss:// URL.")
+def _redis_url(value: str) -> None:
+    schemes = ("redis", "rediss", redis_url.SENTINEL)
+    if value and value.partition("://")[0] not in schemes:
+        raise ValidationError(f"Must be a URL that starts with {'://, '.join(schemes)}://.")
+    if value.startswith("rediss:") and "ssl_cert_reqs" not in value:
+        raise ValidationError("Celery wants ?ssl_cert_reqs=required in a rediss:// URL.")
+    if redis_url.is_sentinel(value):
+        _sentinel_url(value)
+    else:
+        _split(value)
 
-    return check
+
+def _sentinel_url(value: str) -> None:
+    try:
+        if redis_url.is_sentinel(value):
+            redis_url.parse_sentinel(value)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
 
 
 def _split(value: str) -> SplitResult:
@@ -316,11 +327,13 @@ def _known_risks(names: list[str]) -> None:
 
 def _require_one_broker(settings: Settings) -> None:
     # Celery lets this variable win over any configuration; the receiver would publish elsewhere.
+    broker = ("FERMATA_BROKER_URL", redis_url.celery_url(settings.broker_url))
+    backend = ("FERMATA_RESULT_BACKEND", redis_url.celery_url(settings.result_backend))
     wanted = {
-        "CELERY_BROKER_URL": ("FERMATA_BROKER_URL", settings.broker_url),
-        "CELERY_BROKER_READ_URL": ("FERMATA_BROKER_URL", settings.broker_url),
-        "CELERY_BROKER_WRITE_URL": ("FERMATA_BROKER_URL", settings.broker_url),
-        "CELERY_RESULT_BACKEND": ("FERMATA_RESULT_BACKEND", settings.result_backend),
+        "CELERY_BROKER_URL": broker,
+        "CELERY_BROKER_READ_URL": broker,
+        "CELERY_BROKER_WRITE_URL": broker,
+        "CELERY_RESULT_BACKEND": backend,
     }
     lines = [
         f"  {theirs}: Unset it; use {ours}."

@@ -10,12 +10,14 @@ from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from worker.core import keys
 from worker.core.admission import Lane, Limits
 from worker.core.errors import UnknownJob
 from worker.core.models import Event, JobId, JobRecord, JSONObject, ProviderTaskId
 from worker.core.states import TERMINAL, TRANSITIONS, JobState, Turn
+from worker.redis_url import is_sentinel, parse_sentinel
 
 StoreUnavailable: Final = RedisError
 """What any method raises when Redis is away, or will not write: out of memory, read-only."""
@@ -35,14 +37,24 @@ _DOCUMENTS = ("progress", "result", "error", "late")
 
 def connect(url: str, *, timeout_seconds: float = 5, retries: int = 2) -> "Redis":
     """Open a client that gives up: no call blocks longer than its timeouts and retries."""
-    return Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=min(timeout_seconds, 2),
-        health_check_interval=30,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries),
+    timeouts = {
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": min(timeout_seconds, 2),
+    }
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "health_check_interval": 30,
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries),
+        **timeouts,
+    }
+    if not is_sentinel(url):
+        return Redis.from_url(url, **options)
+    parts = parse_sentinel(url)
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+        parts.sentinels, sentinel_kwargs=timeouts | parts.sentinel_credentials
     )
+    master = sentinel.master_for(parts.service, db=parts.database, **parts.credentials, **options)
+    return cast("Redis", master)
 
 
 @dataclass(frozen=True, slots=True)

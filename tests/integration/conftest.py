@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from redis import Redis
 
 from tests.integration.cdn import CDN
 from tests.integration.flow import Flow
 from tests.system import System
+from worker import store
 
 IMPATIENT = {
     "FERMATA_DEADLINE_SECONDS": "2",
@@ -30,12 +30,11 @@ class Flows:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._redis = Redis.from_url(system.redis_url, decode_responses=True)
-        self._broker = Redis.from_url(system.broker_url)
+        self._redis = store.connect(system.redis_url)
         self._flows: list[Flow] = []
 
     def open(self) -> Flow:
-        self._flows.append(Flow(self._system, self._redis, self._broker))
+        self._flows.append(Flow(self._system, self._redis))
         return self._flows[-1]
 
     def close(self) -> None:
@@ -45,7 +44,6 @@ class Flows:
                 assert flow.runs() == flow.expected_runs
         finally:
             self._redis.close()
-            self._broker.close()
             # A result unsubscribes when it is collected; the server is gone by then.
             self._system.app.backend.result_consumer.cancel_for = lambda _: None
 

@@ -14,7 +14,6 @@ from redis import Redis
 
 from tests.system import SIGNING_KEY, System, wait_until
 from worker.core import signing
-from worker.core.contract import QUEUE
 from worker.core.models import JobId, JobRecord
 from worker.core.states import TERMINAL
 from worker.quarantine import Entry, Quarantine
@@ -29,10 +28,9 @@ HELD = {"webhook": "lost", "latency_seconds": 600}
 class Flow:
     """Mints the ids of its jobs, so that scenarios can be chosen before anything runs."""
 
-    def __init__(self, system: System, redis: "Redis", broker: "Redis") -> None:
+    def __init__(self, system: System, redis: "Redis") -> None:
         self.system = system
         self.redis = redis
-        self._broker = broker
         self.jobs: list[str] = []
         self.expected_runs: dict[str, int] = {}
         self.ended = False
@@ -116,7 +114,7 @@ class Flow:
 
     def quiet(self) -> None:
         """Wait until the worker has nothing left to do: what came twice has run."""
-        wait_until(lambda: not self._broker.llen(QUEUE), what="every message was consumed")
+        wait_until(lambda: not self.system.backlog()[0], what="every message was consumed")
         wait_until(lambda: not active(self.system), what="no slot is in use")
 
     def waits(self, job_id: str) -> None:
@@ -215,6 +213,7 @@ def deliver(
     *,
     method: str = "POST",
     headers: Mapping[str, str | bytes] | None = None,
+    timeout: float = 10,
     **signature: Any,
 ) -> requests.Response:
     """Call the receiver as the provider would."""
@@ -224,5 +223,5 @@ def deliver(
         f"{system.receiver_url}/webhooks/aimusic/{job_id}",
         data=body,
         headers=signed(job_id, body, **signature) if headers is None else headers,
-        timeout=10,
+        timeout=timeout,
     )

@@ -3,7 +3,7 @@
 Above each test stands where the handling is.
 """
 
-import base64
+import contextlib
 import json
 import os
 import subprocess
@@ -14,7 +14,6 @@ from typing import Any
 import celery
 import pytest
 from celery.result import AsyncResult
-from redis import Redis
 
 from tests.integration.flow import GET_SECONDS, HELD, Flow, active, clip, completed, who
 from tests.integration.test_canvas import for_each_clip
@@ -123,17 +122,17 @@ class Pile:
     """Holds a worker back from its queue, so that all its slots then start at once."""
 
     def __init__(self, system: System) -> None:
-        self._url = system.broker_url
+        self._system = system
         self._control = system.app.control
         self._publisher = Publisher(system.broker_url, {}, 5)
 
     def __enter__(self) -> Publisher:
         self._control.cancel_consumer(QUEUE, destination=["worker@test"], reply=True, timeout=5)
-        with Redis.from_url(self._url) as broker:
-            wait_until(lambda: not broker.info("clients")["blocked_clients"], what="nobody pops")
+        wait_until(lambda: not self._system.backlog()[1], what="nobody pops")
         return self._publisher
 
     def __exit__(self, *_: object) -> None:
+        self._publisher.close()
         self._control.add_consumer(QUEUE, destination=["worker@test"], reply=True, timeout=5)
 
 
@@ -270,23 +269,26 @@ def test_without_a_worker_a_call_is_an_error_that_says_what_to_do(flow: Flow, ca
 class Heard:
     """The task events of a system's workers, as Flower hears them."""
 
-    def __init__(self, redis: "Redis") -> None:
-        self._pubsub = redis.pubsub()
-        self._pubsub.psubscribe("*celeryev*")
-        self._pubsub.get_message(timeout=5)
-        self._events: list[dict[str, Any]] = []
+    def __init__(self, connection: Any, events: list[dict[str, Any]]) -> None:
+        self._connection = connection
+        self._events = events
 
     def of(self, job_id: str) -> list[str]:
-        while message := self._pubsub.get_message(timeout=0.05):
-            event = json.loads(base64.b64decode(json.loads(message["data"])["body"]))
-            self._events += event if isinstance(event, list) else [event]
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self._connection.drain_events(timeout=0.05)
         return [event["type"] for event in self._events if event.get("uuid") == job_id]
 
 
 @pytest.fixture
 def heard(system: System) -> Iterator[Heard]:
-    with Redis.from_url(system.broker_url) as redis:
-        yield Heard(redis)
+    events: list[dict[str, Any]] = []
+    with system.app.connection_for_read() as connection:
+        receiver = system.app.events.Receiver(connection, handlers={"*": events.append})
+        with receiver.consumer_context(wakeup=False) as (listening, _, _):
+            heard = Heard(listening, events)
+            heard.of("nobody")  # kombu's Redis subscribes when it is first asked
+            yield heard
 
 
 # 9. Handling: a job settles in ProviderTask.on_success and on_failure, which Ignore skips.
@@ -388,6 +390,7 @@ def test_a_process_that_waits_on_a_job_may_resume_it(
     handover = bootstrap.open_handover(load(Role.RECEIVER), flow.system.store)
     event = Event(Source.WEBHOOK, body=json.dumps(completed()))
     assert handover.resume(JobId(job.id), event) is True
+    handover.close()
 
     assert celery.VERSION >= (5, 7)
     assert who(result.get(timeout=GET_SECONDS)) == job.id

@@ -1,4 +1,5 @@
-"""The records in a real Valkey: each script closes the race that it says it closes."""
+"""The records in a real Valkey and in real Redis servers: each script closes the race that it
+says it closes."""
 
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from tests import servers
 from worker import store
 from worker.core import keys
 from worker.core.errors import UnknownJob
@@ -26,16 +28,20 @@ THREADS = 50
 EVENT = Event(Source.WEBHOOK, body='{"event": "song.completed"}', delivery_id="d-1")
 
 
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
+@pytest.fixture(scope="module", params=["Valkey 9", *servers.REDIS_VERSIONS])
+def valkey(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("valkey")
+    embedded = request.param == "Valkey 9"
+    server = EmbeddedValkey(folder) if embedded else servers.redis(request.param, folder)
     server.start()
     yield server
     server.stop()
 
 
 @pytest.fixture
-def redis(valkey: EmbeddedValkey) -> Iterator[Any]:
+def redis(valkey: Any) -> Iterator[Any]:
     client = store.connect(valkey.url)
     client.flushdb()
     yield client

@@ -79,6 +79,23 @@ def test_one_script_hands_over_only_within_one_database(broker: str, same: bool)
     assert load(Role.WORKER).one_database is same
 
 
+SENTINEL = f"redis+sentinel://:{PASSWORD}@one:26379,two:26379/music/0"
+
+
+def test_one_script_hands_over_behind_sentinels_too() -> None:
+    given(FERMATA_REDIS_URL=SENTINEL)
+    read = load(Role.WORKER)
+    assert read.broker_url == read.result_backend == SENTINEL
+    assert read.one_database
+
+
+@pytest.mark.parametrize(
+    "name", ["FERMATA_REDIS_URL", "FERMATA_BROKER_URL", "FERMATA_RESULT_BACKEND"]
+)
+def test_a_url_of_sentinels_names_its_service(name: str) -> None:
+    assert wrong(**{name: f"redis+sentinel://:{PASSWORD}@one:26379,two:26379"}) == {name}
+
+
 # -- missing ----------------------------------------------------------------------------------
 
 

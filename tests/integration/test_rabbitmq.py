@@ -1,0 +1,146 @@
+"""RabbitMQ as the broker: killed, frozen, without the queue, and under a killed worker.
+
+That flows work on it is shown by every test that takes the fixture ``system``.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from signal import SIGCONT, SIGSTOP
+
+import psutil
+import pytest
+
+from tests.acceptance.test_cli import fermata
+from tests.integration.conftest import Flows
+from tests.integration.flow import Flow, clip, completed, who
+from tests.servers import RabbitMQ
+from tests.system import System, stop, wait_until
+from worker.core.models import JobId
+from worker.handover import Publisher, press
+
+GET_SECONDS = 60
+TIMEOUT_SECONDS = 2
+IN_SECONDS = 20
+"""What bounds a command, its start-up on a busy machine included; a hang has no bound."""
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A system on RabbitMQ in which nothing is polled: only messages move its jobs."""
+    settings = {"FERMATA_REDIS_TIMEOUT_SECONDS": "2", "FERMATA_POLL_FIRST_SECONDS": "600"}
+    with System(tmp_path_factory.mktemp("patient"), rabbitmq=True, **settings) as system:
+        system.worker(app="tests.canvas_app")
+        yield system
+
+
+@pytest.fixture
+def flow(patient: System) -> Iterator[Flow]:
+    flows = Flows(patient)
+    yield flows.open()
+    flows.close()
+
+
+@pytest.fixture
+def rabbitmq(patient: System) -> RabbitMQ:
+    assert patient.rabbitmq
+    return patient.rabbitmq
+
+
+def test_a_frozen_rabbitmq_is_an_error_in_seconds_and_no_delivery_is_lost(
+    flow: Flow, rabbitmq: RabbitMQ
+) -> None:
+    job = flow.hold()
+    result = (job | flow.note()).apply_async()
+    flow.waits(job.id)
+
+    rabbitmq.signal(SIGSTOP)
+    try:
+        began = time.monotonic()
+        answer = flow.deliver(job.id, completed(), timeout=IN_SECONDS)
+        submitted = fermata(flow.system, "submit", "account.credits")
+        lasted = time.monotonic() - began
+    finally:
+        rabbitmq.signal(SIGCONT)
+
+    # The event is in the record: the sweep publishes what RabbitMQ would not take.
+    assert (answer.status_code, answer.json()) == (200, {"status": "resumed"})
+    assert (submitted.returncode, lasted < 2 * IN_SECONDS) == (4, True), submitted.stderr
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+    flow.ends()
+
+
+def test_a_worker_and_a_receiver_find_a_restarted_rabbitmq_again(
+    flow: Flow, rabbitmq: RabbitMQ
+) -> None:
+    before, after = flow.hold(), flow.job(clip())
+    parked = (before | flow.note()).apply_async()
+    flow.waits(before.id)
+
+    rabbitmq.restart()
+
+    flow.deliver(before.id, completed(), timeout=IN_SECONDS)
+    result = (after | flow.note()).apply_async(retry=True)
+    assert who(parked.get(timeout=GET_SECONDS)) == before.id
+    assert who(result.get(timeout=GET_SECONDS)) == after.id
+    flow.ends()
+    flow.paid_once(after.id)
+
+
+def test_a_message_for_a_queue_that_is_not_there_is_an_error_and_not_dropped(
+    flow: Flow,
+) -> None:
+    signature = flow.system.app.signature("test.note", (1, "k"), queue=f"missing-{clip()}")
+    publisher = Publisher(flow.system.broker_url, {"confirm_publish": True}, TIMEOUT_SECONDS)
+    try:
+        with pytest.raises(Exception, match="NO_ROUTE"):
+            publisher.publish(press(signature, None).message, claim=1)
+    finally:
+        publisher.close()
+
+
+def test_a_job_whose_worker_is_killed_goes_on_when_rabbitmq_delivers_it_again(flow: Flow) -> None:
+    """The first worker is stopped with the message in its hand: it is redelivered."""
+    system = flow.system
+    doomed = system.worker("doomed", concurrency=1, queues="doomed", app="tests.canvas_app")
+    job = flow.hold().set(queue="doomed")
+    result = (job | flow.note()).apply_async()
+    flow.waits(job.id)
+    for process in _family(doomed.pid):
+        process.suspend()
+    flow.deliver(job.id, completed())
+    wait_until(lambda: flow.state(job.id) == "resuming", what="the event was claimed")
+    stop(doomed, kill=True)
+
+    successor = system.worker("successor", concurrency=1, queues="doomed", app="tests.canvas_app")
+
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+    flow.ends()
+    flow.paid_once()
+    stop(successor)
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    parent = psutil.Process(pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def test_messages_of_jobs_survive_a_restart_of_rabbitmq(flow: Flow, rabbitmq: RabbitMQ) -> None:
+    """Persistent messages in durable queues, the resumed ones too."""
+    queue = f"durable-{os.getpid()}"
+    system = flow.system
+    first = system.worker("first", concurrency=1, queues=queue, app="tests.canvas_app")
+    job = flow.hold().set(queue=queue)
+    result = (job | flow.note()).apply_async()
+    flow.waits(job.id)
+    stop(first)
+    flow.deliver(job.id, completed())
+    wait_until(lambda: system.backlog(queue)[0] == 1, what="the resumed message is queued")
+
+    rabbitmq.restart()
+
+    second = system.worker("second", concurrency=1, queues=queue, app="tests.canvas_app")
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+    assert system.store.read(JobId(job.id)).claims == 1
+    flow.ends()
+    stop(second)

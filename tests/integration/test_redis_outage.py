@@ -1,0 +1,123 @@
+"""Redis frozen, killed and restarted under a running system: errors in seconds, nothing lost,
+and no process restarted by hand."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from signal import SIGCONT, SIGKILL, SIGSTOP
+
+import pytest
+
+from tests.acceptance.test_cli import fermata
+from tests.integration.conftest import Flows
+from tests.integration.flow import Flow, clip, completed, who
+from tests.system import System, wait_until
+
+FROZEN_SECONDS = 20
+JOBS = 500
+GET_SECONDS = 60
+IN_SECONDS = 20
+"""What bounds a command, its start-up on a busy machine included; a hang has no bound."""
+
+SETTINGS = {"FERMATA_REDIS_TIMEOUT_SECONDS": "2"}
+
+
+@pytest.fixture(scope="module", params=["one script", "any broker"])
+def outage(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
+    folder, one_database = tmp_path_factory.mktemp("outage"), request.param == "one script"
+    with System(folder, one_database=one_database, **SETTINGS) as system:
+        system.worker(app="tests.canvas_app")
+        yield system
+
+
+@pytest.fixture
+def flow(outage: System) -> Iterator[Flow]:
+    flows = Flows(outage)
+    yield flows.open()
+    flows.close()
+
+
+@contextmanager
+def frozen(system: System) -> Iterator[None]:
+    """Stop the server's process: connections stay open, and nothing answers."""
+    system.valkey.signal(SIGSTOP)
+    try:
+        yield
+    finally:
+        system.valkey.signal(SIGCONT)
+
+
+def restart(system: System) -> None:
+    """Kill the server, and start it again with what its AOF holds."""
+    system.valkey.signal(SIGKILL)
+    system.valkey.wait(lambda: None)
+    system.valkey.start()
+
+
+def test_a_frozen_redis_is_503_and_exit_code_4_in_seconds_and_all_goes_on_after(
+    flow: Flow,
+) -> None:
+    job = flow.hold()
+    result = (job | flow.note()).apply_async()
+    flow.waits(job.id)
+
+    with frozen(flow.system):
+        began = time.monotonic()
+        answer = flow.deliver(job.id, completed(), timeout=IN_SECONDS)
+        submitted = fermata(flow.system, "submit", "account.credits")
+        lasted = time.monotonic() - began
+
+    assert (answer.status_code, answer.json()) == (503, {"error": "try again"})
+    assert (submitted.returncode, lasted < 2 * IN_SECONDS) == (4, True), submitted.stderr
+    assert flow.deliver(job.id, completed()).status_code == 200
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+    flow.ends()
+
+
+def test_all_of_500_jobs_settle_though_redis_freezes_for_20_seconds_amid_them(
+    flow: Flow,
+) -> None:
+    results = [(flow.job(clip()) | flow.note()).apply_async() for _ in range(JOBS)]
+    wait_until(lambda: len(unsettled(flow)) < JOBS * 4 / 5, seconds=60, what="a fifth has settled")
+
+    with frozen(flow.system):
+        time.sleep(FROZEN_SECONDS)
+
+    wait_until(lambda: not unsettled(flow), seconds=90, what="all have settled")
+    flow.ends()
+    flow.paid_once()
+    assert {result.state for result in results} == {"SUCCESS"}
+
+
+def test_parked_jobs_are_resumed_after_redis_was_killed_and_restarted(flow: Flow) -> None:
+    jobs = [flow.hold() for _ in range(20)]
+    results = [(job | flow.note()).apply_async() for job in jobs]
+    for job in jobs:
+        flow.waits(job.id)
+    flow.quiet()
+
+    restart(flow.system)
+
+    assert {flow.deliver(job.id, completed()).status_code for job in jobs} == {200}
+    assert [who(r.get(timeout=GET_SECONDS)) for r in results] == [job.id for job in jobs]
+    flow.ends()
+    flow.paid_once()
+
+
+def test_a_worker_with_messages_in_its_hands_outlives_a_restart_of_redis(flow: Flow) -> None:
+    slow = {"submit": "slow", "submit_delay_seconds": 2, "latency_seconds": 0.1}
+    jobs = [flow.job(clip(), rule=slow) for _ in range(6)]
+    results = [(job | flow.note()).apply_async() for job in jobs]
+    wait_until(lambda: "submitting" in map(flow.state, flow.jobs), what="a submit has begun")
+
+    restart(flow.system)
+
+    assert [who(r.get(timeout=GET_SECONDS)) for r in results] == [job.id for job in jobs]
+    flow.ends()
+    flow.paid_once()
+
+
+def unsettled(flow: Flow) -> list[str]:
+    return [job_id for job_id in flow.jobs if flow.state(job_id) != "succeeded"]
