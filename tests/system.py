@@ -62,6 +62,8 @@ class Simulator:
 class System:
     """Real processes over one Valkey. Every process it started ends with it."""
 
+    receiver_app = "webhook_receiver.wsgi:app"
+
     def __init__(self, folder: Path, *, one_database: bool = True, **settings: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -106,7 +108,7 @@ class System:
         self.run("simulator", *command, "--latency", "0.3")
         self.run(
             "receiver", "-m", "gunicorn", "--no-control-socket", "--threads", "8",
-            "--bind", f"127.0.0.1:{receiver_port}", "webhook_receiver.wsgi:app",
+            "--bind", f"127.0.0.1:{receiver_port}", self.receiver_app,
         )  # fmt: skip
         wait_until(lambda: _answers(f"{self.simulator.url}/_simulator/healthz"), what="simulator")
         wait_until(lambda: _answers(f"{self.receiver_url}/healthz"), what="receiver")
