@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from celery import current_task
+from celery._state import get_current_task
 from celery.backends.redis import RedisBackend
 from celery.canvas import Signature
 from celery.worker.request import Request
@@ -30,6 +30,7 @@ from worker.core.contract import CLAIM_HEADER
 from worker.core.states import JobState, Turn
 from worker.handover import BrokerHandover, Publisher
 from worker.jobs import Jobs
+from worker.provider_task import ProviderTask
 from worker.recording import Recorder
 from worker.settings import Role, load
 from worker.store import Standing, Store
@@ -96,7 +97,8 @@ def out(guard: str, job_id: str) -> bool:
 
 
 def job_in_hand() -> str | None:
-    return current_task.request.id if current_task else None
+    task = get_current_task()
+    return task.request.id if task else None
 
 
 # The record before the message.
@@ -214,8 +216,8 @@ def _meet(job_id: str) -> None:
 
 @wraps(Producer, "publish")
 def _(self: Any, publish: Any, *args: Any, **options: Any) -> Any:
-    resumed = current_task and current_task.request.get(CLAIM_HEADER)
-    if resumed and reached("broker away", job_in_hand()):
+    task = get_current_task()
+    if task and task.request.get(CLAIM_HEADER) and reached("broker away", job_in_hand()):
         raise OperationalError("the broker is away")
     return publish(self, *args, **options)
 
@@ -240,6 +242,11 @@ def _(self: Any, settle: Any, job_id: str, *args: Any) -> None:
     settle(self, job_id, *args)
 
 
+@wraps(ProviderTask, "_was_stored")
+def _(self: Any, was_stored: Any, result: Any) -> bool:
+    return not out("stored result", self.request.id) and was_stored(self, result)
+
+
 @wraps(PatientBackend, "mark_as_failure")
 def _(self: Any, mark_as_failure: Any, task_id: str, *args: Any, **options: Any) -> Any:
     if out("patience", task_id):
@@ -255,4 +262,3 @@ def _(self: Any, on_failure: Any, *args: Any, **options: Any) -> Any:
         return on_failure(self, *args, **options)
     finally:
         self.task.reject_on_worker_lost = True
-

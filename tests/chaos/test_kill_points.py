@@ -16,7 +16,7 @@ from redis import Redis
 
 from tests.chaos.mortal import PATIENT, Mortal
 from tests.integration.conftest import Flows
-from tests.integration.flow import GET_SECONDS, SETTLED, Flow, clip, completed, who
+from tests.integration.flow import SETTLED, Flow, clip, completed, who
 from tests.integration.test_gotchas import Pile
 from tests.system import wait_until
 from worker.core.contract import QUEUE
@@ -72,6 +72,13 @@ def chain(run: Run) -> None:
         run.flow.expected_runs[run.step.args[-1]] = 0
     run.meets(job)
     run.enqueue(job | following | run.step)
+    run.dies()
+
+
+def plain(run: Run) -> None:
+    job = run.flow.job(clip())
+    run.meets(job)
+    run.enqueue(job | run.step)
     run.dies()
 
 
@@ -242,9 +249,9 @@ POINTS: Final = {
         _P("stepped", "in the resumed leg, between the next step and the result",
            chain_watching_the_next, "one submission", paid_twice),
         _P("uncounted", "in the resumed leg, between the result and its part in the chord",
-           chord, "reclaim", stands_still, ("resuming",)),
+           chord, "redelivery", stands_still),
         _P("stored", "in the resumed leg, between the result and the settlement",
-           chain, "reclaim", stands_still, ("resuming",)),
+           plain, "stored result", ran_twice),
         _P("leased", "a sweep, in the middle of a batch",
            swept, "due lease", stands_still),
         _P("broker away", "nobody dies, but the broker is away for the next step",

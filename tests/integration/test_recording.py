@@ -1,13 +1,14 @@
 """The record before the message: what was enqueued is never lost, and never done twice."""
 
 import json
+import os
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,14 +18,11 @@ from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 from redis import Redis
 
-from tests.integration.conftest import Flows
-from tests.integration.flow import GET_SECONDS, SETTLED, Flow, clip, who
+from tests.integration.flow import GET_SECONDS, Flow, clip, who
 from tests.system import System, stop, wait_until
 from worker import bootstrap, flow
 from worker.core import keys
-from worker.core.contract import QUEUE
 from worker.core.errors import DeadlineExceeded, InvalidRequest
-from worker.core.models import JobId
 from worker.embedded import free_port
 from worker.settings import Role, load
 from worker.store import StoreUnavailable
@@ -113,7 +111,8 @@ def test_without_redis_nothing_is_recorded_and_nothing_published(
     job = flow.job(clip())
     away = producer(FERMATA_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
 
-    with pytest.raises(StoreUnavailable):
+    # Celery words it as an error of the broker's, which may be the same Redis.
+    with pytest.raises((StoreUnavailable, OperationalError)):
         through(away, job)
 
     flow.quiet()
@@ -194,8 +193,6 @@ def test_copies_come_ever_more_rarely_while_nobody_takes_them(
 def test_a_job_that_is_to_begin_later_is_not_published_again_before(
     flow: Flow, idle: Idle, producer: Callable[..., Celery], option: str
 ) -> None:
-    from datetime import UTC, datetime, timedelta
-
     later = {"countdown": 3600, "eta": datetime.now(UTC) + timedelta(hours=1)}[option]
     job = flow.job(clip(), queue=idle.name)
     flow.jobs.remove(job.id)
@@ -214,7 +211,8 @@ def test_a_job_that_expires_in_its_queue_says_so_natively(
 ) -> None:
     job = flow.job(clip(), queue=idle.name, expires=1)
     result = through(producer(), (job | flow.note(runs=0)).on_error(flow.errback()))
-    wait_until(lambda: flow.state(job.id) in SETTLED or idle.begins() is None)
+    wait_until(lambda: flow.state(job.id) == "resuming", what="its time is over")
+    idle.begins()
 
     with pytest.raises(DeadlineExceeded):
         result.get(timeout=GET_SECONDS)
@@ -277,8 +275,6 @@ def test_eight_threads_that_enqueue_under_one_key_at_once_enqueue_one_flow(
 
 
 def _in_a_process(asked: tuple[str, str, dict[str, str]]) -> list[str]:
-    import os
-
     key, source, environment = asked
     os.environ.update(environment)
     enqueued = flow.enqueue(
@@ -322,6 +318,7 @@ def test_one_key_for_two_different_requests_is_an_error_that_names_the_job(
 def command(system: System, *arguments: str, **settings: str) -> tuple[int, str, str]:
     done = subprocess.run(
         [sys.executable, "-m", "worker", "submit", REMASTER, "-p", "mv=chirp-v5", *arguments],
+        check=False,
         env=system.environment | settings, cwd=system.folder,
         capture_output=True, text=True, timeout=30,
     )  # fmt: skip
