@@ -244,7 +244,6 @@ class Keyed:
 
 @pytest.fixture
 def keyed(flow: Flow) -> Keyed:
-    flow.system.simulator.rule("", latency_seconds=0.1)
     return Keyed(flow)
 
 

@@ -23,6 +23,7 @@ from worker.core.models import Answer, Event, JobId, Request, Source
 from worker.core.operations import OPERATIONS
 from worker.core.schedule import Policy, first_poll
 from worker.core.states import JobState, Turn
+from worker.embedded import EmbeddedValkey
 from worker.handover import BrokerHandover, Publisher, press
 from worker.recording import Recorder
 from worker.store import Store
@@ -100,19 +101,19 @@ class Counting:
 
 
 class Lab:
-    """A store of the test's own, in a database that no worker looks at."""
+    """A store of the test's own, that no worker looks at."""
 
     def __init__(self, url: str) -> None:
         self.redis = Redis.from_url(url, decode_responses=True)
         self.store = Store(store.connect(url))
         self.policy = Policy(polls_per_second=float("inf"))
         self.now = 1_000_000.0
-        self._url = url
+        self.url = url
         self._app = Celery(broker=url, set_as_current=False)
 
     def sweep(self, *, finished: Callable[[str], bool] = lambda _: True) -> Sweep:
         clock = self.clock
-        publisher = Publisher(self._url, {}, 5)
+        publisher = Publisher(self.url, {}, 5)
         return Sweep(
             store=self.store,
             provider=Counting(self.redis, finished),
@@ -158,10 +159,16 @@ class Lab:
         return Counter({k: int(v) for k, v in self.redis.hgetall("test:polls").items()})
 
 
+@pytest.fixture(scope="module")
+def lab_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    valkey = EmbeddedValkey(tmp_path_factory.mktemp("lab"))
+    yield valkey.start()
+    valkey.stop()
+
+
 @pytest.fixture
-def lab(system: System) -> Iterator[Lab]:
-    lab = Lab(system.redis_url.removesuffix("/0") + "/7")
-    lab.redis.flushdb()
+def lab(lab_url: str) -> Iterator[Lab]:
+    lab = Lab(lab_url)
     yield lab
     lab.redis.flushdb()
     lab.redis.close()
@@ -233,23 +240,23 @@ def work_off_in_a_process(url: str, now: float, _: int) -> int:
     return work_off(lab.sweep())
 
 
-def by_threads(lab: Lab, _: str) -> list[int]:
+def by_threads(lab: Lab) -> list[int]:
     with ThreadPoolExecutor(8) as threads:
         return list(threads.map(work_off, [lab.sweep() for _ in range(8)]))
 
 
-def by_processes(lab: Lab, url: str) -> list[int]:
+def by_processes(lab: Lab) -> list[int]:
     with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as processes:
-        return list(processes.map(partial(work_off_in_a_process, url, lab.now), range(8)))
+        return list(processes.map(partial(work_off_in_a_process, lab.url, lab.now), range(8)))
 
 
 @pytest.mark.parametrize("together", [by_threads, by_processes])
 def test_eight_sweeps_at_once_do_everything_and_nothing_twice(
-    system: System, lab: Lab, together: Callable[[Lab, str], list[int]]
+    lab: Lab, together: Callable[[Lab], list[int]]
 ) -> None:
     make_due(lab)
 
-    shares = together(lab, system.redis_url.removesuffix("/0") + "/7")
+    shares = together(lab)
 
     assert sum(shares) == JOBS
     assert lab.published() == dict.fromkeys(lab.published(), 1)
