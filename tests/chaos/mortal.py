@@ -45,9 +45,20 @@ class Mortal(System):
         armed = f"{point} {job_id}"
         wait_until(lambda: not self.redis.sismember(ARMED, armed), what=f"{point} is reached")
 
-    def worker_died(self) -> None:
+    def worker_died(self, *, long_ago: bool = False) -> None:
+        """Wait until the worker is dead, and start it again.
+
+        Args:
+            long_ago: the visibility timeout is over for what it had in hand: Redis redelivers.
+        """
         wait_until(lambda: self._worker.poll() is not None, what="the worker is dead")
-        self.revive()
+        with Redis.from_url(self.broker_url) as broker:
+            in_hand = broker.hkeys("unacked") if long_ago else []
+            for tag in in_hand:
+                broker.zadd("unacked_index", {tag: 1}, xx=True)
+            self.revive()
+            for tag in in_hand:
+                wait_until(lambda t=tag: not broker.hexists("unacked", t), what="it came back")
 
     def produce(self, canvas: Any) -> None:
         """Enqueue a canvas through our own producer, in a process that may die of it."""

@@ -126,6 +126,13 @@ def _(self: Any, standing: Any, job_id: str) -> Standing:
     return Standing(None) if out("one submission", job_id) else standing(self, job_id)
 
 
+@wraps(Jobs, "current")
+def _(self: Any, current: Any, attempt: Any) -> Any:
+    if out("one submission", attempt.job_id):
+        return self._store.read(attempt.job_id)  # whichever leg is the last
+    return current(self, attempt)
+
+
 @wraps(Store, "turn")
 def _(self: Any, turn: Any, job_id: str, which: Turn, **options: Any) -> bool:
     if which is Turn.SUBMIT and out("one submission", job_id):
@@ -146,6 +153,7 @@ def _(self: Any, begin: Any, attempt: Any, *args: Any, **options: Any) -> Any:
 @wraps(client._Watched, "getresponse")
 def _(self: Any, getresponse: Any) -> Any:
     passes("posted", job_in_hand())
+    passes("posted by the worker", job_in_hand(), whole_worker=True)
     return getresponse(self)
 
 
@@ -200,6 +208,7 @@ def _(self: Any, take: Any, job_id: str, *args: Any) -> Any:
         self._store._redis.hdel(keys.job(job_id), "taken_by")
     event = take(self, job_id, *args)
     passes("taken", job_id)
+    passes("taken by the worker", job_id, whole_worker=True)
     if out("one taking", job_id):
         _meet(job_id)
     return event
