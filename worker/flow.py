@@ -69,7 +69,7 @@ def enqueue(
             for as long as its first job is on record.
 
     Raises InvalidRequest before anything is sent; kombu's OperationalError where the broker
-    cannot be reached, StoreUnavailable where the records cannot.
+    cannot be reached, that or StoreUnavailable where the records cannot.
     """
     submission.check_parameters(find(operation), parameters, source=source)
     if job_id is not None and not JOB_ID.fullmatch(job_id):

@@ -19,7 +19,8 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 
 from tests.integration.flow import GET_SECONDS, Flow, clip, who
-from tests.system import System, stop, wait_until
+from tests.integration.test_cancel import Idle
+from tests.system import System, wait_until
 from worker import bootstrap, flow
 from worker.core import keys
 from worker.core.errors import DeadlineExceeded, InvalidRequest
@@ -45,33 +46,28 @@ def producer(system: System, monkeypatch: pytest.MonkeyPatch) -> Callable[..., C
     return open_producer
 
 
-class Idle:
-    """A queue that no worker consumes until one begins."""
+class Lossy(Idle):
+    """An idle queue that can lose what stands in it."""
 
     def __init__(self, system: System) -> None:
-        self._system = system
+        super().__init__(system)
         self._broker = Redis.from_url(system.broker_url)
-        self.name = f"idle.{clip()}"
 
     @property
     def length(self) -> int:
-        return int(self._broker.llen(self.name))
+        return int(self._broker.llen(self.queue))
 
     def loses_its_message(self) -> None:
-        assert self._broker.lpop(self.name)
-
-    def begins(self) -> None:
-        self._worker = self._system.worker(self.name, queues=self.name, app="tests.canvas_app")
+        assert self._broker.lpop(self.queue)
 
     def ends(self) -> None:
         self._broker.close()
-        if hasattr(self, "_worker"):
-            stop(self._worker)
+        super().ends()
 
 
 @pytest.fixture
-def idle(system: System) -> Iterator[Idle]:
-    idle = Idle(system)
+def idle(system: System) -> Iterator[Lossy]:
+    idle = Lossy(system)
     yield idle
     idle.ends()
 
@@ -120,9 +116,9 @@ def test_without_redis_nothing_is_recorded_and_nothing_published(
 
 
 def test_the_next_steps_of_a_chain_are_recorded_by_the_worker_that_publishes_them(
-    flow: Flow, idle: Idle, producer: Callable[..., Celery]
+    flow: Flow, idle: Lossy, producer: Callable[..., Celery]
 ) -> None:
-    first, second = flow.job(clip()), flow.job(queue=idle.name)
+    first, second = flow.job(clip()), flow.job(queue=idle.queue)
     result = through(producer(), first | second | flow.note())
 
     wait_until(lambda: flow.state(second.id) == "queued", what="the second is on record")
@@ -138,9 +134,9 @@ def test_the_next_steps_of_a_chain_are_recorded_by_the_worker_that_publishes_the
 
 
 def test_a_message_that_the_broker_lost_is_published_again_and_runs_once(
-    flow: Flow, idle: Idle, producer: Callable[..., Celery]
+    flow: Flow, idle: Lossy, producer: Callable[..., Celery]
 ) -> None:
-    job = flow.job(clip(), queue=idle.name)
+    job = flow.job(clip(), queue=idle.queue)
     result = through(producer(), job | flow.note())
     idle.loses_its_message()
 
@@ -155,9 +151,9 @@ def test_a_message_that_the_broker_lost_is_published_again_and_runs_once(
 
 
 def test_a_message_that_only_waited_runs_once_beside_its_copies(
-    flow: Flow, idle: Idle, producer: Callable[..., Celery]
+    flow: Flow, idle: Lossy, producer: Callable[..., Celery]
 ) -> None:
-    job = flow.job(clip(), queue=idle.name)
+    job = flow.job(clip(), queue=idle.queue)
     result = through(producer(), job | flow.note())
     for copies in (2, 3):
         moment_comes(flow, job.id)
@@ -173,9 +169,9 @@ def test_a_message_that_only_waited_runs_once_beside_its_copies(
 
 
 def test_copies_come_ever_more_rarely_while_nobody_takes_them(
-    flow: Flow, idle: Idle, producer: Callable[..., Celery]
+    flow: Flow, idle: Lossy, producer: Callable[..., Celery]
 ) -> None:
-    job = flow.job(clip(), queue=idle.name)
+    job = flow.job(clip(), queue=idle.queue)
     flow.jobs.remove(job.id)
     through(producer(), job)
     waits = []
@@ -191,10 +187,10 @@ def test_copies_come_ever_more_rarely_while_nobody_takes_them(
 
 @pytest.mark.parametrize("option", ["countdown", "eta"])
 def test_a_job_that_is_to_begin_later_is_not_published_again_before(
-    flow: Flow, idle: Idle, producer: Callable[..., Celery], option: str
+    flow: Flow, idle: Lossy, producer: Callable[..., Celery], option: str
 ) -> None:
     later = {"countdown": 3600, "eta": datetime.now(UTC) + timedelta(hours=1)}[option]
-    job = flow.job(clip(), queue=idle.name)
+    job = flow.job(clip(), queue=idle.queue)
     flow.jobs.remove(job.id)
     app = producer()
     Signature.from_dict(dict(job), app=app).apply_async(**{option: later})
@@ -207,9 +203,9 @@ def test_a_job_that_is_to_begin_later_is_not_published_again_before(
 
 
 def test_a_job_that_expires_in_its_queue_says_so_natively(
-    flow: Flow, idle: Idle, producer: Callable[..., Celery]
+    flow: Flow, idle: Lossy, producer: Callable[..., Celery]
 ) -> None:
-    job = flow.job(clip(), queue=idle.name, expires=1)
+    job = flow.job(clip(), queue=idle.queue, expires=1)
     result = through(producer(), (job | flow.note(runs=0)).on_error(flow.errback()))
     wait_until(lambda: flow.state(job.id) == "resuming", what="its time is over")
     idle.begins()
