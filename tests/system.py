@@ -70,6 +70,8 @@ class System:
         redis: another server in Valkey's place.
     """
 
+    receiver_app = "webhook_receiver.wsgi:app"
+
     def __init__(
         self,
         folder: Path,
@@ -132,7 +134,7 @@ class System:
         self.run(
             "receiver", "-m", "gunicorn", "--no-control-socket", "--threads", "8",
             "--worker-class", "webhook_receiver.server.Worker",
-            "--bind", f"127.0.0.1:{receiver_port}", "webhook_receiver.wsgi:app",
+            "--bind", f"127.0.0.1:{receiver_port}", self.receiver_app,
         )  # fmt: skip
         wait_until(lambda: _answers(f"{self.simulator.url}/_simulator/healthz"), what="simulator")
         wait_until(lambda: _answers(f"{self.receiver_url}/healthz"), what="receiver")

@@ -61,7 +61,7 @@ def enqueue(
             follow-ups.
 
     Raises InvalidRequest before anything is sent; kombu's OperationalError where the broker
-    cannot be reached, StoreUnavailable where the records cannot.
+    cannot be reached, that or StoreUnavailable where the records cannot.
     """
     submission.check_parameters(find(plan.operation), plan.parameters, source=plan.source)
     if job_id is not None and not JOB_ID.fullmatch(job_id):

@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 import structlog
 from celery import Task
 from celery.exceptions import Ignore, Reject
+from celery.states import SUCCESS
 
 from worker import bootstrap
 from worker.accidents import ACCIDENTS, TRANSIENT, PatientBackend
@@ -202,7 +203,27 @@ class ProviderTask(Task[..., JSONObject]):
         event = jobs.take(self._job_id, self.operation, self._taker(claim))
         if event is None:
             raise Ignore
-        return jobs.result(self._job_id, self.operation, event)
+        result = jobs.result(self._job_id, self.operation, event)
+        if (claim > 1 or self._redelivered) and self._was_stored(result):
+            jobs.settle(self._job_id, self.operation, result)
+            raise Ignore
+        return result
+
+    def _was_stored(self, result: JSONObject) -> bool:
+        """Say whether a leg before this one died between the stored result and the settlement.
+
+        Celery publishes the next step before it stores a result: done again, a plain step would
+        run twice. What comes after the result is the count of a chord's parts; that one is safe
+        to repeat, and must be where it may be missing.
+        """
+        if self.request.chord or self.request.ignore_result:
+            return False
+        stored = self.AsyncResult(self._job_id)
+        return stored.state == SUCCESS and stored.result == result
+
+    @property
+    def _redelivered(self) -> bool:
+        return bool((self.request.delivery_info or {}).get("redelivered"))
 
     def _taker(self, claim: int) -> Taker:
         """Tell this message from its copies: by kombu's tag, which a redelivery keeps.
@@ -212,8 +233,7 @@ class ProviderTask(Task[..., JSONObject]):
         tag = (self.request.properties or {}).get("delivery_tag")
         if tag:
             return Taker(claim, str(tag))
-        redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
-        return Taker(claim, uuid.uuid4().hex, redelivered)
+        return Taker(claim, uuid.uuid4().hex, self._redelivered)
 
     # Celery calls these two when the outcome is stored and the next step is published. Only
     # then is the job settled: a worker that dies before leaves it to be resumed again.

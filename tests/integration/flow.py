@@ -44,7 +44,7 @@ class Flow:
         self.system.simulator.rule(job_id, **(QUICK | (rule or {})))
         kwargs = {"mv": "chirp-v5"} if operation == "sonic.remaster" else {}
         task = f"fermata.{operation}"
-        return self.system.app.signature(task, source, kwargs, queue="fermata", **options)
+        return self.system.app.signature(task, source, kwargs, **({"queue": "fermata"} | options))
 
     def song(self, **options: Any) -> Signature[Any]:
         """A job that needs no source at all."""

@@ -1,0 +1,1 @@
+"""Chaos: the real processes, killed at the worst moments."""

@@ -1,0 +1,83 @@
+"""A system whose worker, receiver and producer die at the points that a test arms."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from redis import Redis
+
+from tests.chaos.points import ARMED, OUT
+from tests.system import System, wait_until
+from worker.core import keys
+
+PATIENT = {
+    # No moment comes by itself: a test brings it, so that luck of timing plays no part.
+    "FERMATA_POLL_FIRST_SECONDS": "600",
+    "FERMATA_POLL_EVERY_SECONDS": "600",
+}
+
+
+class Mortal(System):
+    """Its processes die where they are told to, and are started again as a supervisor would."""
+
+    receiver_app = "tests.chaos.points:receiver()"
+
+    def __enter__(self) -> "Mortal":
+        super().__enter__()
+        self.redis = Redis.from_url(self.redis_url, decode_responses=True)
+        self.revive()
+        return self
+
+    def revive(self) -> None:
+        """Start the worker; the log of the one before it is not wanted."""
+        (self.folder / "worker.log").write_bytes(b"")
+        self._worker = self.worker(app="tests.chaos.points_app")
+
+    def arm(self, point: str, job_id: str) -> None:
+        self.redis.sadd(ARMED, f"{point} {job_id}")
+
+    def take_out(self, guard: str, job_id: str) -> None:
+        self.redis.sadd(OUT, f"{guard} {job_id}")
+
+    def passed(self, point: str, job_id: str) -> None:
+        """Wait until the armed point was reached; the worker lives again after that."""
+        armed = f"{point} {job_id}"
+        wait_until(lambda: not self.redis.sismember(ARMED, armed), what=f"{point} is reached")
+
+    def worker_died(self, *, long_ago: bool = False) -> None:
+        """Wait until the worker is dead, and start it again.
+
+        Args:
+            long_ago: the visibility timeout is over for what it had in hand: Redis redelivers.
+        """
+        wait_until(lambda: self._worker.poll() is not None, what="the worker is dead")
+        with Redis.from_url(self.broker_url) as broker:
+            in_hand = broker.hkeys("unacked") if long_ago else []
+            for tag in in_hand:
+                broker.zadd("unacked_index", {tag: 1}, xx=True)
+            self.revive()
+            for tag in in_hand:
+                wait_until(lambda t=tag: not broker.hexists("unacked", t), what="it came back")
+
+    def produce(self, canvas: Any) -> None:
+        """Enqueue a canvas through our own producer, in a process that may die of it."""
+        code = "import sys; from tests.chaos.points import produce; produce(sys.argv[1])"
+        command = [sys.executable, "-c", code, json.dumps(canvas)]
+        subprocess.run(command, check=False, env=self.environment, cwd=self.folder, timeout=30)
+
+    def moment(self, job_id: str) -> float | None:
+        return self.redis.zscore(keys.DUE, job_id)
+
+    def moment_comes(self, *job_ids: str) -> None:
+        """Let the next moment of jobs be now, and wait until a sweep has seen to it.
+
+        A job that has no moment has none that could come.
+        """
+        for job_id in job_ids:
+            if self.redis.hexists(keys.job(job_id), "taken_until"):
+                self.redis.hset(keys.job(job_id), "taken_until", 1)
+        self.redis.zadd(keys.DUE, dict.fromkeys(job_ids, 1.0), xx=True)
+        wait_until(
+            lambda: all(self.moment(job_id) != 1 for job_id in job_ids), what="a sweep came by"
+        )

@@ -1,0 +1,273 @@
+"""Named points at which a process dies, and named guards that can be taken out, job by job.
+
+Nothing of this is in the product: the worker, the receiver and the producer of these tests wrap
+the product's own functions when they start. A test names job and point in Redis, so one system
+serves every test, and only the job in question is hit.
+"""
+
+import functools
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery._state import get_current_task
+from celery.backends.redis import RedisBackend
+from celery.canvas import Signature
+from celery.worker.request import Request
+from kombu import Producer
+from kombu.exceptions import OperationalError
+from kombu.transport.redis import Transport
+from redis import Redis
+
+from worker import bootstrap, client, log
+from worker.accidents import PatientBackend
+from worker.client import HTTPProvider
+from worker.core import keys
+from worker.core.contract import CLAIM_HEADER
+from worker.core.states import JobState
+from worker.handover import BrokerHandover, Publisher
+from worker.jobs import Jobs
+from worker.provider_task import ProviderTask
+from worker.recording import Recorder
+from worker.settings import Role, load
+from worker.store import Standing, Store
+
+ARMED = "test:armed"
+OUT = "test:guards_out"
+
+_wraps: list[Callable[[], None]] = []
+
+
+def install() -> None:
+    """Wrap the product's functions in this process, and in those it forks."""
+    while _wraps:
+        _wraps.pop()()
+
+
+def receiver() -> Any:
+    """Build the receiver: ``gunicorn 'tests.chaos.points:receiver()'``."""
+    from webhook_receiver.app import create_app
+
+    install()
+    settings = load(Role.RECEIVER)
+    log.configure(settings)
+    return create_app(settings)
+
+
+def produce(canvas: str) -> None:
+    """Enqueue a canvas, given as JSON, through our own producer."""
+    install()
+    app = bootstrap.open_producer(load(Role.CLIENT))
+    Signature.from_dict(json.loads(canvas), app=app).apply_async()
+
+
+def wraps(owner: Any, name: str) -> Callable[[Callable[..., Any]], None]:
+    """Wrap a method of the product; the wrapper is given it after ``self``."""
+
+    def declare(wrapper: Callable[..., Any]) -> None:
+        method = functools.partialmethod(wrapper, getattr(owner, name))
+        _wraps.append(lambda: setattr(owner, name, method))
+
+    return declare
+
+
+def book() -> Any:
+    return Redis.from_url(load(Role.CLIENT).redis_url, decode_responses=True)
+
+
+def reached(point: str, job_id: str | None) -> bool:
+    """Say whether a job has just passed a point that is armed for it; it is so only once."""
+    with book() as redis:
+        return bool(job_id and redis.srem(ARMED, f"{point} {job_id}"))
+
+
+def passes(point: str, job_id: str | None, *, whole_worker: bool = False) -> None:
+    """Die here if the point is armed for the job, as in a power cut: nothing is cleaned up."""
+    if reached(point, job_id):
+        kill = functools.partial(os.killpg, os.getpgrp()) if whole_worker else None
+        (kill or functools.partial(os.kill, os.getpid()))(signal.SIGKILL)
+
+
+def out(guard: str, job_id: str) -> bool:
+    with book() as redis:
+        return bool(redis.sismember(OUT, f"{guard} {job_id}"))
+
+
+def job_in_hand() -> str | None:
+    task = get_current_task()
+    return task.request.id if task else None
+
+
+# The record before the message.
+
+
+@wraps(Recorder, "record")
+def _(self: Any, record: Any, operation: Any, wire: Any) -> bool:
+    job_id = wire["headers"]["id"]
+    publish: bool = out("record", job_id) or record(self, operation, wire)
+    passes("recorded", job_id)
+    return publish
+
+
+@wraps(Transport, "_deliver")
+def _(self: Any, deliver: Any, message: Any, queue: str) -> None:
+    passes("popped", message["headers"].get("id"), whole_worker=True)
+    deliver(self, message, queue)
+
+
+# The submit leg.
+
+
+@wraps(Jobs, "standing")
+def _(self: Any, standing: Any, job_id: str) -> Standing:
+    return Standing(None) if out("one submission", job_id) else standing(self, job_id)
+
+
+@wraps(Jobs, "current")
+def _(self: Any, current: Any, attempt: Any) -> Any:
+    if out("one submission", attempt.job_id):
+        return self._store.read(attempt.job_id)  # whichever leg is the last
+    return current(self, attempt)
+
+
+@wraps(Store, "admit")
+def _(self: Any, admit: Any, job_id: str, *args: Any, **options: Any) -> Any:
+    if out("one submission", job_id):
+        self._redis.hdel(keys.job(job_id), "state")  # a compare that always agrees
+    state = admit(self, job_id, *args, **options)
+    if out("submit lease", job_id):
+        self._redis.zrem(keys.DUE, job_id)
+    return state
+
+
+@wraps(Jobs, "begin")
+def _(self: Any, begin: Any, attempt: Any, *args: Any, **options: Any) -> Any:
+    begun = begin(self, attempt, *args, **options)
+    passes("begun", attempt.job_id)
+    return begun
+
+
+@wraps(client._Watched, "getresponse")
+def _(self: Any, getresponse: Any) -> Any:
+    passes("posted", job_in_hand())
+    passes("posted by the worker", job_in_hand(), whole_worker=True)
+    return getresponse(self)
+
+
+@wraps(HTTPProvider, "send")
+def _(self: Any, send: Any, request: Any) -> Any:
+    answer = send(self, request)
+    passes("answered", job_in_hand())
+    return answer
+
+
+# Claim and publish.
+
+
+@wraps(Store, "claim")
+def _(self: Any, claim: Any, job_id: str, *args: Any, **options: Any) -> Any:
+    early = self.state(job_id) is JobState.SUBMITTING
+    if early and out("claim while submitting", job_id):
+        return None
+    return claim(self, job_id, *args, **options)
+
+
+@wraps(Publisher, "publish")
+def _(self: Any, publish: Any, message: str, *, claim: int) -> None:
+    job_id = json.loads(message)["headers"]["id"]
+    passes("claimed", job_id if claim else None)
+    publish(self, message, claim=claim)
+    passes("published", job_id if claim else None)
+
+
+@wraps(BrokerHandover, "resume_again")
+def _(self: Any, resume_again: Any, job_id: str) -> bool:
+    return not out("reclaim", job_id) and resume_again(self, job_id)
+
+
+@wraps(Store, "due")
+def _(self: Any, due: Any, **options: Any) -> Any:
+    leased = due(self, **options)
+    for job_id in leased:
+        if out("due lease", job_id):
+            self.drop_due(job_id)
+    for job_id in leased:
+        passes("leased", job_id, whole_worker=True)
+    return leased
+
+
+# The resumed leg.
+
+
+@wraps(Jobs, "take")
+def _(self: Any, take: Any, job_id: str, *args: Any) -> Any:
+    if out("one taking", job_id):
+        self._store._redis.hdel(keys.job(job_id), "taken_by")
+    event = take(self, job_id, *args)
+    passes("taken", job_id)
+    passes("taken by the worker", job_id, whole_worker=True)
+    if out("one taking", job_id):
+        _meet(job_id)
+    return event
+
+
+def _meet(job_id: str) -> None:
+    """Wait for the copy of this leg: both have taken the event, whichever was the quicker."""
+    with book() as redis:
+        redis.incr(f"test:taken:{job_id}")
+        give_up = time.monotonic() + 10
+        while int(redis.get(f"test:taken:{job_id}")) < 2 and time.monotonic() < give_up:
+            time.sleep(0.01)
+
+
+@wraps(Producer, "publish")
+def _(self: Any, publish: Any, *args: Any, **options: Any) -> Any:
+    task = get_current_task()
+    if task and task.request.get(CLAIM_HEADER) and reached("broker away", job_in_hand()):
+        raise OperationalError("the broker is away")
+    return publish(self, *args, **options)
+
+
+@wraps(RedisBackend, "mark_as_done")
+def _(self: Any, mark_as_done: Any, task_id: str, *args: Any, **options: Any) -> Any:
+    passes("stepped", task_id)
+    if reached("backend away", task_id):
+        raise ConnectionError("the result backend is away")
+    return mark_as_done(self, task_id, *args, **options)
+
+
+@wraps(RedisBackend, "on_chord_part_return")
+def _(self: Any, count: Any, request: Any, *args: Any, **options: Any) -> Any:
+    passes("uncounted", request.id)
+    return count(self, request, *args, **options)
+
+
+@wraps(Jobs, "settle")
+def _(self: Any, settle: Any, job_id: str, *args: Any) -> None:
+    passes("stored", job_id)
+    settle(self, job_id, *args)
+
+
+@wraps(ProviderTask, "_was_stored")
+def _(self: Any, was_stored: Any, result: Any) -> bool:
+    return not out("stored result", self.request.id) and was_stored(self, result)
+
+
+@wraps(PatientBackend, "mark_as_failure")
+def _(self: Any, mark_as_failure: Any, task_id: str, *args: Any, **options: Any) -> Any:
+    if out("patience", task_id):
+        return self._backend.mark_as_failure(task_id, *args, **options)
+    return mark_as_failure(self, task_id, *args, **options)
+
+
+@wraps(Request, "on_failure")
+def _(self: Any, on_failure: Any, *args: Any, **options: Any) -> Any:
+    if out("redelivery", self.id):
+        self.task.reject_on_worker_lost = False
+    try:
+        return on_failure(self, *args, **options)
+    finally:
+        self.task.reject_on_worker_lost = True

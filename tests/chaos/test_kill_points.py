@@ -1,0 +1,329 @@
+"""Every named kill point: the process dies there, and nothing is lost or paid twice.
+
+Each point stands in the table with the guard that makes it harmless, and with what goes wrong
+where that guard is taken out: the same scenario is run both ways.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+import requests
+from celery.result import AsyncResult
+from redis import Redis
+
+from tests.chaos.mortal import PATIENT, Mortal
+from tests.integration.conftest import Flows
+from tests.integration.flow import SETTLED, Flow, clip, completed, who
+from tests.integration.test_gotchas import Pile
+from tests.system import wait_until
+from worker.core.contract import QUEUE
+from worker.core.errors import SubmissionUnconfirmed
+
+LONG = 60
+"""Seconds to wait for a fact, on a busy machine."""
+
+
+class Run:
+    """One scenario: a flow whose job meets the point."""
+
+    def __init__(self, mortal: Mortal, flow: Flow, point: "Point", *, guarded: bool) -> None:
+        self.mortal, self.flow, self.point = mortal, flow, point
+        self.guarded = guarded
+        self.step = flow.note()
+        self.errback = flow.errback(runs=int(point.fails is not None))
+
+    def meets(self, job: Any, *, guards: Any = None) -> None:
+        """Arm the point for a job; the guard in question is that of this job, or another's."""
+        self.job_id: str = job.id
+        self.guards_id: str = (guards or job).id
+        self.mortal.arm(self.point.name, job.id)
+        if not self.guarded:
+            for guard in self.point.guard.split(" + "):
+                self.mortal.take_out(guard, self.guards_id)
+
+    def enqueue(self, canvas: Any) -> None:
+        self.result: AsyncResult[Any] = canvas.apply_async(link_error=self.errback)
+
+    def dies(self) -> None:
+        self.mortal.passed(self.point.name, self.job_id)
+
+    def time_passes(self, *states: str) -> None:
+        """Bring the job's moment in each of the states that nothing else moves it on from."""
+        for state in states or self.point.moments:
+            if not self.guarded and self.mortal.moment(self.job_id) is None:
+                return
+            wait_until(lambda s=state: self.flow.state(self.job_id) == s, what=f"it is {state}")
+            self.mortal.moment_comes(self.job_id)
+
+    def accepted(self, job_id: str) -> int:
+        return len(self.flow.accepted(job_id))
+
+
+# Scenarios: from the first message until the point was passed.
+
+
+def chain(run: Run) -> None:
+    job, following = run.flow.job(clip()), run.flow.job()
+    if run.point.fails:
+        run.flow.jobs.remove(following.id)
+        run.flow.expected_runs[run.step.args[-1]] = 0
+    run.meets(job)
+    run.enqueue(job | following | run.step)
+    run.dies()
+
+
+def plain(run: Run) -> None:
+    job = run.flow.job(clip())
+    run.meets(job)
+    run.enqueue(job | run.step)
+    run.dies()
+
+
+def chain_watching_the_next(run: Run) -> None:
+    job, following = run.flow.job(clip()), run.flow.job()
+    run.meets(job, guards=following)
+    run.enqueue(job | following | run.step)
+    run.dies()
+
+
+def chord(run: Run) -> None:
+    job = run.flow.job(clip())
+    run.meets(job)
+    run.enqueue(run.flow.chord([job, run.flow.job(clip())], run.step))
+    run.dies()
+
+
+def produced(run: Run) -> None:
+    job, following = run.flow.job(clip()), run.flow.job()
+    run.meets(job)
+    canvas = job | following | run.step
+    run.result = canvas.freeze()
+    run.mortal.produce(canvas)
+    run.dies()
+
+
+def produced_and_popped(run: Run) -> None:
+    produced(run)
+    run.mortal.worker_died()
+
+
+def resumed_and_popped(run: Run) -> None:
+    job, following = run.flow.hold(), run.flow.job()
+    run.enqueue(job | following | run.step)
+    run.flow.waits(job.id)
+    run.meets(job)
+    run.flow.deliver(job.id, completed(data=[_clip()]))
+    run.mortal.worker_died()
+
+
+def chain_and_worker(run: Run) -> None:
+    """The whole worker is gone: nobody is left to give its message back at once."""
+    chain(run)
+    run.mortal.worker_died()
+
+
+def redelivered(run: Run) -> None:
+    """The whole worker is gone; long after, its message comes back all the same."""
+    chain(run)
+    run.mortal.worker_died(long_ago=True)
+    run.flow.quiet()
+
+
+def answered(run: Run) -> None:
+    """The provider delivers, while the record still says that the job is being submitted."""
+    chain(run)
+    wait_until(lambda: run.flow.accepted(run.job_id)[0]["deliveries"], what="the delivery")
+
+
+def resumed_twice(run: Run) -> None:
+    """The receiver dies before it has marked the message, so that the sweep sends another."""
+    job = run.flow.hold()
+    run.meets(job)
+    run.enqueue(job | run.step)
+    run.flow.waits(job.id)
+    with Pile(run.mortal), Redis.from_url(run.mortal.broker_url) as broker:
+        with suppress(requests.ConnectionError):
+            run.flow.deliver(job.id, completed())
+        run.dies()
+        run.mortal.moment_comes(job.id)
+        wait_until(lambda: broker.llen(QUEUE) == 2, what="the message and its copy")
+
+
+def swept(run: Run) -> None:
+    jobs = [run.flow.job(clip(), rule={"webhook": "lost"}) for _ in range(3)]
+    run.enqueue(run.flow.chord(jobs, run.step))
+    for job in jobs:
+        run.flow.waits(job.id)
+    run.meets(jobs[1])
+    run.mortal.redis.zadd("fermata:due", {job.id: 1 for job in jobs})
+    run.mortal.worker_died()
+    for job in jobs:
+        run.mortal.moment_comes(job.id)
+
+
+def paid_directly(run: Run) -> None:
+    """A paid call whose answer is its result: there is no webhook that could tell."""
+    job = run.flow.job(operation="lyrics.generate")
+    job.kwargs["description"] = f"a song about {job.id}"
+    run.flow.expected_runs[run.step.args[-1]] = 0
+    run.meets(job)
+    run.enqueue(job | run.step)
+    run.dies()
+
+
+def _clip() -> dict[str, Any]:
+    return {"clip_id": clip(), "state": "succeeded", "title": "Delivered", "duration": "7.5"}
+
+
+# What goes wrong without the guard.
+
+
+def paid_twice(run: Run) -> None:
+    wait_until(lambda: run.accepted(run.guards_id) > 1, seconds=LONG, what="it is paid twice")
+
+
+def ran_twice(run: Run) -> None:
+    wait_until(lambda: len(run.flow.ran(run.step)) > 1, seconds=LONG, what="it ran twice")
+
+
+def never_known(run: Run) -> None:
+    """There is no record, and no message: nothing can ever find the job again."""
+    run.flow.quiet()
+    assert (run.flow.state(run.job_id), run.mortal.moment(run.job_id)) == (None, None)
+    assert run.accepted(run.job_id) == 0
+
+
+def stands_still(run: Run) -> None:
+    """It is not settled, there is no message, and no moment at which anything was tried."""
+    wait_until(lambda: not run.mortal.redis.zcount("fermata:due", "-inf", 1))
+    run.flow.quiet()
+    assert run.flow.state(run.job_id) not in SETTLED
+    assert run.flow.ran(run.step) == []
+
+
+def result_lost(run: Run) -> None:
+    """The provider made the song and told so; the flow fails all the same."""
+    run.time_passes("submitting", "unconfirmed")
+    with pytest.raises(SubmissionUnconfirmed):
+        run.result.get(timeout=LONG)
+    assert [d["http_status"] for d in run.flow.accepted(run.job_id)[0]["deliveries"]] == [200]
+
+
+def fails_by_accident(run: Run) -> None:
+    """The flow fails for a reason that has nothing to do with the song, which is there."""
+    wait_until(lambda: run.flow.ran(run.errback), seconds=LONG, what="the errback ran")
+    assert AsyncResult(run.job_id, app=run.mortal.app).state == "FAILURE"
+    assert run.accepted(run.job_id) == 1
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a process dies, what saves the job, and what happens where that is taken out."""
+
+    name: str
+    where: str
+    scenario: Callable[[Run], None]
+    guard: str
+    without: Callable[[Run], None]
+    moments: tuple[str, ...] = ()
+    """The states in which nothing but the job's next moment moves it on."""
+    fails: type[Exception] | None = None
+    """Where nobody can know whether the provider took it: a clear failure, and no second one."""
+
+
+_P = Point
+UNKNOWN: Final = SubmissionUnconfirmed
+POINTS: Final = {
+    point.where: point
+    for point in (
+        _P("recorded", "between the record and the publish",
+           produced, "record", never_known, ("queued",)),
+        _P("popped", "the message is taken from Redis, and not yet noted as taken",
+           produced_and_popped, "record", never_known, ("queued",)),
+        _P("begun", "between the record and the POST",
+           chain, "submit lease", stands_still, ("submitting", "unconfirmed"), UNKNOWN),
+        _P("posted", "between the POST and its response",
+           chain, "one submission", paid_twice),
+        _P("posted by the worker", "the same of a whole worker, until Redis redelivers",
+           redelivered, "one submission", paid_twice),
+        _P("posted", "between the POST of a direct call and its response",
+           paid_directly, "one submission", paid_twice, ("submitting",), UNKNOWN),
+        _P("answered", "between the response and its record",
+           answered, "claim while submitting", result_lost),
+        _P("claimed", "in the receiver, between claim and publish",
+           chain, "reclaim", stands_still, ("resuming",)),
+        _P("published", "in the receiver, between publish and mark",
+           resumed_twice, "one taking", ran_twice),
+        _P("popped", "the resumed message is taken from Redis, and not yet noted as taken",
+           resumed_and_popped, "reclaim", stands_still, ("resuming",)),
+        _P("taken", "in the resumed leg, when it has its event",
+           chain, "redelivery", stands_still),
+        _P("taken by the worker", "the same of a whole worker",
+           chain_and_worker, "reclaim", stands_still, ("resuming",)),
+        _P("stepped", "in the resumed leg, between the next step and the result",
+           chain_watching_the_next, "one submission", paid_twice),
+        _P("uncounted", "in the resumed leg, between the result and its part in the chord",
+           chord, "redelivery", stands_still),
+        _P("stored", "in the resumed leg, between the result and the settlement",
+           plain, "stored result", ran_twice),
+        _P("leased", "a sweep, in the middle of a batch",
+           swept, "due lease", stands_still),
+        _P("broker away", "nobody dies, but the broker is away for the next step",
+           chain, "patience", fails_by_accident),
+        _P("backend away", "nobody dies, but the result backend does not take the result",
+           chord, "patience", fails_by_accident),
+    )
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
+    """Broker and state are two databases, so that claim and publish are two steps."""
+    folder = tmp_path_factory.mktemp("mortal")
+    with Mortal(folder, one_database=False, **PATIENT) as mortal:
+        yield mortal
+        mortal.redis.close()
+
+
+@pytest.fixture(scope="module")
+def flows(mortal: Mortal) -> Iterator[Flows]:
+    flows = Flows(mortal)
+    yield flows
+    flows.close()
+
+
+each_point = pytest.mark.parametrize("where", POINTS)
+
+
+@each_point
+def test_a_death_at_the_point_costs_nothing(mortal: Mortal, flows: Flows, where: str) -> None:
+    point = POINTS[where]
+    run = Run(mortal, flows.open(), point, guarded=True)
+
+    point.scenario(run)
+    run.time_passes()
+
+    if point.fails:
+        with pytest.raises(point.fails):
+            run.result.get(timeout=LONG)
+    else:
+        assert who(run.result.get(timeout=LONG))
+    run.flow.ends()
+    assert all(run.accepted(job_id) == (point.name != "begun") for job_id in run.flow.jobs)
+
+
+@each_point
+def test_without_its_guard_the_same_death_does_harm(
+    mortal: Mortal, flows: Flows, where: str
+) -> None:
+    point = POINTS[where]
+    run = Run(mortal, flows.open(), point, guarded=False)
+
+    point.scenario(run)
+    if point.without is not never_known:
+        run.time_passes()
+
+    point.without(run)

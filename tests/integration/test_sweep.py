@@ -1,0 +1,266 @@
+"""The sweep: how soon it finds what was lost, how often it asks, and many of them at once."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
+from multiprocessing import get_context
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from tests.integration.conftest import Flows
+from tests.integration.flow import GET_SECONDS, Flow, clip, completed, who
+from tests.system import System
+from worker import store
+from worker.core import keys
+from worker.core.contract import QUEUE, task_name
+from worker.core.models import Answer, Event, JobId, Request, Source
+from worker.core.operations import OPERATIONS
+from worker.core.schedule import Policy, first_poll
+from worker.core.states import JobState, Turn
+from worker.embedded import EmbeddedValkey
+from worker.handover import BrokerHandover, Publisher, press
+from worker.recording import Recorder
+from worker.store import Store
+from worker.sweep import Sweep
+
+LOST = {"webhook": "lost"}
+REMASTER = "sonic.remaster"
+
+
+# With the real simulator and real workers.
+
+
+def test_with_every_webhook_lost_a_flow_still_ends(flow: Flow) -> None:
+    first, last = flow.job(clip(), rule=LOST), flow.job(rule=LOST)
+    header = [flow.job(rule=LOST), flow.job(rule=LOST) | flow.note()]
+
+    canvas = first | flow.chord(header, flow.note()) | last | flow.note()
+    result = canvas.apply_async().get(timeout=2 * GET_SECONDS)
+
+    assert who(result) == last.id
+    flow.ends()
+    flow.paid_once()
+    assert all(task["deliveries"] == [] for j in flow.jobs for task in flow.accepted(j))
+
+
+POLLS_PER_SECOND = 5
+
+
+@pytest.fixture
+def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
+    """A flow of a system with three workers, each of which sweeps."""
+    rate = {"FERMATA_POLLS_PER_SECOND": str(POLLS_PER_SECOND), "FERMATA_POLL_FIRST_SECONDS": "4"}
+    with System(tmp_path_factory.mktemp("paced"), **rate) as system:
+        for name in ("worker", "second", "third"):
+            system.worker(name, app="tests.canvas_app")
+        flows = Flows(system)
+        yield flows.open()
+        flows.close()
+
+
+def test_all_sweeps_together_keep_to_the_polls_per_second(paced: Flow) -> None:
+    results = [paced.job(clip(), rule=LOST).apply_async() for _ in range(30)]
+    for job_id in paced.jobs:
+        paced.waits(job_id)
+    begins = min(paced.record(job_id).due_at or 0 for job_id in paced.jobs)
+
+    seen = []
+    while not seen or seen[-1][1] < len(results):
+        polls = paced.system.simulator.books()["polls"]
+        seen.append((time.time() - begins, polls))
+
+    # However late a poll is, it never comes before the moment that it had reserved.
+    too_soon = [(at, polls) for at, polls in seen if polls > max(at, 0) * POLLS_PER_SECOND + 1]
+    assert not too_soon
+    assert {who(result.get(timeout=GET_SECONDS)) for result in results} == set(paced.jobs)
+    paced.ends()
+
+
+# On a clock of the test's own, and a provider that keeps count in Redis.
+
+
+class Counting:
+    """A provider whose every song is finished from a moment on; it counts who asks."""
+
+    def __init__(self, redis: "Redis", finished: Callable[[str], bool]) -> None:
+        self._redis = redis
+        self._finished = finished
+
+    def send(self, request: Request) -> Answer:
+        provider_task_id = request.path.rpartition("/")[2]
+        self._redis.hincrby("test:polls", provider_task_id, 1)
+        running = completed(data=[{"clip_id": clip(), "state": "running"}])
+        body = completed() if self._finished(provider_task_id) else running
+        return Answer(200, {}, json.dumps(body).encode())
+
+
+class Lab:
+    """A store of the test's own, that no worker looks at."""
+
+    def __init__(self, url: str) -> None:
+        self.redis = Redis.from_url(url, decode_responses=True)
+        self.store = Store(store.connect(url))
+        self.policy = Policy(polls_per_second=float("inf"))
+        self.now = 1_000_000.0
+        self.url = url
+        self._app = Celery(broker=url, set_as_current=False)
+
+    def sweep(self, *, finished: Callable[[str], bool] = lambda _: True) -> Sweep:
+        clock = self.clock
+        publisher = Publisher(self.url, {}, 5)
+        return Sweep(
+            store=self.store,
+            provider=Counting(self.redis, finished),
+            handover=BrokerHandover(self.store, publisher, clock, self.policy),
+            policy=self.policy,
+            clock=clock,
+            jitter=lambda: 0.5,
+        )
+
+    def clock(self) -> float:
+        return self.now
+
+    def queued(self, job_id: str, operation: str = REMASTER) -> JobId:
+        signature = self._app.signature(task_name(operation), task_id=job_id, queue=QUEUE)
+        wire = press(lambda to: signature.apply_async(producer=to, declare=[]))
+        Recorder(self.store, self.policy, self.clock).record(operation, wire)
+        return JobId(job_id)
+
+    def waiting(self, job_id: str, operation: str = REMASTER) -> JobId:
+        """A job that the provider accepted now; its provider task is named as the job is."""
+        made, leg = self.queued(job_id, operation), {"leg": "leg", "now": self.now}
+        self.store.turn(made, Turn.SUBMIT, due_at=self.now, count="attempts", **leg)
+        due_at = first_poll(OPERATIONS[operation], self.policy, now=self.now)
+        fields = {"provider_task_id": job_id, "deadline_at": self.now + 86400}
+        self.store.turn(made, Turn.ACCEPT, due_at=due_at, fields=fields, **leg)
+        return made
+
+    def resuming(self, job_id: str) -> JobId:
+        """A job that was claimed; the message that resumes it was lost."""
+        made, stale = self.waiting(job_id), self.now + 30
+        event = Event(Source.WEBHOOK, body=json.dumps(completed()))
+        self.store.claim(
+            made, event, now=self.now, stale_at=stale, published_stale_at=stale, push=False
+        )
+        return made
+
+    def published(self) -> Counter[str]:
+        """How often each job's message stands in the queue."""
+        messages = self.redis.lrange(QUEUE, 0, -1)
+        return Counter(json.loads(message)["headers"]["id"] for message in messages)
+
+    def polls(self) -> Counter[str]:
+        return Counter({k: int(v) for k, v in self.redis.hgetall("test:polls").items()})
+
+
+@pytest.fixture(scope="module")
+def lab_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    valkey = EmbeddedValkey(tmp_path_factory.mktemp("lab"))
+    yield valkey.start()
+    valkey.stop()
+
+
+@pytest.fixture
+def lab(lab_url: str) -> Iterator[Lab]:
+    lab = Lab(lab_url)
+    yield lab
+    lab.redis.flushdb()
+    lab.redis.close()
+
+
+SWEEP_EVERY_SECONDS = 2
+CALLED_BACK = [each.name for each in OPERATIONS.values() if each.called_back]
+
+
+@pytest.mark.parametrize("operation", CALLED_BACK)
+def test_a_lost_webhook_is_found_within_10_s_of_the_operations_expected_time(
+    lab: Lab, operation: str
+) -> None:
+    job_id, accepted_at = lab.waiting(clip(), operation), lab.now
+    expected = OPERATIONS[operation].expected_seconds
+    done_at = accepted_at + expected
+    sweep = lab.sweep(finished=lambda _: lab.now >= done_at)
+
+    # The sweep that is the least lucky: its turn comes just before the moment, every time.
+    lab.now = done_at - 0.001
+    while lab.store.state(job_id) is JobState.WAITING and lab.now < done_at + 60:
+        sweep.run_once()
+        lab.now += SWEEP_EVERY_SECONDS
+
+    assert lab.store.state(job_id) is JobState.RESUMING
+    found_at = lab.now - SWEEP_EVERY_SECONDS
+    assert found_at - done_at <= 10
+    assert lab.polls() == {job_id: 1}
+
+
+def test_a_song_that_takes_longer_is_asked_for_ever_more_rarely(lab: Lab) -> None:
+    job_id = lab.waiting(clip())
+    sweep = lab.sweep(finished=lambda _: False)
+
+    asked = []
+    for _ in range(8):
+        lab.now = lab.store.read(job_id).due_at or 0
+        asked.append(lab.now)
+        assert sweep.run_once() == 1
+
+    waits = [later - earlier for earlier, later in pairwise(asked)]
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (pytest.approx(20), pytest.approx(200))
+    assert lab.polls() == {job_id: 8}
+
+
+JOBS = 200
+
+
+def make_due(lab: Lab) -> None:
+    """Two hundred jobs, of all kinds that a sweep sees to, whose moment has come."""
+    makers = [lab.waiting, lab.waiting, lab.resuming, lab.queued]
+    for number in range(JOBS):
+        makers[number % len(makers)](clip())
+    lab.now += 7200
+    lab.redis.delete(QUEUE)
+
+
+def work_off(sweep: Sweep, _: int = 0) -> int:
+    done = 0
+    while leased := sweep.run_once():
+        done += leased
+    return done
+
+
+def work_off_in_a_process(url: str, now: float, _: int) -> int:
+    lab = Lab(url)
+    lab.now = now
+    return work_off(lab.sweep())
+
+
+def by_threads(lab: Lab) -> list[int]:
+    with ThreadPoolExecutor(8) as threads:
+        return list(threads.map(work_off, [lab.sweep() for _ in range(8)]))
+
+
+def by_processes(lab: Lab) -> list[int]:
+    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as processes:
+        return list(processes.map(partial(work_off_in_a_process, lab.url, lab.now), range(8)))
+
+
+@pytest.mark.parametrize("together", [by_threads, by_processes])
+def test_eight_sweeps_at_once_do_everything_and_nothing_twice(
+    lab: Lab, together: Callable[[Lab], list[int]]
+) -> None:
+    make_due(lab)
+
+    shares = together(lab)
+
+    assert sum(shares) == JOBS
+    assert lab.published() == dict.fromkeys(lab.published(), 1)
+    assert len(lab.published()) == JOBS
+    assert set(lab.polls().values()) == {1}
+    assert len(lab.polls()) == JOBS / 2
+    assert lab.redis.zcount(keys.DUE, "-inf", lab.now) == 0
