@@ -29,6 +29,11 @@ from worker.embedded import free_port
 from worker.settings import Role, load
 from worker.store import StoreUnavailable
 
+# These look into the broker's lists, and lose messages there.
+pytestmark = pytest.mark.parametrize(
+    "system", ["one script", "any broker"], indirect=True, scope="session"
+)
+
 REMASTER = "sonic.remaster"
 MODEL = {"mv": "chirp-v5"}
 
