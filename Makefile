@@ -51,7 +51,7 @@ check: $(READY) ## Lint, format, types, import rules and unit tests: under a min
 	$(BIN)/coverage report
 
 test: check ## Everything in check, then all other tests, on a real Valkey and real workers
-	$(BIN)/python -m pytest tests/architecture tests/integration tests/acceptance
+	$(BIN)/python -m pytest tests/architecture tests/integration tests/chaos tests/acceptance
 
 bench: $(READY) ## Measure: each figure a ratio, on real processes
 	$(BIN)/python -m benchmarks

@@ -152,6 +152,7 @@ def _commands(
     commands = {
         "receiver": [
             *python, "gunicorn", "--no-control-socket", "--threads", "8", "--log-level", "warning",
+            "--worker-class", "webhook_receiver.server.Worker",
             "--bind", f"127.0.0.1:{port}", "webhook_receiver.wsgi:app",
         ],
         "worker": [
