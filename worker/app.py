@@ -3,11 +3,12 @@
 from typing import Any, Final
 
 from celery import Celery
+from celery.schedules import crontab
 from celery.signals import setup_logging
 
 from worker import bootstrap, log, redelivery, redis_url, startup
 from worker.background import AdmissionStep, SweepStep
-from worker.core.contract import QUEUE
+from worker.core.contract import QUEUE, SCHEDULE_TICK
 from worker.core.schedule import hard_time_limit, soft_time_limit
 from worker.handover import PUBLISH_RETRIES
 from worker.settings import Role, load
@@ -50,7 +51,14 @@ def _configuration() -> dict[str, Any]:
         "worker_max_tasks_per_child": 2000,
         "worker_send_task_events": True,
         "enable_utc": True,
+        "beat_schedule": _beat_schedule() if settings.schedule_file else {},
     }
+
+
+def _beat_schedule() -> dict[str, Any]:
+    """Tick every minute; a tick that no worker took in time is made up for by the next."""
+    options = {"queue": QUEUE, "expires": 50}
+    return {"fermata": {"task": SCHEDULE_TICK, "schedule": crontab(), "options": options}}
 
 
 @setup_logging.connect
@@ -69,6 +77,7 @@ TASK_MODULES: Final = [
         "nuro",
         "flows",
         "archive",
+        "schedule",
     )
 ]
 

@@ -12,12 +12,13 @@ from typing import Any, Final
 from celery import Celery
 from redis import Redis
 
-from worker import redis_url, store
+from worker import redis_url, store, timetable
 from worker.admission import Admissions, Gate, Treasury
 from worker.batch import Ledger, Runs
 from worker.cancellation import Cancellations
 from worker.client import HTTPProvider
 from worker.core.contract import QUEUE
+from worker.core.errors import ConfigError
 from worker.deliveries import Deliveries
 from worker.handover import (
     PUBLISH_RETRIES,
@@ -32,6 +33,7 @@ from worker.recording import Recorder, RecordingAMQP
 from worker.settings import Role, Settings, load
 from worker.store import Store
 from worker.sweep import Sweep
+from worker.timetable import Timetable
 
 CONNECT_SECONDS: Final = 2
 """How long opening a connection to Redis or the broker may take at most."""
@@ -145,6 +147,20 @@ def open_batches(settings: Settings) -> tuple[Ledger, Runs]:
     ledger = Ledger(client, retain_seconds=2 * settings.policy.retention_seconds)
     cancellations = Cancellations(state, open_handover(settings, state), time.time)
     return ledger, Runs(open_producer(settings), ledger, cancellations, time.time)
+
+
+def open_timetable(settings: Settings) -> Timetable:
+    """Open the timetable.
+
+    Raises ConfigError where there is none, or where it is wrong.
+    """
+    path = settings.schedule_file
+    if path is None:
+        raise ConfigError("there is no timetable: name one in FERMATA_SCHEDULE_FILE")
+    ledger, runs = open_batches(settings)
+    return Timetable(
+        timetable.read(path), path.parent, open_redis(settings), ledger, runs, time.time
+    )
 
 
 def open_handover(settings: Settings, state: Store) -> Handover:

@@ -242,3 +242,14 @@ def batches_table(found: Iterable[Batch]) -> Table:
             f"{each.live:,}", f"{each.spent:,g}",
         )  # fmt: skip
     return table
+
+
+def schedules_table(found: Iterable[Mapping[str, Any]]) -> Table:
+    """Show the timetable."""
+    table = _table("schedule", "cron", "timezone", "last batch", "outcome", "missed")
+    for each in found:
+        table.add_row(
+            each["name"], each["cron"], each["timezone"], each["last_batch"] or "never",
+            escape(each["last_outcome"] or ""), str(each["missed"]),
+        )  # fmt: skip
+    return table

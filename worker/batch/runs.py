@@ -59,13 +59,20 @@ class Runs:
             if self._ledger.is_cancelled(batch_id):
                 done.cancelled = True
                 return done
-            self._submit_page(batch_id, page, done)
+            new = self.submit_page(batch_id, page)
+            done.submitted += new
+            done.present += len(page) - new
             position += len(page)
             progress(position)
-        self._ledger.enter(batch_id, Phase.SUBMITTED)
+        self.finish(batch_id)
         return done
 
-    def _submit_page(self, batch_id: str, page: list[Row], done: Submission) -> None:
+    def finish(self, batch_id: str) -> None:
+        """Say that all rows were submitted."""
+        self._ledger.enter(batch_id, Phase.SUBMITTED)
+
+    def submit_page(self, batch_id: str, page: list[Row]) -> int:
+        """Submit a few rows; returns how many were new."""
         booked = [_ledger_row(row, row_id(batch_id, row)) for row in page]
         submitted = self._ledger.submitted(batch_id, booked)
         for row, entry, present in zip(page, booked, submitted, strict=True):
@@ -75,8 +82,7 @@ class Runs:
         # Written down last: a row that is booked was submitted. Should we die in between, the
         # next run finds its job on record, and books it.
         self._ledger.book(batch_id, booked)
-        done.present += sum(submitted)
-        done.submitted += len(page) - sum(submitted)
+        return len(page) - sum(submitted)
 
     def cancel(self, batch_id: str, *, by: str, progress: Progress = lambda _: None) -> int:
         """Cancel what is under way; returns how many jobs that were.

@@ -1,6 +1,6 @@
 """The command line: ``fermata``. Each module declares its commands on the one group."""
 
-from worker.cli import batch, doctor, jobs, quarantine, system
+from worker.cli import batch, doctor, jobs, quarantine, schedules, system
 from worker.cli.group import main
 
-__all__ = ["batch", "doctor", "jobs", "main", "quarantine", "system"]
+__all__ = ["batch", "doctor", "jobs", "main", "quarantine", "schedules", "system"]

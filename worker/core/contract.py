@@ -33,6 +33,9 @@ TENANT_HEADER: Final = "fermata_tenant"
 BATCH_HEADER: Final = "fermata_batch"
 """Message header: the batch that a job is part of. Follow-ups inherit it."""
 
+SCHEDULE_TICK: Final = "fermata.schedule.tick"
+SCHEDULE_RUN: Final = "fermata.schedule.run"
+
 DIGEST_HEADER: Final = "fermata_digest"
 """Message header: what was asked for under an idempotency key, so that a key is not used twice."""
 

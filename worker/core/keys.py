@@ -14,6 +14,8 @@
 | fermata:batch:<batch_id> | hash       | what became of its jobs          | two retentions        |
 | fermata:rows:<batch_id>  | sorted set | its rows by line                 | two retentions        |
 | fermata:batches          | sorted set | batch_id by when it was begun    | two retentions        |
+| fermata:schedule:<name>  | hash       | a schedule's last run            | for ever              |
+| fermata:schedule:<name>: | string     | a due minute that was seen to    | two weeks             |
 | fermata:quarantine       | stream     | deliveries that we cannot use    | newest 1,000, 64 MiB  |
 | fermata:quarantine:index | hash       | which deliveries those are       | with the stream       |
 | fermata:health           | string     | proof that Redis can be written  | a minute              |
@@ -35,6 +37,7 @@ BEFORE_THE_GATE: Final = (GATE, FLIGHT, LANES, HELD, WAKE)
 BATCHES: Final = "fermata:batches"
 BATCH: Final = "fermata:batch:"
 ROWS: Final = "fermata:rows:"
+SCHEDULE: Final = "fermata:schedule:"
 POLL_PACE: Final = "fermata:pace:poll"
 JOBS: Final = "fermata:jobs"
 QUARANTINE: Final = "fermata:quarantine"

@@ -13,6 +13,8 @@ from worker.core.batch import Row, RowError, check
 from worker.manifest import documents, json_lines, table
 from worker.manifest.lines import lines
 
+__all__ = ["Format", "Row", "RowError", "format_of", "read"]
+
 
 class Format(StrEnum):
     """How a manifest is written."""

@@ -1,0 +1,25 @@
+"""The timetable's tasks: beat sends ``tick`` every minute; what is due follows from it."""
+
+from worker import bootstrap
+from worker.app import app
+from worker.core.contract import SCHEDULE_RUN, SCHEDULE_TICK
+from worker.timetable import SLICE_SECONDS
+
+_LIMITS = {"soft_time_limit": SLICE_SECONDS * 10, "time_limit": SLICE_SECONDS * 11}
+
+
+def _publish(name: str, batch_id: str, behind: int) -> None:
+    run.delay(name, batch_id, behind)
+
+
+@app.task(name=SCHEDULE_TICK, shared=False, ignore_result=True)
+def tick() -> None:
+    """Start what is due: ``tick.delay()``."""
+    bootstrap.open_timetable(bootstrap.parts().settings).tick(_publish)
+
+
+@app.task(name=SCHEDULE_RUN, shared=False, ignore_result=True, **_LIMITS)
+def run(name: str, batch_id: str, behind: int) -> None:
+    """Submit the next rows of a run: ``run.delay("nightly", "nightly-20261123T0200Z", 0)``."""
+    opened = bootstrap.open_timetable(bootstrap.parts().settings)
+    opened.submit_slice(name, batch_id, behind, _publish)

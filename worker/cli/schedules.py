@@ -1,0 +1,49 @@
+"""``fermata schedules``: the timetable, and what became of its runs."""
+
+import json
+
+import click
+
+from worker import show
+from worker.bootstrap import open_producer, open_timetable
+from worker.cli.group import EXIT_CODES, errors, json_option, main, out
+from worker.core.contract import SCHEDULE_RUN
+from worker.settings import Role, load
+
+
+@main.group()
+def schedules() -> None:
+    """Batches on a cron line; docs/schedules.md describes the timetable."""
+
+
+@schedules.command("list", epilog=EXIT_CODES)
+@json_option
+def list_(as_json: bool) -> None:
+    """List the schedules, with their last run and how many were missed."""
+    timetable = open_timetable(load(Role.CLIENT))
+    found = [timetable.describe(each) for each in timetable.schedules.values()]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    elif found:
+        out.print(show.schedules_table(found))
+    else:
+        errors.print("The timetable is empty.")
+
+
+@schedules.command(epilog=EXIT_CODES)
+def check() -> None:
+    """Check the timetable; exit code 3 and every mistake where it is wrong."""
+    found = open_timetable(load(Role.CLIENT)).schedules
+    out.print(f"{len(found)} schedules, all right")
+
+
+@schedules.command(epilog=EXIT_CODES)
+@click.argument("name")
+def run(name: str) -> None:
+    """Start a schedule now, as a batch named after this minute."""
+    settings = load(Role.CLIENT)
+    producer = open_producer(settings)
+    batch_id = open_timetable(settings).run_now(
+        name, lambda *args: producer.send_task(SCHEDULE_RUN, args=args)
+    )
+    out.print(f"batch {batch_id}; watch it with: fermata batch watch {batch_id}")
