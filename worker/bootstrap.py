@@ -136,7 +136,7 @@ def recording(recorder: Callable[[], Recorder]) -> Any:
 
 def open_recorder(settings: Settings) -> Recorder:
     """Open what records a job before its message is published."""
-    return Recorder(open_store(settings), settings.policy, settings.limits, time.time)
+    return Recorder(open_store(settings), settings.policy, time.time)
 
 
 def broker_options(settings: Settings) -> dict[str, Any]:
