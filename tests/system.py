@@ -47,6 +47,15 @@ class Simulator:
         answer = requests.post(f"{self.url}/_simulator/scenarios", json=rule, timeout=5)
         assert answer.ok, answer.text
 
+    def forget_rules(self) -> None:
+        requests.delete(f"{self.url}/_simulator/scenarios", timeout=5).raise_for_status()
+
+    def set_credits(self, balance: float) -> None:
+        answer = requests.put(
+            f"{self.url}/_simulator/credits", json={"credits": balance}, timeout=5
+        )
+        answer.raise_for_status()
+
     def books(self, match: str = "") -> dict[str, Any]:
         params = {"match": match}
         answer = requests.get(f"{self.url}/_simulator/books", params=params, timeout=5)

@@ -84,7 +84,9 @@ class Recorder:
         now = self._clock()
         until = _until(headers, now + self._policy.held_seconds)
         asks = {"lane": str(lane), "cost": thousandths(operation.credits)}
-        return self._store.turn(job_id, Turn.HOLD, now=now, due_at=until, fields=fields | asks)
+        return self._store.turn(
+            job_id, Turn.HOLD, now=now, due_at=until, why="its batch waits", fields=fields | asks
+        )
 
     def _refuse_repeated(self, job_id: JobId, digest: str) -> None:
         standing = self._store.standing(job_id)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from worker.core.models import JobRecord
 from worker.core.operations import Operation
+from worker.core.states import JobState
 from worker.watch import Sight
 
 _COLOURS: Final = {
@@ -108,6 +109,8 @@ def _state(state: str) -> str:
 
 
 def _why(record: JobRecord) -> str:
+    if record.state is JobState.HELD and record.timeline:
+        return escape(record.timeline[-1].get("why", ""))
     return escape(record.error["message"])[:200] if record.error else ""
 
 
