@@ -39,3 +39,10 @@ def test_every_operation_is_shown_with_what_to_use_instead() -> None:
     shown = printed(show.operations_table(OPERATIONS.values()))
     assert all(name in shown for name in OPERATIONS)
     assert "retired: use sonic.create_music" in shown
+
+
+def test_a_held_job_is_shown_with_what_it_waits_for() -> None:
+    turn = {"at": 1.0, "what": "hold", "state": "held", "why": "the credits left are not enough"}
+    record = JobRecord(JobId("job-1"), "sonic.wav", JobState.HELD, 1.0, 2.0, timeline=(turn,))
+    assert "the credits left are not enough" in printed(show.jobs_table([record]))
+    assert "the credits left are not enough" in printed(show.job(record))
