@@ -190,6 +190,15 @@ def test_what_was_put_back_was_not_spent(door: Door) -> None:
     assert door.state(door.begin(lane(), job)) == "submitting"
 
 
+def test_what_may_have_been_charged_counts_until_the_balance_is_known(door: Door) -> None:
+    door.change(credit_floor=0)
+    know(door, COST)
+    job = door.begin(lane())
+    assert door.turn(job, Turn.DOUBT, leg="leg")
+    assert door.turn(job, Turn.RESUBMIT, leg="leg")
+    assert door.state(door.begin(lane(), job)) == "held"
+
+
 # --- The breaker. ---
 
 REFUSED = protocol.Refused(KeyRefused("no"))

@@ -46,6 +46,7 @@ elseif to == 'held' then
   hold(ARGV[1], KEYS[1], redis.call('HGET', KEYS[1], 'lane'), tonumber(ARGV[7]), ARGV[4])
 elseif ARGV[4] == '-' or (to ~= '' and to ~= 'submitting' and to ~= 'unconfirmed') then
   -- Also where its record is gone: a place at the provider must not be lost with it.
+  if state == 'unconfirmed' then charge(ARGV[1]) end
   land(ARGV[1])
 end
 
