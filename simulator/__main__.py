@@ -29,12 +29,13 @@ SIMULATOR_SCENARIO="webhook=late late_seconds=1" is two of --scenario.
 def _option(setting: Field[Any]) -> click.Option:
     """Make the command-line option of one setting."""
     hint, default = get_type_hints(Settings)[setting.name], setting.default
+    plain = next((each for each in get_args(hint) if each in (int, float)), None)
     return click.Option(
         [f"--{setting.name.replace('_', '-')}"],
         default=default,
         help=setting.metadata["help"],
         is_flag=isinstance(default, bool),
-        type=click.Choice(get_args(hint)) if get_origin(hint) is Literal else None,
+        type=click.Choice(get_args(hint)) if get_origin(hint) is Literal else plain,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from .limits import Flight
 from .operations import Operation
 from .replies import JSON, Refused
 from .scenarios import Outcome, Scenario, Webhook
@@ -69,7 +70,9 @@ class ProviderTask:
 class Books:
     """Tasks, clips, credits and counters, for many threads."""
 
-    def __init__(self, balance: float, out_of_credits_status: int) -> None:
+    def __init__(
+        self, balance: float, out_of_credits_status: int, in_flight: int | None = None
+    ) -> None:
         self.tasks: dict[str, ProviderTask] = {}
         self.clips: dict[str, Clip] = {}
         self._balance = balance
@@ -77,13 +80,20 @@ class Books:
         self._out_of_credits_status = out_of_credits_status
         self._waits: dict[tuple[str, str], int] = {}
         self._bought: set[tuple[str, str]] = set()
+        self._flight = Flight(in_flight)
         self._counters: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def accept(self, task: ProviderTask) -> None:
-        """Book a task and take its price. Raises `Refused` (402 or 403) when that is too much."""
+        """Book a task and take its price.
+
+        Raises `Refused`: 402 or 403 when that is too much, 429 when too many are under way.
+        """
+        waited_for = not task.operation.answers_at_once(task.request)
         with self._lock:
+            if waited_for:
+                self._flight.require_room(task.accepted_at)
             self._settle_refunds(task.accepted_at)
             item = (task.operation.name, task.sources[0].clip_id) if task.sources else None
             if task.operation.free_again and item in self._bought:
@@ -91,6 +101,8 @@ class Books:
             if task.price > self._balance:
                 raise Refused(self._out_of_credits_status, "Credits not enough.")
             self._balance -= task.price
+            if waited_for:
+                self._flight.take_off(task.done_at)
             if task.failed:
                 heapq.heappush(self._refunds, (task.done_at, task.price))
             self.tasks[task.provider_task_id] = task
@@ -145,6 +157,7 @@ class Books:
                 "refused": dict(self._refused),
                 "polls": self._counters["polls"],
                 "credits": self._balance,
+                "peak_in_flight": self._flight.peak,
             }
 
 

@@ -14,6 +14,7 @@ from .books import Books, Clip, ProviderTask, due
 from .clips import found_song, is_uuid, named_clips, new_clips
 from .deliveries import Courier, Post, Scheduler
 from .fields import Body
+from .limits import Pace
 from .operations import Operation
 from .payloads import NOT_READY, poll_reply
 from .replies import JSON, Refused, Reply, error_body
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 REFUSALS = {
     Submit.RATE_LIMITED: (429, "Too many requests."),
+    Submit.KEY_REFUSED_401: (401, "Invalid API key."),
     Submit.NO_CREDITS_402: (402, "Credits not enough."),
     Submit.NO_CREDITS_403: (403, "Credits not enough."),
     Submit.NO_SUBSCRIPTION_403: (403, "No active subscription."),
@@ -54,7 +56,8 @@ class Provider:
     ) -> None:
         self.settings = settings
         self.rules = Rulebook(settings.scenario)
-        self.books = Books(settings.credits, settings.out_of_credits_status)
+        self.books = Books(settings.credits, settings.out_of_credits_status, settings.in_flight)
+        self._pace = Pace(settings.submits_per_second)
         self._courier = Courier(Scheduler(settings.delivery_threads), settings, clock, post)
         self._clock = clock
 
@@ -83,6 +86,7 @@ class Provider:
 
     def _submit(self, path: str, raw: bytes, base_url: str, scenario: Scenario) -> Reply:
         _refuse(scenario)
+        self._pace.take(self._clock())
         body = read_body(raw)
         operation = find_operation(path, body, self.settings)
         check(operation, body, self.settings)

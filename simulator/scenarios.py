@@ -42,6 +42,7 @@ class Submit(StrEnum):
     ERROR_500 = "error_500"
     UNREADABLE = "unreadable"  # 200 with an HTML body
     RATE_LIMITED = "rate_limited"
+    KEY_REFUSED_401 = "key_refused_401"
     NO_CREDITS_402 = "no_credits_402"
     NO_CREDITS_403 = "no_credits_403"
     NO_SUBSCRIPTION_403 = "no_subscription_403"

@@ -22,6 +22,10 @@ class Settings:
     scenario: Scenario = field(default_factory=Scenario)
     api_key: str = _setting("sk_simulator", "The only key that is accepted.")
     credits: float = _setting(100_000, "Credits to start with.")
+    submits_per_second: float | None = _setting(
+        None, "Answer 429 beyond so many, with a second's worth at once [§6]."
+    )
+    in_flight: int | None = _setting(None, "Answer 429 beyond so many tasks under way [§6].")
     public_url: str | None = _setting(None, "Begin media links so, not with the request's host.")
     strict_clips: bool = _setting(False, "Answer 404 to a clip that was not made here.")
     out_of_credits_status: Literal[402, 403] = _setting(402, "Answer without credits [§9.6].")

@@ -5,8 +5,6 @@ from worker.app import app
 from worker.core.contract import SCHEDULE_RUN, SCHEDULE_TICK
 from worker.timetable import SLICE_SECONDS
 
-_LIMITS = {"soft_time_limit": SLICE_SECONDS * 10, "time_limit": SLICE_SECONDS * 11}
-
 
 def _publish(name: str, batch_id: str, behind: int) -> None:
     run.delay(name, batch_id, behind)
@@ -18,7 +16,7 @@ def tick() -> None:
     bootstrap.open_timetable(bootstrap.parts().settings).tick(_publish)
 
 
-@app.task(name=SCHEDULE_RUN, shared=False, ignore_result=True, **_LIMITS)
+@app.task(name=SCHEDULE_RUN, shared=False, ignore_result=True, time_limit=SLICE_SECONDS * 10)
 def run(name: str, batch_id: str, behind: int) -> None:
     """Submit the next rows of a run: ``run.delay("nightly", "nightly-20261123T0200Z", 0)``."""
     opened = bootstrap.open_timetable(bootstrap.parts().settings)

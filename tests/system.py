@@ -49,6 +49,15 @@ class Simulator:
         answer = requests.post(f"{self.url}/_simulator/scenarios", json=rule, timeout=5)
         assert answer.ok, answer.text
 
+    def forget_rules(self) -> None:
+        requests.delete(f"{self.url}/_simulator/scenarios", timeout=5).raise_for_status()
+
+    def set_credits(self, balance: float) -> None:
+        answer = requests.put(
+            f"{self.url}/_simulator/credits", json={"credits": balance}, timeout=5
+        )
+        answer.raise_for_status()
+
     def books(self, match: str = "") -> dict[str, Any]:
         params = {"match": match}
         answer = requests.get(f"{self.url}/_simulator/books", params=params, timeout=5)
@@ -193,8 +202,11 @@ class System:
         """Return how many messages stand in a queue, and how many consumers wait for more."""
         if not self.rabbitmq:
             with Redis.from_url(self.broker_url) as broker:
-                waiting = broker.info("clients")["blocked_clients"]
-                return broker.llen(queue), waiting
+                # Who admits jobs at the gate waits for a list too, but by another command.
+                popping = [
+                    c for c in broker.client_list() if c["cmd"] == "brpop" and "b" in c["flags"]
+                ]
+                return broker.llen(queue), len(popping)
         with self.app.connection_for_read() as connection:
             told = connection.default_channel.queue_declare(queue, passive=True)
         return told.message_count, told.consumer_count

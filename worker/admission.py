@@ -1,5 +1,6 @@
 """Adapter: the gate before the provider, the same for all workers (see worker/lua/gate.lua)."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
@@ -9,6 +10,7 @@ import structlog
 from worker.client import AnswerLost, NeverSent, Provider
 from worker.core import keys, protocol, results, submission
 from worker.core.admission import TRIPS_AFTER, Lane, Limits, thousandths
+from worker.core.errors import OutOfCredits
 from worker.core.models import JobId
 from worker.core.operations import Operation, find
 from worker.core.schedule import PUBLISH_LEASE_SECONDS
@@ -32,8 +34,7 @@ class Released:
 
     job_ids: Sequence[JobId]
     again_at: float | None
-    """When time alone may open the gate; None: an event must."""
-    anybody_waits: bool
+    """When time alone may open the gate; None: an event must, or nobody waits."""
 
 
 class Gate:
@@ -48,12 +49,14 @@ class Gate:
         self.limits = limits
         self._held_seconds = held_seconds
 
-    def bid(self, operation: Operation, lane: Lane, *, now: float) -> Bid:
+    def bid(self, operation: Operation, lane: Lane, *, now: float, expires_at: float | None) -> Bid:
         """Say what a job asks of the gate."""
-        cost = thousandths(operation.credits)
-        return Bid(lane, cost, held_until=now + self._held_seconds, limits=self.limits)
+        held_until = now + self._held_seconds
+        if expires_at is not None:
+            held_until = min(expires_at, held_until)
+        return Bid(lane, thousandths(operation.credits), held_until, self.limits)
 
-    def hear(self, outcome: protocol.SubmitOutcome, *, now: float) -> bool:
+    def hear(self, operation: Operation, outcome: protocol.SubmitOutcome, *, now: float) -> bool:
         """Learn from a submission; says whether the gate was open, and is closed by it.
 
         That the provider accepted one opens it with the turn itself (transition.lua).
@@ -61,27 +64,36 @@ class Gate:
         match outcome:
             case protocol.Refused(error) if error.closes_gate:
                 return self._close(type(error).__name__, now)
-            case protocol.Unknown():
+            case protocol.Unknown() | protocol.Postponed(failed=True):
                 failures = self._redis.hincrby(keys.GATE, "failures", 1)
                 return failures >= TRIPS_AFTER and self._close("the provider fails", now)
             case protocol.Completed():
-                self._redis.hdel(keys.GATE, "breaker", "probe_at", "failures")
+                self.open(paid=operation.credits > 0)
+            case protocol.Refused():
+                self.open(paid=False)
         return False
 
+    def open(self, *, paid: bool) -> None:
+        """Let jobs pass again: the provider answers. Of credits, only what costs some tells."""
+        self._redis.hdel(keys.GATE, "failures")
+        if paid or self._redis.hget(keys.GATE, "breaker") != OutOfCredits.__name__:
+            self._redis.hdel(keys.GATE, "breaker", "probe_at")
+
     def _close(self, reason: str, now: float) -> bool:
-        newly = bool(self._redis.hsetnx(keys.GATE, "breaker", reason))
         self._redis.hset(keys.GATE, "probe_at", str(now + self.limits.probe_seconds))
+        newly = bool(self._redis.hsetnx(keys.GATE, "breaker", reason))
         if newly:
             log.warning("gate_closed", why=reason, probe_in_seconds=self.limits.probe_seconds)
         return newly
 
     def release(self, *, now: float, stale_at: float) -> Released:
         """Admit those whose turn it is; each is leased until ``stale_at`` to be published."""
-        job_ids, again, waits = self._release(
+        weights = json.dumps(dict(self.limits.weights))
+        job_ids, again = self._release(
             keys=[keys.RECORDS, keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE],
-            args=[now, stale_at, AT_ONCE, *self.limits.arguments()],
+            args=[now, stale_at, AT_ONCE, *self.limits.arguments(), weights],
         )
-        return Released(job_ids, float(again) if again else None, bool(waits))
+        return Released(job_ids, float(again) if again else None)
 
     def listen(self, seconds: float) -> None:
         """Wait until something happened that may open the gate, but not longer."""
@@ -119,11 +131,9 @@ class Admissions:
         released = self._gate.release(now=now, stale_at=stale_at)
         for job_id in released.job_ids:
             self._handover.submit_again(job_id, stale_at=stale_at)
-        if len(released.job_ids) == AT_ONCE:
-            return 0
-        if released.anybody_waits and released.again_at is not None:
-            return max(released.again_at - self._clock(), 0)
-        return LISTEN_SECONDS
+        if released.again_at is None:
+            return LISTEN_SECONDS
+        return max(released.again_at - self._clock(), 0)
 
 
 class Treasury:

@@ -51,7 +51,7 @@ def _configuration() -> dict[str, Any]:
         "worker_max_tasks_per_child": 2000,
         "worker_send_task_events": True,
         "enable_utc": True,
-        "beat_schedule": _beat_schedule() if settings.schedule_file else {},
+        "beat_schedule": _beat_schedule() if settings.timetable else {},
     }
 
 

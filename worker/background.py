@@ -71,5 +71,7 @@ class AdmissionStep(_Background):
         wait = self._parts.admissions.run_once()
         if wait < SOON_SECONDS:
             return wait
-        self._parts.gate.listen(min(wait, LISTEN_SECONDS))
+        # Well within the time that Redis has to answer, and not up to the moment itself.
+        patience = self._parts.settings.redis_timeout_seconds / 2
+        self._parts.gate.listen(min(wait - SOON_SECONDS / 2, LISTEN_SECONDS, patience))
         return 0

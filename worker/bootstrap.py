@@ -154,12 +154,17 @@ def open_timetable(settings: Settings) -> Timetable:
 
     Raises ConfigError where there is none, or where it is wrong.
     """
-    path = settings.schedule_file
+    path = settings.timetable
     if path is None:
-        raise ConfigError("there is no timetable: name one in FERMATA_SCHEDULE_FILE")
+        raise ConfigError("there is no timetable: name one in FERMATA_TIMETABLE")
     ledger, runs = open_batches(settings)
     return Timetable(
-        timetable.read(path), path.parent, open_redis(settings), ledger, runs, time.time
+        schedules=timetable.read(path),
+        folder=path.parent,
+        redis=open_redis(settings),
+        ledger=ledger,
+        runs=runs,
+        clock=time.time,
     )
 
 
@@ -187,7 +192,7 @@ def recording(recorder: Callable[[], Recorder]) -> Any:
 
 def open_recorder(settings: Settings) -> Recorder:
     """Open what records a job before its message is published."""
-    return Recorder(open_store(settings), settings.policy, settings.limits, time.time)
+    return Recorder(open_store(settings), settings.policy, time.time)
 
 
 def connect_seconds(settings: Settings) -> float:

@@ -78,25 +78,30 @@ class Jobs:
         return self._store.standing(job_id)
 
     def begin(
-        self, attempt: Attempt, body: Mapping[str, Any], parked: Parked, lane: Lane, *, first: bool
+        self,
+        attempt: Attempt,
+        body: Mapping[str, Any],
+        parked: Parked,
+        lane: Lane,
+        *,
+        expires_at: float | None = None,
     ) -> bool:
         """Write the record that can be resumed, before the provider hears of the job.
 
         Args:
-            first: it was never submitted, so its deadline counts from now.
+            expires_at: when nobody wants it any more, if it is still held then.
 
         Returns False where this leg must not submit: another has begun, or the job is held.
         """
         now, operation = self._clock(), attempt.operation
-        deadline_at = schedule.deadline(operation, self._policy, now=now) if first else None
         state = self._insist(
             attempt,
             lambda: self._store.admit(
                 attempt.job_id,
-                self._gate.bid(operation, lane, now=now),
+                self._gate.bid(operation, lane, now=now, expires_at=expires_at),
                 now=now,
                 due_at=now + schedule.submit_lease(operation, self._policy),
-                deadline_at=deadline_at,
+                deadline_at=schedule.deadline(operation, self._policy, now=now),
                 fields=_record_fields(operation, body, parked),
                 leg=attempt.leg,
             ),
@@ -144,7 +149,9 @@ class Jobs:
         or None: the job is parked, or something else has resumed it.
         """
         outcome = self._send(attempt, body)
-        was_open = self._insist(attempt, lambda: self._gate.hear(outcome, now=self._clock()))
+        was_open = self._insist(
+            attempt, lambda: self._gate.hear(attempt.operation, outcome, now=self._clock())
+        )
         log.info("job_submitted", outcome=type(outcome).__name__.lower())
         match outcome:
             case protocol.Accepted(provider_task_id):
@@ -186,7 +193,7 @@ class Jobs:
         try:
             answer = self._provider.send(submission.build_request(operation, body, webhook))
         except NeverSent as error:
-            return protocol.Postponed(error.message)
+            return protocol.Postponed(error.message, failed=True)
         except AnswerLost as error:
             return protocol.Unknown(error.message)
         return protocol.read_submit(operation, answer)
@@ -202,6 +209,7 @@ class Jobs:
         due_at = schedule.first_poll(attempt.operation, self._policy, now=now)
         if not self._turn(attempt, Turn.ACCEPT, due_at=due_at, fields=fields):
             # The webhook was here before the answer: the job goes on without us.
+            self._gate.open(paid=attempt.operation.credits > 0)
             self._store.note(attempt.job_id, now=now, sources=JobState, fields=fields)
 
     def postpone(self, attempt: Attempt, reason: str) -> None:

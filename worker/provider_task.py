@@ -76,7 +76,7 @@ class ProviderTask(Task[..., JSONObject]):
             body = self._check(args, kwargs)
             if self.operation.slow and self._queue == QUEUE:
                 return self._pass_on(jobs, body)
-            return self._submit_leg(jobs, body, first=standing.attempts == 0)
+            return self._submit_leg(jobs, body)
         except StoreUnavailable as error:
             log.warning("state_unavailable", error=repr(error))
             raise Reject(repr(error), requeue=True) from None
@@ -101,11 +101,16 @@ class ProviderTask(Task[..., JSONObject]):
         """Raise what a job ends with that is no longer wanted, before it costs anything."""
         if standing.cancelled_by:
             raise cancelled(self._job_id, standing.cancelled_by)
-        expires = str(self.request.expires or "")
-        if not expires or standing.attempts:
+        if self._expires is None or standing.attempts:
             return
-        if datetime.fromisoformat(expires) < datetime.now(UTC):
-            raise DeadlineExceeded(f"{self.operation.name} expired in its queue, at {expires}")
+        if self._expires < datetime.now(UTC):
+            expired = f"expired in its queue, at {self._expires.isoformat()}"
+            raise DeadlineExceeded(f"{self.operation.name} {expired}")
+
+    @property
+    def _expires(self) -> datetime | None:
+        expires = str(self.request.expires or "")
+        return datetime.fromisoformat(expires) if expires else None
 
     def _check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JSONObject:
         try:
@@ -117,13 +122,15 @@ class ProviderTask(Task[..., JSONObject]):
         ours = {name: given.pop(name) for name in _OURS if name in given}
         return submission.check_parameters(self.operation, given, **ours)
 
-    def _submit_leg(self, jobs: Jobs, body: JSONObject, *, first: bool) -> JSONObject:
+    def _submit_leg(self, jobs: Jobs, body: JSONObject) -> JSONObject:
         attempt = Attempt(self._job_id, self.operation, uuid.uuid4().hex)
         try:
             parked = self._park()
         except TRANSIENT as error:
             raise Reject(repr(error), requeue=True) from None
-        if not jobs.begin(attempt, body, parked, lane_of(self.request.headers or {}), first=first):
+        lane = lane_of(self.request.headers or {})
+        expires_at = self._expires.timestamp() if self._expires else None
+        if not jobs.begin(attempt, body, parked, lane, expires_at=expires_at):
             raise Ignore
         try:
             self._announce_parked()

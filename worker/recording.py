@@ -14,7 +14,7 @@ from celery.app.amqp import AMQP
 from kombu.utils.json import dumps
 
 from worker.core import schedule
-from worker.core.admission import Lane, Limits, Priority, lane_of, thousandths
+from worker.core.admission import Lane, Priority, lane_of, thousandths
 from worker.core.contract import (
     BATCH_HEADER,
     CLAIM_HEADER,
@@ -38,10 +38,9 @@ _INHERITED: Final = (PRIORITY_HEADER, TENANT_HEADER, BATCH_HEADER)
 class Recorder:
     """Writes the record of a job that is about to be published."""
 
-    def __init__(self, store: Store, policy: Policy, limits: Limits, clock: Clock) -> None:
+    def __init__(self, store: Store, policy: Policy, clock: Clock) -> None:
         self._store = store
         self._policy = policy
-        self._limits = limits
         self._clock = clock
 
     def record(self, operation: Operation, wire: dict[str, Any]) -> bool:
@@ -89,9 +88,10 @@ class Recorder:
     ) -> bool:
         now = self._clock()
         until = _until(headers, now + self._policy.held_seconds)
-        asks = {"lane": str(lane), "weight": self._limits.weight(lane)}
-        fields = fields | asks | {"cost": thousandths(operation.credits), "deadline_at": until}
-        return self._store.turn(job_id, Turn.HOLD, now=now, due_at=until, fields=fields)
+        asks = {"lane": str(lane), "cost": thousandths(operation.credits)}
+        return self._store.turn(
+            job_id, Turn.HOLD, now=now, due_at=until, why="its batch waits", fields=fields | asks
+        )
 
     def _refuse_repeated(self, job_id: JobId, digest: str) -> None:
         standing = self._store.standing(job_id)

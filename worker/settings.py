@@ -80,7 +80,7 @@ class Settings:
     policy: Policy
     limits: Limits
     archive: ArchiveSettings
-    schedule_file: Path | None
+    timetable: Path | None
     data_dir: Path
     log_level: str
     log_format: str
@@ -204,7 +204,7 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
         ),
         archive=_read_archive(env, data_dir),
         data_dir=data_dir,
-        schedule_file=env.path("FERMATA_SCHEDULE_FILE", None),
+        timetable=env.path("FERMATA_TIMETABLE", None),
         log_level=env.str(
             "FERMATA_LOG_LEVEL",
             "INFO",

@@ -14,6 +14,7 @@ from worker.core import protocol, results
 from worker.core.errors import FermataError
 from worker.core.models import JobRecord, JSONObject
 from worker.core.operations import Operation, find
+from worker.core.states import JobState
 from worker.quarantine import Entry
 from worker.watch import Sight
 
@@ -185,6 +186,8 @@ def _state(state: str) -> str:
 
 
 def _why(record: JobRecord) -> str:
+    if record.state is JobState.HELD and record.timeline:
+        return _safe(record.timeline[-1].get("why", ""))
     return _safe(record.error["message"][:200]) if record.error else ""
 
 

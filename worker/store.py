@@ -171,7 +171,7 @@ class Store:
         *,
         now: float,
         due_at: float,
-        deadline_at: float | None,
+        deadline_at: float,
         fields: Mapping[str, Any],
         leg: str,
     ) -> JobState | None:
@@ -179,22 +179,16 @@ class Store:
 
         Args:
             due_at: when the leg is dead, if it says nothing.
-            deadline_at: None keeps the one there is.
+            deadline_at: when the job expires, if it is submitted for the first time now.
         """
         sources, target = TRANSITIONS[Turn.SUBMIT]
         pairs = [part for name, value in fields.items() for part in (name, _dump(value))]
         state, _ = self._admit(
             keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE],
             args=[
-                *(job_id, now, leg, due_at, "" if deadline_at is None else deadline_at),
-                *(bid.held_until, str(bid.lane), bid.cost, _entry(now, Turn.SUBMIT, target, "")),
-                *(
-                    *bid.limits.arguments(),
-                    _csv(sources),
-                    bid.limits.weight(bid.lane),
-                    len(fields),
-                    *pairs,
-                ),
+                *(job_id, now, leg, due_at, deadline_at, bid.held_until, str(bid.lane), bid.cost),
+                *(_entry(now, Turn.SUBMIT, target, ""), *bid.limits.arguments(), _csv(sources)),
+                *(len(fields), *pairs),
             ],
         )
         return JobState(state) if state else None
@@ -328,7 +322,8 @@ class Store:
 
     def drop_due(self, job_id: JobId) -> None:
         """Forget the moment of a job that needs none: it has settled, or its record is gone."""
-        self._redis.zrem(keys.DUE, job_id)
+        ended = (None, *TERMINAL)
+        self._change(job_id, ended, None, now=0, due="-", entry="", fields={})
 
     def mark_published(self, job_id: JobId, *, stale_at: float, until: float) -> None:
         """Move a job's moment from ``stale_at``, set before its message was published."""

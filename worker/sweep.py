@@ -215,4 +215,7 @@ class Sweep:
 
 def _expired(job: JobRecord) -> DeadlineExceeded:
     lasted = round(job.deadline_at - job.created_at)
+    if job.state is JobState.HELD:
+        why = job.timeline[-1].get("why", "") if job.timeline else ""
+        return DeadlineExceeded(f"{job.operation} was not admitted within {lasted} s: {why}")
     return DeadlineExceeded(f"{job.operation} did not finish within {lasted} s (was {job.state})")

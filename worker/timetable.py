@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 from celery.schedules import ParseException, crontab
@@ -34,7 +34,7 @@ _RETAIN_SECONDS: Final = 14 * 86400
 _CHUNK: Final = 64 * 1024
 _FIELDS: Final = 5
 
-Publish = Callable[[str, str, int], None]
+Publish = Callable[[str, str, int], object]
 """Publishes a slice of a run: schedule, batch, rows that are behind it."""
 
 
@@ -69,7 +69,7 @@ def _crontab(line: str) -> crontab:
 
 def matcher(line: str) -> timetable.Matches:
     """Return what says whether a local minute is one of a cron line's."""
-    cron = _crontab(line)
+    cron: Any = _crontab(line)
 
     def matches(local: datetime) -> bool:
         return (
@@ -97,6 +97,7 @@ class Timetable:
 
     def __init__(
         self,
+        *,
         schedules: tuple[Schedule, ...],
         folder: Path,
         redis: "Redis",
@@ -185,9 +186,7 @@ class Timetable:
     def _find(self, name: str) -> Schedule:
         if name not in self.schedules:
             known = ", ".join(self.schedules) or "none"
-            raise InvalidRequest(
-                f"there is no schedule {name!r} in the timetable; there are: {known}"
-            )
+            raise InvalidRequest(f"there is no schedule {name!r}; there are: {known}")
         return self.schedules[name]
 
     def submit_slice(self, name: str, batch_id: str, behind: int, publish: Publish) -> None:
@@ -201,8 +200,8 @@ class Timetable:
         if behind == 0 and not self._open(schedule, batch_id):
             return
         until = monotonic() + SLICE_SECONDS
-        rows, submitted = (row for row in self._rows(schedule) if isinstance(row, Row)), behind
-        rows = islice(rows, behind, None)
+        right = (row for row in self._rows(schedule) if isinstance(row, Row))
+        rows, submitted = islice(right, behind, None), behind
         while page := list(islice(rows, 100)):
             self._runs.submit_page(batch_id, page)
             submitted += len(page)

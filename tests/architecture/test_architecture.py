@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from worker.core.contract import TASK_PREFIX, task_name
+from worker.core.contract import SCHEDULE_RUN, SCHEDULE_TICK, TASK_PREFIX, task_name
 from worker.core.operations import OPERATIONS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -179,7 +179,8 @@ def test_every_task_is_an_operation_or_a_follow_up_and_the_other_way_round() -> 
     helpers = {task_name(name) for name in re.findall(r'name=task_name\("(flows\.\w+)"\)', flows)}
     assert helpers
     follow_ups = helpers | {task_name("archive.store")}
-    assert registered() == follow_ups | {task_name(name) for name in OPERATIONS}
+    ours = follow_ups | {SCHEDULE_TICK, SCHEDULE_RUN}
+    assert registered() == ours | {task_name(name) for name in OPERATIONS}
 
 
 def test_no_task_of_ours_is_shared_with_other_celery_apps() -> None:

@@ -449,10 +449,18 @@ def test_a_job_that_has_settled_gets_no_moment_from_its_publisher(
     assert due_at(redis) is None
 
 
-def test_a_moment_can_be_forgotten(records: Store, redis: Any) -> None:
+def test_the_moment_of_a_job_without_a_record_can_be_forgotten(records: Store, redis: Any) -> None:
     begin(records)
+    redis.delete(keys.job(JOB))
     records.drop_due(JOB)
     assert due_at(redis) is None
+
+
+def test_the_moment_of_a_job_that_has_not_ended_is_kept(records: Store, redis: Any) -> None:
+    """Its record may have been written after the sweep saw that there was none."""
+    begin(records)
+    records.drop_due(JOB)
+    assert due_at(redis) == NOW + 100
 
 
 # -- reading ----------------------------------------------------------------------------------

@@ -43,9 +43,3 @@ def test_limits_are_told_as_spacing_counts_and_thousandths() -> None:
 
 def test_credits_are_counted_in_whole_numbers() -> None:
     assert thousandths(0.1) + thousandths(0.2) == thousandths(0.3)
-
-
-def test_a_tenant_has_the_share_that_the_operator_gave_it() -> None:
-    limits = Limits(weights={"acme": 3})
-    assert limits.weight(Lane(tenant="acme")) == 3
-    assert limits.weight(Lane()) == 1

@@ -42,7 +42,7 @@ def begun(case: str) -> dict[str, Any]:
         policy=Policy(), clock=lambda: 0.0, jitter=lambda: 0.0,
     )  # fmt: skip
     attempt = Attempt(JobId("job-1"), operation, "leg")
-    assert jobs.begin(attempt, body, Parked("{}", None), Lane(), first=True)
+    assert jobs.begin(attempt, body, Parked("{}", None), Lane())
     fields: dict[str, Any] = store.fields
     return fields
 

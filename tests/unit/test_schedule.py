@@ -54,6 +54,8 @@ def test_each_state_has_its_step_before_the_deadline(state: JobState, step: Step
     ("state", "step"),
     [
         (JobState.QUEUED, Step.EXPIRE),
+        (JobState.HELD, Step.EXPIRE),
+        (JobState.ADMITTED, Step.EXPIRE),
         (JobState.UNCONFIRMED, Step.EXPIRE),
         # Work that was paid for is asked after before it is given up.
         (JobState.WAITING, Step.POLL),

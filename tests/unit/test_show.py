@@ -112,3 +112,10 @@ def test_any_bytes_in_quarantine_can_be_shown(body: bytes) -> None:
 
 def test_json_in_quarantine_is_indented() -> None:
     assert '\n  "title": "Café"' in printed(show.quarantined(entry(b'{"title": "Caf\\u00e9"}')))
+
+
+def test_a_held_job_is_shown_with_what_it_waits_for() -> None:
+    turn = {"at": 1.0, "what": "hold", "state": "held", "why": "the credits left are not enough"}
+    record = JobRecord(JobId("job-1"), "sonic.wav", JobState.HELD, 1.0, 2.0, timeline=(turn,))
+    assert "the credits left are not enough" in printed(show.jobs_table([record]))
+    assert "the credits left are not enough" in printed(show.job(record))

@@ -431,3 +431,23 @@ def test_a_scenario_can_be_written_as_text():
     assert vary(Scenario(), fields).copies == 3
     with pytest.raises(BadScenario, match="whole number"):
         vary(Scenario(), {"copies": "many"})
+
+
+def test_submits_beyond_the_rate_are_429_until_a_moment_has_passed():
+    api = Api(submits_per_second=2)
+    answers = [api.post("/sonic/create", CREATE) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
+    assert answers[-1].headers["Retry-After"] == "1"
+    api.clock.now += 0.5
+    assert [api.post("/sonic/create", CREATE).status_code for _ in range(2)] == [200, 429]
+    assert api.books()["refused"] == {"429": 3}
+
+
+def test_tasks_beyond_what_may_be_under_way_are_429_until_one_is_done():
+    api = Api({"latency_seconds": 10}, in_flight=2)
+    statuses = [api.post("/sonic/create", CREATE).status_code for _ in range(3)]
+    assert (statuses, api.credits()) == ([200, 200, 429], 100_000 - 28)
+    assert api.post("/sonic/wav", {"clip_id": CLIP}).status_code == 200
+    api.clock.now += 11
+    assert api.post("/sonic/create", CREATE).status_code == 200
+    assert api.books()["peak_in_flight"] == 2

@@ -91,5 +91,5 @@ def test_what_the_picture_leaves_out_is_the_claim_the_early_end_and_the_way_back
     again = {(JobState.RESUMING, JobState.RESUMING)}
     begun = (JobState.QUEUED, JobState.ADMITTED)
     early = {(a, end) for a in begun for end in TERMINAL - {JobState.SUCCEEDED}}
-    back = {(JobState.QUEUED, JobState.QUEUED), (JobState.UNCONFIRMED, JobState.QUEUED)}
+    back = {(a, JobState.QUEUED) for a in (*begun, JobState.UNCONFIRMED)}
     assert left_out <= claims | again | early | back

@@ -182,6 +182,14 @@ def test_a_retry_after_that_is_not_a_number_of_seconds_is_ignored(value: str) ->
     assert outcome.retry_after is None
 
 
+def test_only_what_the_provider_fails_at_counts_against_it() -> None:
+    busy = protocol.read_submit(LYRICS, recorded.answer("error_429"))
+    failed = protocol.read_submit(LYRICS, recorded.answer("error_504_lyrics"))
+    assert isinstance(busy, protocol.Postponed)
+    assert isinstance(failed, protocol.Postponed)
+    assert (busy.failed, failed.failed) == (False, True)
+
+
 @pytest.mark.parametrize("status", [408, 500, 501, 502, 503, 504, 505, 520, 525, 530, 599])
 def test_only_an_answer_that_may_hide_an_acceptance_is_unknown(status: int) -> None:
     assert isinstance(protocol.read_submit(CREATE, answer(status, {})), Unknown)

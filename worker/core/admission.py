@@ -38,10 +38,6 @@ class Limits:
     weights: Mapping[str, float] = field(default_factory=dict)
     """The share of each tenant that is not 1."""
 
-    def weight(self, lane: "Lane") -> float:
-        """Return the share of a lane's tenant."""
-        return self.weights.get(lane.tenant, 1.0)
-
     def arguments(self) -> tuple[str | float, ...]:
         """Return the limits as the gate's scripts take them (gate.lua)."""
         rate = self.submits_per_second

@@ -68,9 +68,9 @@ class JobRecord:
     poll_at: float | None = None
     """The moment that its next poll has reserved, where there are many to poll."""
     cancelled_by: str | None = None
+    """Who cancelled it before a worker began it."""
     lane: str = ""
     """Its priority and tenant, once it stood before the gate."""
-    """Who cancelled it before a worker began it."""
     progress: JSONObject | None = None
     result: JSONObject | None = None
     error: JSONObject | None = None

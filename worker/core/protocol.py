@@ -50,6 +50,8 @@ class Postponed:
     retry_after: float | None = None
     backoff: bool = True
     """Wait longer each time; not where the provider just needs a moment more."""
+    failed: bool = False
+    """The provider could not be reached, or could not serve anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,8 @@ def read_submit(operation: Operation, answer: Answer) -> SubmitOutcome:
     after = _retry_after(answer)
     error = refusals.read_error(operation, answer.status, body, retry_after=after)
     if answer.status == 429 or answer.status in operation.uncharged:
-        return Postponed(f"HTTP {answer.status}: {error}", error.retry_after)
+        failed = answer.status != 429
+        return Postponed(f"HTTP {answer.status}: {error}", error.retry_after, failed=failed)
     if error.retryable:
         return Unknown(f"HTTP {answer.status}: {error}")
     return Refused(error)

@@ -105,7 +105,9 @@ def next_step(job: JobRecord, policy: Policy, *, now: float) -> Step:
         case JobState.WAITING:
             # Past its deadline too: work that was paid for is asked after before it is given up.
             return Step.POLL
-        case JobState.QUEUED | JobState.HELD | JobState.UNCONFIRMED if now >= job.deadline_at:
+        case JobState.QUEUED | JobState.HELD | JobState.ADMITTED | JobState.UNCONFIRMED if (
+            now >= job.deadline_at
+        ):
             return Step.EXPIRE
         case JobState.QUEUED | JobState.ADMITTED:
             return Step.SUBMIT

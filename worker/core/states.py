@@ -70,7 +70,7 @@ TRANSITIONS: Final[dict[Turn, tuple[frozenset[JobState | None], JobState]]] = {
     Turn.ADMIT: (frozenset({_S.HELD}), _S.ADMITTED),
     Turn.SUBMIT: (frozenset({None, _S.QUEUED, _S.ADMITTED}), _S.SUBMITTING),
     Turn.ENQUEUE: (frozenset({None}), _S.QUEUED),
-    Turn.REROUTE: (frozenset({None, _S.QUEUED}), _S.QUEUED),
+    Turn.REROUTE: (frozenset({None, _S.QUEUED, _S.ADMITTED}), _S.QUEUED),
     Turn.ACCEPT: (frozenset({_S.SUBMITTING, _S.UNCONFIRMED}), _S.WAITING),
     Turn.POSTPONE: (frozenset({_S.SUBMITTING}), _S.QUEUED),
     Turn.DOUBT: (frozenset({_S.SUBMITTING}), _S.UNCONFIRMED),

@@ -101,7 +101,7 @@ def _wrong_values(
         yield "missed_after_seconds: must be a number from 60 to 86400"
     try:
         ZoneInfo(table.get("timezone", "UTC"))
-    except (OSError, ValueError):
+    except (LookupError, OSError, ValueError):
         yield f"timezone: there is no {table['timezone']!r}; it is named as in Europe/Berlin"
     try:
         check_cron(table.get("cron", "* * * * *"))

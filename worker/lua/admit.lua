@@ -4,11 +4,10 @@
 --
 -- KEYS  1 record  2 due  3 jobs  4-8 the gate's (gate.lua)
 -- ARGV  1 job_id  2 now  3 leg  4 moment at which a leg that says nothing is dead
---       5 deadline, where it is the first submission ('' keeps the one there is)
---       6 deadline while it is held  7 lane  8 expected cost in thousandths of a credit
+--       5 deadline, where it is the first submission  6 moment until which it may be held
+--       7 lane  8 expected cost in thousandths of a credit
 --       9 timeline entry of the submission  10-14 limits (gate.lua)
---       15 ',state,' it may start from  16 share of the tenant
---       17 n fields to set, then n × (field, value)
+--       15 ',state,' it may start from  16 n fields to set, then n × (field, value)
 -- Returns {'submitting' | 'held' | '', state before}; '' where another leg has begun.
 local job, now, leg, cost = KEYS[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[8])
 local state = redis.call('HGET', job, 'state') or ''
@@ -21,26 +20,30 @@ if state == '' then
   redis.call('HSET', job, 'created_at', ARGV[2])
   redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
 end
-for i = 18, 17 + 2 * tonumber(ARGV[17]), 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
-redis.call('HSET', job, 'lane', ARGV[7], 'cost', ARGV[8], 'weight', ARGV[16])
+for i = 17, 16 + 2 * tonumber(ARGV[16]), 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
+redis.call('HSET', job, 'lane', ARGV[7], 'cost', ARGV[8])
 
 if state ~= 'admitted' then
   local limits = read_limits(10)
   -- Whoever comes later waits behind those that wait already.
   local why = closed(limits, cost, now) or (anybody_waits() and 'others wait before it')
   if why then
-    redis.call('HSET', job, 'state', 'held', 'deadline_at', ARGV[6])
-    redis.call('ZADD', KEYS[2], ARGV[6], ARGV[1])
     tell(job, cjson.encode({at = now, what = 'hold', state = 'held', why = why}), TURN_ROOM)
-    hold(ARGV[1], ARGV[7], now)
+    hold(ARGV[1], job, ARGV[7], now, ARGV[6])
     return {'held', state}
   end
   pass(ARGV[1], limits, cost, now)
 end
 
 redis.call('HSET', job, 'state', 'submitting', 'leg', leg)
-if ARGV[5] ~= '' then redis.call('HSET', job, 'deadline_at', ARGV[5]) end
-redis.call('HINCRBY', job, 'attempts', 1)
+local time_left = redis.call('HGET', job, 'time_left')
+if time_left then
+  redis.call('HSET', job, 'deadline_at', string.format('%.6f', now + tonumber(time_left)))
+  redis.call('HDEL', job, 'time_left')
+end
+if redis.call('HINCRBY', job, 'attempts', 1) == 1 then
+  redis.call('HSET', job, 'deadline_at', ARGV[5])
+end
 redis.call('ZADD', KEYS[2], ARGV[4], ARGV[1])
 tell(job, ARGV[9], TURN_ROOM)
 return {'submitting', state}

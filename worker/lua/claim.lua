@@ -22,7 +22,9 @@ end
 
 redis.call('HSET', KEYS[1], 'state', 'resuming')
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'event', ARGV[3]) end
-land(ARGV[1], true)
+-- Accepted, as far as anybody knows.
+charge(ARGV[1])
+land(ARGV[1])
 local claim = redis.call('HINCRBY', KEYS[1], 'claims', 1)
 tell(KEYS[1], ARGV[6], TURN_ROOM)
 

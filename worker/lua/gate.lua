@@ -3,41 +3,58 @@
 -- Its keys follow the script's own three: KEYS 4 gate  5 flight  6 lanes  7 held  8 wake.
 -- `gate` is a hash: free_at (rate), reserved, spent, balance (credits, in thousandths), breaker
 -- and probe_at, served, virtual:<class>. `flight` holds who is at the provider, with the cost.
--- `lanes<class>` holds the tenants that have somebody waiting, by the share they have had;
--- `held<class>:<tenant>` who waits there, by when. Both names are prefixes: Fermata's broker is
--- one server, never a cluster.
+-- `lanes<class>` holds the tenants that have somebody waiting, by the share they have had (and
+-- those that had just now, until the others caught up); `held<class>:<tenant>` who waits there,
+-- by when. Both names are prefixes: Fermata's broker is one server, never a cluster.
 local GATE, FLIGHT, LANES, HELD, WAKE = KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local CLASSES = {'interactive', 'batch'}
 -- Of ten that are served while both wait, one is of the batch: it is slowed, never starved.
 local BATCH_TURN = 10
+-- Seconds by which the clocks of workers may differ; the start-up checks call more harmful.
+local CLOCKS_DIFFER = 30
 
 local function wake()
   redis.call('LPUSH', WAKE, '1')
   redis.call('LTRIM', WAKE, 0, 0)
 end
 
--- Give a job's place at the provider back, and what it was expected to cost.
-local function land(job_id, charged)
+local function anybody_waits()
+  return redis.call('EXISTS', LANES .. CLASSES[1], LANES .. CLASSES[2]) > 0
+end
+
+-- Move what a job was expected to cost from what is reserved to what is spent: the provider
+-- charges when it accepts, and the balance that we know is older than that.
+local function charge(job_id)
+  local cost = redis.call('ZSCORE', FLIGHT, job_id)
+  if not cost then return end
+  redis.call('ZADD', FLIGHT, 0, job_id)
+  redis.call('HINCRBY', GATE, 'reserved', -tonumber(cost))
+  redis.call('HINCRBY', GATE, 'spent', cost)
+end
+
+-- Give a job's place at the provider back, and what is still reserved for it.
+local function land(job_id)
   local cost = redis.call('ZSCORE', FLIGHT, job_id)
   if not cost then return end
   redis.call('ZREM', FLIGHT, job_id)
   redis.call('HINCRBY', GATE, 'reserved', -tonumber(cost))
-  -- The balance that we know is older than this charge.
-  if charged then redis.call('HINCRBY', GATE, 'spent', cost) end
-  wake()
+  if anybody_waits() then wake() end
 end
 
--- Let a job wait in its lane. A lane that was empty joins where the others are by now.
-local function hold(job_id, lane, now)
+-- Let a job wait in its lane. A lane that was empty joins where the others are by now. How long
+-- it may wait is set once, however often it comes back; its own deadline stands still meanwhile.
+local function hold(job_id, job, lane, now, latest)
+  if not anybody_waits() then wake() end
   local class, tenant = string.match(lane, '^(%l+):(.*)$')
   redis.call('ZADD', HELD .. lane, now, job_id)
   local virtual = redis.call('HGET', GATE, 'virtual:' .. class) or '0'
   redis.call('ZADD', LANES .. class, 'NX', virtual, tenant)
-  wake()
-end
-
-local function anybody_waits()
-  return redis.call('EXISTS', LANES .. CLASSES[1], LANES .. CLASSES[2]) > 0
+  local r = redis.call('HMGET', job, 'attempts', 'deadline_at')
+  if r[1] then redis.call('HSET', job, 'time_left', r[2] - now) end
+  redis.call('HSETNX', job, 'held_until', latest)
+  local held_until = redis.call('HGET', job, 'held_until')
+  redis.call('HSET', job, 'state', 'held', 'deadline_at', held_until)
+  redis.call('ZADD', KEYS[2], held_until, job_id)
 end
 
 -- The operator's limits, as the last five arguments before `at`; '' where there is none.
@@ -49,20 +66,39 @@ local function read_limits(at)
   }
 end
 
+-- A stored moment, unless it lies further ahead than can be: whoever set it had a clock that was
+-- wrong, or another limit, and must not keep the gate closed. Between clocks that differ by little
+-- the moment holds, or each would submit at the full rate.
+local function moment(field, now, furthest)
+  local at = tonumber(redis.call('HGET', GATE, field) or '0')
+  return at <= now + furthest + CLOCKS_DIFFER and at or 0
+end
+
+-- The moment that is free next, by the generic cell rate algorithm.
+local function free_at(limits, now)
+  return moment('free_at', now, limits.spacing * limits.burst)
+end
+
 -- Say why nobody may pass now, and from when on that may be different (nil: when one settles).
 local function closed(limits, cost, now)
-  local g = redis.call('HMGET', GATE, 'breaker', 'probe_at', 'balance', 'spent', 'reserved', 'free_at')
-  if g[1] and now < tonumber(g[2]) then return g[1], g[2] end
+  local g = redis.call('HMGET', GATE, 'breaker', 'balance', 'spent', 'reserved')
+  if g[1] then
+    local probe_at = moment('probe_at', now, limits.probe_seconds)
+    if now < probe_at then return g[1], string.format('%.6f', probe_at) end
+  end
   if limits.in_flight and redis.call('ZCARD', FLIGHT) >= limits.in_flight then
     return 'as many are at the provider as may be'
   end
-  if limits.floor and g[3] then
-    local left = tonumber(g[3]) - tonumber(g[4] or '0') - tonumber(g[5] or '0') - cost
+  if limits.floor and cost > 0 then
+    if not g[2] then return 'the balance is not known yet' end
+    local left = tonumber(g[2]) - tonumber(g[3] or '0') - tonumber(g[4] or '0') - cost
     if left < limits.floor then return 'the credits left are not enough' end
   end
   if limits.spacing then
-    local opens = tonumber(g[6] or '0') - limits.spacing * (limits.burst - 1)
-    if now < opens then return 'as many are submitted in a second as may be', tostring(opens) end
+    local opens = free_at(limits, now) - limits.spacing * (limits.burst - 1)
+    if now < opens then
+      return 'as many are submitted in a second as may be', string.format('%.6f', opens)
+    end
   end
   return nil
 end
@@ -74,8 +110,10 @@ local function pass(job_id, limits, cost, now)
     redis.call('HSET', GATE, 'probe_at', now + limits.probe_seconds)
   end
   if limits.spacing then
-    local free = math.max(tonumber(redis.call('HGET', GATE, 'free_at') or '0'), now)
-    redis.call('HSET', GATE, 'free_at', string.format('%.6f', free + limits.spacing))
+    -- Whoever wakes for the moment comes a little late; that much is made up for.
+    local late = math.min(limits.spacing / 2, 0.1)
+    local free = math.max(free_at(limits, now), now - late) + limits.spacing
+    redis.call('HSET', GATE, 'free_at', string.format('%.6f', free))
   end
   if redis.call('ZADD', FLIGHT, 'NX', cost, job_id) == 1 then
     redis.call('HINCRBY', GATE, 'reserved', cost)

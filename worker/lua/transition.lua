@@ -42,11 +42,14 @@ count(KEYS[1], state, to)
 
 if to == 'waiting' then
   -- The provider took it: whatever had closed the gate is over.
-  redis.call('HDEL', GATE, 'breaker', 'probe_at', 'failures')
+  charge(ARGV[1])
+  if redis.call('HDEL', GATE, 'breaker', 'probe_at', 'failures') > 0 then wake() end
 elseif to == 'held' then
-  hold(ARGV[1], redis.call('HGET', KEYS[1], 'lane'), tonumber(ARGV[7]))
-elseif to ~= '' and to ~= 'submitting' and to ~= 'unconfirmed' then
-  land(ARGV[1], false)
+  hold(ARGV[1], KEYS[1], redis.call('HGET', KEYS[1], 'lane'), tonumber(ARGV[7]), ARGV[4])
+elseif ARGV[4] == '-' or (to ~= '' and to ~= 'submitting' and to ~= 'unconfirmed') then
+  -- Also where its record is gone: a place at the provider must not be lost with it.
+  if state == 'unconfirmed' then charge(ARGV[1]) end
+  land(ARGV[1])
 end
 
 local due = ARGV[4]

@@ -1,0 +1,131 @@
+"""The gate over a real Valkey, with a clock that moves when told; and its books."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from worker.admission import Gate
+from worker.core import keys
+from worker.core.admission import Lane, Limits, Priority
+from worker.core.models import Event, JobId, JSONObject, Source
+from worker.core.operations import find
+from worker.core.states import JobState, Turn
+from worker.store import Store
+
+START = 1_763_800_000.0
+AT_THE_PROVIDER = {"admitted", "submitting", "unconfirmed", "waiting"}
+COST = 10
+"""Credits of a remaster, which every job here is."""
+REMASTER = find("sonic.remaster")
+
+
+def lane(tenant: str = "acme", priority: str = "interactive") -> Lane:
+    return Lane(Priority(priority), tenant)
+
+
+def batch(tenant: str = "acme") -> Lane:
+    return lane(tenant, "batch")
+
+
+class Door:
+    """Jobs before one gate. Each is named by its lane and the order in which it came."""
+
+    def __init__(self, redis: Any, **limits: Any) -> None:
+        self.redis = redis
+        self.store = Store(redis)
+        self.now = START
+        self.limits = Limits(**limits)
+        self._numbers = itertools.count()
+
+    def change(self, **limits: Any) -> None:
+        self.limits = replace(self.limits, **limits)
+
+    @property
+    def gate(self) -> Gate:
+        return Gate(self.redis, self.limits, held_seconds=1000)
+
+    def begin(self, where: Lane, job_id: str = "", leg: str = "leg") -> str:
+        """Run a submit leg up to the gate; returns the job's id."""
+        job_id = job_id or self._name(where)
+        self.store.admit(
+            JobId(job_id),
+            self.gate.bid(REMASTER, where, now=self.now, expires_at=None),
+            now=self.now,
+            due_at=self.now + 100,
+            deadline_at=self.now + 600,
+            fields=_fields(),
+            leg=leg,
+        )
+        return job_id
+
+    def record(self, where: Lane) -> str:
+        """Record a job of a batch, which never had a message."""
+        job_id, until = self._name(where), self.now + 1000
+        fields = _fields() | {"lane": str(where), "cost": COST * 1000, "deadline_at": until}
+        self.turn(job_id, Turn.HOLD, due_at=until, fields=fields)
+        return job_id
+
+    def _name(self, where: Lane) -> str:
+        self.now += 0.001
+        return f"{where}:{next(self._numbers):04}"
+
+    def turn(self, job_id: str, turn: Turn, **options: Any) -> bool:
+        given: dict[str, Any] = {"due_at": self.now, "leg": ""} | options
+        return self.store.turn(JobId(job_id), turn, now=self.now, **given)
+
+    def accept(self, job_id: str) -> None:
+        assert self.turn(job_id, Turn.ACCEPT, leg="leg")
+
+    def claim(self, job_id: str) -> bool:
+        stale = {"stale_at": self.now + 30, "published_stale_at": self.now + 900}
+        event = Event(Source.WEBHOOK, body="{}")
+        claim = self.store.claim(JobId(job_id), event, now=self.now, push=False, **stale)
+        return claim is not None
+
+    def release(self) -> list[str]:
+        return list(self.gate.release(now=self.now, stale_at=self.now + 30).job_ids)
+
+    def serve(self, most: int = 1000) -> list[str]:
+        """Release, submit and end jobs until nobody passes; returns them in their order."""
+        served: list[str] = []
+        while len(served) < most and (admitted := self.release()):
+            for job_id in admitted:
+                self.begin(lane_of(job_id), job_id)
+                self.accept(job_id)
+                assert self.claim(job_id)
+            served += admitted
+        return served
+
+    def state(self, job_id: str) -> JobState | None:
+        return self.store.state(JobId(job_id))
+
+    def states(self) -> dict[str, str]:
+        found = self.redis.keys(f"{keys.RECORDS}*")
+        return {key.removeprefix(keys.RECORDS): self.redis.hget(key, "state") for key in found}
+
+    def flight(self) -> Mapping[str, float]:
+        return dict(self.redis.zrange(keys.FLIGHT, 0, -1, withscores=True))
+
+    def number(self, field: str) -> int:
+        return int(self.redis.hget(keys.GATE, field) or 0)
+
+    def balances(self) -> None:
+        """Assert what is true of the gate's books at any moment."""
+        states, flight = self.states(), self.flight()
+        assert set(flight) == {j for j, state in states.items() if state in AT_THE_PROVIDER}
+        assert self.number("reserved") == sum(flight.values())
+        for job_id in (j for j, state in states.items() if state == "held"):
+            where = lane_of(job_id)
+            assert self.redis.zscore(f"{keys.HELD}{where}", job_id) is not None
+            assert self.redis.zscore(f"{keys.LANES}{where.priority}", where.tenant) is not None
+            assert self.redis.zscore(keys.DUE, job_id) is not None
+
+
+def lane_of(job_id: str) -> Lane:
+    priority, tenant, _ = job_id.split(":")
+    return lane(tenant, priority)
+
+
+def _fields() -> JSONObject:
+    return {"operation": REMASTER.name, "parked": "a message"}

@@ -1,0 +1,423 @@
+"""The gate in a real Valkey: limits, lanes and books, whatever happens in whichever order."""
+
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.integration.gate import COST, REMASTER, START, Door, batch, lane, lane_of
+from worker import store
+from worker.core import keys, protocol
+from worker.core.errors import KeyRefused, OutOfCredits, RequestRefused
+from worker.core.models import JobId
+from worker.core.operations import find
+from worker.core.states import Turn
+from worker.embedded import EmbeddedValkey
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    server = EmbeddedValkey(tmp_path_factory.mktemp("gate"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis(valkey: EmbeddedValkey) -> Iterator[Any]:
+    client = store.connect(valkey.url)
+    client.flushdb()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def door(redis: Any) -> Iterator[Door]:
+    door = Door(redis)
+    yield door
+    door.balances()
+
+
+# --- Limits. ---
+
+
+def test_without_limits_a_job_passes_at_once(door: Door) -> None:
+    assert door.state(door.begin(lane())) == "submitting"
+
+
+def test_a_place_is_held_from_submission_to_the_event(door: Door) -> None:
+    door.change(in_flight=1)
+    first, second = door.begin(lane()), door.begin(lane())
+    assert (door.state(first), door.state(second)) == ("submitting", "held")
+    door.accept(first)
+    assert door.release() == []
+    door.claim(first)
+    assert door.release() == [second]
+
+
+@pytest.mark.parametrize("burst", [1, 3])
+def test_submissions_are_spaced_after_a_burst(door: Door, burst: int) -> None:
+    door.change(submits_per_second=2, burst=burst)
+    jobs = [door.record(batch()) for _ in range(6)]
+    began = door.now
+    passed: dict[str, float] = {}
+    while len(passed) < len(jobs):
+        passed |= dict.fromkeys(door.release(), door.now - began)
+        door.now += 0.01
+    spaced = [max(0, n - burst + 1) * 0.5 for n in range(6)]
+    assert list(passed.values()) == pytest.approx(spaced, abs=0.11)
+
+
+def test_what_is_late_by_little_is_made_up_for(door: Door) -> None:
+    door.change(submits_per_second=10)
+    jobs = [door.record(batch()) for _ in range(41)]
+    began = door.now
+    passed: list[str] = []
+    while len(passed) < len(jobs):
+        passed += door.release()
+        door.now += 0.037  # looks up to so much later than it should
+    assert door.now - began == pytest.approx(4, abs=0.1)
+
+
+@pytest.mark.parametrize(("ahead", "per_second"), [(3600, 0.5), (0, 0.0005)])
+def test_no_clock_and_no_old_limit_keeps_the_gate_closed(
+    door: Door, ahead: float, per_second: float
+) -> None:
+    """A clock was an hour ahead; the limit was one submission in half an hour."""
+    door.change(submits_per_second=per_second)
+    door.now += ahead
+    door.begin(lane())
+    door.now -= ahead
+    door.change(submits_per_second=0.5)
+    assert door.state(door.begin(lane())) == "submitting"
+
+
+def test_two_clocks_that_differ_do_not_make_two_limits(door: Door) -> None:
+    door.change(submits_per_second=10)
+    closed_while(door, batch(), each=100)
+    passed, began = 0, door.now
+    while door.now < began + 5:
+        for behind in (0, 2):
+            door.now -= behind
+            passed += len(door.release())
+            door.now += behind
+        door.now += 0.01
+    assert passed == pytest.approx(50, abs=2)
+
+
+def test_a_limit_that_is_raised_lets_those_pass_who_wait(door: Door) -> None:
+    door.change(in_flight=1)
+    door.begin(lane())
+    jobs = [door.begin(lane()) for _ in range(3)]
+    assert door.release() == []
+    door.change(in_flight=3)
+    assert door.release() == jobs[:2]
+    door.change(in_flight=None)
+    assert door.release() == jobs[2:]
+
+
+def test_whoever_comes_later_waits_behind_those_that_wait(door: Door) -> None:
+    door.change(in_flight=1)
+    door.begin(lane())
+    waits = door.begin(lane())
+    door.change(in_flight=2)
+    late = door.begin(lane())
+    assert door.state(late) == "held"
+    assert door.release() == [waits]
+
+
+# --- Credits. ---
+
+
+def know(door: Door, credits_left: float) -> None:
+    door.gate.learn_balance(credits_left, spent_before=door.gate.spent())
+
+
+def test_exactly_what_can_be_paid_passes(door: Door) -> None:
+    door.change(credit_floor=0)
+    know(door, 3 * COST + 9)
+    jobs = [door.begin(lane()) for _ in range(5)]
+    assert Counter(map(door.state, jobs)) == {"submitting": 3, "held": 2}
+    for job_id in jobs[:3]:
+        door.accept(job_id)
+        door.claim(job_id)
+    assert door.release() == []
+    know(door, 9 + COST)
+    assert door.release() == jobs[3:4]
+
+
+def test_what_was_charged_before_the_balance_was_asked_for_counts_once(door: Door) -> None:
+    door.change(credit_floor=0)
+    know(door, 2 * COST)
+    first = door.begin(lane())
+    door.accept(first)
+    know(door, COST)
+    assert door.state(door.begin(lane())) == "submitting"
+
+
+def test_before_the_balance_is_known_nothing_is_spent(door: Door) -> None:
+    door.change(credit_floor=0)
+    job = door.begin(lane())
+    assert door.state(job) == "held"
+    know(door, COST)
+    assert door.release() == [job]
+
+
+def test_what_costs_nothing_needs_no_credits(door: Door) -> None:
+    door.change(credit_floor=100)
+    free, lane_ = find("account.credits"), lane()
+    bid = door.gate.bid(free, lane_, now=START, expires_at=None)
+    begun = door.store.admit(
+        JobId("interactive:acme:free"), bid, now=START, due_at=START, deadline_at=START,
+        fields={"operation": free.name, "parked": ""}, leg="leg",
+    )  # fmt: skip
+    assert begun == "submitting"
+
+
+def test_what_was_put_back_was_not_spent(door: Door) -> None:
+    door.change(credit_floor=0)
+    know(door, COST)
+    job = door.begin(lane())
+    assert door.turn(job, Turn.POSTPONE, leg="leg")
+    assert (door.number("reserved"), door.number("spent")) == (0, 0)
+    assert door.state(door.begin(lane(), job)) == "submitting"
+
+
+def test_what_may_have_been_charged_counts_until_the_balance_is_known(door: Door) -> None:
+    door.change(credit_floor=0)
+    know(door, COST)
+    job = door.begin(lane())
+    assert door.turn(job, Turn.DOUBT, leg="leg")
+    assert door.turn(job, Turn.RESUBMIT, leg="leg")
+    assert door.state(door.begin(lane(), job)) == "held"
+
+
+# --- The breaker. ---
+
+REFUSED = protocol.Refused(KeyRefused("no"))
+BROKE = protocol.Refused(OutOfCredits("no"))
+UNKNOWN = protocol.Unknown("HTTP 500")
+UNREACHABLE = protocol.Postponed("refused", failed=True)
+
+
+def hear(door: Door, outcome: protocol.SubmitOutcome, operation: str = REMASTER.name) -> bool:
+    return door.gate.hear(find(operation), outcome, now=door.now)
+
+
+def closed(door: Door) -> bool:
+    return bool(door.redis.hexists(keys.GATE, "breaker"))
+
+
+@pytest.mark.parametrize("outcome", [REFUSED, BROKE])
+def test_one_refusal_that_meets_all_closes_the_gate_until_a_probe_is_accepted(
+    door: Door, outcome: protocol.SubmitOutcome
+) -> None:
+    assert hear(door, outcome) is True
+    assert hear(door, outcome) is False
+    jobs = [door.begin(lane()) for _ in range(3)]
+    assert door.release() == []
+    door.now += 30
+    assert door.release() == jobs[:1]
+    door.begin(lane(), jobs[0])
+    door.accept(jobs[0])
+    assert door.release() == jobs[1:]
+
+
+@pytest.mark.parametrize("outcome", [UNKNOWN, UNREACHABLE])
+def test_five_failures_in_a_row_close_the_gate(door: Door, outcome: protocol.SubmitOutcome) -> None:
+    for _ in range(4):
+        hear(door, outcome)
+    hear(door, protocol.Refused(RequestRefused("bad words")))
+    assert [hear(door, outcome) for _ in range(5)] == [False, False, False, False, True]
+
+
+def test_a_provider_that_only_says_later_does_not_close_the_gate(door: Door) -> None:
+    for _ in range(10):
+        hear(door, protocol.Postponed("HTTP 429"))
+    assert not closed(door)
+
+
+@pytest.mark.parametrize(
+    ("why", "outcome", "operation", "opens"),
+    [
+        (REFUSED, protocol.Refused(RequestRefused("bad words")), "sonic.remaster", True),
+        (BROKE, protocol.Refused(RequestRefused("bad words")), "sonic.remaster", False),
+        (BROKE, protocol.Completed("{}"), "account.credits", False),
+        (BROKE, protocol.Completed("{}"), "sonic.wav", True),
+    ],
+)
+def test_an_answer_opens_the_gate_if_it_tells_that_the_reason_is_gone(
+    door: Door,
+    why: protocol.SubmitOutcome,
+    outcome: protocol.SubmitOutcome,
+    operation: str,
+    opens: bool,
+) -> None:
+    hear(door, why)
+    hear(door, outcome, operation)
+    assert closed(door) is not opens
+
+
+def test_a_breaker_without_its_moment_lets_one_through(door: Door) -> None:
+    """Two workers, one closing and one opening the gate, can leave it so."""
+    door.redis.hset(keys.GATE, "breaker", "KeyRefused")
+    jobs = [door.begin(lane()), door.begin(lane())]
+    assert [door.state(job) for job in jobs] == ["submitting", "held"]
+
+
+# --- Lanes. ---
+
+
+def tenants(served: list[str]) -> Counter[str]:
+    return Counter(lane_of(job_id).tenant for job_id in served)
+
+
+def closed_while(door: Door, *lanes: Any, each: int = 100) -> None:
+    for where in lanes:
+        for _ in range(each):
+            door.record(where)
+
+
+def test_within_a_lane_the_first_is_first(door: Door) -> None:
+    jobs = [door.record(batch()) for _ in range(50)]
+    assert door.serve() == jobs
+
+
+def test_ten_jobs_are_through_before_a_thousand_are_half_done(door: Door) -> None:
+    closed_while(door, batch("many"), each=1000)
+    few = [door.record(batch("few")) for _ in range(10)]
+    served = door.serve(40)
+    assert set(few) <= set(served[:22])
+
+
+def test_tenants_get_what_their_weights_say(door: Door) -> None:
+    door.change(weights={"acme": 3, "trial": 0.5})
+    closed_while(door, batch("acme"), batch("other"), batch("trial"), each=200)
+    served = tenants(door.serve(180)[:180])
+    assert served["acme"] == pytest.approx(120, abs=1)
+    assert served["other"] == pytest.approx(40, abs=1)
+    assert served["trial"] == pytest.approx(20, abs=1)
+
+
+@pytest.mark.parametrize(("weight", "share"), [(1, 50), (0.25, 20)])
+def test_one_who_comes_with_one_job_at_a_time_gets_no_more_than_their_share(
+    door: Door, weight: float, share: int
+) -> None:
+    door.change(in_flight=1, weights={"a": weight})
+    closed_while(door, batch("many"), each=200)
+    door.record(batch("a"))
+    served: list[str] = []
+    while len(served) < 100:
+        (job,) = door.release()
+        served.append(job)
+        if lane_of(job).tenant == "a":
+            door.record(batch("a"))
+        door.begin(lane_of(job), job)
+        door.claim(job)
+    assert tenants(served)["a"] == pytest.approx(share, abs=1)
+
+
+def test_a_tenant_who_was_away_has_saved_nothing(door: Door) -> None:
+    closed_while(door, batch("a"), each=100)
+    door.serve(40)
+    closed_while(door, batch("b"), each=50)
+    assert tenants(door.serve(20)[:20])["b"] == pytest.approx(10, abs=1)
+
+
+def test_of_ten_one_is_of_the_batch_while_both_wait(door: Door) -> None:
+    closed_while(door, lane(), batch(), each=90)
+    served = [lane_of(job).priority for job in door.serve(60)[:60]]
+    assert Counter(served) == {"interactive": 54, "batch": 6}
+
+
+def test_a_batch_that_is_alone_gets_everything(door: Door) -> None:
+    closed_while(door, batch(), each=45)
+    assert len(door.serve()) == 45
+
+
+def test_one_who_was_cancelled_is_passed_over(door: Door) -> None:
+    door.change(in_flight=1)
+    door.begin(lane())
+    jobs = [door.begin(lane()) for _ in range(600)]
+    for job_id in jobs[:-1]:
+        door.claim(job_id)
+    door.change(in_flight=2)
+    released = door.gate.release(now=door.now, stale_at=door.now + 30)
+    assert (released.job_ids, released.again_at) == ([], pytest.approx(door.now))
+    assert door.release() == jobs[-1:]
+
+
+def test_those_who_are_gone_leave_no_lane_behind(door: Door) -> None:
+    closed_while(door, lane("a"), batch("b"), batch("c"), each=3)
+    door.serve()
+    assert door.redis.keys(f"{keys.LANES}*") + door.redis.keys(f"{keys.HELD}*") == []
+
+
+# --- Time. ---
+
+
+def test_a_job_that_comes_back_may_not_wait_longer_for_it(door: Door) -> None:
+    door.change(in_flight=1)
+    first = door.begin(lane())
+    job = door.begin(lane())
+    until = door.store.read(JobId(job)).deadline_at
+    for _ in range(3):
+        door.claim(first) if door.state(first) == "submitting" else None
+        door.now += 100
+        assert door.release() == [job]
+        door.begin(lane(), job)
+        door.turn(job, Turn.POSTPONE, leg="leg")
+        first = door.begin(lane())
+        door.begin(lane(), job)
+        assert (door.state(job), door.store.read(JobId(job)).deadline_at) == ("held", until)
+
+
+def test_while_a_job_is_held_its_own_time_stands_still(door: Door) -> None:
+    door.change(in_flight=1)
+    job = door.begin(lane())
+    deadline = door.store.read(JobId(job)).deadline_at
+    door.turn(job, Turn.POSTPONE, leg="leg")
+    other = door.begin(lane())
+    door.begin(lane(), job)
+    door.now += 500
+    door.claim(other)
+    assert door.release() == [job]
+    door.begin(lane(), job)
+    assert door.store.read(JobId(job)).deadline_at == pytest.approx(deadline + 500, abs=0.01)
+
+
+def test_a_place_does_not_outlive_its_record(door: Door) -> None:
+    door.change(in_flight=1)
+    job = door.begin(lane())
+    door.redis.delete(keys.job(job))
+    door.store.drop_due(JobId(job))
+    assert door.state(door.begin(lane())) == "submitting"
+
+
+# --- Races. ---
+
+
+def test_what_was_sent_twice_counts_once(door: Door) -> None:
+    job = door.begin(lane())
+    assert door.begin(lane(), job) == job
+    assert door.store.read(JobId(job)).attempts == 1
+    assert len(door.flight()) == 1
+
+
+def test_releasers_at_once_admit_each_job_once(door: Door) -> None:
+    door.change(in_flight=100)
+    jobs = [door.record(batch(f"t{n % 7}")) for n in range(150)]
+    together = threading.Barrier(8)
+
+    def release(_: int) -> list[str]:
+        together.wait()
+        return list(itertools.chain.from_iterable(iter(door.release, [])))
+
+    with ThreadPoolExecutor(8) as pool:
+        admitted = list(itertools.chain.from_iterable(pool.map(release, range(8))))
+    assert len(admitted) == len(set(admitted)) == 100
+    assert set(admitted) <= set(jobs)

@@ -1,0 +1,137 @@
+"""The timetable: what is wrong with it is said at once, and every minute is due once."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.core.errors import ConfigError
+from worker.core.timetable import Overlap, Schedule, batch_id, due_minutes, parse
+from worker.timetable import check_cron, matcher, read
+
+NIGHTLY = """
+[[schedule]]
+name = "nightly"
+cron = "30 2 * * 1-5"
+timezone = "Europe/Berlin"
+manifest = "songs.csv"
+overlap = "queue"
+"""
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+def test_a_timetable_is_read() -> None:
+    (schedule,) = parse(NIGHTLY, check_cron)
+    assert schedule == Schedule(
+        "nightly", "30 2 * * 1-5", "songs.csv", "Europe/Berlin", Overlap.QUEUE, 3600
+    )
+
+
+def test_an_empty_timetable_is_one_without_schedules() -> None:
+    assert parse("", check_cron) == ()
+
+
+WRONG = {
+    'cron = "* * * *"': "five fields",
+    'cron = "99 * * * *"': "99",
+    'timezone = "Mars/Olympus"': "there is no 'Mars/Olympus'",
+    'overlap = "maybe"': "skip, queue",
+    "missed_after_seconds = 5": "60 to 86400",
+    "missed_after_seconds = true": "60 to 86400",
+    'name = "a b"': "name: must match",
+    'name = ""': "name: required",
+    "name = 7": "name: must be a text",
+    'crom = "x"': "crom: unknown; did you mean 'cron'?",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_what_is_wrong_is_named_with_its_schedule(line: str) -> None:
+    key = line.partition(" ")[0]
+    kept = [each for each in NIGHTLY.splitlines() if not each.startswith(f"{key} ")]
+    with pytest.raises(ConfigError) as caught:
+        parse("\n".join([*kept, line]), check_cron)
+    assert "schedule 1" in caught.value.message
+    assert WRONG[line] in caught.value.message
+
+
+def test_all_that_is_wrong_is_named_at_once() -> None:
+    text = NIGHTLY + '[[schedule]]\nname = "nightly"\n[other]\n'
+    with pytest.raises(ConfigError) as caught:
+        parse(text, check_cron)
+    lines = caught.value.message.splitlines()
+    assert [line.strip() for line in lines[1:]] == [
+        "other: unknown; a timetable has [[schedule]] tables only",
+        "schedule 1 (nightly): name: there are two of it",
+        "schedule 2 (nightly): cron: required",
+        "schedule 2 (nightly): manifest: required",
+        "schedule 2 (nightly): name: there are two of it",
+    ]
+
+
+@pytest.mark.parametrize("text", ["[[schedule", "schedule = 3", "schedule = [1]"])
+def test_what_is_no_timetable_says_so(text: str) -> None:
+    with pytest.raises(ConfigError, match="timetable"):
+        parse(text, check_cron)
+
+
+def test_a_timetable_that_cannot_be_read_says_so(tmp_path: object) -> None:
+    from pathlib import Path
+
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read(Path(str(tmp_path)) / "missing.toml")
+
+
+def due(cron: str, after: str, now: str, timezone: str = "UTC") -> list[str]:
+    schedule = Schedule("s", cron, "m.csv", timezone)
+    found = due_minutes(schedule, matcher(cron), after=at(after), now=at(now))
+    return [minute.strftime("%dT%H:%M") for minute in found]
+
+
+def test_each_minute_is_due_once_however_often_it_is_asked() -> None:
+    assert due("* * * * *", "2026-11-23T02:00", "2026-11-23T02:02:59") == ["23T02:01", "23T02:02"]
+    assert due("* * * * *", "2026-11-23T02:02", "2026-11-23T02:02:59") == []
+
+
+def test_a_schedule_keeps_to_its_own_timezone() -> None:
+    day = ("2026-11-22T12:00", "2026-11-23T12:00")
+    assert due("30 2 * * *", *day, timezone="Europe/Berlin") == ["23T01:30"]
+
+
+def test_a_time_that_a_clock_change_repeats_is_due_twice_and_one_it_skips_never() -> None:
+    autumn = ("2026-10-24T12:00", "2026-10-25T12:00")
+    assert due("30 2 * * *", *autumn, timezone="Europe/Berlin") == ["25T00:30", "25T01:30"]
+    spring = ("2026-03-28T12:00", "2026-03-29T12:00")
+    assert due("30 2 * * *", *spring, timezone="Europe/Berlin") == []
+
+
+def test_weekdays_are_counted_as_cron_does() -> None:
+    week = ("2026-11-22T00:00", "2026-11-22T23:59")
+    assert due("0 6 * * 0", *week) == ["22T06:00"]
+    assert due("0 6 * * 1", *week) == []
+
+
+def test_it_looks_back_a_day_at_most() -> None:
+    assert len(due("0 * * * *", "2020-01-01T00:00", "2026-11-23T12:30")) == 24
+
+
+@given(st.integers(0, 86_400 * 3), st.integers(0, 86_400), st.integers(0, 86_400))
+def test_asking_in_two_steps_finds_what_one_step_finds(start: int, one: int, two: int) -> None:
+    schedule, base = Schedule("s", "*/7 * * * *", "m.csv"), at("2026-11-23T00:00") + start
+    total = one + two
+    if total > 86_000:
+        return
+    asked = {"schedule": schedule, "matches": matcher("*/7 * * * *")}
+    both = due_minutes(**asked, after=base, now=base + total)
+    first = due_minutes(**asked, after=base, now=base + one)
+    assert first + due_minutes(**asked, after=base + one, now=base + total) == both
+
+
+def test_a_run_is_named_after_its_minute() -> None:
+    schedule = Schedule("nightly", "* * * * *", "m.csv")
+    minute = datetime(2026, 11, 23, 1, 30, tzinfo=UTC)
+    assert batch_id(schedule, minute) == "nightly-20261123T0130Z"
