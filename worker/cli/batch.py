@@ -219,8 +219,8 @@ def cancel(batch_id: str, as_json: bool) -> None:
         click.echo(json.dumps({"batch_id": batch_id, "cancelled": cancelled}))
     else:
         out.print(f"batch {batch_id}: {cancelled:,} jobs cancelled")
-    if live_jobs := ledger.read(batch_id).live:
-        fail(f"{live_jobs:,} jobs are still ending; look again with `batch status`", EXIT_FAILED)
+    if ending := ledger.read(batch_id).live:
+        errors.print(f"{ending:,} jobs are still ending: see `fermata batch status`", style="dim")
 
 
 @batch.command(epilog=EXIT_CODES)

@@ -1,0 +1,270 @@
+"""Batches: each row once, whatever interrupts the submission; and what is done about failures."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from tests.system import System, wait_until
+from worker.core import keys
+
+MISTAKES = Path(__file__).parent.parent / "samples/manifests/mistakes.csv"
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with System(tmp_path_factory.mktemp("batches")) as system:
+        system.worker()
+        yield system
+
+
+class Desk:
+    """One batch of a test: its manifest, and the commands on it."""
+
+    def __init__(self, system: System, folder: Path, name: str) -> None:
+        self.system, self.name = system, name
+        self.path = folder / f"{name}.jsonl"
+        self.rows: list[dict[str, Any]] = []
+
+    def write(self, count: int, *, first: int = 0, then: str = "sonic.wav") -> None:
+        """Write rows; the source of each names the batch and the row, for the simulator's books."""
+        for n in range(first, first + count):
+            tag = f"{abs(hash(self.name)) % 10**8:08d}"
+            source = f"{tag}-0000-4000-8000-{n:012d}"
+            row = {"operation": "sonic.remaster", "mv": "chirp-v5", "source": source}
+            self.rows.append(row | ({"then": then} if then else {}))
+        self.save()
+
+    def save(self) -> None:
+        self.path.write_text("\n".join(map(json.dumps, self.rows)))
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "worker", "batch", *arguments]
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*arguments), env=self.system.environment, cwd=self.system.folder,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=100)
+        assert process.returncode == code, (out, err)
+        return out
+
+    def submit(self, *options: str, code: int = 0) -> dict[str, Any]:
+        out = self.run("submit", str(self.path), "--json", *options, code=code)
+        found: dict[str, Any] = json.loads(out.splitlines()[-1])
+        return found
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.run("status", self.name, "--json"))
+        return found
+
+    def ends(self) -> dict[str, Any]:
+        wait_until(lambda: self.status()["done"], seconds=60, what=f"{self.name} has ended")
+        return self.status()
+
+    def paid(self) -> Counter[str]:
+        """How often the provider accepted the first job of each row."""
+        accepted = [self.system.simulator.accepted(row["source"]) for row in self.rows]
+        return Counter(row["source"] for row, tasks in zip(self.rows, accepted, strict=True)
+                       for _ in tasks)  # fmt: skip
+
+    def each_row_once(self) -> None:
+        assert self.paid() == Counter(row["source"] for row in self.rows)
+
+    def report(self) -> list[dict[str, Any]]:
+        lines = self.run("report", self.name, "--format", "jsonl").splitlines()
+        return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def desk(system: System, tmp_path: Path, request: pytest.FixtureRequest) -> Desk:
+    return Desk(system, tmp_path, request.node.originalname[5:60])
+
+
+def test_a_batch_is_submitted_watched_and_reported(desk: Desk) -> None:
+    desk.write(6)
+    assert desk.submit() == {"batch_id": desk.name, "submitted": 6, "present": 0}
+    watched = json.loads(desk.run("watch", desk.name, "--timeout", "60", "--json"))
+    assert (watched["rows"], watched["jobs"], watched["live"]) == (6, 12, 0)
+    assert watched["ended"]["succeeded"] == 12
+    assert watched["spent"] == watched["expected_credits"]
+    report = desk.report()
+    assert [line["line"] for line in report] == [1, 2, 3, 4, 5, 6]
+    assert all(line["state"] == "succeeded" and line["urls"] for line in report)
+    table = list(csv.DictReader(io.StringIO(desk.run("report", desk.name))))
+    assert [row["job_id"] for row in table] == [line["job_id"] for line in report]
+    desk.each_row_once()
+
+
+def test_what_is_run_again_submits_what_is_missing(desk: Desk) -> None:
+    desk.write(4)
+    desk.submit()
+    assert desk.submit()["submitted"] == 0
+    desk.rows.reverse()
+    desk.write(2, first=4)
+    assert desk.submit() == {"batch_id": desk.name, "submitted": 2, "present": 4}
+    assert desk.ends()["ended"]["succeeded"] == 12
+    desk.each_row_once()
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+def test_a_submission_that_dies_in_the_middle_is_completed_by_the_next(
+    desk: Desk, kill: signal.Signals
+) -> None:
+    desk.name += kill.name
+    desk.path = desk.path.with_stem(desk.name)
+    desk.write(400, then="")
+    process = desk.start("submit", str(desk.path))
+    with Redis.from_url(desk.system.redis_url) as redis:
+        wait_until(lambda: int(redis.hget(keys.BATCH + desk.name, "jobs") or 0) > 120)
+    process.send_signal(kill)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == (130 if kill is signal.SIGINT else -9)
+    assert "Traceback" not in said
+    assert desk.status()["phase"] == "submitting"
+
+    again = desk.submit()
+
+    assert again["present"] > 100
+    assert again["submitted"] + again["present"] == 400
+    assert desk.ends()["jobs"] == 400
+    assert len(desk.report()) == 400
+    desk.each_row_once()
+
+
+def test_two_submissions_at_once_submit_each_row_once(desk: Desk) -> None:
+    desk.write(150, then="")
+    both = [desk.start("submit", str(desk.path), "--json") for _ in range(2)]
+    for process in both:
+        process.communicate(timeout=100)
+    assert [process.returncode for process in both] == [0, 0]
+    assert desk.ends()["jobs"] == 150
+    desk.each_row_once()
+
+
+def test_a_manifest_of_mistakes_is_listed_whole_and_nothing_is_submitted(desk: Desk) -> None:
+    wanted = json.loads(Path(f"{MISTAKES}.json").read_text())
+    listed = desk.run("submit", str(MISTAKES), "--id", desk.name, code=2).splitlines()[1:]
+    assert len({reason for _, _, reason in wanted}) >= 25
+    for line, (number, _, reason) in zip(listed, wanted, strict=False):
+        assert line.split()[0] == str(number)
+        assert reason in line
+    with Redis.from_url(desk.system.redis_url) as redis:
+        assert not redis.exists(keys.BATCH + desk.name, keys.ROWS + desk.name)
+
+
+def test_rows_that_are_right_are_submitted_without_the_wrong_ones_by_choice(desk: Desk) -> None:
+    desk.write(2, then="")
+    desk.path.write_text(desk.path.read_text() + '\n{"operation": "sonic.remaster"}')
+    desk.run("submit", str(desk.path), code=2)
+    desk.run("submit", str(desk.path), "--dry-run", "--skip-bad", code=2)
+    assert desk.paid() == Counter()
+    assert desk.submit("--skip-bad")["submitted"] == 2
+    desk.ends()
+    desk.each_row_once()
+
+
+def test_standard_input_needs_a_name(desk: Desk) -> None:
+    desk.write(2, then="")
+    arguments = [*desk.command("submit", "-", "--format", "jsonl")]
+    run: Callable[..., Any] = subprocess.run
+    for more, code in (([], 2), (["--id", desk.name], 0)):
+        done = run(
+            [*arguments, *more], env=desk.system.environment, cwd=desk.system.folder,
+            input=desk.path.read_bytes(), capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+    desk.ends()
+    desk.each_row_once()
+
+
+def test_a_cancelled_batch_ends_and_its_rows_with_it(desk: Desk) -> None:
+    desk.write(30, then="sonic.wav")
+    desk.system.simulator.rule(desk.rows[0]["source"][:8], webhook="lost", latency_seconds=600)
+    desk.submit()
+    wait_until(lambda: len(desk.paid()) == 30, seconds=30)
+
+    cancelled = json.loads(desk.run("cancel", desk.name, "--json"))
+
+    ended = desk.ends()
+    assert cancelled["cancelled"] == ended["ended"]["cancelled"] == 30
+    assert ended["errors"] == {"JobCancelled": 30}
+    assert {line["state"] for line in desk.report()} == {"cancelled"}
+    assert desk.submit()["submitted"] == 0
+
+
+def test_a_row_that_failed_is_retried_whole(desk: Desk) -> None:
+    desk.write(3)
+    desk.system.simulator.rule(desk.rows[1]["source"], times=1, outcome="fail")
+    desk.submit()
+    ended = desk.ends()
+    assert (ended["ended"]["failed"], ended["errors"]) == (1, {"TaskFailed": 1})
+    failed = desk.report()[1]
+    assert (failed["state"], failed["error_type"]) == ("failed", "TaskFailed")
+
+    assert json.loads(desk.run("retry", str(desk.path), "--failed", "--json"))["retried"] == 1
+
+    desk.ends()
+    assert [line["state"] for line in desk.report()] == ["succeeded"] * 3
+    assert desk.paid() == Counter({row["source"]: 1 for row in desk.rows}) + Counter(
+        [desk.rows[1]["source"]]
+    )
+    assert json.loads(desk.run("retry", str(desk.path), "--failed", "--json"))["retried"] == 0
+
+
+def test_a_follow_up_that_failed_is_retried_alone(desk: Desk) -> None:
+    desk.write(2, then="sonic.stems_full+sonic.midi, sonic.wav")
+    desk.submit()
+    desk.ends()
+    first = desk.report()[0]
+    with Redis.from_url(desk.system.redis_url, decode_responses=True) as redis:
+        steps = json.loads(redis.zrange(keys.ROWS + desk.name, 0, 0)[0])[3]
+        stems = next(job_id for job_id, operation, _ in steps if operation == "sonic.stems_full")
+        # As if the stems had failed, so that the MIDI after them never began.
+        error = {"type": "TaskFailed", "message": "as if", "details": {}}
+        redis.hset(keys.job(stems), mapping={"state": "failed", "error": json.dumps(error)})
+        midi = next(job_id for job_id, operation, _ in steps if operation == "sonic.midi")
+        redis.delete(keys.job(midi))
+    assert desk.report()[0]["error"] == "as if"
+    assert first["state"] == "succeeded"
+
+    assert json.loads(desk.run("retry", str(desk.path), "--failed", "--json"))["retried"] == 1
+
+    wait_until(lambda: desk.report()[0]["state"] == "succeeded", seconds=60)
+    desk.each_row_once()
+    assert len(desk.report()[0]["urls"]) >= len(first["urls"])
+
+
+def test_an_unknown_batch_says_where_to_look(desk: Desk) -> None:
+    for command in ("status", "watch", "cancel", "report"):
+        process = desk.start(command, "no-such-batch")
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 2
+        assert "fermata batch list" in said
+
+
+def test_without_redis_it_says_so_and_nothing_is_lost(desk: Desk) -> None:
+    desk.write(2, then="")
+    away = os.environ | desk.system.environment | {"FERMATA_REDIS_URL": "redis://127.0.0.1:1/0"}
+    done = subprocess.run(
+        desk.command("submit", str(desk.path)), env=away | {"FERMATA_BROKER_URL": ""},
+        cwd=desk.system.folder, capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, b"cannot be reached" in done.stderr) == (4, True)
+    assert desk.submit()["submitted"] == 2
+    desk.ends()
+    desk.each_row_once()
