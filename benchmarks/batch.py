@@ -1,0 +1,137 @@
+"""A batch through a provider that allows 20 submits a second and 50 at once.
+
+``python -m benchmarks.batch --rows 1000``; it takes rows x 3 / 20 seconds, and prints what the
+simulator's own books say. Half way, the submitting process is killed and started again, an
+interactive job comes, and a second tenant's batch.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from tests.system import System, wait_until
+from worker.core.models import JobId
+
+RATE: Final = 20
+IN_FLIGHT: Final = 50
+TENANT_ROWS: Final = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1000)
+    rows = parser.parse_args().rows
+    limits = {
+        "FERMATA_SUBMITS_PER_SECOND": str(RATE), "SIMULATOR_SUBMITS_PER_SECOND": str(RATE),
+        "FERMATA_IN_FLIGHT": str(IN_FLIGHT), "SIMULATOR_IN_FLIGHT": str(IN_FLIGHT),
+        "FERMATA_SUBMIT_BURST": "3",
+    }  # fmt: skip
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        System(Path(folder) / "system", **limits) as system,
+    ):
+        system.worker()
+        _run(system, Path(folder), rows)
+
+
+def _run(system: System, folder: Path, rows: int) -> None:
+    system.simulator.rule("", latency_seconds=1.5)
+    first = _manifest(folder / "first.jsonl", rows, tenant="first")
+    submission = _start(system, "batch", "submit", str(first))
+    wait_until(lambda: _jobs(system, "first") > rows / 2, seconds=120)
+    submission.kill()
+    submission.wait()
+    _cli(system, "batch", "submit", str(first))
+    wait_until(lambda: len(_tasks(system)) > rows / 4, seconds=600)
+    second = _manifest(folder / "second.jsonl", TENANT_ROWS, tenant="second")
+    _cli(system, "batch", "submit", str(second))
+    waited = _interactive(system)
+    seconds = _until_done(system, "second", 600)
+    done = _status(system, "first")["ended"]["succeeded"]
+    _until_done(system, "first", 60 + rows * 3 / RATE * 1.5)
+    _report(system, rows)
+    print(f"interactive job: admitted after {waited:.2f} s")
+    print(f"second tenant's {TENANT_ROWS} rows: done after {seconds:.1f} s, when the first had"
+          f" {done} of {rows * 3} jobs done")  # fmt: skip
+
+
+def _manifest(path: Path, rows: int, *, tenant: str) -> Path:
+    row = {"operation": "sonic.remaster", "mv": "chirp-v5", "tenant": tenant}
+    then = {"then": "sonic.wav+sonic.midi"}
+    prefix = f"{abs(hash(tenant)) % 10**8:08d}"
+    sources = (f"{prefix}-0000-4000-8000-{n:012d}" for n in range(rows))
+    path.write_text("\n".join(json.dumps(row | then | {"source": s}) for s in sources))
+    return path
+
+
+def _report(system: System, rows: int) -> None:
+    books = system.simulator.books()
+    times = sorted(task["accepted_at"] for task in books["tasks"])
+    rate = (len(times) - 1) / (times[-1] - times[0])
+    status = _status(system, "first")
+    print(f"rows {rows}, jobs {status['jobs']}, succeeded {status['ended']['succeeded']}")
+    print(f"accepted by the provider: {len(times)}; wanted {(rows + TENANT_ROWS) * 3 + 1}")
+    print(f"refused by the provider: {books['refused'] or 'none'}")
+    print(f"most in flight: {books['peak_in_flight']} of {IN_FLIGHT}")
+    print(f"rate: {rate:.2f} a second, {rate / RATE:.1%} of what is allowed")
+
+
+def _interactive(system: System) -> float:
+    out = _cli(system, "submit", "sonic.wav", "--source", "26c9c592-0566-46cf-bb71-91ac1deaa7b5",
+               "--json")  # fmt: skip
+    job_id = JobId(json.loads(out)[0]["job_id"])
+    wait_until(lambda: system.state(job_id) == "succeeded", seconds=60)
+    record = system.store.read(job_id)
+    at = next(turn["at"] for turn in record.timeline if turn["what"] == "submit")
+    return float(at) - record.created_at
+
+
+def _until_done(system: System, batch_id: str, seconds: float) -> float:
+    began = time.monotonic()
+    while not _status(system, batch_id)["done"]:
+        if time.monotonic() - began > seconds:
+            sys.exit(f"{batch_id} was not done in {seconds:.0f} s: {_status(system, batch_id)}")
+        time.sleep(0.5)
+    return time.monotonic() - began
+
+
+def _tasks(system: System) -> list[Any]:
+    return list(system.simulator.books()["tasks"])
+
+
+def _jobs(system: System, batch_id: str) -> int:
+    try:
+        return int(_status(system, batch_id)["jobs"])
+    except subprocess.CalledProcessError:
+        return 0
+
+
+def _status(system: System, batch_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(_cli(system, "batch", "status", batch_id, "--json"))
+    return found
+
+
+def _start(system: System, *arguments: str) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "worker", *arguments]
+    return subprocess.Popen(
+        command, env=system.environment, cwd=system.folder, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _cli(system: System, *arguments: str) -> str:
+    command = [sys.executable, "-m", "worker", *arguments]
+    done = subprocess.run(
+        command, env=system.environment, cwd=system.folder, check=True, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
