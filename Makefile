@@ -10,7 +10,7 @@ COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hash
 	--no-emit-index-url --no-header $(if $(UPGRADE),--upgrade) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench reference run lock
+.PHONY: help setup demo check test chaos bench reference run lock
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' \
@@ -52,6 +52,9 @@ check: $(READY) ## Lint, format, types, import rules and unit tests: under a min
 
 test: check ## Everything in check, then all other tests, on a real Valkey and real workers
 	$(BIN)/python -m pytest tests/architecture tests/integration tests/chaos tests/acceptance
+
+chaos: $(READY) ## Break it: 2,000 jobs and 200 faults, five times over; half an hour, the table lands in .fermata/chaos
+	$(BIN)/python -m tests.chaos
 
 bench: $(READY) ## Measure: each figure a ratio, on real processes
 	$(BIN)/python -m benchmarks

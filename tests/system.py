@@ -235,5 +235,5 @@ def stop(process: subprocess.Popen[bytes], *, kill: bool = False) -> None:
 def _answers(url: str) -> bool:
     try:
         return requests.get(url, timeout=2).ok
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return False

@@ -4,14 +4,18 @@ A broker can lose a message, a producer can die before it has sent it, and a wor
 taking it and noting that it has. The sweep publishes again what never started.
 """
 
+import time
 from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
+import structlog
 from celery import Celery
 from celery.app.amqp import AMQP
+from kombu.exceptions import KombuError
 from kombu.utils.json import dumps
+from redis.exceptions import RedisError
 
 from worker.core import schedule
 from worker.core.admission import Lane, Priority, lane_of, thousandths
@@ -31,6 +35,11 @@ from worker.core.schedule import Policy
 from worker.core.states import JobState, Turn
 from worker.handover import Clock, press
 from worker.store import Store
+
+log = structlog.get_logger()
+
+PAUSES_SECONDS: Final = (0.5, 1, 2, 4, 4)
+"""How long a broker may be away while the next step is published: most restarts take less."""
 
 _INHERITED: Final = (PRIORITY_HEADER, TENANT_HEADER, BATCH_HEADER)
 
@@ -135,6 +144,21 @@ class RecordingAMQP(AMQP):
             return send(producer, name, message, **options)
 
         return record_and_send
+
+    def _retry_publish(self, publish: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Publish what follows a task, with patience: it has its ids, so twice does no harm.
+
+        Celery takes a chord whose body it cannot publish for one that failed, although its
+        header succeeded: it calls the errbacks, and nothing would ever publish the body.
+        """
+        send: Callable[..., Any] = super()._retry_publish  # type: ignore[misc]
+        for pause in PAUSES_SECONDS:
+            try:
+                return send(publish, *args, **kwargs)
+            except (RedisError, KombuError, OSError) as error:
+                log.warning("next_step_delayed", error=repr(error), seconds=pause)
+                time.sleep(pause)
+        return send(publish, *args, **kwargs)
 
     def _inherited(self) -> dict[str, Any]:
         """Return what a follow-up has from the task that publishes it."""

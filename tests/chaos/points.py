@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery._state import get_current_task
+from celery.app.amqp import AMQP
 from celery.backends.redis import RedisBackend
 from celery.canvas import Signature
 from celery.worker.request import Request
@@ -31,7 +32,7 @@ from worker.core.states import JobState
 from worker.handover import BrokerHandover, Publisher
 from worker.jobs import Jobs
 from worker.provider_task import ProviderTask
-from worker.recording import Recorder
+from worker.recording import Recorder, RecordingAMQP
 from worker.settings import Role, load
 from worker.store import Standing, Store
 
@@ -243,6 +244,25 @@ def _(self: Any, mark_as_done: Any, task_id: str, *args: Any, **options: Any) ->
 def _(self: Any, count: Any, request: Any, *args: Any, **options: Any) -> Any:
     passes("uncounted", request.id)
     return count(self, request, *args, **options)
+
+
+@wraps(RedisBackend, "chord_error_from_stack")
+def _(self: Any, fail: Any, *args: Any, **options: Any) -> Any:
+    passes("doomed", job_in_hand())
+    return fail(self, *args, **options)
+
+
+@wraps(PatientBackend, "_leave_claimed")
+def _(self: Any, leave: Any, task_id: str, claim: Any) -> None:
+    if not out("chord claim", task_id):
+        leave(self, task_id, claim)
+
+
+@wraps(RecordingAMQP, "_retry_publish")
+def _(self: Any, publish_patiently: Any, *args: Any, **options: Any) -> Any:
+    if out("patience", job_in_hand() or ""):
+        return AMQP._retry_publish(self, *args, **options)
+    return publish_patiently(self, *args, **options)
 
 
 @wraps(Jobs, "settle")

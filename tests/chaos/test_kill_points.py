@@ -16,11 +16,11 @@ from redis import Redis
 
 from tests.chaos.mortal import PATIENT, Mortal
 from tests.integration.conftest import Flows
-from tests.integration.flow import SETTLED, Flow, clip, completed, who
+from tests.integration.flow import SETTLED, Flow, clip, completed, failed, who
 from tests.integration.test_gotchas import Pile
 from tests.system import wait_until
 from worker.core.contract import QUEUE
-from worker.core.errors import SubmissionUnconfirmed
+from worker.core.errors import SubmissionUnconfirmed, TaskFailed
 
 LONG = 60
 """Seconds to wait for a fact, on a busy machine."""
@@ -164,6 +164,27 @@ def swept(run: Run) -> None:
         run.mortal.moment_comes(job.id)
 
 
+def doomed(run: Run) -> None:
+    """The chord's claim outlives the worker by seconds; its leg comes back at once."""
+    job, other = run.flow.hold(), run.flow.job(clip())
+    run.flow.expected_runs[run.step.args[-1]] = 0
+    run.meets(job)
+    run.enqueue(run.flow.chord([job, other], run.step))
+    wait_until(lambda: run.flow.state(other.id) in SETTLED, what="the other is settled")
+    run.flow.waits(job.id)
+    run.flow.deliver(job.id, failed())
+    run.dies()
+    if run.guarded:
+        left = f"leg_left_to_sweep              job_id={job.id}"
+        wait_until(lambda: left in run.mortal.log("worker"), what="the leg is left to the sweep")
+        wait_until(lambda: not _claims(run), what="the claim of the dead worker is over")
+
+
+def _claims(run: Run) -> list[str]:
+    claims = run.mortal.redis.keys("celery-taskset-meta-*.c")
+    return [claim for claim in claims if run.mortal.redis.get(claim) not in {None, "done"}]
+
+
 def paid_directly(run: Run) -> None:
     """A paid call whose answer is its result: there is no webhook that could tell."""
     job = run.flow.job(operation="lyrics.generate")
@@ -202,6 +223,14 @@ def stands_still(run: Run) -> None:
     run.flow.quiet()
     assert run.flow.state(run.job_id) not in SETTLED
     assert run.flow.ran(run.step) == []
+
+
+def never_told(run: Run) -> None:
+    """The job has settled, and its chord will never end."""
+    wait_until(lambda: run.flow.state(run.job_id) in SETTLED, what="it is settled")
+    run.flow.quiet()
+    assert run.flow.ran(run.errback) == []
+    assert run.result.state == "PENDING"
 
 
 def result_lost(run: Run) -> None:
@@ -267,6 +296,8 @@ POINTS: Final = {
            chain_watching_the_next, "one submission", paid_twice),
         _P("uncounted", "in the resumed leg, between the result and its part in the chord",
            chord, "redelivery", stands_still),
+        _P("doomed", "in the resumed leg, between a failing chord's claim and its errbacks",
+           doomed, "chord claim", never_told, ("resuming",), TaskFailed),
         _P("stored", "in the resumed leg, between the result and the settlement",
            plain, "stored result", ran_twice),
         _P("leased", "a sweep, in the middle of a batch",

@@ -1,0 +1,124 @@
+"""Kill points: the places in the product's code where a process that dies could do most harm.
+
+A point is armed by a file in the folder of the system. The next process that passes the point
+removes the file and kills itself; the removal is atomic, so that each file kills exactly once.
+"""
+
+import functools
+import os
+import signal
+import threading
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from celery.backends.redis import RedisBackend
+
+from worker import client
+from worker.accidents import PatientBackend
+from worker.client import HTTPProvider
+from worker.handover import BrokerHandover
+from worker.jobs import Jobs
+from worker.provider_task import ProviderTask
+from worker.recording import Recorder
+from worker.store import Store
+
+ARMED: Final = Path("armed")
+"""Relative: every process of a system runs in the system's folder."""
+
+
+class Point(StrEnum):
+    """Where a process kills itself."""
+
+    RECORDED = "record, message"
+    """The record of the next step is written, its message is not published."""
+    BEGUN = "record, POST"
+    POSTED = "POST, response"
+    ANSWERED = "response, record"
+    CLAIMED = "claim, publish"
+    PUBLISHED = "publish, mark"
+    TAKEN = "event taken, outcome"
+    HANDED_ON = "next step published, result stored"
+    FAILING = "failure, errbacks"
+    CHORD = "result stored, chord told"
+    BODY = "chord complete, body published"
+    DOOMED = "chord failed, its body told"
+    STORED = "outcome stored, settled"
+    SETTLED = "settled, acknowledged"
+
+
+def arm(folder: Path, point: Point, *, whole: bool) -> Path:
+    """Arm a point for one process, or (``whole``) for its whole process group."""
+    armed = folder / ARMED / (point.name + (".whole" if whole else ""))
+    armed.parent.mkdir(exist_ok=True)
+    armed.touch()
+    return armed
+
+
+def _pass(point: Point) -> None:
+    for name, kill in ((point.name, os.kill), (f"{point.name}.whole", os.killpg)):
+        try:
+            (ARMED / name).unlink()
+        except FileNotFoundError:
+            continue
+        kill(os.getpid() if kill is os.kill else os.getpgrp(), signal.SIGKILL)
+
+
+def _around(
+    owner: Any, name: str, *, before: Point | None = None, after: Point | None = None
+) -> None:
+    original: Callable[..., Any] = getattr(owner, name)
+
+    @functools.wraps(original)
+    def passing(*args: Any, **kwargs: Any) -> Any:
+        if before:
+            _pass(before)
+        value = original(*args, **kwargs)
+        if after:
+            _pass(after)
+        return value
+
+    setattr(owner, name, passing)
+
+
+def install() -> None:
+    """Put the kill points into this process and its children."""
+    _around(Recorder, "record", after=Point.RECORDED)
+    _around_posts()
+    _around(BrokerHandover, "_publish", before=Point.CLAIMED)
+    _around(Store, "mark_published", before=Point.PUBLISHED)
+    _around(Jobs, "take", after=Point.TAKEN)
+    _around(RedisBackend, "on_chord_part_return", before=Point.CHORD)
+    _around(RedisBackend, "_chord_publish_claim_expires", after=Point.BODY)
+    _around(RedisBackend, "chord_error_from_stack", before=Point.DOOMED)
+    _around(ProviderTask, "_settle", before=Point.STORED, after=Point.SETTLED)
+    _around(PatientBackend, "mark_as_failure", before=Point.FAILING)
+    _around(PatientBackend, "mark_as_done", before=Point.HANDED_ON)
+
+
+def _around_posts() -> None:
+    """Only what costs money counts: polls go the same way, and are no kill point."""
+    posting = threading.local()
+    send = HTTPProvider.send
+    read = client._Watched.getresponse
+
+    def send_or_die(self: HTTPProvider, request: Any) -> Any:
+        if request.method != "POST":
+            return send(self, request)
+        _pass(Point.BEGUN)
+        posting.now = True
+        try:
+            answer = send(self, request)
+        finally:
+            posting.now = False
+        _pass(Point.ANSWERED)
+        return answer
+
+    def read_or_die(self: Any) -> Any:
+        if getattr(posting, "now", False):
+            _pass(Point.POSTED)
+        return read(self)
+
+    HTTPProvider.send = send_or_die  # type: ignore[method-assign]
+    client._Watched.getresponse = read_or_die  # type: ignore[method-assign]

@@ -1,0 +1,190 @@
+"""The whole system as real processes, and a supervisor that starts again whatever dies."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import requests
+from celery import Celery
+from redis import Redis
+
+from tests.chaos.load import RAN, SENT
+from tests.system import System
+from worker import bootstrap
+from worker.core.admission import Limits
+from worker.core.contract import QUEUE
+from worker.core.schedule import Policy
+from worker.embedded import EmbeddedValkey
+from worker.recording import Recorder
+
+WORKERS: Final = ("worker-1", "worker-2")
+CREDITS: Final = 10_000_000
+
+# Recovery sooner than in production, and still longer than what it watches over ever takes here.
+SETTINGS: Final = {
+    "FERMATA_SUBMIT_TIMEOUT_SECONDS": "3",
+    "FERMATA_UNCONFIRMED_GRACE_SECONDS": "12",
+    "FERMATA_RESUME_SECONDS": "30",
+    "FERMATA_BACKLOG_SECONDS": "15",
+    "FERMATA_VISIBILITY_SECONDS": "60",
+    # Below the time limit of slow operations, of which none runs here.
+    "FERMATA_ALLOW_RISKS": "visibility",
+    "FERMATA_SWEEP_EVERY_SECONDS": "0.5",
+    "FERMATA_POLL_FIRST_SECONDS": "4",
+    "FERMATA_POLL_EVERY_SECONDS": "1",
+    "FERMATA_POLLS_PER_SECOND": "50",
+    "FERMATA_DEADLINE_SECONDS": "1200",
+}
+
+
+class Stage(System):
+    """A system whose processes are killed, frozen and started again."""
+
+    receiver_app = "tests.chaos.wsgi:app"
+
+    def __init__(self, folder: Path, *, one_database: bool) -> None:
+        # With everysec the server may hold writes back while the disk is busy; what a producer
+        # was told is stored must be stored.
+        valkey = EmbeddedValkey(folder, appendfsync="always")
+        super().__init__(folder, one_database=one_database, redis=valkey, **SETTINGS)
+        self.restarts = 0
+        self._running: dict[str, tuple[subprocess.Popen[bytes], tuple[str, ...]]] = {}
+
+    def __enter__(self) -> "Stage":
+        for marks in (RAN, SENT):
+            (self.folder / marks).mkdir(parents=True)
+        super().__enter__()
+        try:
+            self._prepare()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _prepare(self) -> None:
+        self.broker = Redis.from_url(self.broker_url, decode_responses=True)
+        rich = {"credits": CREDITS}
+        requests.put(f"{self.simulator.url}/_simulator/credits", json=rich, timeout=5)
+        self.app = self._producer()
+        for name in WORKERS:
+            self.worker(name, app="tests.chaos.app")
+        self.run("beat", "-m", "celery", "-A", "worker.app", "beat", "--schedule", "beat.db")
+
+    def _producer(self) -> Celery:
+        """As ``bootstrap.open_producer``: it records. Chords need a result backend besides."""
+        app = Celery(
+            broker=self.broker_url,
+            backend=self.redis_url,
+            set_as_current=False,
+            amqp=bootstrap.recording(self._recorder),
+        )
+        app.conf.task_default_queue = QUEUE
+        # It waits for no result, so it must not subscribe to each: Celery gives up on a
+        # subscription whose server was restarted.
+        backend: Any = app.backend
+        backend.on_task_call = backend.remove_pending_result = lambda *_: None
+        return app
+
+    def _recorder(self) -> Recorder:
+        policy = Policy(backlog_seconds=float(SETTINGS["FERMATA_BACKLOG_SECONDS"]))
+        return Recorder(self.store, policy, Limits(), time.time)
+
+    def __exit__(self, *_: object) -> None:
+        for process, _ in self._running.values():
+            _kill_group(process)
+        self.valkey.signal(signal.SIGCONT)  # it may be frozen
+        self.valkey.stop()
+
+    def run(self, name: str, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+        if name == "receiver":
+            arguments = (*arguments, "--workers", "2")
+        process = super().run(name, *arguments, **settings)
+        self._running[name] = (process, arguments)
+        return process
+
+    def tend(self) -> None:
+        """Start again what has died, as a container would: nothing of the dead one stays."""
+        for name, (process, arguments) in list(self._running.items()):
+            if process.poll() is not None:
+                assert name != "simulator", "the simulator keeps the books: it must not die"
+                _kill_group(process)
+                self.restarts += 1
+                super().run(name, *arguments)
+                self._running[name] = (self._processes[-1], arguments)
+
+    def kill(self, name: str, *, child: int | None = None) -> bool:
+        """Kill -9 a process group, or the main process's n-th child; says whether it could."""
+        process, _ = self._running[name]
+        if child is None:
+            _kill_group(process, wait=False)
+            return True
+        with contextlib.suppress(psutil.Error):
+            children = psutil.Process(process.pid).children()
+            if children:
+                children[child % len(children)].kill()
+                return True
+        return False
+
+    def kill_main(self, name: str) -> None:
+        """Kill -9 the main process alone; its children find themselves orphaned."""
+        with contextlib.suppress(ProcessLookupError):
+            self._running[name][0].kill()
+
+    def freeze(self, name: str, seconds: float) -> None:
+        """Stop a process group, and let it go on after some seconds; does not wait."""
+        group = self._running[name][0].pid
+        _signal_group(group, signal.SIGSTOP)
+        thaw = threading.Timer(seconds, _signal_group, (group, signal.SIGCONT))
+        thaw.daemon = True
+        thaw.start()
+
+    def freeze_valkey(self, seconds: float) -> None:
+        """Stop the server, and let it go on after some seconds; waits for that."""
+        self.valkey.signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self.valkey.signal(signal.SIGCONT)
+
+    def restart_valkey(self, seconds: float) -> None:
+        """Kill -9 the server; start it again later, on the same port and append-only file."""
+        self.valkey.signal(signal.SIGKILL)
+        self.valkey.wait(lambda: time.sleep(seconds))
+        self.valkey.start()
+
+    def lose_message(self) -> bool:
+        """Take the message of a job out of the broker's queue for good; False where none stands."""
+        for message in map(str, self.broker.lrange(QUEUE, 0, 20)):
+            if '"task": "fermata.' in message and self.broker.lrem(QUEUE, 1, message):
+                return True
+        return False
+
+    def is_idle(self) -> bool:
+        """Say whether the broker holds no message, queued or in hand."""
+        return not self.broker.llen(QUEUE) and not self.broker.hlen("unacked")
+
+    def was_sent(self, key: str) -> bool:
+        """Say whether the broker took the message of a plain step."""
+        return (self.folder / SENT / key).exists()
+
+    def runs(self, key: str) -> int:
+        """How often a plain step has run."""
+        try:
+            return len((self.folder / RAN / key).read_text().splitlines())
+        except FileNotFoundError:
+            return 0
+
+
+def _kill_group(process: subprocess.Popen[bytes], *, wait: bool = True) -> None:
+    _signal_group(process.pid, signal.SIGKILL)
+    if wait:
+        process.wait()
+
+
+def _signal_group(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
