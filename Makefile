@@ -59,9 +59,9 @@ chaos: $(READY) ## Break it: 2,000 jobs and 200 faults, five times over; half an
 bench: $(READY) ## Measure: each figure a ratio, on real processes
 	$(BIN)/python -m benchmarks
 
-reference: $(READY) ## Write tasks/ and docs/operations.md from the table of operations
+reference: $(READY) ## Write tasks/, docs/operations.md and the names in fermata_client/ from the table of operations
 	$(BIN)/python -m worker.reference
-	$(BIN)/ruff format --quiet tasks
+	$(BIN)/ruff format --quiet tasks fermata_client
 
 run: $(READY) ## Run the whole system here until Ctrl-C: Valkey, simulator, receiver, worker, beat
 	$(BIN)/fermata dev

@@ -220,6 +220,8 @@ def broker_options(settings: Settings) -> dict[str, Any]:
         }
     return {
         "visibility_timeout": settings.visibility_seconds,
+        # A worker that is killed while it looks for what to redeliver keeps all others from it.
+        "unacked_mutex_expire": 60,
         **timeouts,
         "socket_keepalive": True,
         "retry_on_timeout": False,

@@ -1,6 +1,7 @@
-"""What is written from the table: the declarations in ``tasks/``, and ``docs/operations.md``.
+"""What is written from the table: the declarations in ``tasks/``, ``docs/operations.md``, and what
+the client for backends knows of it.
 
-``make reference`` writes both; a test fails where they are not current.
+``make reference`` writes all of it; a test fails where it is not current.
 """
 
 import textwrap
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from worker.core.contract import task_name
-from worker.core.operations import OPERATIONS, Mode, Operation
+from worker.core.flows import FLOWS, NamedFlow
+from worker.core.operations import OPERATIONS, Mode, Operation, find
 from worker.core.signatures import Parameter, parameters
 
 _WIDTH: Final = 96
@@ -248,8 +250,43 @@ _EXAMPLES: Final[dict[str, dict[str, object]]] = {
 }
 
 
+def client_operations() -> str:
+    """Write what the client for backends knows of the operations: their names, and the flows."""
+    lines = [
+        '"""The names that there are. Written from worker/core by `make reference`."""',
+        "",
+        "from typing import Final, Literal",
+        "",
+        "from fermata_client.flows import Plan",
+        "",
+        f"OperationName = Literal[{', '.join(map(_quoted, OPERATIONS))}]",
+        f"FlowName = Literal[{', '.join(map(_quoted, FLOWS))}]",
+        "",
+        f"OPERATIONS: Final[frozenset[str]] = frozenset(({', '.join(map(_quoted, OPERATIONS))},))",
+        "",
+        "FLOWS: Final[dict[FlowName, Plan]] = {",
+        *(f"    {_quoted(name)}: {_client_plan(flow)}," for name, flow in FLOWS.items()),
+        "}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _client_plan(flow: NamedFlow) -> str:
+    takes = sorted(find(flow.operation).schema().fields) if flow.then else ()
+    return (
+        f"Plan({_quoted(flow.operation)}, {flow.then!r}, {flow.branches!r}, "
+        f"{dict(flow.preset)!r}, frozenset({list(takes)!r}))"
+    )
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
 def write(root: Path) -> None:
     """Write the modules and the page below a source tree."""
+    (root / "fermata_client" / "operations.py").write_text(client_operations())
     for name, source in task_modules().items():
         (root / "tasks" / name).write_text(source)
     (root / "docs").mkdir(exist_ok=True)

@@ -18,7 +18,8 @@ from worker.core.operations import OPERATIONS
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = (
     "worker", "worker.batch", "worker.cli", "worker.core", "worker.core.batch",
-    "worker.core.operations", "worker.manifest", "tasks", "webhook_receiver", "simulator",
+    "worker.core.operations", "worker.manifest",
+    "tasks", "webhook_receiver", "simulator", "fermata_client",
 )  # fmt: skip
 REDIS_URL = "redis://127.0.0.1:1/0"
 
@@ -44,7 +45,8 @@ def ask(question: str, *arguments: str, **options: Any) -> Any:
 
 def modules() -> list[str]:
     """Name every module of ours that may be imported without anything happening."""
-    files = [path for package in ("worker", "tasks", "webhook_receiver", "simulator")
+    packages = ("worker", "tasks", "webhook_receiver", "simulator", "fermata_client")
+    files = [path for package in packages
              for path in (ROOT / package).rglob("*.py")]  # fmt: skip
     found = (path.relative_to(ROOT).with_suffix("") for path in files)
     names = {".".join(each.parts).removesuffix(".__init__") for each in found}
@@ -228,7 +230,7 @@ def test_the_wheel_holds_our_packages_and_no_other(wheel: set[str]) -> None:
 def test_the_wheel_holds_every_file_of_our_packages(wheel: set[str]) -> None:
     ours = {
         str(path.relative_to(ROOT))
-        for package in ("worker", "tasks", "webhook_receiver", "simulator")
+        for package in ("worker", "tasks", "webhook_receiver", "simulator", "fermata_client")
         for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }

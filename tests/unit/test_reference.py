@@ -24,7 +24,10 @@ every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The modules of tasks/ as `make reference` writes them, in a folder of their own."""
     folder = tmp_path_factory.mktemp("tasks")
-    for name, source in reference.task_modules().items():
+    for name, source in {
+        **reference.task_modules(),
+        "client.py": reference.client_operations(),
+    }.items():
         (folder / name).write_text(source)
     config = ["--config", str(ROOT / "pyproject.toml")]
     command = [find_ruff_bin(), "format", "--quiet", "--no-cache", *config, str(folder)]
@@ -36,6 +39,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_module_of_tasks_is_current(name: str, written: Path) -> None:
     current = (ROOT / "tasks" / name).read_text()
     assert (written / name).read_text() == current, "run `make reference`"
+
+
+def test_the_clients_names_are_current(written: Path) -> None:
+    current = (ROOT / "fermata_client/operations.py").read_text()
+    assert (written / "client.py").read_text() == current, "run `make reference`"
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +79,11 @@ def test_the_example_of_an_operation_is_a_request_that_passes(operation: Operati
 
 def test_the_reference_is_written_below_a_tree(tmp_path: Path) -> None:
     (tmp_path / "tasks").mkdir()
+    (tmp_path / "fermata_client").mkdir()
     reference.write(tmp_path)
     written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
-    assert written == {"docs/operations.md"} | {f"tasks/{n}" for n in reference.task_modules()}
+    once = {"docs/operations.md", "fermata_client/operations.py"}
+    assert written == once | {f"tasks/{n}" for n in reference.task_modules()}
 
 
 def test_every_operation_is_listed_on_the_command_line() -> None:

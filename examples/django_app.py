@@ -1,0 +1,66 @@
+"""A Django backend in one file: ``FERMATA_BROKER_URL=redis://… python examples/django_app.py``."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core.management import execute_from_command_line
+from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.urls import path
+
+from fermata_client import Fermata, Unavailable, WrongCall
+
+if not settings.configured:
+    settings.configure(
+        ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"], MIDDLEWARE=["__main__.answers_errors"]
+    )
+fermata = Fermata(os.environ["FERMATA_BROKER_URL"])
+
+
+class answers_errors:  # noqa: N801  (Django calls its middleware by name)
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self._get_response(request)
+
+    def process_exception(self, _: HttpRequest, error: Exception) -> JsonResponse | None:
+        if isinstance(error, WrongCall):
+            return JsonResponse({"error": str(error)}, status=400)
+        if isinstance(error, Unavailable):
+            return JsonResponse({"error": "try again"}, status=503)
+        return None
+
+
+def songs(request: HttpRequest) -> JsonResponse:
+    wanted: dict[str, Any] = json.loads(request.body)
+    job = fermata.enqueue("sonic.create_music", custom_mode=False, **wanted)
+    return JsonResponse({"id": job.id}, status=202)
+
+
+def song(request: HttpRequest, song_id: str) -> JsonResponse:
+    job = fermata.job(song_id)
+    if request.method == "DELETE":
+        return JsonResponse({"cancelled": job.cancel()})
+    return JsonResponse(job.status().to_json())
+
+
+def updates(_: HttpRequest, song_id: str) -> StreamingHttpResponse:
+    def stream() -> Iterator[str]:
+        for update in fermata.job(song_id).updates(timeout=300):
+            yield f"event: {update.event}\ndata: {json.dumps(update.status.to_json())}\n\n"
+
+    return StreamingHttpResponse(stream(), content_type="text/event-stream")
+
+
+urlpatterns = [
+    path("songs", songs),
+    path("songs/<str:song_id>", song),
+    path("songs/<str:song_id>/updates", updates),
+]
+
+if __name__ == "__main__":
+    execute_from_command_line([sys.argv[0], "runserver", "--noreload", *sys.argv[1:]])

@@ -1,0 +1,51 @@
+"""A FastAPI backend: ``uvicorn --app-dir examples fastapi_app:app`` (FERMATA_BROKER_URL is set)."""
+
+import json
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from fermata_client import Fermata, Unavailable, WrongCall
+
+app = FastAPI()
+fermata = Fermata(os.environ["FERMATA_BROKER_URL"])
+
+
+@app.post("/songs", status_code=202)
+def create(wanted: dict[str, Any]) -> dict[str, str]:
+    job = fermata.enqueue("sonic.create_music", custom_mode=False, **wanted)
+    return {"id": job.id}
+
+
+@app.get("/songs/{song_id}")
+def show(song_id: str) -> dict[str, Any]:
+    return fermata.job(song_id).status().to_json()
+
+
+@app.get("/songs/{song_id}/updates")
+async def updates(song_id: str) -> StreamingResponse:
+    job = fermata.job(song_id)
+
+    async def stream() -> AsyncIterator[str]:
+        async for update in job.aupdates(timeout=300):
+            yield f"event: {update.event}\ndata: {json.dumps(update.status.to_json())}\n\n"
+
+    return StreamingResponse(stream(), media_type="text/event-stream")
+
+
+@app.delete("/songs/{song_id}")
+def cancel(song_id: str) -> dict[str, bool]:
+    return {"cancelled": fermata.job(song_id).cancel()}
+
+
+@app.exception_handler(WrongCall)
+def wrong(_: Request, error: WrongCall) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, 400)
+
+
+@app.exception_handler(Unavailable)
+def away(_: Request, error: Unavailable) -> JSONResponse:
+    return JSONResponse({"error": "try again"}, 503)

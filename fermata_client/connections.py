@@ -1,0 +1,124 @@
+"""What the client talks to: a broker to publish to, and the records in Redis.
+
+Nothing is connected before it is used, and nothing waits longer than its timeout.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, cast
+
+from celery import Celery
+from kombu.exceptions import KombuError
+from redis import Redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from fermata_client.contract import CANCELLATION_SECONDS, CANCELLED_BY, FIELDS, QUEUE, RECORDS
+from fermata_client.errors import Unavailable, WrongCall
+from fermata_client.status import Status, read_status
+
+_RETRIES: Final = {
+    "max_retries": 2,
+    "interval_start": 0.05,
+    "interval_step": 0.2,
+    "interval_max": 0.5,
+}
+
+# Closes the race with a worker that begins the job at this moment: it has a record, or the mark.
+_BAR: Final = f"""
+local state = redis.call('HGET', KEYS[1], 'state')
+if state then return state end
+redis.call('HSET', KEYS[1], '{CANCELLED_BY}', ARGV[1])
+redis.call('EXPIRE', KEYS[1], {CANCELLATION_SECONDS})
+return nil
+"""
+
+
+@contextlib.contextmanager
+def reachable(what: str) -> Iterator[None]:
+    """Raise Unavailable for whatever a library says when its server is away."""
+    try:
+        yield
+    except (KombuError, RedisError, OSError) as error:
+        raise Unavailable(f"{what} cannot be reached: {error}") from error
+
+
+def open_app(broker_url: str, result_backend: str | None, timeout_seconds: float) -> Celery:
+    """Open a Celery client whose calls all end in time."""
+    app = Celery("fermata-client", broker=broker_url, backend=result_backend, set_as_current=False)
+    app.conf.update(
+        broker_transport_options=_transport_options(broker_url, timeout_seconds),
+        broker_connection_timeout=timeout_seconds,
+        redis_socket_timeout=timeout_seconds,
+        redis_socket_connect_timeout=min(timeout_seconds, 2),
+        task_default_queue=QUEUE,
+        task_publish_retry_policy=_RETRIES,
+    )
+    return app
+
+
+def _transport_options(broker_url: str, timeout_seconds: float) -> dict[str, Any]:
+    # The name shows in the broker's list of clients. kombu keeps its connections by these
+    # options, so that the process id in it keeps a forked child from those of its parent.
+    name = f"fermata-client-{os.getpid()}"
+    if broker_url.partition("://")[0] in {"amqp", "amqps", "pyamqp"}:
+        return {
+            "confirm_publish": True,
+            "client_properties": {"connection_name": name},
+            "read_timeout": timeout_seconds,
+            "write_timeout": timeout_seconds,
+        }
+    return {
+        "client_name": name,
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": min(timeout_seconds, 2),
+        "socket_keepalive": True,
+        "retry_on_timeout": False,
+    }
+
+
+def records_url(broker_url: object) -> str:
+    """Name the Redis of the records where none is named: the broker's own.
+
+    Raises WrongCall where the broker is none.
+    """
+    if isinstance(broker_url, str) and broker_url.startswith(("redis://", "rediss://")):
+        return broker_url
+    raise WrongCall("the broker is no Redis: name the one of the jobs' records with redis_url=…")
+
+
+class Records:
+    """The jobs' records. They are Fermata's: read, and never written but for one mark."""
+
+    def __init__(self, url: str, timeout_seconds: float) -> None:
+        self._redis = Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=min(timeout_seconds, 2),
+            health_check_interval=30,
+            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
+        )
+        self._bar = self._redis.register_script(_BAR)
+
+    def close(self) -> None:
+        """Close the connections to Redis."""
+        self._redis.close()
+
+    def read(self, job_ids: Sequence[str]) -> list[Status]:
+        """Read how jobs stand, in one round trip. Raises Unavailable."""
+        with reachable("Redis"), self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hmget(RECORDS + job_id, list(FIELDS))
+            found = cast("list[list[str | None]]", pipe.execute())
+        return [read_status(job_id, stored) for job_id, stored in zip(job_ids, found, strict=True)]
+
+    def bar(self, job_id: str, by: str) -> bool:
+        """Keep a job that has no record from ever beginning; False where it has one.
+
+        Raises Unavailable.
+        """
+        with reachable("Redis"):
+            return self._bar(keys=[RECORDS + job_id], args=[by]) is None

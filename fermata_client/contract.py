@@ -1,0 +1,38 @@
+"""What the client and Fermata's workers agree on. A test compares each line with theirs."""
+
+import re
+import uuid
+from typing import Final
+
+QUEUE: Final = "fermata"
+TASK_PREFIX: Final = "fermata."
+
+PRIORITY_HEADER: Final = "fermata_priority"
+TENANT_HEADER: Final = "fermata_tenant"
+
+JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:~-]{0,127}")
+"""A job id stands in a URL."""
+
+RECORDS: Final = "fermata:job:"
+"""Before the job id, the Redis key of a job's record: a hash."""
+
+FIELDS: Final = ("state", "operation", "progress", "result", "error")
+"""What may be read of a record. The last three are JSON, and missing until there is one."""
+
+CANCELLED_BY: Final = "cancelled_by"
+"""The one field that may be written, and only where there is no record yet."""
+
+CANCELLATION_SECONDS: Final = 14 * 86400
+"""How long that mark waits for its job."""
+
+_IDS: Final = uuid.UUID("6c1f2b1e-5d0a-5c39-9f0e-0d3a8b6f4c11")
+
+
+def job_id_of_key(idempotency_key: str) -> str:
+    """Return the id of the job that is enqueued under an idempotency key."""
+    return str(uuid.uuid5(_IDS, f"key:{idempotency_key}"))
+
+
+def job_id_after(job_id: str, branch: str) -> str:
+    """Return the id of a follow-up in a flow; branches count from 0, ``then`` comes before."""
+    return str(uuid.uuid5(_IDS, f"after:{job_id}:{branch}"))

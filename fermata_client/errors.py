@@ -1,0 +1,59 @@
+"""Everything that can go wrong in a backend.
+
+ClientError
+├── WrongCall         the call is wrong; nothing was sent. ``str()`` says what was meant
+├── Unavailable       broker, Redis or workers cannot be reached; the same call may be repeated
+├── StillRunning      not settled within the timeout; the job goes on
+└── JobFailed         the job ended without a result: ``type``, ``message``, ``details``
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class ClientError(Exception):
+    """Base of every error of the client."""
+
+
+class WrongCall(ClientError, ValueError):
+    """A name or an id that cannot be; nothing was sent."""
+
+
+class Unavailable(ClientError, ConnectionError):
+    """Broker, Redis or workers cannot be reached."""
+
+
+class StillRunning(ClientError, TimeoutError):
+    """The job has not settled within the timeout; it goes on."""
+
+
+class JobFailed(ClientError):
+    """A job ended without a result.
+
+    ``type`` names the error: ``InvalidRequest``, ``OutOfCredits``, ``TaskFailed``,
+    ``DeadlineExceeded``, ``JobCancelled`` … ``details`` is what is known beside the message.
+    """
+
+    def __init__(self, type: str, message: str, details: Mapping[str, Any] | None = None) -> None:  # noqa: A002
+        super().__init__(type, message, dict(details or {}))
+        self.type = type
+        self.message = message
+        self.details = dict(details or {})
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}"
+
+    @classmethod
+    def of(cls, error: BaseException) -> "JobFailed":
+        """Read what ``AsyncResult.get()`` raised.
+
+        Celery makes up a class with the name of one that it does not have; its arguments cross
+        the result backend as they are: a message, and often details.
+        """
+        message, details = (*error.args, "", None)[:2]
+        known = details if isinstance(details, Mapping) else None
+        return cls(type(error).__name__, str(message), known)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ``{"type", "message", "details"}``."""
+        return {"type": self.type, "message": self.message, "details": self.details}

@@ -1,0 +1,82 @@
+"""The client for backends: what it agrees on with the workers, and what it refuses by itself."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fermata_client import Fermata, WrongCall, contract
+from fermata_client.flows import ends
+from fermata_client.operations import FLOWS
+from tests.unit.recorded import ROOT
+from worker import flow
+from worker.cancellation import WAITS_SECONDS
+from worker.core import contract as ours
+from worker.core import keys
+from worker.core.flows import find_flow
+from worker.core.models import JobId
+
+FERMATA = Fermata("redis://127.0.0.1:1/0")
+
+
+def test_it_agrees_with_the_workers_on_every_word() -> None:
+    for name in ("QUEUE", "TASK_PREFIX", "PRIORITY_HEADER", "TENANT_HEADER", "JOB_ID"):
+        assert getattr(contract, name) == getattr(ours, name)
+    assert contract.RECORDS == keys.RECORDS
+    assert contract.CANCELLATION_SECONDS == WAITS_SECONDS
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_flow_has_the_jobs_and_the_ids_that_our_own_producer_gives_it(name: str) -> None:
+    plan = find_flow(name).plan({}, branches=(("sonic.wav", "sonic.bpm"),))
+    trunk, branches = flow.lay_out(JobId("job-1"), plan)
+    wanted = [*trunk, *(step for branch in branches for step in branch)]
+    enqueued = FERMATA.flow(name, "job-1", then=[["sonic.wav", "sonic.bpm"]])  # type: ignore[arg-type]
+    assert [(s.job_id, s.operation, s.after) for s in enqueued.steps] == [
+        (s.job_id, s.operation, s.after) for s in wanted
+    ]
+    assert len(ends(enqueued.steps)) == len(plan.branches)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_flow_shares_out_its_parameters_as_our_own_producer_does(name: str) -> None:
+    given = {"mv": "chirp-v5", "description": "a note", "prompt": "la"}
+    wanted = find_flow(name).plan(given)
+    first, second = FLOWS[name].parameters(given)  # type: ignore[index]
+    assert (first, second) == (wanted.parameters, wanted.then[1] if wanted.then else {})
+
+
+def test_a_misspelt_name_is_refused_with_what_was_meant() -> None:
+    with pytest.raises(WrongCall, match=r"did you mean 'sonic\.remaster'"):
+        FERMATA.s("sonic.remastr")  # type: ignore[arg-type]
+    with pytest.raises(WrongCall, match=r"no operation 'flows\.master_pack'"):
+        FERMATA.s("flows.master_pack")  # type: ignore[arg-type]
+    with pytest.raises(WrongCall, match="operation or flow"):
+        FERMATA.enqueue_flow("flows.nothing")  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_an_id_is_refused() -> None:
+    with pytest.raises(WrongCall, match="job id"):
+        FERMATA.job("no id")
+    with pytest.raises(WrongCall, match="not both"):
+        FERMATA.enqueue("sonic.wav", job_id="a", idempotency_key="b")
+
+
+def test_a_broker_that_is_no_redis_needs_the_records_named() -> None:
+    with pytest.raises(WrongCall, match="redis_url"):
+        Fermata("amqp://127.0.0.1//")
+    Fermata("amqp://127.0.0.1//", redis_url="redis://127.0.0.1/0")
+
+
+def test_it_needs_nothing_but_celery_and_redis() -> None:
+    code = (
+        "import sys, fermata_client\n"
+        "ours = {'worker', 'tasks', 'webhook_receiver', 'simulator', 'marshmallow', 'structlog',"
+        " 'flask', 'requests', 'click', 'environs'}\n"
+        "sys.exit(', '.join(ours & {name.partition('.')[0] for name in sys.modules}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    loaded = done.stderr.strip()
+    assert set(filter(None, loaded.split(", "))) <= {"click"}, loaded  # Celery's own
