@@ -31,6 +31,9 @@ SILENT_SECONDS: Final = 300
 """A run that submits and says nothing for so long has lost its message."""
 
 _RETAIN_SECONDS: Final = 14 * 86400
+_CLAIM_SECONDS: Final = 50
+"""Less than the time to the next tick."""
+
 _CHUNK: Final = 64 * 1024
 _FIELDS: Final = 5
 
@@ -47,6 +50,10 @@ def read(path: Path) -> tuple[Schedule, ...]:
         return timetable.parse(path.read_text(), check_cron)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the timetable cannot be read: {error}") from None
+
+
+def _claim_key(schedule: Schedule, minute: datetime) -> str:
+    return f"{keys.SCHEDULE}{schedule.name}:{minute:%Y%m%dT%H%MZ}"
 
 
 def check_cron(line: str) -> None:
@@ -131,16 +138,25 @@ class Timetable:
         return timetable.due_minutes(schedule, matcher(schedule.cron), after=seen, now=now)
 
     def _claim(self, schedule: Schedule, minute: datetime) -> bool:
-        """Win the right to see to a minute, among all beats, workers and copies of a tick."""
-        key = f"{keys.SCHEDULE}{schedule.name}:{minute:%Y%m%dT%H%MZ}"
-        won = self._redis.set(key, "claimed", nx=True, ex=_RETAIN_SECONDS)
-        self._redis.hset(keys.SCHEDULE + schedule.name, "seen_until", str(minute.timestamp()))
-        return bool(won)
+        """Win the right to see to a minute, among all beats, workers and copies of a tick.
+
+        For a while only: whoever dies before the minute is marked leaves it to the next tick.
+        """
+        key = _claim_key(schedule, minute)
+        return bool(self._redis.set(key, "claimed", nx=True, ex=_CLAIM_SECONDS))
+
+    def _mark(self, schedule: Schedule, minute: datetime) -> None:
+        """Say that a minute was seen to, so that it is never due again."""
+        with self._redis.pipeline() as pipe:
+            pipe.set(_claim_key(schedule, minute), "seen to", ex=_RETAIN_SECONDS)
+            pipe.hset(keys.SCHEDULE + schedule.name, "seen_until", str(minute.timestamp()))
+            pipe.execute()
 
     def _missed(self, schedule: Schedule, minute: datetime) -> None:
         if self._claim(schedule, minute):
             self._redis.hincrby(keys.SCHEDULE + schedule.name, "missed", 1)
             log.warning("schedule_missed", schedule=schedule.name, due=minute.isoformat())
+            self._mark(schedule, minute)
 
     def _start(self, schedule: Schedule, minute: datetime, publish: Publish) -> None:
         if self._clock() - minute.timestamp() > schedule.missed_after_seconds:
@@ -148,11 +164,19 @@ class Timetable:
             return
         if not self._claim(schedule, minute):
             return
-        batch_id, last = timetable.batch_id(schedule, minute), self.last(schedule)
-        if schedule.overlap is Overlap.SKIP and last and not self._ended(last.batch_id):
-            self._note(schedule, batch_id, f"skipped: {last.batch_id} has not ended")
-            return
-        self._begin(schedule, batch_id, publish)
+        batch_id = timetable.batch_id(schedule, minute)
+        before = self._run_before(schedule)
+        # The same batch: whoever claimed this minute first died before it was marked.
+        overlaps = before not in {None, batch_id} and not self._ended(str(before))
+        if schedule.overlap is Overlap.SKIP and overlaps:
+            self._note(schedule, batch_id, f"skipped: {before} has not ended")
+        else:
+            self._begin(schedule, batch_id, publish)
+        self._mark(schedule, minute)
+
+    def _run_before(self, schedule: Schedule) -> str | None:
+        key = keys.SCHEDULE + schedule.name
+        return cast("str | None", self._redis.hget(key, "batch_id"))
 
     def _begin(self, schedule: Schedule, batch_id: str, publish: Publish) -> None:
         # Noted first: a run whose message is lost is then found silent, and published again.

@@ -213,3 +213,19 @@ def test_slices_that_overlap_submit_each_row_once(lab: Callable[..., Lab], syste
     wait_until(lambda: ledger.read(batch).done, seconds=30)
     assert ledger.read(batch).jobs == 3
     assert timetable.last() == "submitted 3 rows"
+
+
+def test_a_tick_that_dies_over_a_run_leaves_it_to_the_next(lab: Callable[..., Lab]) -> None:
+    timetable = lab()
+    timetable.now += 600
+
+    def dies(*_: Any) -> None:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        timetable.opened().tick(dies)
+    claim = f"{keys.SCHEDULE}lab:20261123T0210Z"
+    assert 0 < timetable.redis.ttl(claim) <= 50
+    timetable.redis.delete(claim)  # as when its time is over
+    timetable.tick()
+    assert timetable.published == [("lab", "lab-20261123T0210Z", 0)]
