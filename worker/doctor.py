@@ -18,7 +18,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 from urllib3.exceptions import HTTPError
 
-from worker import store
+from worker import redis_url, store
 from worker.client import AnswerLost, HTTPProvider, NeverSent
 from worker.core import checks, keys, protocol, signing, submission, surroundings
 from worker.core.checks import Finding, Level, Server
@@ -86,6 +86,8 @@ def _databases(settings: Settings) -> Mapping[str, str]:
         ("broker", settings.broker_url),
         ("results", settings.result_backend),
     ):
+        if redis_url.is_sentinel(given):
+            continue  # whoever is the master now is asked by no address of its own
         # A socket's URL as Celery has it, and as redis-py has it.
         url = given.replace("redis+socket:", "unix:", 1).replace("?virtual_host=", "?db=", 1)
         parts = urlsplit(url)

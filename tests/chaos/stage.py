@@ -17,7 +17,6 @@ from redis import Redis
 from tests.chaos.load import RAN, SENT
 from tests.system import System
 from worker import bootstrap
-from worker.core.admission import Limits
 from worker.core.contract import QUEUE
 from worker.core.schedule import Policy
 from worker.embedded import EmbeddedValkey
@@ -93,7 +92,7 @@ class Stage(System):
 
     def _recorder(self) -> Recorder:
         policy = Policy(backlog_seconds=float(SETTINGS["FERMATA_BACKLOG_SECONDS"]))
-        return Recorder(self.store, policy, Limits(), time.time)
+        return Recorder(self.store, policy, time.time)
 
     def __exit__(self, *_: object) -> None:
         for process, _ in self._running.values():

@@ -126,5 +126,5 @@ def test_with_everysec_a_job_that_began_in_the_lost_second_is_unknown_and_says_s
 
         assert flow.state(job.id) is None
         answer = flow.deliver(job.id, completed())
-        assert (answer.status_code, answer.json()) == (404, {"error": "unknown job"})
+        assert (answer.status_code, answer.json()) == (200, {"status": "quarantined"})
         assert len(flow.accepted(job.id)) == 1

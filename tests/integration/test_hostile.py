@@ -96,7 +96,8 @@ def park(flow: Flow, jobs: int) -> list[Any]:
 
 def others(flow: Flow) -> dict[str, bytes | None]:
     """Every key that no delivery for a live job changes, as Redis serialises it."""
-    live = {keys.DUE, QUEUE, *(keys.job(job_id) for job_id in flow.jobs)}
+    gate = {keys.FLIGHT, keys.GATE, keys.WAKE}
+    live = {keys.DUE, QUEUE, *gate, *(keys.job(job_id) for job_id in flow.jobs)}
     with Redis.from_url(flow.system.redis_url) as redis:
         names = {key.decode() for key in redis.scan_iter("*")} - live
         return {name: redis.dump(name) for name in sorted(names)}

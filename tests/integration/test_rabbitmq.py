@@ -17,7 +17,7 @@ from tests.integration.flow import Flow, clip, completed, who
 from tests.servers import RabbitMQ
 from tests.system import System, stop, wait_until
 from worker.core.models import JobId
-from worker.handover import Publisher, press
+from worker.handover import Publisher, park
 
 GET_SECONDS = 60
 TIMEOUT_SECONDS = 2
@@ -94,7 +94,7 @@ def test_a_message_for_a_queue_that_is_not_there_is_an_error_and_not_dropped(
     publisher = Publisher(flow.system.broker_url, {"confirm_publish": True}, TIMEOUT_SECONDS)
     try:
         with pytest.raises(Exception, match="NO_ROUTE"):
-            publisher.publish(press(signature, None).message, claim=1)
+            publisher.publish(park(signature, None).message, claim=1)
     finally:
         publisher.close()
 

@@ -19,6 +19,9 @@ from worker.core import keys
 from worker.settings import Role, load
 from worker.timetable import Timetable
 
+# Each look at the timetable opens clients of its own, which end with it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 ROWS = 12
 TIMETABLE = """
 [[schedule]]

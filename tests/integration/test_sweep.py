@@ -18,7 +18,6 @@ from tests.integration.flow import GET_SECONDS, Flow, clip, completed, who
 from tests.system import System
 from worker import store
 from worker.core import keys
-from worker.core.admission import Limits
 from worker.core.contract import QUEUE, task_name
 from worker.core.models import Answer, Event, JobId, Request, Source
 from worker.core.operations import OPERATIONS
@@ -130,7 +129,7 @@ class Lab:
     def queued(self, job_id: str, operation: str = REMASTER) -> JobId:
         signature = self._app.signature(task_name(operation), task_id=job_id, queue=QUEUE)
         wire = press(lambda to: signature.apply_async(producer=to, declare=[]))
-        recorder = Recorder(self.store, self.policy, Limits(), self.clock)
+        recorder = Recorder(self.store, self.policy, self.clock)
         recorder.record(OPERATIONS[operation], wire)
         return JobId(job_id)
 
