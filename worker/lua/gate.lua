@@ -28,16 +28,17 @@ local function charge(job_id)
   local cost = redis.call('ZSCORE', FLIGHT, job_id)
   if not cost then return end
   redis.call('ZADD', FLIGHT, 0, job_id)
-  redis.call('HINCRBY', GATE, 'reserved', -tonumber(cost))
-  redis.call('HINCRBY', GATE, 'spent', cost)
+  redis.call('HINCRBY', GATE, 'reserved', string.format('%d', -tonumber(cost)))
+  redis.call('HINCRBY', GATE, 'spent', string.format('%d', cost))
 end
 
 -- Give a job's place at the provider back, and what is still reserved for it.
+-- Counts are written as whole numbers: a Redis 7 takes the -0 of a free operation for none.
 local function land(job_id)
   local cost = redis.call('ZSCORE', FLIGHT, job_id)
   if not cost then return end
   redis.call('ZREM', FLIGHT, job_id)
-  redis.call('HINCRBY', GATE, 'reserved', -tonumber(cost))
+  redis.call('HINCRBY', GATE, 'reserved', string.format('%d', -tonumber(cost)))
   if anybody_waits() then wake() end
 end
 
@@ -116,6 +117,6 @@ local function pass(job_id, limits, cost, now)
     redis.call('HSET', GATE, 'free_at', string.format('%.6f', free))
   end
   if redis.call('ZADD', FLIGHT, 'NX', cost, job_id) == 1 then
-    redis.call('HINCRBY', GATE, 'reserved', cost)
+    redis.call('HINCRBY', GATE, 'reserved', string.format('%d', cost))
   end
 end
