@@ -1,7 +1,9 @@
 """A worker that loses its Redis with messages in its hands (worker/redelivery.py)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGKILL
+from typing import Any
 
 import pytest
 from kombu import Connection
@@ -11,28 +13,101 @@ from worker import redelivery
 from worker.embedded import EmbeddedValkey
 from worker.redelivery import PatientQoS
 
+QUEUE = "queue"
 
-def test_messages_that_could_not_be_given_back_are_when_redis_is_there_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedValkey]:
     monkeypatch.setattr(redis.Channel, "QoS", redis.QoS)
     redelivery.install()
     server = EmbeddedValkey(tmp_path, appendfsync="always")
-    url = server.start()
-    try:
-        connection = Connection(url)
-        connection.Producer(auto_declare=False).publish("held", routing_key="queue")
-        message = connection.default_channel.basic_get("queue")
-        server.signal(SIGKILL)
-        server.wait(lambda: None)
+    server.start()
+    yield server
+    server.stop()
+    assert not PatientQoS._owed
 
-        connection.default_channel.qos.restore_unacked_once()
 
-        assert message.delivery_tag in PatientQoS._held
-        server.start()
-        with Connection(url) as again:
-            again.default_channel.qos.restore_visible()
-            assert again.default_channel.basic_get("queue").payload == "held"
-        assert not PatientQoS._held
-    finally:
-        server.stop()
+@pytest.fixture
+def broker(server: EmbeddedValkey) -> Iterator[Connection]:
+    with Connection(server.url) as connection:
+        connection.Producer(auto_declare=False).publish("held", routing_key=QUEUE)
+        yield connection
+
+
+def kill(server: EmbeddedValkey) -> None:
+    server.signal(SIGKILL)
+    server.wait(lambda: None)
+
+
+def left(server: EmbeddedValkey) -> tuple[list[Any], int]:
+    """What a new worker finds in the queue, and how many messages it sees in others' hands."""
+    with Connection(server.url) as connection:
+        channel = connection.default_channel
+        channel.qos.restore_visible()
+        in_hands = channel.client.hlen(channel.unacked_key)
+        found = iter(lambda: channel.basic_get(QUEUE, no_ack=True), None)
+        return [message.payload for message in found], in_hands
+
+
+def test_a_message_that_a_closing_channel_could_not_give_back_comes_again(
+    server: EmbeddedValkey, broker: Connection
+) -> None:
+    broker.default_channel.basic_get(QUEUE)
+    kill(server)
+
+    broker.default_channel.qos.restore_unacked_once()
+
+    server.start()
+    assert left(server) == (["held"], 0)
+
+
+def test_an_acknowledgement_that_did_not_reach_redis_holds_no_slot_and_is_written_later(
+    server: EmbeddedValkey, broker: Connection
+) -> None:
+    qos = broker.default_channel.qos
+    qos.prefetch_count = 1
+    message = broker.default_channel.basic_get(QUEUE)
+    assert not qos.can_consume()
+    kill(server)
+
+    message.ack()
+
+    assert qos.can_consume()
+    qos.restore_unacked_once()
+    server.start()
+    assert left(server) == ([], 0)
+
+
+@pytest.mark.parametrize(("requeue", "expected"), [(True, ["held"]), (False, [])])
+def test_so_does_a_rejection(
+    server: EmbeddedValkey, broker: Connection, requeue: bool, expected: list[str]
+) -> None:
+    qos = broker.default_channel.qos
+    qos.prefetch_count = 1
+    message = broker.default_channel.basic_get(QUEUE)
+    kill(server)
+
+    message.reject(requeue=requeue)
+
+    assert qos.can_consume()
+    server.start()
+    assert left(server) == (expected, 0)
+
+
+def test_a_message_that_was_popped_and_could_not_be_noted_comes_again(
+    server: EmbeddedValkey, broker: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = broker.default_channel
+    popped = channel._get
+
+    def popped_at_last(queue: str) -> Any:
+        message = popped(queue)
+        kill(server)
+        return message
+
+    monkeypatch.setattr(channel, "_get", popped_at_last)
+    with pytest.raises(channel.connection_errors):
+        channel.basic_get(QUEUE)
+
+    server.start()
+    assert left(server) == (["held"], 0)
