@@ -194,7 +194,7 @@ def _(self: Any, due: Any, **options: Any) -> Any:
     leased = due(self, **options)
     for job_id in leased:
         if out("due lease", job_id):
-            self.drop_due(job_id)
+            self._redis.zrem(keys.DUE, job_id)
     for job_id in leased:
         passes("leased", job_id, whole_worker=True)
     return leased
