@@ -1,5 +1,6 @@
 """The gate before the provider, as real processes meet it; judged by the simulator's own books."""
 
+import json
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 from celery import Celery, chain
 from celery.canvas import Signature
 
+from tests.acceptance.test_cli import fermata
 from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, completed
 from tests.system import System, stop, wait_until
@@ -171,6 +173,37 @@ def test_with_a_floor_exactly_what_can_be_paid_is_submitted(start: Start) -> Non
     flow.ends()
     flow.paid_once()
     assert flow.system.simulator.books()["refused"] == {}
+
+
+def test_credits_that_run_out_at_row_400_hold_the_other_600_until_there_are_more(
+    start: Start,
+) -> None:
+    flow = start(
+        FERMATA_CREDIT_FLOOR="0", FERMATA_CREDITS_EVERY_SECONDS="0.3", FERMATA_HELD_SECONDS="600",
+        SIMULATOR_CREDITS=str(400 * PRICE + 9),
+    )  # fmt: skip
+    flow.system.simulator.rule("", latency_seconds=0.1)
+    sources = [clip() for _ in range(1000)]
+    rows = ({"operation": "sonic.remaster", "mv": "chirp-v5", "source": s} for s in sources)
+    manifest = flow.system.folder / "songs.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    fermata(flow.system, "batch", "submit", str(manifest))
+
+    def stand() -> tuple[int, int]:
+        """How many have succeeded, and how many have not ended."""
+        told = json.loads(fermata(flow.system, "batch", "status", "songs", "--json").stdout)
+        return told["ended"]["succeeded"], told["live"]
+
+    wait_until(lambda: stand() == (400, 600), seconds=90, what="what can be paid has succeeded")
+    wait_until(lambda: flow.redis.hget(keys.GATE, "balance") == "9000", what="it has looked again")
+    assert stand() == (400, 600)
+    assert {len(flow.accepted(source)) for source in sources[:400]} == {1}
+    assert len(flow.accepted("")) == 400
+
+    flow.system.simulator.set_credits(600 * PRICE)
+    wait_until(lambda: stand() == (1000, 0), seconds=90, what="all have succeeded")
+    books = flow.system.simulator.books()
+    assert (len(books["tasks"]), books["refused"]) == (1000, {})
 
 
 def test_without_a_floor_the_first_refusal_holds_the_others(start: Start) -> None:

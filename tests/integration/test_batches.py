@@ -18,7 +18,8 @@ from redis import Redis
 from tests.system import System, wait_until
 from worker.core import keys
 
-MISTAKES = Path(__file__).parent.parent / "samples/manifests/mistakes.csv"
+SAMPLES = Path(__file__).parent.parent / "samples/manifests"
+MISTAKES = [SAMPLES / f"mistakes.{form}" for form in ("csv", "jsonl", "yaml")]
 
 
 @pytest.fixture(scope="module")
@@ -156,15 +157,31 @@ def test_two_submissions_at_once_submit_each_row_once(desk: Desk) -> None:
     desk.each_row_once()
 
 
-def test_a_manifest_of_mistakes_is_listed_whole_and_nothing_is_submitted(desk: Desk) -> None:
-    wanted = json.loads(Path(f"{MISTAKES}.json").read_text())
-    listed = desk.run("submit", str(MISTAKES), "--id", desk.name, code=2).splitlines()[1:]
-    assert len({reason for _, _, reason in wanted}) >= 25
-    for line, (number, _, reason) in zip(listed, wanted, strict=False):
+def expected(manifest: Path) -> list[tuple[int, str | None, str]]:
+    """The mistakes of a sample: line, column and reason of each."""
+    found: list[tuple[int, str | None, str]] = json.loads(Path(f"{manifest}.json").read_text())
+    return found
+
+
+def test_the_samples_hold_fifty_kinds_of_mistakes() -> None:
+    assert len({reason for path in MISTAKES for _, _, reason in expected(path)}) >= 50
+
+
+@pytest.mark.parametrize("manifest", MISTAKES, ids=lambda path: path.suffix)
+def test_a_manifest_of_mistakes_is_listed_whole_and_nothing_is_submitted(
+    desk: Desk, manifest: Path
+) -> None:
+    before = len(desk.system.simulator.accepted(""))
+    listed = desk.run("submit", str(manifest), "--id", desk.name, code=2).splitlines()[1:]
+    wanted = expected(manifest)
+    # What is right in the sample is priced after the mistakes.
+    for line, (number, column, reason) in zip(listed[: len(wanted)], wanted, strict=True):
         assert line.split()[0] == str(number)
+        assert (column or "") in line
         assert reason in line
     with Redis.from_url(desk.system.redis_url) as redis:
         assert not redis.exists(keys.BATCH + desk.name, keys.ROWS + desk.name)
+    assert len(desk.system.simulator.accepted("")) == before
 
 
 def test_rows_that_are_right_are_submitted_without_the_wrong_ones_by_choice(desk: Desk) -> None:
