@@ -18,7 +18,7 @@ RESULT_SECONDS: Final = 14 * 86400
 
 
 def _configuration() -> dict[str, Any]:
-    settings = load(Role.CLIENT)
+    settings = startup.client_settings()
     submit_seconds = settings.policy.submit_timeout_seconds
     timeouts = bootstrap.redis_timeouts(settings)
     backend = redis_url.celery_options(settings.result_backend, timeouts=timeouts)

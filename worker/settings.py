@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 from urllib.parse import SplitResult, urlsplit
 
 from environs import EnvValidationError, FileAwareEnv
+from kombu.transport import TRANSPORT_ALIASES
 from marshmallow import ValidationError, validate
 
 from worker import redis_url
@@ -141,12 +142,11 @@ def _given(env: FileAwareEnv, name: str) -> bool:
 
 
 def _seal(env: FileAwareEnv, missing: dict[str, list[str]]) -> None:
-    wrong: dict[str, Any] = {}
+    wrong: dict[str, Any] = dict(missing)
     try:
         env.seal()
     except EnvValidationError as error:
         wrong.update(cast("dict[str, Any]", error.error_messages))
-    wrong.update(missing)
     if wrong:
         lines = (f"  {name}: {' '.join(map(str, why))}" for name, why in sorted(wrong.items()))
         raise ConfigError("wrong settings:\n" + "\n".join(lines), {"settings": sorted(wrong)})
@@ -159,7 +159,7 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
     timeout = env.float("FERMATA_SUBMIT_TIMEOUT_SECONDS", 30, validate=_SUBMIT) or 0
     return Settings(
         redis_url=state_url,
-        broker_url=env.str("FERMATA_BROKER_URL", "", validate=_sentinel_url) or state_url,
+        broker_url=env.str("FERMATA_BROKER_URL", "", validate=_broker_url) or state_url,
         result_backend=env.str("FERMATA_RESULT_BACKEND", "", validate=_sentinel_url) or state_url,
         provider_url=env.str(
             "FERMATA_PROVIDER_URL", DEFAULT_PROVIDER_URL, validate=_https_or_loopback
@@ -279,6 +279,12 @@ def _redis_url(value: str) -> None:
         _sentinel_url(value)
     else:
         _split(value)
+
+
+def _broker_url(value: str) -> None:
+    if value and value.partition("://")[0] not in {*TRANSPORT_ALIASES, redis_url.SENTINEL}:
+        raise ValidationError("Must be a URL of a broker, as redis://host or amqp://host.")
+    _sentinel_url(value)
 
 
 def _sentinel_url(value: str) -> None:

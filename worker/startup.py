@@ -3,17 +3,36 @@ exit code 3."""
 
 from typing import Any, Final, NoReturn
 
+import click
 import structlog
 from celery import bootsteps
 
 from worker import bootstrap, doctor
 from worker.bootstrap import Parts
 from worker.core.errors import ConfigError
+from worker.settings import Role, Settings, load
 
 log = structlog.get_logger()
 
 EXIT_SETTINGS: Final = 3
 """The command line's exit code for wrong settings."""
+
+
+class _Refusal(click.ClickException):
+    exit_code = EXIT_SETTINGS
+
+
+def client_settings() -> Settings:
+    """Return what every process needs; a wrong one ends a command line without a traceback.
+
+    Raises ConfigError elsewhere, as in a backend that imports the application.
+    """
+    try:
+        return load(Role.CLIENT)
+    except ConfigError as error:
+        if click.get_current_context(silent=True) is None:
+            raise
+        raise _Refusal(error.message) from None
 
 
 def parts() -> Parts:

@@ -283,8 +283,19 @@ def test_a_worker_refuses_a_configuration_of_ones_own_that_loses_results(
     assert f"FERMATA_ALLOW_RISKS={risk}" in said
 
 
-def test_a_worker_with_a_wrong_setting_ends_with_one_clear_line(system: System) -> None:
-    assert "FERMATA_API_KEY: Required" in refused(system, "keyless", FERMATA_API_KEY="")
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"FERMATA_API_KEY": ""}, "FERMATA_API_KEY: Required"),
+        ({"FERMATA_REDIS_URL": "localhost"}, "FERMATA_REDIS_URL: Must be a URL"),
+    ],
+)
+def test_a_worker_with_a_wrong_setting_ends_with_one_clear_line(
+    system: System, wrong: dict[str, str], said: str
+) -> None:
+    told = refused(system, f"wrong-{len(said)}", **wrong)
+    assert said in told
+    assert "Traceback" not in told
 
 
 def test_a_server_that_comes_late_is_checked_when_it_has_come(

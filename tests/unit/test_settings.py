@@ -129,6 +129,17 @@ def test_a_missing_redis_says_what_to_do() -> None:
 # -- wrong ------------------------------------------------------------------------------------
 
 
+def test_a_redis_that_is_given_and_wrong_is_not_called_missing() -> None:
+    given(FERMATA_REDIS_URL="localhost")
+    with pytest.raises(ConfigError, match="FERMATA_REDIS_URL: Must be a URL that starts with"):
+        load(Role.CLIENT)
+
+
+@pytest.mark.parametrize("broker", ["localhost", "ftp://localhost"])
+def test_a_broker_must_be_one_that_celery_knows(broker: str) -> None:
+    assert wrong(FERMATA_BROKER_URL=broker) == {"FERMATA_BROKER_URL"}
+
+
 def test_every_wrong_setting_is_reported_at_once() -> None:
     named = wrong(
         FERMATA_API_KEY=None,
