@@ -5,7 +5,7 @@ the client for backends knows of it.
 """
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -252,36 +252,39 @@ _EXAMPLES: Final[dict[str, dict[str, object]]] = {
 
 def client_operations() -> str:
     """Write what the client for backends knows of the operations: their names, and the flows."""
-    lines = [
-        '"""The names that there are. Written from worker/core by `make reference`."""',
-        "",
-        "from typing import Final, Literal",
-        "",
-        "from fermata_client.flows import Plan",
-        "",
-        f"OperationName = Literal[{', '.join(map(_quoted, OPERATIONS))}]",
-        f"FlowName = Literal[{', '.join(map(_quoted, FLOWS))}]",
-        "",
-        f"OPERATIONS: Final[frozenset[str]] = frozenset(({', '.join(map(_quoted, OPERATIONS))},))",
-        "",
-        "FLOWS: Final[dict[FlowName, Plan]] = {",
-        *(f"    {_quoted(name)}: {_client_plan(flow)}," for name, flow in FLOWS.items()),
-        "}",
-        "",
-    ]
-    return "\n".join(lines)
+    flows = "\n".join(f'    "{name}": {_client_plan(flow)},' for name, flow in FLOWS.items())
+    return f'''"""The names that there are. Written from worker/core by `make reference`."""
+
+from typing import Final, Literal, get_args
+
+from fermata_client.flows import Plan
+
+OperationName = Literal[
+{_listed(OPERATIONS)}
+]
+FlowName = Literal[
+{_listed(FLOWS)}
+]
+
+OPERATIONS: Final[frozenset[str]] = frozenset(get_args(OperationName))
+
+FLOWS: Final[dict[FlowName, Plan]] = {{
+{flows}
+}}
+'''
+
+
+def _listed(names: Iterable[str]) -> str:
+    return "\n".join(f'    "{name}",' for name in names)
 
 
 def _client_plan(flow: NamedFlow) -> str:
-    takes = sorted(find(flow.operation).schema().fields) if flow.then else ()
-    return (
-        f"Plan({_quoted(flow.operation)}, {flow.then!r}, {flow.branches!r}, "
-        f"{dict(flow.preset)!r}, frozenset({list(takes)!r}))"
-    )
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"'
+    given: dict[str, object] = {"then": flow.then, "branches": flow.branches, "preset": flow.preset}
+    spelled = [f"{name}={value!r}" for name, value in given.items() if value]
+    if flow.then:
+        names = ", ".join(map(repr, sorted(find(flow.operation).schema().fields)))
+        spelled.append(f"takes=frozenset({{{names}}})")
+    return f"Plan({', '.join([repr(flow.operation), *spelled])})"
 
 
 def write(root: Path) -> None:
