@@ -282,7 +282,8 @@ def _redis_url(value: str) -> None:
 
 
 def _broker_url(value: str) -> None:
-    if value and value.partition("://")[0] not in {*TRANSPORT_ALIASES, redis_url.SENTINEL}:
+    transport = value.partition("://")[0].partition("+")[0]  # kombu's: redis+socket:///path
+    if value and transport not in TRANSPORT_ALIASES:
         raise ValidationError("Must be a URL of a broker, as redis://host or amqp://host.")
     _sentinel_url(value)
 

@@ -135,6 +135,12 @@ def test_a_redis_that_is_given_and_wrong_is_not_called_missing() -> None:
         load(Role.CLIENT)
 
 
+@pytest.mark.parametrize("broker", ["redis+socket:///run/redis/sock?virtual_host=0", "amqps://mq"])
+def test_a_broker_may_be_any_that_celery_knows(broker: str) -> None:
+    given(FERMATA_BROKER_URL=broker)
+    assert load(Role.WORKER).broker_url == broker
+
+
 @pytest.mark.parametrize("broker", ["localhost", "ftp://localhost"])
 def test_a_broker_must_be_one_that_celery_knows(broker: str) -> None:
     assert wrong(FERMATA_BROKER_URL=broker) == {"FERMATA_BROKER_URL"}
