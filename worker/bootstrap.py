@@ -41,6 +41,9 @@ CONNECT_SECONDS: Final = 2
 AMQP_HEARTBEAT_SECONDS: Final = 20
 """Two of these without a word, and a worker leaves its RabbitMQ and looks for it again."""
 
+REDELIVERY_SECONDS: Final = 5
+"""How often a worker looks for messages that nobody acknowledged in time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -220,8 +223,10 @@ def broker_options(settings: Settings) -> dict[str, Any]:
         }
     return {
         "visibility_timeout": settings.visibility_seconds,
+        "unacked_restore_interval": REDELIVERY_SECONDS,
+        "unacked_restore_throttle": 1,
         # A worker that is killed while it looks for what to redeliver keeps all others from it.
-        "unacked_mutex_expire": 60,
+        "unacked_mutex_expire": 2 * REDELIVERY_SECONDS,
         **timeouts,
         "socket_keepalive": True,
         "retry_on_timeout": False,

@@ -1,21 +1,35 @@
-"""A mend of kombu's Redis transport: a worker that loses its Redis lives on and forgets nothing.
+"""A mend of kombu's Redis transport: no message is lost between the queue and the worker's hands,
+and a worker that loses its Redis lives on and forgets nothing.
 
-Seen with kombu 5.7.0 and Celery 5.7.0, where Redis is away for a moment:
+Seen with kombu 5.7.0 and Celery 5.7.0, where a worker or Redis dies, or is away for a moment:
 
+* A message that was popped and not yet noted as unacknowledged is lost: its worker was killed, or
+  Redis answered a connection that was gone already.
 * An acknowledgement that fails holds its prefetch slot for ever. After as many as the worker has
   slots, it takes no message any more, and says nothing.
-* A message that was popped and could not be noted as taken is lost.
 * Messages that a closing channel cannot give back end the worker with an AttributeError, and come
   back only with the visibility timeout.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from importlib import resources
+from queue import Empty
+from time import monotonic
+from typing import Any, ClassVar, Final
 
 import structlog
 from kombu.transport import redis, virtual
 
 log = structlog.get_logger()
+
+DELIVERY_SECONDS: Final = 30
+"""How long a message may be on its way to the worker that popped it, before another gets it."""
+
+WAIT_SECONDS: Final = 0.25
+"""How long an idle worker waits at one queue. Then it looks at all of them again, and at the
+messages of other priorities."""
+
+_POP: Final = (resources.files("worker") / "lua" / "pop.lua").read_text()
 
 _Write = Callable[[Any, str], Any]
 """What a channel's QoS writes of one delivery tag. To do it twice is to do it once."""
@@ -82,6 +96,87 @@ def _give_back(qos: Any, tag: str) -> None:
     qos.restore_by_tag(tag)
 
 
+class PatientChannel(redis.Channel):
+    """Pops a message and notes it in one step, in place of kombu's blocking pop.
+
+    A script cannot block. So a channel that found nothing waits with a move that leaves the list as
+    it is, which Redis may answer to a connection that is gone.
+    """
+
+    QoS = PatientQoS
+    connection_errors: Any
+    _queue_cycle: Any
+    _q_for_pri: Callable[[str, int], str]
+    _flush_brpop_reauth: Callable[[], None]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._without_ack: set[str] = set()
+        self._idle = False
+        """Whether it waits, or is about to, rather than pops."""
+        super().__init__(*args, **options)
+
+    @property
+    def _kombu(self) -> Any:
+        return super()
+
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **options: Any) -> Any:
+        if no_ack:
+            self._without_ack.add(queue)
+        return super().basic_consume(queue, no_ack, *args, **options)
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        if not self._notes(queues):
+            self._idle = False
+            self._kombu._brpop_start(timeout)
+        elif queues:
+            command = self._wait(queues[0]) if self._idle else self._pop(queues)
+            self._in_poll = self.client.connection
+            self._brpop_sent_at = monotonic()
+            self._in_poll.send_command(*command)
+
+    def _notes(self, queues: list[str]) -> bool:
+        plain = self.ack_emulation and not self.global_keyprefix
+        return plain and self._without_ack.isdisjoint(queues)
+
+    def _pop(self, queues: list[str]) -> tuple[Any, ...]:
+        lists = [self._q_for_pri(queue, p) for p in self.priority_steps for queue in queues]
+        notes = (self.unacked_key, self.unacked_index_key)
+        seen_after = DELIVERY_SECONDS - self.visibility_timeout
+        return "EVAL", _POP, len(notes) + len(lists), *notes, *lists, seen_after
+
+    def _wait(self, queue: str) -> tuple[Any, ...]:
+        self._queue_cycle.rotate(queue)
+        return "BLMOVE", queue, queue, "RIGHT", "RIGHT", WAIT_SECONDS
+
+    def _brpop_read(self, **options: Any) -> Any:
+        if self._idle:
+            self._read_wait(**options)
+            self._idle = False
+            raise Empty
+        try:
+            return self._kombu._brpop_read(**options)  # what a pop returns looks like BRPOP's
+        except Empty:
+            self._idle = True
+            raise
+
+    def _read_wait(self, **options: Any) -> None:
+        connection = self.client.connection
+        try:
+            self.client.parse_response(connection, "BLMOVE", **options)
+        except self.connection_errors:
+            connection.disconnect()
+            raise
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+
+class PatientSentinelChannel(PatientChannel, redis.SentinelChannel):
+    """The same, where Sentinels say which server is the primary."""
+
+
 def install() -> None:
-    """Let every Redis channel of this process use it, those of Sentinel too."""
-    redis.Channel.QoS = PatientQoS
+    """Let every Redis channel of this process be one of these."""
+    redis.Transport.Channel = PatientChannel
+    redis.SentinelTransport.Channel = PatientSentinelChannel

@@ -31,10 +31,6 @@ class Verdict:
     """Jobs and plain steps that ran though what they follow had not come out so."""
     missing: list[str] = field(default_factory=list)
     """Bodies of chords, errbacks and plain steps that never ran."""
-    dropped: list[str] = field(default_factory=list)
-    """Plain steps whose message the broker took and no worker ever saw: kombu's Redis transport
-    loses what a worker has popped and not yet noted when it dies. A job is sent again; who would
-    send a plain task again?"""
     unknowable: int = 0
     """Neither the submit's answer nor a webhook came: they ended as SubmissionUnconfirmed."""
     again: int = 0
@@ -110,7 +106,7 @@ def audit(stage: Stage, flows: Sequence[Flow]) -> Verdict:
 def _audit_plain(verdict: Verdict, stage: Stage, step: Step, *, called: bool) -> None:
     runs = stage.runs(step.key)
     if called and not runs:
-        (verdict.dropped if stage.was_sent(step.key) else verdict.missing).append(step.key)
+        verdict.missing.append(step.key)
     if runs and not called:
         verdict.uncalled.append(step.key)
     verdict.again += max(0, runs - 1)

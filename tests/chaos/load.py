@@ -16,9 +16,6 @@ from worker.core.contract import QUEUE, task_name
 RAN: Final = Path("ran")
 """One file for each plain step, one line for each time it ran: it needs no Redis to be told."""
 
-SENT: Final = Path("sent")
-"""One file for each plain step whose message the broker has taken."""
-
 CALM: Final[dict[str, Any]] = {}
 TROUBLE: Final[tuple[dict[str, Any], ...]] = (
     {"submit": "drop"},

@@ -115,7 +115,11 @@ def _(self: Any, record: Any, operation: Any, wire: Any) -> bool:
 
 @wraps(Transport, "_deliver")
 def _(self: Any, deliver: Any, message: Any, queue: str) -> None:
-    passes("popped", message["headers"].get("id"), whole_worker=True)
+    task_id = message["headers"].get("id")
+    if task_id and out("note", task_id):
+        with Redis.from_url(load(Role.CLIENT).broker_url) as broker:
+            broker.hdel("unacked", message["properties"]["delivery_tag"])
+    passes("popped", task_id, whole_worker=True)
     deliver(self, message, queue)
 
 

@@ -8,7 +8,7 @@ from tests.chaos.run import Outcome
 COLUMNS = (
     "seed", "hand-over", "jobs", "flows", "faults", "provider's faults", "seconds", "unsettled",
     "accepted twice", "results lost", "steps run twice", "chords, errbacks, steps missing",
-    "Celery disagrees", "unconfirmed", "plain steps run again", "plain steps lost by kombu",
+    "Celery disagrees", "unconfirmed", "plain steps run again",
 )  # fmt: skip
 
 
@@ -25,7 +25,6 @@ def _row(outcome: Outcome) -> tuple[object, ...]:
         outcome.trouble.total(), round(outcome.seconds), len(verdict.unsettled),
         len(verdict.accepted_twice), len(verdict.results_lost), len(verdict.uncalled),
         len(verdict.missing), len(verdict.disagreeing), verdict.unknowable, verdict.again,
-        len(verdict.dropped),
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ STUCK_SECONDS: Final = 240
 """Without any progress for so long, what has not ended never will."""
 
 QUIET_SECONDS: Final = 10
-"""What came twice has shown itself by then; what the broker lost has not come."""
+"""What came twice has shown itself by then."""
 
 LIMIT_SECONDS: Final = 1800
 SAY_EVERY_SECONDS: Final = 10
@@ -109,7 +109,7 @@ class Run:
             left = progress.pending(self._started)
             if len(left) != pending:
                 pending, changed_at = len(left), now
-            if not (all(map(self._stage.was_sent, left)) and self._stage.is_idle()):
+            if left or not self._stage.is_idle():
                 quiet_since = now
             if now > quiet_since + QUIET_SECONDS:
                 return

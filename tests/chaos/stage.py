@@ -14,7 +14,7 @@ import requests
 from celery import Celery
 from redis import Redis
 
-from tests.chaos.load import RAN, SENT
+from tests.chaos.load import RAN
 from tests.system import System
 from worker import bootstrap
 from worker.core.contract import QUEUE
@@ -56,8 +56,7 @@ class Stage(System):
         self._running: dict[str, tuple[subprocess.Popen[bytes], tuple[str, ...]]] = {}
 
     def __enter__(self) -> "Stage":
-        for marks in (RAN, SENT):
-            (self.folder / marks).mkdir(parents=True)
+        (self.folder / RAN).mkdir(parents=True)
         super().__enter__()
         try:
             self._prepare()
@@ -165,10 +164,6 @@ class Stage(System):
     def is_idle(self) -> bool:
         """Say whether the broker holds no message, queued or in hand."""
         return not self.broker.llen(QUEUE) and not self.broker.hlen("unacked")
-
-    def was_sent(self, key: str) -> bool:
-        """Say whether the broker took the message of a plain step."""
-        return (self.folder / SENT / key).exists()
 
     def runs(self, key: str) -> int:
         """How often a plain step has run."""

@@ -4,6 +4,7 @@ Each point stands in the table with the guard that makes it harmless, and with w
 where that guard is taken out: the same scenario is run both ways.
 """
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -105,9 +106,19 @@ def produced(run: Run) -> None:
     run.dies()
 
 
-def produced_and_popped(run: Run) -> None:
-    produced(run)
-    run.mortal.worker_died()
+def popped(run: Run) -> None:
+    """A job that was sent by name has no record yet: only the broker knows of it."""
+    chain(run)
+    run.mortal.worker_died(long_ago=True)
+
+
+def step_popped(run: Run) -> None:
+    """A plain step never has a record."""
+    run.step = run.step.clone(args=({"job_id": "none"},), task_id=str(uuid.uuid4()))
+    run.meets(run.step)
+    run.enqueue(run.step)
+    run.dies()
+    run.mortal.worker_died(long_ago=True)
 
 
 def resumed_and_popped(run: Run) -> None:
@@ -217,6 +228,11 @@ def never_known(run: Run) -> None:
     assert run.accepted(run.job_id) == 0
 
 
+def never_runs(run: Run) -> None:
+    run.flow.quiet()
+    assert run.flow.ran(run.step) == []
+
+
 def stands_still(run: Run) -> None:
     """It is not settled, there is no message, and no moment at which anything was tried."""
     wait_until(lambda: not run.mortal.redis.zcount("fermata:due", "-inf", 1))
@@ -270,8 +286,10 @@ POINTS: Final = {
     for point in (
         _P("recorded", "between the record and the publish",
            produced, "record", never_known, ("queued",)),
-        _P("popped", "the message is taken from Redis, and not yet noted as taken",
-           produced_and_popped, "record", never_known, ("queued",)),
+        _P("popped", "the message is popped, and its worker does not have it yet",
+           popped, "note", never_known),
+        _P("popped", "the same of a plain step",
+           step_popped, "note", never_runs),
         _P("begun", "between the record and the POST",
            chain, "submit lease", stands_still, ("submitting", "unconfirmed"), UNKNOWN),
         _P("posted", "between the POST and its response",
@@ -286,8 +304,8 @@ POINTS: Final = {
            chain, "reclaim", stands_still, ("resuming",)),
         _P("published", "in the receiver, between publish and mark",
            resumed_twice, "one taking", ran_twice),
-        _P("popped", "the resumed message is taken from Redis, and not yet noted as taken",
-           resumed_and_popped, "reclaim", stands_still, ("resuming",)),
+        _P("popped", "the same of the message that resumes a job",
+           resumed_and_popped, "note + reclaim", stands_still, ("resuming",)),
         _P("taken", "in the resumed leg, when it has its event",
            chain, "redelivery", stands_still),
         _P("taken by the worker", "the same of a whole worker",

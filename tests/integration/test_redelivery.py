@@ -6,19 +6,22 @@ from signal import SIGKILL
 from typing import Any
 
 import pytest
-from kombu import Connection
+from kombu import Connection, Consumer, Queue
 from kombu.transport import redis
 
+from tests.system import wait_until
 from worker import redelivery
 from worker.embedded import EmbeddedValkey
 from worker.redelivery import PatientQoS
 
 QUEUE = "queue"
+LONG = 10
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedValkey]:
-    monkeypatch.setattr(redis.Channel, "QoS", redis.QoS)
+    monkeypatch.setattr(redis.Transport, "Channel", redis.Channel)
+    monkeypatch.setattr(redis.SentinelTransport, "Channel", redis.SentinelChannel)
     redelivery.install()
     server = EmbeddedValkey(tmp_path, appendfsync="always")
     server.start()
@@ -30,8 +33,12 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Embedded
 @pytest.fixture
 def broker(server: EmbeddedValkey) -> Iterator[Connection]:
     with Connection(server.url) as connection:
-        connection.Producer(auto_declare=False).publish("held", routing_key=QUEUE)
+        publish(connection, "held")
         yield connection
+
+
+def publish(connection: Connection, body: str, **options: Any) -> None:
+    connection.Producer(auto_declare=False).publish(body, routing_key=QUEUE, **options)
 
 
 def kill(server: EmbeddedValkey) -> None:
@@ -111,3 +118,49 @@ def test_a_message_that_was_popped_and_could_not_be_noted_comes_again(
 
     server.start()
     assert left(server) == (["held"], 0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(30, ([], 1)), (-1, (["held"], 0))], ids=["early", "late"]
+)
+def test_a_message_popped_for_a_connection_that_is_gone_comes_again(
+    server: EmbeddedValkey,
+    broker: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    expected: tuple[list[str], int],
+) -> None:
+    monkeypatch.setattr(redelivery, "DELIVERY_SECONDS", seconds)
+    channel = broker.default_channel
+    with Consumer(channel, [Queue(QUEUE)]):
+        broker.transport.cycle.on_poll_start()
+        wait_until(lambda: not channel._size(QUEUE), what="the message is popped")
+        channel.client.connection.disconnect()
+
+    assert left(server) == expected
+
+
+def test_a_consumer_that_waits_gets_messages_of_every_priority(broker: Connection) -> None:
+    got: list[str] = []
+    with Consumer(broker.default_channel, [Queue(QUEUE)], callbacks=[lambda b, m: got.append(b)]):
+        broker.drain_events(timeout=LONG)
+        for priority in (None, 5):
+            with pytest.raises(TimeoutError):
+                broker.drain_events(timeout=3 * redelivery.WAIT_SECONDS)
+            publish(broker, f"priority {priority}", priority=priority)
+            broker.drain_events(timeout=LONG)
+
+    assert got == ["held", "priority None", "priority 5"]
+
+
+def test_what_nobody_will_acknowledge_is_not_noted(
+    server: EmbeddedValkey, broker: Connection
+) -> None:
+    got: list[str] = []
+    consumer = Consumer(
+        broker.default_channel, [Queue(QUEUE)], callbacks=[lambda b, m: got.append(b)], no_ack=True
+    )
+    with consumer:
+        broker.drain_events(timeout=LONG)
+
+    assert (got, left(server)) == (["held"], ([], 0))
