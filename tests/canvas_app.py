@@ -19,6 +19,15 @@ def note(result: Any, key: str) -> Any:
     return result
 
 
+@app.task(name="test.note_at_last", shared=False, bind=True)
+def note_at_last(self: Any, result: Any, key: str) -> Any:
+    """Count that this step ran, and succeed the second time."""
+    _book().rpush(f"test:{key}", "ran")
+    if not self.request.retries:
+        raise self.retry(countdown=0)
+    return result
+
+
 @app.task(name="test.noted_error", shared=False)
 def noted_error(request: Any, exc: Any, traceback: Any, key: str) -> None:
     """An errback: count that it ran, with the error's type."""

@@ -203,10 +203,10 @@ class System:
         if not self.rabbitmq:
             with Redis.from_url(self.broker_url) as broker:
                 # Who admits jobs at the gate waits for a list too, but by another command.
-                popping = [
-                    c for c in broker.client_list() if c["cmd"] == "brpop" and "b" in c["flags"]
+                waiting = [
+                    c for c in broker.client_list() if c["cmd"] == "blmove" and "b" in c["flags"]
                 ]
-                return broker.llen(queue), len(popping)
+                return broker.llen(queue), len(waiting)
         with self.app.connection_for_read() as connection:
             told = connection.default_channel.queue_declare(queue, passive=True)
         return told.message_count, told.consumer_count

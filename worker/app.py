@@ -84,6 +84,7 @@ TASK_MODULES: Final = [
 redelivery.install()
 app = Celery(
     "fermata",
+    task_cls="worker.step:Step",
     include=TASK_MODULES,
     amqp=bootstrap.recording(lambda: bootstrap.open_recorder(load(Role.CLIENT))),
 )

@@ -5,6 +5,7 @@ taking it and noting that it has. The sweep publishes again what never started.
 """
 
 import time
+import uuid
 from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
@@ -22,6 +23,7 @@ from worker.core.admission import Lane, Priority, lane_of, thousandths
 from worker.core.contract import (
     BATCH_HEADER,
     CLAIM_HEADER,
+    COPY_HEADER,
     DIGEST_HEADER,
     JOB_ID,
     PRIORITY_HEADER,
@@ -111,6 +113,10 @@ class Recorder:
             raise AlreadyEnqueued(f"job {job_id} was enqueued before")
 
 
+def _operation(task: str) -> Operation | None:
+    return OPERATIONS.get(task.removeprefix(TASK_PREFIX)) if task.startswith(TASK_PREFIX) else None
+
+
 def _until(headers: JSONObject, otherwise: float) -> float:
     return min(_moment(headers.get("expires")) or otherwise, otherwise)
 
@@ -132,14 +138,15 @@ class RecordingAMQP(AMQP):
         send: Callable[..., Any] = super().send_task_message
 
         def record_and_send(producer: Any, name: str, message: Any, **options: Any) -> Any:
-            operation = name.removeprefix(TASK_PREFIX)
+            operation = _operation(name)
             headers = self._inherited() | (options.get("headers") or {})
             options["headers"] = headers
-            begins = CLAIM_HEADER not in headers and name.startswith(TASK_PREFIX)
-            if begins and operation in OPERATIONS:
+            if operation is None and self._follows_a_job():
+                headers[COPY_HEADER] = uuid.uuid4().hex
+            if operation and CLAIM_HEADER not in headers:
                 quietly = options | {"declare": [], "retry": False}
                 wire = press(lambda presser: send(presser, name, message, **quietly))
-                if not self._recorder().record(OPERATIONS[operation], wire):
+                if not self._recorder().record(operation, wire):
                     return None
             return send(producer, name, message, **options)
 
@@ -159,6 +166,10 @@ class RecordingAMQP(AMQP):
                 log.warning("next_step_delayed", error=repr(error), seconds=pause)
                 time.sleep(pause)
         return send(publish, *args, **kwargs)
+
+    def _follows_a_job(self) -> bool:
+        parent = self.app.current_worker_task
+        return parent is not None and _operation(parent.name) is not None
 
     def _inherited(self) -> dict[str, Any]:
         """Return what a follow-up has from the task that publishes it."""

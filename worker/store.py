@@ -316,6 +316,11 @@ class Store:
         )
         return Event.loads(event) if event else None
 
+    def take_step(self, run: str, copy: str, *, seconds: int) -> bool:
+        """Take a run of a plain step for a copy of its message; False where another has it."""
+        key = keys.STEPS + run
+        return bool(self._redis.set(key, copy, nx=True, ex=seconds)) or self._redis.get(key) == copy
+
     def due(self, *, now: float, lease_until: float, limit: int) -> list[JobId]:
         """Lease up to ``limit`` jobs whose moment has come."""
         return cast(list[JobId], self._due(keys=[keys.DUE], args=[now, lease_until, limit]))

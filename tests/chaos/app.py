@@ -2,17 +2,20 @@
 
 from typing import Any
 
+from celery import current_task
+
 from tests.chaos import kills
 from tests.chaos.load import RAN
 from worker.app import app
+from worker.core.contract import COPY_HEADER
 
 kills.install()
 
 
 @app.task(name="chaos.note", shared=False, acks_late=True)
 def note(result: Any, key: str) -> Any:
-    """Count that this step ran, and pass its input on."""
-    _count(key, "ran")
+    """Count which copy of this step ran, and pass its input on."""
+    _count(key, current_task.request.get(COPY_HEADER))
     return result
 
 

@@ -29,17 +29,20 @@ class Verdict:
     """Celery's result is not what the record says."""
     uncalled: list[str] = field(default_factory=list)
     """Jobs and plain steps that ran though what they follow had not come out so."""
+    ran_twice: list[str] = field(default_factory=list)
+    """Plain steps of which two copies ran."""
     missing: list[str] = field(default_factory=list)
     """Bodies of chords, errbacks and plain steps that never ran."""
     unknowable: int = 0
     """Neither the submit's answer nor a webhook came: they ended as SubmissionUnconfirmed."""
     again: int = 0
-    """Plain steps and errbacks that ran more than once: Celery gives them at least once."""
+    """Messages of plain steps that were run again, and errbacks: their own worker had died."""
 
     @property
     def broken(self) -> dict[str, list[str]]:
         promises = (
-            "unsettled", "accepted_twice", "results_lost", "disagreeing", "uncalled", "missing",
+            "unsettled", "accepted_twice", "results_lost", "disagreeing", "uncalled", "ran_twice",
+            "missing",
         )  # fmt: skip
         return {name: getattr(self, name) for name in promises if getattr(self, name)}
 
@@ -109,7 +112,10 @@ def _audit_plain(verdict: Verdict, stage: Stage, step: Step, *, called: bool) ->
         verdict.missing.append(step.key)
     if runs and not called:
         verdict.uncalled.append(step.key)
-    verdict.again += max(0, runs - 1)
+    copies = len(set(runs))
+    if step.kind is not Kind.ERRBACK and copies > 1:
+        verdict.ran_twice.append(step.key)
+    verdict.again += len(runs) - copies
 
 
 def _audit_job(

@@ -204,7 +204,14 @@ def _(self: Any, due: Any, **options: Any) -> Any:
     return leased
 
 
-# The resumed leg.
+# The resumed leg, and the plain step after it.
+
+
+@wraps(Store, "take_step")
+def _(self: Any, take_step: Any, run: str, *args: Any, **options: Any) -> bool:
+    step_id = run.partition(":")[0]
+    mine: bool = take_step(self, run, *args, **options)
+    return mine or out("one copy", step_id)
 
 
 @wraps(Jobs, "take")

@@ -23,8 +23,9 @@ def _row(outcome: Outcome) -> tuple[object, ...]:
     return (
         outcome.seed, outcome.hand_over, outcome.jobs, outcome.flows, outcome.faults.total(),
         outcome.trouble.total(), round(outcome.seconds), len(verdict.unsettled),
-        len(verdict.accepted_twice), len(verdict.results_lost), len(verdict.uncalled),
-        len(verdict.missing), len(verdict.disagreeing), verdict.unknowable, verdict.again,
+        len(verdict.accepted_twice), len(verdict.results_lost),
+        len(verdict.uncalled) + len(verdict.ran_twice), len(verdict.missing),
+        len(verdict.disagreeing), verdict.unknowable, verdict.again,
     )  # fmt: skip
 
 

@@ -165,12 +165,12 @@ class Stage(System):
         """Say whether the broker holds no message, queued or in hand."""
         return not self.broker.llen(QUEUE) and not self.broker.hlen("unacked")
 
-    def runs(self, key: str) -> int:
-        """How often a plain step has run."""
+    def runs(self, key: str) -> list[str]:
+        """Which copies of a plain step have run, or with which error an errback has."""
         try:
-            return len((self.folder / RAN / key).read_text().splitlines())
+            return (self.folder / RAN / key).read_text().splitlines()
         except FileNotFoundError:
-            return 0
+            return []
 
 
 def _kill_group(process: subprocess.Popen[bytes], *, wait: bool = True) -> None:

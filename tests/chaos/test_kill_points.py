@@ -83,6 +83,14 @@ def plain(run: Run) -> None:
     run.dies()
 
 
+def plain_watching_the_next(run: Run) -> None:
+    job = run.flow.job(clip())
+    run.step = run.step.clone(task_id=str(uuid.uuid4()))
+    run.meets(job, guards=run.step)
+    run.enqueue(job | run.step)
+    run.dies()
+
+
 def chain_watching_the_next(run: Run) -> None:
     job, following = run.flow.job(clip()), run.flow.job()
     run.meets(job, guards=following)
@@ -312,6 +320,8 @@ POINTS: Final = {
            chain_and_worker, "reclaim", stands_still, ("resuming",)),
         _P("stepped", "in the resumed leg, between the next step and the result",
            chain_watching_the_next, "one submission", paid_twice),
+        _P("stepped", "the same, where the next step is a plain one",
+           plain_watching_the_next, "one copy", ran_twice),
         _P("uncounted", "in the resumed leg, between the result and its part in the chord",
            chord, "redelivery", stands_still),
         _P("doomed", "in the resumed leg, between a failing chord's claim and its errbacks",
@@ -360,6 +370,7 @@ def test_a_death_at_the_point_costs_nothing(mortal: Mortal, flows: Flows, where:
             run.result.get(timeout=LONG)
     else:
         assert who(run.result.get(timeout=LONG))
+    run.flow.quiet()
     run.flow.ends()
     assert all(run.accepted(job_id) == (point.name != "begun") for job_id in run.flow.jobs)
 

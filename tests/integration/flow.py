@@ -59,6 +59,10 @@ class Flow:
         """A plain step that passes its input on; ``runs`` is how often it must run."""
         return self._plain("test.note", value, runs, options)
 
+    def note_at_last(self) -> Signature[Any]:
+        """A plain step that retries once."""
+        return self._plain("test.note_at_last", (), 2, {})
+
     def errback(self, *, runs: int = 1) -> Signature[Any]:
         return self._plain("test.noted_error", (), runs, {})
 

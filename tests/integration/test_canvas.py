@@ -316,6 +316,13 @@ def test_a_fan_out_in_the_middle_of_a_flow_is_followed_by_its_body_once(flow: Fl
     flow.paid_once()
 
 
+def test_a_plain_step_after_a_job_may_retry(flow: Flow) -> None:
+    job = flow.job(clip())
+    result = (job | flow.note_at_last() | flow.note()).apply_async().get(timeout=GET_SECONDS)
+    assert who(result) == job.id
+    flow.ends()
+
+
 def test_a_fan_out_of_chains_parks_in_two_stages(flow: Flow) -> None:
     song, stages = flow.song(), [flow.job(), flow.job()]
     for stage in stages:

@@ -661,3 +661,12 @@ def test_what_only_waits_is_looked_at_by_its_deadline(
     begin(records, deadline_at=str(NOW + 100))
     assert records.turn(JOB, turn, now=NOW, due_at=NOW + 900, leg="leg-1")
     assert due_at(redis) == NOW + 100
+
+
+def test_of_the_copies_of_a_plain_step_one_runs_and_may_be_redelivered(records: Store) -> None:
+    taken = at_once(lambda n: records.take_step("step:0", f"copy-{n}", seconds=60))
+    assert sum(taken) == 1
+    mine = f"copy-{taken.index(True)}"
+    assert records.take_step("step:0", mine, seconds=60)
+    assert not records.take_step("step:0", "another copy", seconds=60)
+    assert records.take_step("step:1", "another copy", seconds=60)

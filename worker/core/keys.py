@@ -3,6 +3,7 @@
 | key                      | type       | holds                            | lives                 |
 |--------------------------|------------|----------------------------------|-----------------------|
 | fermata:job:<job_id>     | hash       | a job's record and parked message| settlement + retention|
+| fermata:step:<run>       | string     | which copy of a plain step runs  | a retention           |
 | fermata:due              | sorted set | job_id by its next moment        | until the job settles |
 | fermata:jobs             | sorted set | job_id by creation               | trimmed by the sweep  |
 | fermata:pace:<what>      | string     | the moment that is free next     | until it has passed   |
@@ -27,6 +28,7 @@ from typing import Final
 
 DUE: Final = "fermata:due"
 RECORDS: Final = "fermata:job:"
+STEPS: Final = "fermata:step:"
 GATE: Final = "fermata:gate"
 FLIGHT: Final = "fermata:flight"
 LANES: Final = "fermata:lanes:"
