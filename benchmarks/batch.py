@@ -2,15 +2,19 @@
 
 ``python -m benchmarks.batch --rows 1000``; it takes rows x 3 / 20 seconds, and prints what the
 simulator's own books say. Half way, the submitting process is killed and started again, an
-interactive job comes, and a second tenant's batch.
+interactive job comes, and a second tenant's batch. It ends with an error where a row was not
+accepted exactly once, or the provider ever said that it was too much.
 """
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +24,7 @@ from worker.core.models import JobId
 RATE: Final = 20
 IN_FLIGHT: Final = 50
 TENANT_ROWS: Final = 10
+SLOTS: Final = 2
 
 
 def main() -> None:
@@ -35,7 +40,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         System(Path(folder) / "system", **limits) as system,
     ):
-        system.worker()
+        system.worker(concurrency=SLOTS)
         _run(system, Path(folder), rows)
 
 
@@ -51,10 +56,12 @@ def _run(system: System, folder: Path, rows: int) -> None:
     second = _manifest(folder / "second.jsonl", TENANT_ROWS, tenant="second")
     _cli(system, "batch", "submit", str(second))
     waited = _interactive(system)
-    seconds = _until_done(system, "second", 600)
+    seconds, _ = _until_done(system, "second", 600)
     done = _status(system, "first")["ended"]["succeeded"]
-    _until_done(system, "first", 60 + rows * 3 / RATE * 1.5)
+    in_use = _until_done(system, "first", 60 + rows * 3 / RATE * 1.5)[1]
+    _check(system, rows)
     _report(system, rows)
+    print(f"worker slots in use: {statistics.fmean(in_use):.2f} of {SLOTS}, of {len(in_use)} looks")
     print(f"interactive job: admitted after {waited:.2f} s")
     print(f"second tenant's {TENANT_ROWS} rows: done after {seconds:.1f} s, when the first had"
           f" {done} of {rows * 3} jobs done")  # fmt: skip
@@ -63,10 +70,24 @@ def _run(system: System, folder: Path, rows: int) -> None:
 def _manifest(path: Path, rows: int, *, tenant: str) -> Path:
     row = {"operation": "sonic.remaster", "mv": "chirp-v5", "tenant": tenant}
     then = {"then": "sonic.wav+sonic.midi"}
-    prefix = f"{abs(hash(tenant)) % 10**8:08d}"
-    sources = (f"{prefix}-0000-4000-8000-{n:012d}" for n in range(rows))
+    sources = _sources(tenant, rows)
     path.write_text("\n".join(json.dumps(row | then | {"source": s}) for s in sources))
     return path
+
+
+def _sources(tenant: str, rows: int) -> list[str]:
+    """Name each row's clip, for the simulator's books."""
+    return [f"{zlib.crc32(tenant.encode()):08x}-0000-4000-8000-{n:012d}" for n in range(rows)]
+
+
+def _check(system: System, rows: int) -> None:
+    books = system.simulator.books()
+    sources = Counter(task["request"].get("continue_clip_id") for task in books["tasks"])
+    wanted = dict.fromkeys(_sources("first", rows) + _sources("second", TENANT_ROWS), 1)
+    accepted = {source: sources[source] for source in wanted}
+    if accepted != wanted or len(books["tasks"]) != 3 * len(wanted) + 1 or books["refused"]:
+        odd = {source: count for source, count in accepted.items() if count != 1}
+        sys.exit(f"rows not accepted once: {odd}; refused: {books['refused']}")
 
 
 def _report(system: System, rows: int) -> None:
@@ -91,13 +112,16 @@ def _interactive(system: System) -> float:
     return float(at) - record.created_at
 
 
-def _until_done(system: System, batch_id: str, seconds: float) -> float:
-    began = time.monotonic()
+def _until_done(system: System, batch_id: str, seconds: float) -> tuple[float, list[int]]:
+    """Return the seconds it took, and how many of the worker's slots were in use at each look."""
+    began, in_use = time.monotonic(), []
     while not _status(system, batch_id)["done"]:
         if time.monotonic() - began > seconds:
             sys.exit(f"{batch_id} was not done in {seconds:.0f} s: {_status(system, batch_id)}")
+        active = system.app.control.inspect(limit=1, timeout=5).active() or {}
+        in_use += [len(tasks) for tasks in active.values()]
         time.sleep(0.5)
-    return time.monotonic() - began
+    return time.monotonic() - began, in_use
 
 
 def _tasks(system: System) -> list[Any]:
