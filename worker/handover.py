@@ -23,6 +23,7 @@ from worker.core import schedule
 from worker.core.contract import CLAIM_HEADER
 from worker.core.models import Event, JobId
 from worker.core.schedule import PUBLISH_LEASE_SECONDS, Policy
+from worker.core.states import JobState
 from worker.store import Parked, Store
 
 log = structlog.get_logger()
@@ -35,7 +36,8 @@ PUBLISH_RETRIES: Final = {
     "interval_step": 0.2,
     "interval_max": 0.5,
 }
-_ENVELOPE: Final = ("body_encoding", "delivery_tag", "delivery_info", "priority")
+_ENVELOPE: Final = ("body_encoding", "delivery_tag", "delivery_info", "priority", "expiration")
+"""Properties that belong to one publishing of a message. When it expires, its header says."""
 
 
 class _PressChannel(memory.Channel):
@@ -141,11 +143,14 @@ class Publisher:
 class Handover(Protocol):
     """The port: from an event to a message in the queue, for exactly one of many events."""
 
-    def resume(self, job_id: JobId, event: Event, *, leg: str = "") -> bool:
+    def resume(
+        self, job_id: JobId, event: Event, *, leg: str = "", seen: JobState | None = None
+    ) -> bool:
         """Claim a parked job and publish its message; False where another event has won.
 
         Args:
             leg: only while this run of the submit leg is the job's last.
+            seen: only while the job is in this state.
         """
 
     def resume_again(self, job_id: JobId) -> bool:
@@ -174,7 +179,9 @@ class BrokerHandover:
         """Close the connections to the broker."""
         self._publisher.close()
 
-    def resume(self, job_id: JobId, event: Event, *, leg: str = "") -> bool:
+    def resume(
+        self, job_id: JobId, event: Event, *, leg: str = "", seen: JobState | None = None
+    ) -> bool:
         now = self._clock()
         stale_at = now + PUBLISH_LEASE_SECONDS
         claim = self._store.claim(
@@ -185,6 +192,7 @@ class BrokerHandover:
             published_stale_at=now + self._policy.backlog_seconds,
             push=self._push,
             leg=leg,
+            seen=seen,
         )
         if claim and not claim.pushed:
             self._publish(job_id, claim.message, claim.number, stale_at)

@@ -1,5 +1,6 @@
 """Use cases of a worker: begin a job, submit it, take its event, settle it."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, assert_never
@@ -119,7 +120,13 @@ class Jobs:
         )
 
     def pass_on(
-        self, job_id: JobId, operation: Operation, body: Mapping[str, Any], parked: Parked
+        self,
+        job_id: JobId,
+        operation: Operation,
+        body: Mapping[str, Any],
+        parked: Parked,
+        *,
+        expires_at: float | None = None,
     ) -> float | None:
         """Write the record of a job that the worker of another queue is to begin.
 
@@ -129,18 +136,19 @@ class Jobs:
         now = self._clock()
         due_at = schedule.backlog(0, self._policy, now=now)
         fields = _record_fields(operation, body, parked)
-        fields["deadline_at"] = now + self._policy.queued_seconds
+        fields["deadline_at"] = min(now + self._policy.queued_seconds, expires_at or math.inf)
         written = self._store.turn(job_id, Turn.REROUTE, now=now, due_at=due_at, fields=fields)
         return due_at if written else None
 
     def current(self, attempt: Attempt) -> JobRecord | None:
         """Return the record of a job that is still being submitted by this very attempt.
 
-        It is not where the attempt took so long that the sweep gave it up.
+        It is not where the attempt took so long that the sweep gave it up. From here on anybody
+        may end the job: its PARKED state is stored.
         """
-        job = self._store.read(attempt.job_id)
-        mine = (job.state, job.leg) == (JobState.SUBMITTING, attempt.leg)
-        return job if mine else None
+        if not self._store.announce(attempt.job_id, attempt.leg):
+            return None
+        return self._store.read(attempt.job_id)
 
     def submit(self, attempt: Attempt, body: Mapping[str, Any]) -> Event | None:
         """Call the provider once, and record what its answer means.
@@ -150,9 +158,15 @@ class Jobs:
         """
         outcome = self._send(attempt, body)
         was_open = self._insist(
-            attempt, lambda: self._gate.hear(attempt.operation, outcome, now=self._clock())
+            attempt,
+            lambda: self._gate.hear(attempt.job_id, attempt.operation, outcome, now=self._clock()),
         )
-        log.info("job_submitted", outcome=type(outcome).__name__.lower())
+        # Should Redis be away for long, the log alone knows what was paid for.
+        log.info(
+            "job_submitted",
+            outcome=type(outcome).__name__.lower(),
+            provider_task_id=getattr(outcome, "provider_task_id", None),
+        )
         match outcome:
             case protocol.Accepted(provider_task_id):
                 self._accepted(attempt, provider_task_id)
@@ -209,7 +223,7 @@ class Jobs:
         due_at = schedule.first_poll(attempt.operation, self._policy, now=now)
         if not self._turn(attempt, Turn.ACCEPT, due_at=due_at, fields=fields):
             # The webhook was here before the answer: the job goes on without us.
-            self._gate.open(paid=attempt.operation.credits > 0)
+            self._gate.open(attempt.job_id, paid=attempt.operation.credits > 0, now=now)
             self._store.note(attempt.job_id, now=now, sources=JobState, fields=fields)
 
     def postpone(self, attempt: Attempt, reason: str) -> None:
@@ -321,10 +335,9 @@ def _record_fields(
 
 
 def _dropped(outcome: JSONObject | BaseException) -> list[str]:
-    """Name what a settled record does without; words that we could not read are kept."""
+    """Name what a settled record does without; what did not become a result is kept as it came."""
     dropped = ["parked", "list_key", "taken_by", "taken_until", "leg"]
-    unread = isinstance(outcome, errors.UnexpectedResponse | errors.InvalidPayload)
-    return dropped if unread else [*dropped, "event"]
+    return dropped if isinstance(outcome, BaseException) else [*dropped, "event"]
 
 
 def _ending(outcome: JSONObject | BaseException) -> tuple[Turn, JSONObject, str]:

@@ -6,6 +6,7 @@ chord, callbacks, errbacks, ``AsyncResult``.
 """
 
 import inspect
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -25,9 +26,9 @@ from worker.core.contract import CLAIM_HEADER, JOB_ID, PARKED, QUEUE, SLOW_QUEUE
 from worker.core.errors import DeadlineExceeded, FermataError, InvalidRequest, NeedsWorker
 from worker.core.models import Event, JobId, JobRecord, JSONObject, Source
 from worker.core.operations import OPERATIONS, Operation, find
-from worker.core.schedule import hard_time_limit, soft_time_limit
+from worker.core.schedule import hard_time_limit, moment, soft_time_limit
 from worker.core.signatures import signature
-from worker.core.states import TRANSITIONS, Turn
+from worker.core.states import TRANSITIONS, JobState, Turn
 from worker.handover import park
 from worker.jobs import Attempt, Jobs
 from worker.store import Parked, Standing, StoreUnavailable, Taker
@@ -70,13 +71,11 @@ class ProviderTask(Task[..., JSONObject]):
             if claim:
                 return self._resumed_leg(jobs, claim)
             standing = jobs.standing(self._job_id)
-            if standing.state not in _BEGINS_FROM:
-                raise Ignore  # redelivered: the record goes on without this message
-            self._require_wanted(standing)
+            self._require_turn(standing)
             body = self._check(args, kwargs)
             if self.operation.slow and self._queue == QUEUE:
                 return self._pass_on(jobs, body)
-            return self._submit_leg(jobs, body)
+            return self._submit_leg(jobs, body, announced=standing.announced)
         except StoreUnavailable as error:
             log.warning("state_unavailable", error=repr(error))
             raise Reject(repr(error), requeue=True) from None
@@ -97,20 +96,41 @@ class ProviderTask(Task[..., JSONObject]):
         if not JOB_ID.fullmatch(str(request.id)):
             raise InvalidRequest(f"the task id must match {JOB_ID.pattern}: it stands in a URL")
 
+    def _require_turn(self, standing: Standing) -> None:
+        """Let only that message begin whose turn it is, of a job that is still wanted.
+
+        Raises Ignore where the record goes on without this message; what the job ends with where
+        there is none yet.
+        """
+        if standing.state not in _BEGINS_FROM:
+            raise Ignore
+        # After a first attempt, or the gate, a job begins by a message of ours. What comes again
+        # under its id may ask for something else, and must not run before the moment has come.
+        begun = standing.attempts or standing.state is JobState.ADMITTED
+        if begun and self.request.get(CLAIM_HEADER) is None:
+            raise Ignore
+        if standing.state is None:
+            self._require_wanted(standing)
+        elif standing.cancelled_by:
+            bootstrap.parts().cancellations.cancel(self._job_id, by=standing.cancelled_by)
+            raise Ignore
+        elif standing.deadline_at <= time.time():
+            raise Ignore  # the sweep ends it
+
     def _require_wanted(self, standing: Standing) -> None:
-        """Raise what a job ends with that is no longer wanted, before it costs anything."""
         if standing.cancelled_by:
             raise cancelled(self._job_id, standing.cancelled_by)
-        if self._expires is None or standing.attempts:
-            return
-        if self._expires < datetime.now(UTC):
+        if self._expires and self._expires < datetime.now(UTC):
             expired = f"expired in its queue, at {self._expires.isoformat()}"
             raise DeadlineExceeded(f"{self.operation.name} {expired}")
 
     @property
     def _expires(self) -> datetime | None:
-        expires = str(self.request.expires or "")
-        return datetime.fromisoformat(expires) if expires else None
+        return moment(self.request.expires)
+
+    @property
+    def _expires_at(self) -> float | None:
+        return self._expires.timestamp() if self._expires else None
 
     def _check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JSONObject:
         try:
@@ -122,18 +142,18 @@ class ProviderTask(Task[..., JSONObject]):
         ours = {name: given.pop(name) for name in _OURS if name in given}
         return submission.check_parameters(self.operation, given, **ours)
 
-    def _submit_leg(self, jobs: Jobs, body: JSONObject) -> JSONObject:
+    def _submit_leg(self, jobs: Jobs, body: JSONObject, *, announced: bool) -> JSONObject:
         attempt = Attempt(self._job_id, self.operation, uuid.uuid4().hex)
         try:
             parked = self._park()
         except TRANSIENT as error:
             raise Reject(repr(error), requeue=True) from None
         lane = lane_of(self.request.headers or {})
-        expires_at = self._expires.timestamp() if self._expires else None
-        if not jobs.begin(attempt, body, parked, lane, expires_at=expires_at):
+        if not jobs.begin(attempt, body, parked, lane, expires_at=self._expires_at):
             raise Ignore
         try:
-            self._announce_parked()
+            if not announced:
+                self._announce_parked()
             current = jobs.current(attempt)
         except Exception as error:
             jobs.postpone(attempt, f"not announced: {type(error).__name__}")
@@ -170,10 +190,12 @@ class ProviderTask(Task[..., JSONObject]):
         The record comes first: should no worker take it there, the deadline still ends it.
         """
         try:
-            parked = self._park(queue=SLOW_QUEUE)
+            parked = self._park(queue=SLOW_QUEUE, expires=self._expires)
         except TRANSIENT as error:
             raise Reject(repr(error), requeue=True) from None
-        stale_at = jobs.pass_on(self._job_id, self.operation, body, parked)
+        stale_at = jobs.pass_on(
+            self._job_id, self.operation, body, parked, expires_at=self._expires_at
+        )
         if stale_at is not None:
             bootstrap.parts().handover.submit_again(self._job_id, stale_at=stale_at)
         raise Ignore
@@ -181,21 +203,22 @@ class ProviderTask(Task[..., JSONObject]):
     def _announce_parked(self) -> None:
         """Tell result backend and monitors that the job holds no slot from here on.
 
-        The record is ours, and the provider has not heard of the job, so nothing can settle it
-        yet: stored later, or by a copy of this message, a custom state would overwrite FAILURE.
+        The record is ours, the provider has not heard of the job, and a cancellation waits for us
+        (announce.lua), so nothing can settle it yet: stored later, or by a copy of this message, a
+        custom state would overwrite FAILURE.
         """
         if not self.request.ignore_result:
             self.update_state(state=PARKED, meta={"operation": self.operation.name})
         if self.app.conf.worker_send_task_events:
             self.send_event("task-parked")
 
-    def _park(self, queue: str | None = None) -> Parked:
+    def _park(self, queue: str | None = None, *, expires: datetime | None = None) -> Parked:
         """Press the message that resumes this same task: same arguments, canvas and queue."""
         resume_seconds = bootstrap.parts().settings.policy.resume_seconds
         signature = self.signature_from_request(
             queue=queue,
             # A resumed message must not be discarded as expired, nor its retries be eaten.
-            expires=None,
+            expires=expires,
             retries=0,
             # The limits of the submit leg must not cut off a result that is being stored.
             soft_time_limit=resume_seconds,

@@ -6,8 +6,7 @@ taking it and noting that it has. The sweep publishes again what never started.
 
 import time
 import uuid
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Final
 
@@ -83,7 +82,7 @@ class Recorder:
         self, job_id: JobId, operation: Operation, _: Lane, headers: JSONObject, fields: JSONObject
     ) -> bool:
         now = self._clock()
-        starts_at = max(_moment(headers.get("eta")) or now, now)
+        starts_at = max(_unix(headers.get("eta"), now), now)
         until = _until(headers, starts_at + self._policy.queued_seconds)
         due_at = schedule.backlog(0, self._policy, now=starts_at)
         fields = fields | {"deadline_at": until, "cost": thousandths(operation.credits)}
@@ -118,11 +117,12 @@ def _operation(task: str) -> Operation | None:
 
 
 def _until(headers: JSONObject, otherwise: float) -> float:
-    return min(_moment(headers.get("expires")) or otherwise, otherwise)
+    return min(_unix(headers.get("expires"), otherwise), otherwise)
 
 
-def _moment(iso: str | None) -> float | None:
-    return datetime.fromisoformat(iso).timestamp() if iso else None
+def _unix(stamp: str | None, otherwise: float) -> float:
+    at = schedule.moment(stamp)
+    return at.timestamp() if at else otherwise
 
 
 class RecordingAMQP(AMQP):
@@ -141,9 +141,9 @@ class RecordingAMQP(AMQP):
             operation = _operation(name)
             headers = self._inherited() | (options.get("headers") or {})
             options["headers"] = headers
-            if operation is None and self._follows_a_job():
-                headers[COPY_HEADER] = uuid.uuid4().hex
-            if operation and CLAIM_HEADER not in headers:
+            if operation is None and (job_id := self._followed_job()):
+                headers[COPY_HEADER] = f"{job_id}/{uuid.uuid4().hex}"
+            if operation and CLAIM_HEADER not in headers and self._can_be_recorded(headers):
                 quietly = options | {"declare": [], "retry": False}
                 wire = press(lambda presser: send(presser, name, message, **quietly))
                 if not self._recorder().record(operation, wire):
@@ -167,9 +167,25 @@ class RecordingAMQP(AMQP):
                 time.sleep(pause)
         return send(publish, *args, **kwargs)
 
-    def _follows_a_job(self) -> bool:
+    def _can_be_recorded(self, headers: Mapping[str, Any]) -> bool:
+        """Say whether a job's lane is one; a wrong one must not fail the job that it follows.
+
+        Then its message goes out all the same, and the worker that takes it says what is wrong.
+
+        Raises InvalidRequest where it is enqueued by nobody who could have been paid for.
+        """
+        try:
+            lane_of(headers)
+        except InvalidRequest:
+            if not self._followed_job():
+                raise
+            return False
+        return True
+
+    def _followed_job(self) -> str | None:
+        """Return the job that publishes what follows it; None where it is no job of ours."""
         parent = self.app.current_worker_task
-        return parent is not None and _operation(parent.name) is not None
+        return parent.request.id if parent and _operation(parent.name) else None
 
     def _inherited(self) -> dict[str, Any]:
         """Return what a follow-up has from the task that publishes it."""

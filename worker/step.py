@@ -29,8 +29,10 @@ class Step(Task[..., Any]):
         if not copy:
             return
         parts = bootstrap.parts()
-        # A retry is a message of its own, and has the header of the one before it.
-        run = f"{task_id}:{self.request.retries}"
+        # A retry is a message of its own, and has the header of the one before it. What a step was
+        # replaced with has its id, but follows another job.
+        job_id = copy.partition("/")[0]
+        run = f"{task_id}:{self.request.retries}:{job_id}"
         try:
             mine = parts.store.take_step(run, copy, seconds=parts.settings.policy.retention_seconds)
         except StoreUnavailable as error:

@@ -1,6 +1,7 @@
 """Adapter: the jobs' records in Redis or Valkey. Every change is one of a few Lua scripts."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -29,6 +30,7 @@ _PRELUDES: Final = {
     "claim": ("record", "gate"),
     "admit": ("record", "gate"),
     "release": ("record", "gate"),
+    "open": ("gate",),
     "late": ("record",),
 }
 _COUNTERS = ("attempts", "polls", "claims", "republished", "resubmissions", "refusals")
@@ -107,6 +109,9 @@ class Standing:
     cancelled_by: str | None = None
     digest: str | None = None
     """What was asked for, where it was enqueued under an idempotency key."""
+    deadline_at: float = math.inf
+    announced: bool = False
+    """Its PARKED state is stored."""
 
 
 class Store:
@@ -120,6 +125,7 @@ class Store:
         self._transition = load_script(redis, "transition")
         self._claim = load_script(redis, "claim")
         self._admit = load_script(redis, "admit")
+        self._announce = load_script(redis, "announce")
         self._take = load_script(redis, "take")
         self._due = load_script(redis, "due")
         self._extend = load_script(redis, "extend")
@@ -262,6 +268,7 @@ class Store:
         published_stale_at: float,
         push: bool,
         leg: str = "",
+        seen: JobState | None = None,
     ) -> Claim | None:
         """Claim a parked job for an event; None where another event has won.
 
@@ -269,10 +276,15 @@ class Store:
             stale_at, published_stale_at: when the sweep resumes the job again, if the claim
                 was not, or was, published.
             push: also push the parked message to its Redis list, in the same step.
-            leg: only while this run of the submit leg is the last one.
+            leg: only while this run of the submit leg is the last one. The claim is then safe to
+                send twice.
+            seen: only while the job is in this state.
         """
         stale = (stale_at, published_stale_at)
-        return self._run_claim(job_id, Turn.CLAIM, event, now=now, stale=stale, push=push, leg=leg)
+        sources = None if seen is None else (seen,)
+        return self._run_claim(
+            job_id, Turn.CLAIM, event, now=now, stale=stale, push=push, leg=leg, sources=sources
+        )
 
     def reclaim(self, job_id: JobId, *, now: float, stale_at: float) -> Claim | None:
         """Claim a job again whose claim went stale."""
@@ -289,14 +301,15 @@ class Store:
         stale: tuple[float, float],
         push: bool,
         leg: str = "",
+        sources: Iterable[JobState | None] | None = None,
     ) -> Claim | None:
-        sources, target = TRANSITIONS[turn]
+        allowed, target = TRANSITIONS[turn]
         why = f"{event.source} {event.delivery_id or ''}".strip() if event else "stale"
         reply = self._claim(
             keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE],
             args=[
                 job_id,
-                _csv(sources),
+                _csv(allowed if sources is None else sources),
                 event.dumps() if event else "",
                 *stale,
                 _entry(now, turn, target, why),
@@ -307,6 +320,10 @@ class Store:
         if not reply[0]:
             return None
         return Claim(number=reply[2], message=reply[3], pushed=bool(reply[4]))
+
+    def announce(self, job_id: JobId, leg: str) -> bool:
+        """Note that the job's PARKED state is stored; False where the leg is not its last."""
+        return bool(self._announce(keys=[keys.job(job_id)], args=[leg]))
 
     def take(self, job_id: JobId, taker: Taker, *, now: float, stale_at: float) -> Event | None:
         """Take the event of a resumed job; None where it is not this message's to take."""
@@ -332,18 +349,30 @@ class Store:
 
     def mark_published(self, job_id: JobId, *, stale_at: float, until: float) -> None:
         """Move a job's moment from ``stale_at``, set before its message was published."""
-        self._extend(keys=[keys.DUE], args=[job_id, stale_at, until])
+        self._extend(keys=[keys.DUE, keys.job(job_id)], args=[job_id, stale_at, until])
 
-    def reserve_poll(self, *, now: float, spacing_seconds: float) -> float:
-        """Reserve the next moment for a poll, among all sweeps; now, where there is no rush."""
-        return float(self._pace(keys=[keys.POLL_PACE], args=[now, spacing_seconds]))
+    def reserve_poll(self, *, spacing_seconds: float) -> float:
+        """Reserve the next moment for a poll, among all sweeps; returns the seconds until then."""
+        return float(self._pace(keys=[keys.POLL_PACE], args=[spacing_seconds]))
+
+    def clock(self) -> float:
+        """Read the server's clock."""
+        seconds, microseconds = self._redis.time()
+        return seconds + microseconds / 1e6
 
     def standing(self, job_id: JobId) -> Standing:
         """Read where a job stands; its state is None where it has no record yet."""
-        names = ["state", "attempts", "cancelled_by", "digest"]
+        names = ["state", "attempts", "deadline_at", "announced", "cancelled_by", "digest"]
         found = cast("list[str | None]", self._redis.hmget(keys.job(job_id), names))
-        state, attempts, *rest = found
-        return Standing(JobState(state) if state else None, int(attempts or 0), *rest)
+        state, attempts, deadline_at, announced, cancelled_by, digest = found
+        return Standing(
+            JobState(state) if state else None,
+            int(attempts or 0),
+            cancelled_by=cancelled_by,
+            digest=digest,
+            deadline_at=float(deadline_at or "inf"),
+            announced=bool(announced),
+        )
 
     def state(self, job_id: JobId) -> JobState | None:
         state = cast("str | None", self._redis.hget(keys.job(job_id), "state"))

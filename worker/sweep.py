@@ -6,6 +6,7 @@ from typing import Final, assert_never
 
 import structlog
 
+from worker.cancellation import cancelled
 from worker.client import AnswerLost, NeverSent, Provider
 from worker.core import protocol, schedule, submission
 from worker.core.errors import DeadlineExceeded, FermataError, UnknownJob
@@ -81,10 +82,10 @@ class Sweep:
         now = self._clock()
         if job.poll_at is not None:
             return True  # it has waited for the moment that it had reserved
-        spacing = 1 / self._policy.polls_per_second
-        poll_at = self._store.reserve_poll(now=now, spacing_seconds=spacing)
-        if poll_at <= now:
+        wait = self._store.reserve_poll(spacing_seconds=1 / self._policy.polls_per_second)
+        if wait <= 0:
             return True
+        poll_at = now + wait
         fields = {"poll_at": poll_at}
         waiting = (JobState.WAITING,)
         self._store.note(job.job_id, now=now, sources=waiting, due_at=poll_at, fields=fields)
@@ -119,6 +120,8 @@ class Sweep:
                 self._resume_failing(job, unconfirmed(find(job.operation), why))
             case Step.EXPIRE:
                 self._resume_failing(job, _expired(job))
+            case Step.CANCEL:
+                self._resume_failing(job, cancelled(job.job_id, job.cancelled_by or ""))
             case Step.NOTHING:
                 self._store.drop_due(job.job_id)
             case _:
@@ -160,7 +163,8 @@ class Sweep:
 
     def _resume_failing(self, job: JobRecord, error: FermataError) -> None:
         event = Event(Source.SWEEP, error=error.to_json())
-        self._handover.resume(job.job_id, event, leg=job.leg)
+        # What has happened since it was read is news to us, and may be that it was accepted.
+        self._handover.resume(job.job_id, event, leg=job.leg, seen=job.state)
 
     def _poll_safely(self, job: JobRecord) -> None:
         try:

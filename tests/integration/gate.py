@@ -86,12 +86,18 @@ class Door:
     def release(self) -> list[str]:
         return list(self.gate.release(now=self.now, stale_at=self.now + 30).job_ids)
 
+    def hand_out(self) -> list[str]:
+        """Release, and let a worker begin each job that was admitted."""
+        admitted = self.release()
+        for job_id in admitted:
+            self.begin(lane_of(job_id), job_id)
+        return admitted
+
     def serve(self, most: int = 1000) -> list[str]:
         """Release, submit and end jobs until nobody passes; returns them in their order."""
         served: list[str] = []
-        while len(served) < most and (admitted := self.release()):
+        while len(served) < most and (admitted := self.hand_out()):
             for job_id in admitted:
-                self.begin(lane_of(job_id), job_id)
                 self.accept(job_id)
                 assert self.claim(job_id)
             served += admitted

@@ -78,7 +78,7 @@ def test_what_is_late_by_little_is_made_up_for(door: Door) -> None:
     began = door.now
     passed: list[str] = []
     while len(passed) < len(jobs):
-        passed += door.release()
+        passed += door.hand_out()
         door.now += 0.037  # looks up to so much later than it should
     assert door.now - began == pytest.approx(4, abs=0.1)
 
@@ -103,7 +103,7 @@ def test_two_clocks_that_differ_do_not_make_two_limits(door: Door) -> None:
     while door.now < began + 5:
         for behind in (0, 2):
             door.now -= behind
-            passed += len(door.release())
+            passed += len(door.hand_out())
             door.now += behind
         door.now += 0.01
     assert passed == pytest.approx(50, abs=2)
@@ -196,6 +196,17 @@ def test_what_may_have_been_charged_counts_until_the_balance_is_known(door: Door
     assert door.state(door.begin(lane(), job)) == "held"
 
 
+def test_two_answers_about_the_balance_at_once_do_not_count_twice(door: Door) -> None:
+    door.change(credit_floor=0)
+    know(door, 10 * COST)
+    for _ in range(10):
+        door.accept(door.begin(lane()))
+    before = door.gate.spent()
+    for _ in range(2):
+        door.gate.learn_balance(0, spent_before=before)
+    assert door.state(door.begin(lane())) == "held"
+
+
 # --- The breaker. ---
 
 REFUSED = protocol.Refused(KeyRefused("no"))
@@ -204,8 +215,10 @@ UNKNOWN = protocol.Unknown("HTTP 500")
 UNREACHABLE = protocol.Postponed("refused", failed=True)
 
 
-def hear(door: Door, outcome: protocol.SubmitOutcome, operation: str = REMASTER.name) -> bool:
-    return door.gate.hear(find(operation), outcome, now=door.now)
+def hear(
+    door: Door, outcome: protocol.SubmitOutcome, operation: str = REMASTER.name, job: str = "any"
+) -> bool:
+    return door.gate.hear(JobId(job), find(operation), outcome, now=door.now)
 
 
 def closed(door: Door) -> bool:
@@ -225,6 +238,22 @@ def test_one_refusal_that_meets_all_closes_the_gate_until_a_probe_is_accepted(
     door.begin(lane(), jobs[0])
     door.accept(jobs[0])
     assert door.release() == jobs[1:]
+
+
+@pytest.mark.parametrize("why", [REFUSED, BROKE])
+@pytest.mark.parametrize("synchronous", [True, False])
+def test_a_job_that_was_on_its_way_when_the_gate_closed_does_not_open_it(
+    door: Door, why: protocol.SubmitOutcome, synchronous: bool
+) -> None:
+    early = door.begin(lane())
+    door.now += 1
+    hear(door, why)
+    door.now += 1
+    if synchronous:
+        hear(door, protocol.Completed("{}"), job=early)
+    else:
+        door.accept(early)
+    assert closed(door)
 
 
 @pytest.mark.parametrize("outcome", [UNKNOWN, UNREACHABLE])
@@ -398,6 +427,26 @@ def test_a_place_does_not_outlive_its_record(door: Door) -> None:
     assert door.state(door.begin(lane())) == "submitting"
 
 
+# --- On their way. ---
+
+
+def test_a_batch_does_not_fill_the_queue_that_others_use(door: Door) -> None:
+    jobs = [door.record(batch()) for _ in range(50)]
+    first = door.release()
+    assert (first, door.release()) == (jobs[:20], [])
+    door.begin(batch(), first[0])
+    assert door.claim(first[1])
+    assert door.turn(first[2], Turn.REROUTE)
+    assert door.release() == jobs[20:23]
+
+
+def test_jobs_that_no_worker_takes_do_not_stop_the_others(door: Door) -> None:
+    jobs = [door.record(batch()) for _ in range(50)]
+    assert door.release() == jobs[:20]
+    door.now += 61
+    assert door.release() == jobs[20:40]
+
+
 # --- Races. ---
 
 
@@ -415,7 +464,7 @@ def test_releasers_at_once_admit_each_job_once(door: Door) -> None:
 
     def release(_: int) -> list[str]:
         together.wait()
-        return list(itertools.chain.from_iterable(iter(door.release, [])))
+        return list(itertools.chain.from_iterable(iter(door.hand_out, [])))
 
     with ThreadPoolExecutor(8) as pool:
         admitted = list(itertools.chain.from_iterable(pool.map(release, range(8))))

@@ -121,7 +121,8 @@ class Traffic(RuleBasedStateMachine):
     def limits_hold(self) -> None:
         door = self.door
         assert len(door.flight()) <= self.IN_FLIGHT
-        assert door.number("balance") - door.number("spent") - door.number("reserved") >= 0
+        since = door.number("spent") - door.number("spent_before")
+        assert door.number("balance") - since - door.number("reserved") >= 0
         for first, last in itertools.combinations(range(len(self.passed)), 2):
             seconds = self.passed[last] - self.passed[first]
             late = min(self.SPACING / 2, 0.1)

@@ -23,9 +23,12 @@ from tests.integration.test_cancel import Idle
 from tests.system import System, wait_until
 from worker import bootstrap, flow
 from worker.core import keys
+from worker.core.contract import SLOW_QUEUE, TENANT_HEADER
 from worker.core.errors import DeadlineExceeded, InvalidRequest
 from worker.core.flows import Plan
+from worker.core.models import JobId
 from worker.embedded import free_port
+from worker.handover import Publisher
 from worker.settings import Role, load
 from worker.store import StoreUnavailable
 
@@ -154,6 +157,103 @@ def test_a_message_that_the_broker_lost_is_published_again_and_runs_once(
     flow.ends()
     flow.paid_once()
     assert (flow.record(job.id).republished, flow.record(job.id).attempts) == (1, 1)
+
+
+def test_a_lost_message_that_was_to_expire_much_later_is_published_again_too(
+    flow: Flow, idle: Lossy, producer: Callable[..., Celery]
+) -> None:
+    job = flow.job(clip(), queue=idle.queue, expires=3600)
+    result = through(producer(), job)
+    idle.loses_its_message()
+
+    moment_comes(flow, job.id)
+    wait_until(lambda: idle.length == 1, what="the message is back")
+    idle.begins()
+
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+    flow.ends()
+    flow.paid_once()
+
+
+def backs_off(flow: Flow) -> Signature[Any]:
+    """A job that the provider has put off for longer than any test lasts."""
+    job = flow.job(clip(), rule={"submit": "rate_limited", "retry_after_seconds": 600})
+    job.apply_async()
+    wait_until(lambda: flow.state(job.id) == "queued", what="it was put off")
+    return job
+
+
+def test_a_second_message_of_a_job_that_was_put_off_neither_hurries_nor_changes_it(
+    flow: Flow,
+) -> None:
+    job = backs_off(flow)
+    before = flow.parked_message(job.id)
+    flow.system.simulator.forget_rules()
+
+    for model in ("chirp-v4", "no-such-model"):
+        job.clone(kwargs={"mv": model}).apply_async()
+
+    flow.quiet()
+    assert (flow.state(job.id), flow.record(job.id).attempts) == ("queued", 1)
+    assert flow.parked_message(job.id) == before
+    moment_comes(flow, job.id)
+    flow.ends()
+    flow.paid_once()
+
+
+def test_a_job_whose_message_stood_in_its_queue_past_the_deadline_is_not_submitted(
+    flow: Flow,
+) -> None:
+    job = backs_off(flow)
+    flow.system.simulator.forget_rules()
+    flow.redis.hset(keys.job(job.id), "deadline_at", 1)
+    publisher = Publisher(flow.system.broker_url, {}, 5)
+    publisher.publish(flow.system.store.message(JobId(job.id)) or "", claim=0)
+    publisher.close()
+
+    flow.quiet()
+    assert (flow.state(job.id), flow.record(job.id).attempts) == ("queued", 1)
+    moment_comes(flow, job.id)
+    flow.ends()
+    assert (flow.state(job.id), flow.accepted(job.id)) == ("expired", [])
+
+
+@pytest.mark.parametrize("zone", [None, UTC])
+def test_an_expiry_may_have_a_time_zone_or_none(flow: Flow, zone: Any) -> None:
+    job = flow.job(clip())
+    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+    result = job.apply_async(expires=in_an_hour.replace(tzinfo=zone))
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+    flow.ends()
+
+
+def test_a_follow_up_that_names_no_tenant_right_does_not_fail_what_was_paid_for(
+    flow: Flow,
+) -> None:
+    job, second = flow.job(clip()), flow.job().set(headers={TENANT_HEADER: "acme corp"})
+    result = (job | second).apply_async()
+
+    with pytest.raises(InvalidRequest, match=TENANT_HEADER):
+        result.get(timeout=GET_SECONDS)
+
+    flow.ends()
+    assert (flow.state(job.id), flow.state(second.id)) == ("succeeded", "failed")
+    assert flow.accepted(second.id) == []
+
+
+def test_a_slow_job_that_is_passed_on_still_expires(flow: Flow, idle: Lossy) -> None:
+    job = flow.job(operation="sonic.upload", expires=1)
+    job.kwargs["url"] = "https://files.example/a.mp3"
+    result = job.apply_async()
+    wait_until(lambda: flow.state(job.id) == "resuming", what="its time is over")
+
+    idle.queue = SLOW_QUEUE
+    idle.begins()
+
+    with pytest.raises(DeadlineExceeded):
+        result.get(timeout=GET_SECONDS)
+    flow.ends()
+    assert flow.accepted("files.example/a.mp3") == []
 
 
 def test_a_message_that_only_waited_runs_once_beside_its_copies(

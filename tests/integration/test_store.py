@@ -15,11 +15,14 @@ from redis import Redis
 
 from tests import servers
 from worker import store
+from worker.cancellation import Cancellation, Cancellations
 from worker.core import keys
 from worker.core.errors import UnknownJob
 from worker.core.models import Event, JobId, Source
+from worker.core.schedule import Policy
 from worker.core.states import TERMINAL, JobState, Turn
 from worker.embedded import EmbeddedValkey
+from worker.handover import BrokerHandover, Publisher
 from worker.store import Claim, Store, StoreUnavailable, Taker
 
 NOW = 1_763_800_000.0
@@ -67,9 +70,10 @@ def at_once(call: Callable[[int], Any], *, threads: int = THREADS) -> list[Any]:
 
 def begin(records: Store, job_id: JobId = JOB, *, leg: str = "leg-1", **fields: Any) -> bool:
     given = {"operation": "sonic.remaster", "parked": f"message of {job_id}"} | fields
-    return records.turn(
+    begun = records.turn(
         job_id, Turn.SUBMIT, now=NOW, due_at=NOW + 100, fields=given, leg=leg, count="attempts"
     )
+    return begun and records.announce(job_id, leg)
 
 
 def claim(
@@ -670,3 +674,72 @@ def test_of_the_copies_of_a_plain_step_one_runs_and_may_be_redelivered(records: 
     assert records.take_step("step:0", mine, seconds=60)
     assert not records.take_step("step:0", "another copy", seconds=60)
     assert records.take_step("step:1", "another copy", seconds=60)
+
+
+def test_a_claim_for_a_state_that_was_seen_is_refused_in_another(records: Store) -> None:
+    moments = {"now": NOW, "stale_at": NOW, "published_stale_at": NOW, "push": False}
+    begin(records)
+    assert records.claim(JOB, EVENT, seen=JobState.QUEUED, **moments) is None
+    assert records.claim(JOB, EVENT, seen=JobState.SUBMITTING, **moments) is not None
+
+
+def test_a_claim_of_a_leg_that_was_sent_twice_was_won_once(records: Store) -> None:
+    moments = {"now": NOW, "stale_at": NOW, "published_stale_at": NOW, "push": False}
+    begin(records)
+    first = records.claim(JOB, EVENT, leg="leg-1", **moments)
+    again = records.claim(JOB, EVENT, leg="leg-1", **moments)
+    assert again == first
+    assert records.claim(JOB, EVENT, **moments) is None
+    other = Event(Source.WEBHOOK, body="{}")
+    assert records.claim(JOB, other, leg="leg-1", **moments) is None
+
+
+def test_until_parked_is_stored_a_job_is_claimed_by_its_leg_or_the_provider_alone(
+    records: Store, redis: Any
+) -> None:
+    """Else PARKED, stored a moment later, would overwrite the FAILURE of a cancelled job."""
+    moments = {"now": NOW, "stale_at": NOW, "published_stale_at": NOW, "push": False}
+    cancel = Event(Source.CANCEL, error={"type": "JobCancelled", "message": "by a test"})
+    for ours, leg, wins in ((cancel, "", False), (cancel, "leg-1", True), (EVENT, "", True)):
+        redis.flushdb()
+        begin(records)
+        redis.hdel(keys.job(JOB), "announced")
+        assert (records.claim(JOB, ours, leg=leg, **moments) is not None) is wins
+
+
+def test_a_job_cancelled_before_parked_is_stored_is_marked_for_its_leg(
+    records: Store, redis: Any
+) -> None:
+    begin(records)
+    redis.hdel(keys.job(JOB), "announced")
+    publisher = Publisher("memory://", {}, 1)
+    handover = BrokerHandover(records, publisher, lambda: NOW, Policy())
+    cancellations = Cancellations(records, handover, lambda: NOW)
+
+    assert cancellations.cancel(JOB, by="a test") is Cancellation.ENDING
+
+    assert redis.ttl(keys.job(JOB)) == -1
+    assert records.announce(JOB, "leg-1")
+    assert records.read(JOB).cancelled_by == "a test"
+
+
+def test_a_message_in_its_queue_does_not_outlast_the_deadline(records: Store, redis: Any) -> None:
+    fields = {"operation": "sonic.remaster", "parked": "m", "deadline_at": NOW + 100}
+    records.turn(JOB, Turn.ENQUEUE, now=NOW, due_at=NOW + 30, fields=fields)
+    records.mark_published(JOB, stale_at=NOW + 30, until=NOW + 900)
+    assert redis.zscore(keys.DUE, JOB) == NOW + 100
+
+
+def test_polls_are_spaced_by_the_servers_own_clock(records: Store) -> None:
+    waits = [records.reserve_poll(spacing_seconds=10) for _ in range(3)]
+    assert waits == pytest.approx([0, 10, 20], abs=1)
+
+
+def test_an_error_with_half_a_character_is_counted_for_its_batch(
+    records: Store, redis: Any
+) -> None:
+    begin(records, batch="b-1")
+    error = {"type": "TaskFailed", "message": "cut \ud83d", "details": {}}
+    claim(records)
+    assert records.turn(JOB, Turn.FAIL, now=NOW, due_at=None, fields={"error": error})
+    assert redis.hget(keys.BATCH + "b-1", "error:TaskFailed") == "1"

@@ -73,8 +73,8 @@ def test_what_has_succeeded_can_be_used_before_all_has() -> None:
     "body", [{"type": "not_ready"}, {"status": "processing"}, {"data": {"status": "pending"}}]
 )
 def test_a_direct_answer_that_is_not_ready_is_asked_again(body: Any) -> None:
-    outcome = protocol.read_submit(WAV, Answer(200, {}, json.dumps(body).encode()))
-    assert isinstance(outcome, Postponed)
+    said = Answer(200, {}, json.dumps(body).encode())
+    assert isinstance(protocol.read_submit(find("sonic.midi"), said), Postponed)
 
 
 def test_an_upload_that_was_done_at_once_is_its_result() -> None:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from worker.core import schedule
 from worker.core.models import JobId, JobRecord
 from worker.core.operations import OPERATIONS, Operation
-from worker.core.schedule import OnUnconfirmed, Policy, Step, next_step
+from worker.core.schedule import OnUnconfirmed, Policy, Step, moment, next_step
 from worker.core.states import TERMINAL, JobState
 
 NOW = 1_763_800_000.0
@@ -176,3 +178,24 @@ def test_a_message_counts_as_lost_ever_later_but_not_never(republished: int) -> 
     wait = schedule.backlog(republished, policy, now=NOW) - NOW
     assert 900 <= wait <= 900 * 32
     assert schedule.backlog(republished + 1, policy, now=NOW) - NOW >= wait
+
+
+def test_a_job_that_was_cancelled_before_it_could_be_resumed_ends_so() -> None:
+    for state in (JobState.QUEUED, JobState.HELD, JobState.ADMITTED, JobState.SUBMITTING):
+        marked = dataclasses.replace(job(state), cancelled_by="somebody")
+        assert next_step(marked, Policy(), now=DEADLINE * 2) is Step.CANCEL
+    waiting = dataclasses.replace(job(JobState.WAITING), cancelled_by="somebody")
+    assert next_step(waiting, Policy(), now=NOW) is Step.POLL
+
+
+@pytest.mark.parametrize(
+    "stamp",
+    ["2026-11-26T10:00:00", "2026-11-26T11:00:00+01:00", datetime(2026, 11, 26, 10)],  # noqa: DTZ001
+)
+def test_a_moment_without_a_time_zone_is_meant_in_utc(stamp: Any) -> None:
+    assert moment(stamp) == datetime(2026, 11, 26, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("stamp", [None, ""])
+def test_no_stamp_is_no_moment(stamp: Any) -> None:
+    assert moment(stamp) is None

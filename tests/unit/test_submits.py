@@ -234,10 +234,19 @@ def test_a_synchronous_answer_is_the_result(case: str, operation: Any) -> None:
     assert protocol.read_submit(operation, said) == Completed(said.body.decode())
 
 
-@pytest.mark.parametrize("operation", [WAV, MIDI], ids=lambda o: o.name)
-def test_a_derivative_that_is_not_ready_is_asked_again(operation: Any) -> None:
-    outcome = protocol.read_submit(operation, recorded.answer("midi_not_ready"))
-    assert outcome == Postponed("not ready", operation.again_seconds, backoff=False)
+# provider-api.md §2, §3.6: where the provider says that asking again is not charged, or is needed.
+ASKED_AGAIN = {"sonic.midi", "sonic.download", "sonic.lyrics_timeline", "account.credits"}
+DIRECT = {name: row for name, row in OPERATIONS.items() if row.synchronous}
+
+
+@pytest.mark.parametrize("said", [Answer(202, {}, b""), answer(200, {"status": "processing"})])
+@pytest.mark.parametrize("name", DIRECT)
+def test_what_is_not_ready_is_asked_again_only_where_that_is_free(name: str, said: Any) -> None:
+    outcome = protocol.read_submit(DIRECT[name], said)
+    if name in ASKED_AGAIN:
+        assert outcome == Postponed("not ready", DIRECT[name].again_seconds, backoff=False)
+    else:
+        assert isinstance(outcome, Unknown)
 
 
 @pytest.mark.parametrize("kind", ["failed", "timeout", "forbidden", "api_error"])

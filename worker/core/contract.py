@@ -34,7 +34,8 @@ BATCH_HEADER: Final = "fermata_batch"
 """Message header: the batch that a job is part of. Follow-ups inherit it."""
 
 COPY_HEADER: Final = "fermata_copy"
-"""Message header: tells the copies of a plain step apart that a job's legs published."""
+"""Message header: ``<job_id>/<copy>``; tells the copies of a plain step apart that the job's legs
+published."""
 
 SCHEDULE_TICK: Final = "fermata.schedule.tick"
 SCHEDULE_RUN: Final = "fermata.schedule.run"

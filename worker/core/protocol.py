@@ -139,8 +139,7 @@ def _refuse_constant(name: str) -> None:
 def read_submit(operation: Operation, answer: Answer) -> SubmitOutcome:
     """Read what the answer to a submit means: accepted, refused, postponed or unknown."""
     if answer.status == 202 and operation.synchronous:
-        wait = _retry_after(answer) or operation.again_seconds
-        return Postponed("not ready", wait, backoff=False)
+        return _not_ready(operation, _retry_after(answer))
     try:
         body = parse(answer.body)
     except InvalidPayload as unreadable:
@@ -149,7 +148,7 @@ def read_submit(operation: Operation, answer: Answer) -> SubmitOutcome:
         body = {}
     if 200 <= answer.status < 300:
         if operation.synchronous and _says_not_ready(body):
-            return Postponed("not ready", operation.again_seconds, backoff=False)
+            return _not_ready(operation, None)
         return _read_success(operation, answer, body)
     after = _retry_after(answer)
     error = refusals.read_error(operation, answer.status, body, retry_after=after)
@@ -159,6 +158,12 @@ def read_submit(operation: Operation, answer: Answer) -> SubmitOutcome:
     if error.retryable:
         return Unknown(f"HTTP {answer.status}: {error}")
     return Refused(error)
+
+
+def _not_ready(operation: Operation, retry_after: float | None) -> SubmitOutcome:
+    if not (operation.repeatable or operation.asked_again):
+        return Unknown("not ready, and asking again may cost as much again")
+    return Postponed("not ready", retry_after or operation.again_seconds, backoff=False)
 
 
 def _read_success(operation: Operation, answer: Answer, body: JSONObject) -> SubmitOutcome:

@@ -4,6 +4,7 @@ Every job that has not settled has exactly one next moment; the sweep asks here 
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -45,6 +46,14 @@ class Policy:
     held_seconds: float = 518400
     deadline_seconds: float | None = None
     retention_seconds: int = 7 * 86400
+
+
+def moment(stamp: object) -> datetime | None:
+    """Read a moment from a Celery message; one without a time zone is meant in UTC."""
+    if not stamp:
+        return None
+    at = stamp if isinstance(stamp, datetime) else datetime.fromisoformat(str(stamp))
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def resubmits(resubmissions: int, policy: Policy) -> bool:
@@ -92,12 +101,18 @@ class Step(StrEnum):
     RECLAIM = "reclaim"
     """It was claimed, but its resumed leg did not settle it."""
     EXPIRE = "expire"
+    CANCEL = "cancel"
+    """It was cancelled before anybody could resume it."""
     NOTHING = "nothing"
 
 
 def next_step(job: JobRecord, policy: Policy, *, now: float) -> Step:
     """Decide what a job needs whose moment has come."""
     match job.state:
+        case JobState.QUEUED | JobState.HELD | JobState.ADMITTED | JobState.SUBMITTING if (
+            job.cancelled_by
+        ):
+            return Step.CANCEL
         case JobState.SUBMITTING:
             return Step.DOUBT
         case JobState.RESUMING:

@@ -35,7 +35,8 @@ if state ~= 'admitted' then
   pass(ARGV[1], limits, cost, now)
 end
 
-redis.call('HSET', job, 'state', 'submitting', 'leg', leg)
+arrive(ARGV[1])
+redis.call('HSET', job, 'state', 'submitting', 'leg', leg, 'begun_at', ARGV[2])
 local time_left = redis.call('HGET', job, 'time_left')
 if time_left then
   redis.call('HSET', job, 'deadline_at', string.format('%.6f', now + tonumber(time_left)))

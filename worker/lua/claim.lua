@@ -9,17 +9,24 @@
 -- ARGV  1 job_id  2 ',state,' it may start from  3 event ('' keeps the one there is)
 --       4 moment at which a claim that was not published is stale
 --       5 moment at which a claim that was published is stale  6 timeline entry  7 push: 1 or 0
---       8 leg: only while this run of the submit leg is the last ('' any)
+--       8 leg: only while this run of the submit leg is the last, and then safe to send twice ('' any)
 -- Returns {won, state before, claim number, parked message, pushed}.
 local state = redis.call('HGET', KEYS[1], 'state') or ''
 local parked = redis.call('HMGET', KEYS[1], 'parked', 'list_key')
-if not allowed(state, ARGV[2]) or not parked[1] then
+local r = redis.call('HMGET', KEYS[1], 'leg', 'announced', 'event', 'claims')
+local mine = ARGV[8] ~= '' and r[1] == ARGV[8]
+-- The reply to this very call was lost and the client sent it again: it had won.
+if state == 'resuming' and mine and r[3] == ARGV[3] then
+  return {1, state, tonumber(r[4]), parked[1], (ARGV[7] == '1' and parked[2]) and 1 or 0}
+end
+if not allowed(state, ARGV[2]) or not parked[1] or (ARGV[8] ~= '' and not mine) then
   return {0, state}
 end
-if ARGV[8] ~= '' and redis.call('HGET', KEYS[1], 'leg') ~= ARGV[8] then
-  return {0, state}
-end
+-- What does not come from the provider waits until PARKED is stored: see announce.lua.
+local ours = string.find(ARGV[3], '"body": null', 1, true)
+if state == 'submitting' and ours and not r[2] and not mine then return {0, state} end
 
+arrive(ARGV[1])
 redis.call('HSET', KEYS[1], 'state', 'resuming')
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'event', ARGV[3]) end
 -- Accepted, as far as anybody knows.

@@ -1,8 +1,8 @@
 -- The gate before the provider; prepended to the scripts that open it, close it or pass it.
 --
 -- Its keys follow the script's own three: KEYS 4 gate  5 flight  6 lanes  7 held  8 wake.
--- `gate` is a hash: free_at (rate), reserved, spent, balance (credits, in thousandths), breaker
--- and probe_at, served, virtual:<class>. `flight` holds who is at the provider, with the cost.
+-- `gate` is a hash: free_at (rate); reserved, spent, balance, and spent_before, which the balance
+-- knows of (credits, in thousandths); breaker, closed_at and probe_at; served, virtual:<class>. `flight` holds who is at the provider, with the cost.
 -- `lanes<class>` holds the tenants that have somebody waiting, by the share they have had (and
 -- those that had just now, until the others caught up); `held<class>:<tenant>` who waits there,
 -- by when. Both names are prefixes: Fermata's broker is one server, never a cluster.
@@ -10,6 +10,9 @@ local GATE, FLIGHT, LANES, HELD, WAKE = KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS
 local CLASSES = {'interactive', 'batch'}
 -- Of ten that are served while both wait, one is of the batch: it is slowed, never starved.
 local BATCH_TURN = 10
+-- So many may be on their way to a worker at once. Whoever comes to the broker by itself stands behind
+-- these, not behind a whole batch. One that no worker takes in a minute waits for one that is not there.
+local ADMITTED, ON_THEIR_WAY, AWAY_SECONDS = GATE .. ':admitted', 20, 60
 -- Seconds by which the clocks of workers may differ; the start-up checks call more harmful.
 local CLOCKS_DIFFER = 30
 
@@ -20,6 +23,11 @@ end
 
 local function anybody_waits()
   return redis.call('EXISTS', LANES .. CLASSES[1], LANES .. CLASSES[2]) > 0
+end
+
+-- A job that was admitted is in a worker's hands, or has ended.
+local function arrive(job_id)
+  if redis.call('ZREM', ADMITTED, job_id) == 1 and anybody_waits() then wake() end
 end
 
 -- Move what a job was expected to cost from what is reserved to what is spent: the provider
@@ -75,6 +83,13 @@ local function moment(field, now, furthest)
   return at <= now + furthest + CLOCKS_DIFFER and at or 0
 end
 
+-- Open the gate after a job that the provider took, or answered. One that was submitted before the gate
+-- closed says nothing of what came after it.
+local function open(job, now)
+  if moment('closed_at', now, 0) > tonumber(redis.call('HGET', job, 'begun_at') or now) then return end
+  if redis.call('HDEL', GATE, 'breaker', 'closed_at', 'probe_at') > 0 then wake() end
+end
+
 -- The moment that is free next, by the generic cell rate algorithm.
 local function free_at(limits, now)
   return moment('free_at', now, limits.spacing * limits.burst)
@@ -82,7 +97,7 @@ end
 
 -- Say why nobody may pass now, and from when on that may be different (nil: when one settles).
 local function closed(limits, cost, now)
-  local g = redis.call('HMGET', GATE, 'breaker', 'balance', 'spent', 'reserved')
+  local g = redis.call('HMGET', GATE, 'breaker', 'balance', 'spent', 'reserved', 'spent_before')
   if g[1] then
     local probe_at = moment('probe_at', now, limits.probe_seconds)
     if now < probe_at then return g[1], string.format('%.6f', probe_at) end
@@ -92,7 +107,9 @@ local function closed(limits, cost, now)
   end
   if limits.floor and cost > 0 then
     if not g[2] then return 'the balance is not known yet' end
-    local left = tonumber(g[2]) - tonumber(g[3] or '0') - tonumber(g[4] or '0') - cost
+    -- What was accepted since the balance was asked for, and what may yet be.
+    local since = tonumber(g[3] or '0') - tonumber(g[5] or '0')
+    local left = tonumber(g[2]) - since - tonumber(g[4] or '0') - cost
     if left < limits.floor then return 'the credits left are not enough' end
   end
   if limits.spacing then

@@ -22,17 +22,20 @@ end
 local function admit(id, cost)
   pass(id, limits, cost, now)
   redis.call('HINCRBY', GATE, 'served', 1)
+  redis.call('ZADD', ADMITTED, now, id)
   redis.call('HSET', KEYS[1] .. id, 'state', 'admitted')
   redis.call('ZADD', KEYS[2], ARGV[2], id)
   tell(KEYS[1] .. id, cjson.encode({at = now, what = 'admit', state = 'admitted'}), TURN_ROOM)
 end
 
+redis.call('ZREMRANGEBYSCORE', ADMITTED, '-inf', now - AWAY_SECONDS)
+most = math.min(most, ON_THEIR_WAY - redis.call('ZCARD', ADMITTED))
 local admitted, again = {}, ARGV[1]
 -- Bounded: one call must not stop the server for long, however many were cancelled meanwhile.
 for _ = 1, 20 * most do
   local class = next_class()
-  if not class then again = '' end
-  if not class or #admitted == most then break end
+  if not class or most < 1 then again = '' end
+  if not class or #admitted >= most then break end
   local tenant, share = unpack(redis.call('ZRANGE', LANES .. class, 0, 0, 'WITHSCORES'))
   redis.call('HSET', GATE, 'virtual:' .. class, share)
   local held = HELD .. class .. ':' .. tenant

@@ -43,13 +43,15 @@ count(KEYS[1], state, to)
 if to == 'waiting' then
   -- The provider took it: whatever had closed the gate is over.
   charge(ARGV[1])
-  if redis.call('HDEL', GATE, 'breaker', 'probe_at', 'failures') > 0 then wake() end
+  redis.call('HDEL', GATE, 'failures')
+  open(KEYS[1], tonumber(ARGV[7]))
 elseif to == 'held' then
   hold(ARGV[1], KEYS[1], redis.call('HGET', KEYS[1], 'lane'), tonumber(ARGV[7]), ARGV[4])
 elseif ARGV[4] == '-' or (to ~= '' and to ~= 'submitting' and to ~= 'unconfirmed') then
   -- Also where its record is gone: a place at the provider must not be lost with it.
   if state == 'unconfirmed' then charge(ARGV[1]) end
   land(ARGV[1])
+  arrive(ARGV[1])
 end
 
 local due = ARGV[4]

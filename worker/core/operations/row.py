@@ -63,6 +63,8 @@ class Operation:
     """A poll that shows fewer has not ended."""
     repeatable: bool = False
     """Asking again costs nothing, so an unknown outcome is simply asked again."""
+    asked_again: bool = False
+    """"Not ready yet" is an answer of it, and asking again is documented not to be charged."""
     uncharged: frozenset[int] = frozenset()
     """HTTP statuses that are documented to mean: not accepted, not charged."""
     retired: str = ""

@@ -168,6 +168,7 @@ ROWS = (
         "midi", "midi", request.OnRecentClip,
         "Transcribe a song or a stem to MIDI: `data.midi_url`, and `data.instruments`, a list "
         "of `{name, notes: [{start, end, pitch, velocity}]}` (seconds, MIDI pitch, 0 to 1).",
+        asked_again=True,
     ),
     _direct(
         "lyrics_timeline", "aligned-lyrics", request.OnClip,
@@ -182,6 +183,6 @@ ROWS = (
     _direct(
         "download", "download", request.Download,
         "Get a clip as files: `data.files` is a list of `{format, url}`.",
-        again_seconds=3, credits=2,
+        asked_again=True, again_seconds=3, credits=2,
     ),
 )  # fmt: skip

@@ -1,0 +1,11 @@
+-- Note that the PARKED state of a job is stored in the result backend, before it is submitted.
+-- Closes the race with a cancellation: claimed before, its FAILURE could be overwritten with PARKED,
+-- for good. Until this note it is only marked (claim.lua refuses), and the leg itself ends the job.
+--
+-- KEYS  1 record
+-- ARGV  1 leg
+-- Returns whether the leg is still the job's last.
+local r = redis.call('HMGET', KEYS[1], 'state', 'leg')
+if r[1] ~= 'submitting' or r[2] ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'announced', '1')
+return 1
