@@ -168,6 +168,30 @@ def test_strangers_who_fall_silent_cannot_hold_the_threads(quiet: System, where:
     assert "Traceback" not in quiet.log("receiver")
 
 
+CUT_SHORT = {
+    "after its answer": b"GET /x HTTP/1.0\r\n\r\n",
+    "after a broken line": b"\0broken\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("how", CUT_SHORT)
+def test_strangers_who_are_answered_and_do_not_hang_up_hold_nobody_up(
+    quiet: System, how: str
+) -> None:
+    strangers = [Sender(quiet.receiver_url) for _ in range(40)]
+    for stranger in strangers:
+        stranger.begin(CUT_SHORT[how])
+
+    body = json.dumps(streaming()).encode()
+    url = f"{quiet.receiver_url}/webhooks/aimusic/unknown"
+    answer = requests.post(url, data=body, headers=signed("unknown", body), timeout=8)
+
+    assert answer.status_code == 200
+    for stranger in strangers:
+        assert stranger.ended()
+        stranger.close()
+
+
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with System(tmp_path_factory.mktemp("quiet")) as system:
