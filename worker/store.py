@@ -408,8 +408,9 @@ class Store:
         return bool(kept)
 
     def check(self) -> None:
-        """Write to the server, or raise StoreUnavailable."""
-        self._redis.set(keys.HEALTH, "ok", ex=60)
+        """Raise StoreUnavailable where the server would not write; it writes nothing."""
+        # A server that is full or read-only refuses even a write that would come to nothing.
+        self._redis.set(keys.HEALTH, "ok", xx=True, keepttl=True)
 
 
 def load_script(redis: "Redis", name: str) -> Any:

@@ -548,6 +548,26 @@ def test_nothing_is_late_for_a_job_that_goes_on_or_succeeded_or_is_gone(
     assert not keep_late(records)
 
 
+# -- the check --------------------------------------------------------------------------------
+
+
+def test_the_check_writes_nothing_and_yet_finds_a_server_that_would_not_write(
+    records: Store, redis: Any
+) -> None:
+    before = redis.info("persistence")["rdb_changes_since_last_save"]
+    records.check()
+    assert redis.info("persistence")["rdb_changes_since_last_save"] == before
+    redis.config_set("maxmemory", 1)
+    with pytest.raises(StoreUnavailable, match="maxmemory"):
+        records.check()
+    redis.config_set("maxmemory", 0)
+    redis.slaveof("127.0.0.1", 1)
+    with pytest.raises(StoreUnavailable, match="read only"):
+        records.check()
+    redis.slaveof()
+    records.check()
+
+
 # -- away -------------------------------------------------------------------------------------
 
 CALLS: dict[str, Callable[[Store], Any]] = {

@@ -19,7 +19,7 @@
 | fermata:schedule:<name>: | string     | a due minute that was seen to    | two weeks             |
 | fermata:quarantine       | stream     | deliveries that we cannot use    | newest 1,000, 64 MiB  |
 | fermata:quarantine:index | hash       | which deliveries those are       | with the stream       |
-| fermata:health           | string     | proof that Redis can be written  | a minute              |
+| fermata:health           | string     | nothing: asked for, never there  | never                 |
 
 Times are Unix seconds. The broker's and the result backend's own keys stand beside them.
 """
