@@ -1,7 +1,7 @@
 """Use cases of a worker: begin a job, submit it, take its event, settle it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, assert_never
 from urllib.parse import quote
 
@@ -33,7 +33,7 @@ class Callbacks:
     """Where the provider reaches the receiver, and the key that job secrets are derived from."""
 
     public_url: str
-    signing_key: str
+    signing_key: str = field(repr=False)
 
     def webhook(self, job_id: JobId) -> Webhook:
         """Mint a job's callback: the URL carries the job id, the secret belongs to it alone."""
