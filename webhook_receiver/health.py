@@ -1,4 +1,4 @@
-"""Liveness: ``GET /healthz`` says whether a delivery could be stored now, by storing."""
+"""Liveness: ``GET /healthz`` says whether a delivery could be stored now."""
 
 from flask import Blueprint, current_app
 from flask.typing import ResponseReturnValue

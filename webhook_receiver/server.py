@@ -16,6 +16,8 @@ from gunicorn.workers.gthread import ThreadWorker
 REQUEST_SECONDS: Final = 10
 """Many times what a provider needs to send a webhook."""
 
+LINGER_SECONDS: Final = 0.2
+
 
 class Worker(ThreadWorker):  # type: ignore[misc]
     """Threads that stop listening to whoever takes too long."""
@@ -32,7 +34,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def handle(self, conn: Any) -> Any:
         """Serve the request; runs in a thread."""
         try:
-            return super().handle(conn)
+            kept = super().handle(conn)
+            if not kept:
+                _hang_up(conn.sock)
+            return kept
         finally:
             self._give_up_at.pop(conn, None)
 
@@ -45,3 +50,21 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 # Whoever reads gets what has come so far, then an end; and can still answer.
                 with contextlib.suppress(OSError):
                     conn.sock.shutdown(socket.SHUT_RD)
+
+
+def _hang_up(sock: socket.socket) -> None:
+    """Say that this was all, and hear the rest; the main thread then has nothing to wait for.
+
+    gunicorn would wait there, up to 2 s each, for clients that do not hang up: meanwhile nobody
+    is let in. Not to wait at all would reset the connection under what is still being sent, and
+    take the answer with it.
+    """
+    give_up = time.monotonic() + LINGER_SECONDS
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(TimeoutError):
+            while (left := give_up - time.monotonic()) > 0:
+                sock.settimeout(left)
+                if not sock.recv(65536):
+                    break
+        sock.shutdown(socket.SHUT_RD)

@@ -48,7 +48,7 @@ class Adoption:
         if not operation.takes_webhook:
             raise InvalidRequest(f"{operation.name} takes no webhook: this is of another operation")
         if self._store.state(entry.job_id):
-            raise InvalidRequest(f"job {entry.job_id} has a record: replay the entry instead")
+            raise _recorded(entry)
         outcome = _read(entry, operation)
         # The record comes last: dying before it, the command can simply be run again.
         self._answer(entry, outcome)
@@ -68,8 +68,8 @@ class Adoption:
     ) -> JobState:
         turn, fields = Turn.ADOPT, {"result": outcome}
         if isinstance(outcome, TaskFailed):
-            turn, fields = Turn.FAIL, {"error": outcome.to_json()}
-        self._store.turn(
+            turn, fields = Turn.ADOPT_FAILURE, {"error": outcome.to_json()}
+        won = self._store.turn(
             entry.job_id,
             turn,
             now=self._clock(),
@@ -78,8 +78,14 @@ class Adoption:
             fields={"operation": operation.name, **fields},
             retain_seconds=self._retention_seconds,
         )
+        if not won:
+            raise _recorded(entry)
         log.info("job_adopted", job_id=entry.job_id, entry_id=entry.entry_id, outcome=turn)
         return self._store.read(entry.job_id).state
+
+
+def _recorded(entry: Entry) -> InvalidRequest:
+    return InvalidRequest(f"job {entry.job_id} has a record: replay the entry instead")
 
 
 def _read(entry: Entry, operation: Operation) -> JSONObject | TaskFailed:

@@ -3,21 +3,26 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 import structlog
 
-from worker.core import protocol, signing
-from worker.core.contract import PROBE_ID
-from worker.core.errors import InvalidPayload, UnknownJob
-from worker.core.models import Event, JobId, JSONObject, Source
+from worker.core import protocol, results, signing
+from worker.core.contract import PROBE_BODY, PROBE_ID
+from worker.core.errors import FermataError, InvalidPayload, UnknownJob
+from worker.core.models import Event, JobId, JobRecord, JSONObject, Source
+from worker.core.operations import find
 from worker.core.protocol import Delivery
 from worker.core.schedule import Policy
 from worker.core.states import TERMINAL, JobState, Turn
 from worker.handover import Clock, Handover
 from worker.quarantine import Entry, Kind, Quarantine
-from worker.store import Store
+from worker.store import LOST, Store
 
 log = structlog.get_logger()
+
+SONG_COMPLETED: Final = "song.completed"
+_ENDS: Final = TERMINAL | {JobState.RESUMING}
 
 
 class Receipt(StrEnum):
@@ -28,7 +33,7 @@ class Receipt(StrEnum):
     WITHOUT_EFFECT = "without effect"
     """A duplicate, or progress of a job that is gone."""
     LATE = "late"
-    """The job had ended without this result; it is kept on the record."""
+    """The job ends, or has ended, without this result; it is kept on the record."""
     QUARANTINED = "quarantined"
 
 
@@ -66,7 +71,7 @@ class Deliveries:
             now=datetime.fromtimestamp(self._clock(), UTC),
             tolerance=self._tolerance,
         )
-        if job_id == PROBE_ID:
+        if (job_id, raw) == (PROBE_ID, PROBE_BODY):
             # Whoever asks has our signing key, and now knows that its deliveries come through.
             return Receipt.WITHOUT_EFFECT
         try:
@@ -113,6 +118,8 @@ class Deliveries:
         why = f"webhook {delivery_id}"
         state = self._store.note(job_id, now=now, what=delivery.event, why=why, fields=fields)
         if state is None or state in TERMINAL:
+            if delivery.event == SONG_COMPLETED:
+                return self._too_late(job_id, delivery, delivery_id)
             # Not worth keeping even where the job is gone: the end will say all of it again.
             return Receipt.WITHOUT_EFFECT
         if delivery.provider_task_id and state in {JobState.SUBMITTING, JobState.UNCONFIRMED}:
@@ -125,10 +132,16 @@ class Deliveries:
     def _too_late(self, job_id: JobId, delivery: Delivery, delivery_id: str) -> Receipt:
         now, why = self._clock(), f"webhook {delivery_id}"
         # Only a song was paid for; that a job failed which had failed already is just noted.
-        if delivery.event == "song.completed":
-            late: JSONObject = {"at": now, "delivery_id": delivery_id, "body": delivery.body}
-            retain = self._policy.retention_seconds
-            if self._store.keep_late(job_id, late, now=now, why=why, retain_seconds=retain):
+        if delivery.event == SONG_COMPLETED:
+            late: JSONObject = {"at": now, "delivery_id": delivery_id, "final": delivery.final}
+            if self._store.keep_late(
+                job_id,
+                late | {"body": delivery.body},
+                now=now,
+                why=why,
+                sources=_ENDS if self._adds(job_id, delivery) else LOST,
+                retain_seconds=self._policy.retention_seconds,
+            ):
                 return Receipt.LATE
         what = f"{delivery.event} again"
         if self._store.note(job_id, now=now, what=what, why=why, sources=TERMINAL) is None:
@@ -136,3 +149,29 @@ class Deliveries:
                 f"there is no job {job_id}: past its retention, or its record was lost"
             )
         return Receipt.WITHOUT_EFFECT
+
+    def _adds(self, job_id: JobId, delivery: Delivery) -> bool:
+        """Say whether the event that ends a job, or has ended it well, lacks what came now.
+
+        A failure may have won the job moments before its song came; so may a part of it.
+        """
+        if self._store.state(job_id) is None:
+            return False
+        # In this order: the event goes when the job settles.
+        event, record = self._store.event(job_id), self._store.read(job_id)
+        if event and event.body == delivery.body:
+            return False
+        ending = _result(record, event.body) if event else record.result
+        if ending is None:
+            return True
+        whole = _result(record, delivery.body)
+        return bool(ending["partial"] and whole and not whole["partial"])
+
+
+def _result(record: JobRecord, body: str | None) -> JSONObject | None:
+    """Read a body into its job's result; None where it is none."""
+    try:
+        said = protocol.parse(body or "")
+        return results.job_result(record.job_id, find(record.operation), said)
+    except FermataError:
+        return None

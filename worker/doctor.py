@@ -22,7 +22,7 @@ from worker import redis_url, store
 from worker.client import AnswerLost, HTTPProvider, NeverSent
 from worker.core import checks, keys, protocol, signing, submission, surroundings
 from worker.core.checks import Finding, Level, Server
-from worker.core.contract import PROBE_ID
+from worker.core.contract import PROBE_BODY, PROBE_ID
 from worker.core.models import Answer
 from worker.core.operations import find
 from worker.settings import Settings
@@ -193,7 +193,7 @@ def _way_back(settings: Settings) -> Iterator[Finding]:
 
 def _deliver(url: str, signing_keys: tuple[str, ...]) -> Answer | str:
     """Deliver as the provider does, for a job that there is not: it changes nothing."""
-    body, timestamp = b"{}", str(int(time.time()))
+    body, timestamp = PROBE_BODY, str(int(time.time()))
     key = signing_keys[0] if signing_keys else uuid.uuid4().hex
     secret = signing.derive_secret(key, PROBE_ID)
     headers = {

@@ -241,7 +241,7 @@ def _extent(answer: http.client.HTTPResponse, offset: int) -> _Extent | None:
     """Read the extent of an answer; None where it is a part that was not asked for, or none."""
     if answer.status == 206:
         said = answer.headers.get("Content-Range", "")
-        part = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", said, re.ASCII)
+        part = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})", said, re.ASCII)
         return (offset, int(part[2])) if part and int(part[1]) == offset else None
     return None if answer.status == 416 else (0, answer.length)
 

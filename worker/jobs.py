@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, assert_never
 from urllib.parse import quote
 
@@ -34,7 +34,7 @@ class Callbacks:
     """Where the provider reaches the receiver, and the key that job secrets are derived from."""
 
     public_url: str
-    signing_key: str
+    signing_key: str = field(repr=False)
 
     def webhook(self, job_id: JobId) -> Webhook:
         """Mint a job's callback: the URL carries the job id, the secret belongs to it alone."""

@@ -2,12 +2,21 @@
 
 import logging
 import sys
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
 from worker.settings import Settings
+
+# Celery logs arguments and return values of tasks: at INFO, its pool at DEBUG. They are lyrics,
+# prompts and URLs.
+_TELLTALES: Final = (
+    "celery.app.trace",
+    "celery.pool",
+    "celery.worker.request",
+    "celery.worker.strategy",
+)
 
 
 def configure(settings: Settings) -> None:
@@ -33,8 +42,7 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level)
-    # Celery logs arguments and return values of tasks at INFO: lyrics, prompts and URLs.
-    for name in ("celery.app.trace", "celery.worker.strategy", "celery.worker.request"):
+    for name in _TELLTALES:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

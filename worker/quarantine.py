@@ -11,14 +11,17 @@ from enum import StrEnum
 from importlib import resources
 from typing import Any, Final, cast
 
+import structlog
 from redis import Redis
 
 from worker.core import keys, signing
 from worker.core.errors import InvalidPayload, InvalidRequest
 from worker.core.models import JobId
 
+log = structlog.get_logger()
+
 _ENTRY_ID: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
-_KEYS: Final = (keys.QUARANTINE, keys.QUARANTINE_INDEX)
+_KEYS: Final = (keys.QUARANTINE, keys.QUARANTINE_INDEX, keys.QUARANTINE_UNREADABLE)
 _PAGE: Final = 50
 _HEADER_LIMIT: Final = 256
 _KEPT_HEADERS: Final = (
@@ -131,8 +134,12 @@ class Quarantine:
             "body": packed,
         }
         pairs = [part for pair in fields.items() for part in pair]
-        args = [_fingerprint(job_id, body), len(packed), *self._limits, *pairs]
-        return cast(str, self._keep(keys=_KEYS, args=args))
+        unreadable = int(kind is Kind.UNREADABLE)
+        args = [_fingerprint(job_id, body), len(packed), *self._limits, unreadable, *pairs]
+        entry_id, pushed_out = self._keep(keys=_KEYS, args=args)
+        if pushed_out:
+            log.error("quarantine_overflowed", entry_id=entry_id, pushed_out=pushed_out)
+        return cast(str, entry_id)
 
     def entries(self) -> Iterator[Entry]:
         """Read all entries, the oldest first, page by page."""

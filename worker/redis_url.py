@@ -6,7 +6,7 @@ one form here, of which Celery wants the addresses as a URL and the rest as opti
     redis+sentinel://[user:password@]host1:26379,host2:26379/service/0[?sentinel_password=…]
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
@@ -22,9 +22,9 @@ class SentinelURL:
     sentinels: tuple[tuple[str, int], ...]
     service: str
     database: int
-    credentials: dict[str, str]
+    credentials: dict[str, str] = field(repr=False)
     """Of Redis itself: ``username`` and ``password``, as far as they are given."""
-    sentinel_credentials: dict[str, str]
+    sentinel_credentials: dict[str, str] = field(repr=False)
 
 
 def is_sentinel(url: str) -> bool:

@@ -241,17 +241,15 @@ def _weight(text: str) -> float:
 def _read_archive(env: FileAwareEnv, data_dir: Path) -> ArchiveSettings:
     # As fsspec spells it: it takes a percent sign for itself.
     local = f"file://{(data_dir / 'archive').absolute()}"
+    hosts = env.list(
+        "FERMATA_ARCHIVE_HOSTS",
+        list(PROVIDER_HOSTS),
+        subcast=lambda host: host.strip().strip(".").lower(),
+    )
     return ArchiveSettings(
         url=env.str("FERMATA_ARCHIVE_URL", local, validate=_archive_url),
         template=env.str("FERMATA_ARCHIVE_TEMPLATE", names.DEFAULT_TEMPLATE, validate=_template),
-        hosts=tuple(
-            env.list(
-                "FERMATA_ARCHIVE_HOSTS",
-                list(PROVIDER_HOSTS),
-                subcast=lambda host: host.strip().strip(".").lower(),
-            )
-            or ()
-        ),
+        hosts=tuple(filter(None, hosts or ())),
         max_bytes=env.int("FERMATA_ARCHIVE_MAX_BYTES", 2 * 1024**3, validate=validate.Range(min=1)),
     )
 

@@ -24,7 +24,7 @@ StoreUnavailable: Final = RedisError
 """What any method raises when Redis is away, or will not write: out of memory, read-only."""
 
 _LIVE = frozenset(JobState) - TERMINAL
-_LOST = TERMINAL - {JobState.SUCCEEDED}
+LOST: Final = TERMINAL - {JobState.SUCCEEDED}
 _PRELUDES: Final = {
     "transition": ("record", "gate", "tally"),
     "claim": ("record", "gate"),
@@ -45,6 +45,8 @@ def connect(url: str, *, timeout_seconds: float = 5, retries: int = 2) -> "Redis
     }
     options: dict[str, Any] = {
         "decode_responses": True,
+        # JSON may hold half of a character, which UTF-8 cannot.
+        "encoding_errors": "backslashreplace",
         "health_check_interval": 30,
         "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries),
         **timeouts,
@@ -407,19 +409,37 @@ class Store:
         """Drop index entries of jobs created before a moment."""
         self._redis.zremrangebyscore(keys.JOBS, "-inf", before)
 
+    def event(self, job_id: JobId) -> Event | None:
+        """Read the event that ends a resumed job."""
+        event = cast("str | None", self._redis.hget(keys.job(job_id), "event"))
+        return Event.loads(event) if event else None
+
     def keep_late(
-        self, job_id: JobId, late: JSONObject, *, now: float, why: str, retain_seconds: int
+        self,
+        job_id: JobId,
+        late: JSONObject,
+        *,
+        now: float,
+        why: str,
+        retain_seconds: int,
+        sources: Iterable[JobState] = LOST,
     ) -> bool:
-        """Keep the first delivery to come after a job had ended without success."""
+        """Keep what came of a job that ends, or has ended, without it; says whether it did.
+
+        Args:
+            late: whether it is ``final``, and more. The first is kept, but for one that is not.
+            sources: the states in which it is kept.
+        """
         kept = self._late(
             keys=[keys.job(job_id)],
-            args=[_csv(_LOST), _dump(late), retain_seconds, _entry(now, "late", None, why)],
+            args=[_csv(sources), _dump(late), retain_seconds, _entry(now, "late", None, why)],
         )
         return bool(kept)
 
     def check(self) -> None:
-        """Write to the server, or raise StoreUnavailable."""
-        self._redis.set(keys.HEALTH, "ok", ex=60)
+        """Raise StoreUnavailable where the server would not write; it writes nothing."""
+        # A server that is full or read-only refuses even a write that would come to nothing.
+        self._redis.set(keys.HEALTH, "ok", xx=True, keepttl=True)
 
 
 def load_script(redis: "Redis", name: str) -> Any:

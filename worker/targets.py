@@ -135,22 +135,25 @@ class Folder(Target):
 
     def _inside(self, name: str) -> Path:
         path = self._root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # Before anything is made: it would be made where the link leads.
         if not path.parent.resolve().is_relative_to(self._root.resolve()):
             raise ArchiveFailed(f"refused {name}: a link leads out of the archive there")
+        path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
 
 class _Part(Upload):
-    """``song.mp3.part``, and ``song.mp3.part.version`` beside it."""
+    """``.song.mp3.part``, and ``.song.mp3.part.version`` beside it: no file's name has that dot."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._part = path.with_name(f"{path.name}.part")
-        self._version = path.with_name(f"{path.name}.part.version")
+        self._part = path.with_name(f".{path.name}.part")
+        self._version = path.with_name(f".{path.name}.part.version")
         self._file = self._locked()
         if self._version.is_file() and not self._version.is_symlink():
-            self.validator = self._version.read_text()
+            said = self._version.read_text(errors="replace")
+            # A damaged one could not be sent: then the file begins anew.
+            self.validator = said if said.isascii() and said.isprintable() else ""
             self.offset = os.fstat(self._file.fileno()).st_size if self.validator else 0
 
     def _locked(self) -> BinaryIO:

@@ -173,6 +173,9 @@ class Source:
         method = self._random.choice(methods)
         return Attack([self._request(method=method)], hangs_up=True)
 
+    def _liveness(self) -> Attack:
+        return Attack([self._request(method=b"GET", path=b"/healthz")])
+
     def _odd_path(self) -> Attack:
         job = self._random.choice(self._targets).encode()
         paths = [b"/webhooks/aimusic/..%2f" + job, b"/webhooks/aimusic/%00", b"/webhooks/aimusic/",

@@ -5,6 +5,7 @@ import json
 import resource
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from tests.integration.cdn import (
 from tests.system import wait_until
 from worker.archive import Archive
 from worker.core.errors import ArchiveFailed, ConfigError
-from worker.targets import Remote, open_target
+from worker.targets import Folder, Remote, open_target
 
 # -- what is stored ---------------------------------------------------------------------------
 
@@ -89,10 +90,10 @@ def test_running_it_twice_finishes_what_is_missing_and_changes_nothing_else(
 def test_the_day_of_the_first_run_stays_in_the_names(cdn: CDN, folder: Path) -> None:
     cdn.routes["/a.mp3"] = answer()
     archive = archive_of(cdn, folder)
-    dated = partial(Archive, archive.target, archive.downloader, "{date}/{job_id}{ext}", 20)
+    dated = partial(Archive, archive.target, archive.downloader, "{date}/{job_id}/{kind}{ext}", 20)
     first = dated(clock=lambda: 0).store(song(f"{cdn.url}/a.mp3"))
     assert dated(clock=lambda: 86400).store(song(f"{cdn.url}/a.mp3")) == first
-    assert files(folder) == ["1970-01-01/job.mp3", "job/manifest.json"]
+    assert files(folder) == ["1970-01-01/job/audio.mp3", "job/manifest.json"]
 
 
 # -- broken off, and gone on with -------------------------------------------------------------
@@ -102,7 +103,7 @@ def test_a_download_that_was_cut_goes_on_where_it_stopped(cdn: CDN, folder: Path
     cdn.routes["/a.mp3"] = resumable(cut_at=500_000)
     archive = archive_of(cdn, folder)
     assert "bytes came" in refused(archive, f"{cdn.url}/a.mp3", retryable=True)
-    assert (folder / "job/c0-audio.mp3.part").stat().st_size == 500_000
+    assert (folder / "job/.c0-audio.mp3.part").stat().st_size == 500_000
 
     cdn.routes["/a.mp3"] = resumable()
     stored = archive.store(song(f"{cdn.url}/a.mp3"))
@@ -120,6 +121,30 @@ def test_a_file_that_changed_meanwhile_begins_anew(cdn: CDN, folder: Path) -> No
     cdn.routes["/a.mp3"] = resumable(etag='"v2"', body=new)
     archive.store(song(f"{cdn.url}/a.mp3"))
     assert (folder / "job/c0-audio.mp3").read_bytes() == new
+
+
+@pytest.mark.parametrize("damaged", ['"v\n1"', "\udcff", "é", ""])
+def test_a_version_that_was_damaged_lets_the_file_begin_anew(
+    cdn: CDN, folder: Path, damaged: str
+) -> None:
+    cdn.routes["/a.mp3"] = resumable(cut_at=500_000)
+    archive = archive_of(cdn, folder)
+    refused(archive, f"{cdn.url}/a.mp3", retryable=True)
+    version = folder / "job/.c0-audio.mp3.part.version"
+    version.write_text(damaged, errors="surrogateescape")
+
+    cdn.routes["/a.mp3"] = resumable()
+    assert archive.store(song(f"{cdn.url}/a.mp3"))["files"][0]["sha256"] == SHA256
+
+
+def test_a_title_that_ends_as_a_part_does_is_a_file_of_its_own(cdn: CDN, folder: Path) -> None:
+    cdn.routes["/part.mp3"], cdn.routes["/a.mp3"] = answer(), resumable()
+    archive = replace(archive_of(cdn, folder), template="{job_id}/{title}")
+    two = song(f"{cdn.url}/part.mp3", f"{cdn.url}/a.mp3")
+    for clip, title in zip(two["clips"], ("a.part", "a"), strict=True):
+        clip["title"] = title
+    archive.store(two)
+    assert files(folder) == ["job/a", "job/a.part", "job/manifest.json"]
 
 
 @pytest.mark.parametrize("useless", [
@@ -247,12 +272,15 @@ def test_a_link_in_the_archive_is_not_followed_out_of_it(cdn: CDN, folder: Path)
     folder.mkdir()
     (folder / "job").symlink_to(outside)
     assert "a link leads out" in refused(archive_of(cdn, folder), f"{cdn.url}/a.mp3")
+    with pytest.raises(ArchiveFailed, match="a link leads out"):
+        Folder(folder).begin("job/deeper/x")
+    assert list(outside.iterdir()) == []
 
     (folder / "other").mkdir()
     (outside / "precious").write_text("kept")
-    for name in ("c0-audio.mp3", "c0-audio.mp3.part.version"):
+    for name in ("c0-audio.mp3", ".c0-audio.mp3.part.version"):
         (folder / "other" / name).symlink_to(outside / "precious")
-    (folder / "other" / "c0-audio.mp3.part").symlink_to(outside / "not-there-yet")
+    (folder / "other" / ".c0-audio.mp3.part").symlink_to(outside / "not-there-yet")
     with pytest.raises(ArchiveFailed):
         archive_of(cdn, folder).store(song(f"{cdn.url}/a.mp3", job_id="other"))
     assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("precious", "kept")]

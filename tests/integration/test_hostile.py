@@ -132,12 +132,17 @@ def test_ten_thousand_hostile_requests_write_nothing_and_harm_no_delivery(besieg
     told = f"seed {SEED!r}: { ({kind: dict(n) for kind, n in storm.heard.items()}) }"
     assert storm.sent >= REQUESTS, told
     assert set(storm.heard) == set(KINDS), told
+    # The one that anybody may ask; a write that comes to nothing tells whether Redis would write.
+    asked = storm.heard.pop("liveness")
+    assert set(asked) == {200}, told
     assert not {s for s in storm.statuses() if 200 <= s < 400}, told
     # 501 is the server's word for a transfer coding that does not exist (RFC 9112 §6.1).
     assert {s for s in storm.statuses() if s >= 500} <= {501}, told
     assert "Traceback" not in flow.system.log("receiver"), told
     # Exactly what as many deliveries call by themselves: not one command more, read or write.
-    assert calls.since() == Counter({name: n * REAL for name, n in one.items()}), told
+    assert calls.since() == Counter(
+        {name: n * REAL for name, n in one.items()} | {"set": asked[200]}
+    ), told
     assert others(flow) == before, told
     assert receipts == ["resumed"] * REAL, told
 
@@ -166,6 +171,30 @@ def test_strangers_who_fall_silent_cannot_hold_the_threads(quiet: System, where:
     for stranger in strangers:
         stranger.close()
     assert "Traceback" not in quiet.log("receiver")
+
+
+CUT_SHORT = {
+    "after its answer": b"GET /x HTTP/1.0\r\n\r\n",
+    "after a broken line": b"\0broken\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("how", CUT_SHORT)
+def test_strangers_who_are_answered_and_do_not_hang_up_hold_nobody_up(
+    quiet: System, how: str
+) -> None:
+    strangers = [Sender(quiet.receiver_url) for _ in range(40)]
+    for stranger in strangers:
+        stranger.begin(CUT_SHORT[how])
+
+    body = json.dumps(streaming()).encode()
+    url = f"{quiet.receiver_url}/webhooks/aimusic/unknown"
+    answer = requests.post(url, data=body, headers=signed("unknown", body), timeout=8)
+
+    assert answer.status_code == 200
+    for stranger in strangers:
+        assert stranger.ended()
+        stranger.close()
 
 
 @pytest.fixture(scope="module")

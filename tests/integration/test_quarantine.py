@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from worker import store
 from worker.core import keys
@@ -35,6 +36,10 @@ def redis(valkey: EmbeddedValkey) -> Iterator[Any]:
 
 def keep(kept: Quarantine, body: bytes = b"{}", *, job_id: str = JOB, **headers: str) -> str:
     return kept.keep(Kind.ORPHAN, JobId(job_id), headers, body, "gone", now=NOW)
+
+
+def keep_unreadable(kept: Quarantine, body: bytes) -> str:
+    return kept.keep(Kind.UNREADABLE, JOB, {}, body, "no JSON", now=NOW)
 
 
 def bodies(kept: Quarantine) -> list[bytes]:
@@ -77,6 +82,40 @@ def test_the_oldest_go_when_there_are_too_many(redis: Any) -> None:
         keep(kept, str(n).encode())
     assert bodies(kept) == [b"2", b"3", b"4"]
     assert counted(redis)[:2] == (3, 3)
+
+
+def test_what_nobody_can_read_goes_before_an_orphan(redis: Any) -> None:
+    kept = Quarantine(redis, max_entries=4)
+    keep(kept, b"song 1"), keep_unreadable(kept, b"? 1"), keep(kept, b"song 2")
+    for n in range(2, 9):
+        keep_unreadable(kept, f"? {n}".encode())
+    assert bodies(kept) == [b"song 1", b"song 2", b"? 7", b"? 8"]
+    keep(kept, b"song 3"), keep(kept, b"song 4"), keep(kept, b"song 5")
+    assert bodies(kept) == [b"song 2", b"song 3", b"song 4", b"song 5"]
+    keep_unreadable(kept, b"the newest always stays"), keep_unreadable(kept, b"? 9")
+    assert bodies(kept) == [b"song 3", b"song 4", b"song 5", b"? 9"]
+    assert redis.lrange(keys.QUARANTINE_UNREADABLE, 0, -1) == [list(kept.entries())[-1].entry_id]
+
+
+def test_an_unreadable_entry_that_somebody_deleted_holds_up_no_other(redis: Any) -> None:
+    kept = Quarantine(redis, max_entries=2)
+    keep(kept, b"song 1")
+    redis.xdel(keys.QUARANTINE, keep_unreadable(kept, b"deleted by hand"))
+    keep(kept, b"song 2"), keep_unreadable(kept, b"?"), keep(kept, b"song 3")
+    assert bodies(kept) == [b"song 2", b"song 3"]
+
+
+def test_it_is_logged_how_many_there_was_no_room_for(redis: Any) -> None:
+    kept = Quarantine(redis, max_bytes=100)
+    with capture_logs() as logs:
+        for n in range(3):
+            keep(kept, str(n).encode())
+        assert logs == []
+        large = keep(kept, b"".join(str(n).encode() for n in range(200)))
+    [said] = logs
+    assert said == {
+        "event": "quarantine_overflowed", "entry_id": large, "pushed_out": 3, "log_level": "error",
+    }  # fmt: skip
 
 
 def test_the_oldest_go_when_they_are_too_large(redis: Any) -> None:

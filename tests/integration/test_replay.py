@@ -4,20 +4,26 @@ import base64
 import json
 import subprocess
 import sys
+import time
 import uuid
 import zlib
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celery.result import AsyncResult
 
 from tests.integration.flow import GET_SECONDS, Flow, completed, failed, raw, signed, streaming
-from tests.system import System, wait_until
+from tests.system import SIGNING_KEY, System, wait_until
+from worker.adoption import Adoption
 from worker.core import keys
-from worker.core.errors import DeadlineExceeded, TaskFailed
+from worker.core.errors import DeadlineExceeded, InvalidRequest, TaskFailed
 from worker.core.models import JobId
+from worker.core.operations import find
+from worker.core.states import Turn
 from worker.quarantine import Entry, Kind, Quarantine
+from worker.store import Store
 
 NOW = 1_763_800_000.0
 
@@ -207,6 +213,30 @@ def test_adoption_leaves_a_result_alone_that_is_still_there(flow: Flow) -> None:
     assert fermata(flow.system, "adopt", entry.entry_id, "sonic.create_music").returncode == 0
     assert AsyncResult(job.id, app=flow.system.app).get(timeout=GET_SECONDS) == first
     assert flow.state(job.id) == "succeeded"
+
+
+@pytest.mark.parametrize("content", [completed, failed])
+def test_a_job_that_gets_a_record_meanwhile_is_not_adopted(
+    flow: Flow, content: Callable[[], Any]
+) -> None:
+    entry, records = orphan(flow, content()), Store(flow.redis)
+
+    class Backend:
+        def get_state(self, _: str) -> str:
+            return "PENDING"
+
+        def store_result(self, job_id: str, *_: Any) -> None:
+            """Meanwhile, the job's own message comes after all."""
+            fields = {"operation": "sonic.remaster"}
+            records.turn(JobId(job_id), Turn.ENQUEUE, now=NOW, due_at=None, fields=fields)
+
+    app: Any = SimpleNamespace(backend=Backend())
+    adoption = Adoption(
+        store=records, app=app, signing_keys=[SIGNING_KEY], retention_seconds=60, clock=time.time
+    )
+    with pytest.raises(InvalidRequest, match="has a record"):
+        adoption.adopt(entry, find("sonic.remaster"))
+    assert flow.state(entry.job_id) == "queued"
 
 
 def test_only_an_end_without_a_record_is_adopted_and_only_as_what_it_can_be(flow: Flow) -> None:

@@ -498,11 +498,11 @@ def test_an_event_comes_back_as_it_was(records: Store) -> None:
     assert records.take(JOB, taker(1), now=NOW, stale_at=NOW + 60) == event
 
 
-LATE = {"at": NOW, "delivery_id": "d-1", "body": "{}"}
+LATE = {"at": NOW, "delivery_id": "d-1", "final": True, "body": "{}"}
 
 
-def keep_late(records: Store, late: Any = LATE) -> bool:
-    return records.keep_late(JOB, late, now=NOW, why="webhook d-1", retain_seconds=60)
+def keep_late(records: Store, late: Any = LATE, **options: Any) -> bool:
+    return records.keep_late(JOB, late, now=NOW, why="webhook d-1", retain_seconds=60, **options)
 
 
 @pytest.mark.parametrize("turn", [Turn.FAIL, Turn.EXPIRE])
@@ -519,19 +519,24 @@ def test_what_comes_late_is_kept_once_and_the_record_with_it(
     assert 5 < redis.ttl(keys.job(JOB)) <= 60
 
 
-@pytest.mark.parametrize(
-    ("event", "kept"),
-    [
-        (Event(Source.SWEEP, error={"type": "DeadlineExceeded", "message": "late"}), True),
-        (Event(Source.WEBHOOK, body='{"body": null, "x": "\\"body\\": null"}'), False),
-    ],
-)
-def test_a_delivery_between_the_claim_and_the_end_is_late_if_the_claim_was_a_failing_one(
-    records: Store, redis: Any, event: Event, kept: bool
+def test_an_end_that_comes_late_takes_the_place_of_what_was_none(records: Store) -> None:
+    begin(records)
+    claim(records)
+    records.turn(JOB, Turn.FAIL, now=NOW, due_at=None)
+    part = LATE | {"final": False, "body": '{"final": true}'}
+    assert [keep_late(records, each) for each in (part, part, LATE, part, LATE)] == [
+        True, False, True, False, False,
+    ]  # fmt: skip
+    assert records.read(JOB).late == LATE
+
+
+def test_a_delivery_between_the_claim_and_the_end_is_late_only_where_that_is_asked_for(
+    records: Store, redis: Any
 ) -> None:
     begin(records)
-    claim(records, event=event)
-    assert keep_late(records) is kept
+    claim(records)
+    assert not keep_late(records)
+    assert keep_late(records, sources=[JobState.RESUMING])
     assert redis.ttl(keys.job(JOB)) == -1
 
 
@@ -545,6 +550,26 @@ def test_nothing_is_late_for_a_job_that_goes_on_or_succeeded_or_is_gone(
     claim(records)
     records.turn(JOB, Turn.SUCCEED, now=NOW, due_at=None)
     assert not keep_late(records)
+
+
+# -- the check --------------------------------------------------------------------------------
+
+
+def test_the_check_writes_nothing_and_yet_finds_a_server_that_would_not_write(
+    records: Store, redis: Any
+) -> None:
+    before = redis.info("persistence")["rdb_changes_since_last_save"]
+    records.check()
+    assert redis.info("persistence")["rdb_changes_since_last_save"] == before
+    redis.config_set("maxmemory", 1)
+    with pytest.raises(StoreUnavailable, match="maxmemory"):
+        records.check()
+    redis.config_set("maxmemory", 0)
+    redis.slaveof("127.0.0.1", 1)
+    with pytest.raises(StoreUnavailable, match="read only"):
+        records.check()
+    redis.slaveof()
+    records.check()
 
 
 # -- away -------------------------------------------------------------------------------------

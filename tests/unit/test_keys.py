@@ -2,7 +2,8 @@
 
 from worker.core import keys
 
-TABLES = (keys.DUE, keys.JOBS, keys.QUARANTINE, keys.QUARANTINE_INDEX, keys.HEALTH)
+QUARANTINE = (keys.QUARANTINE, keys.QUARANTINE_INDEX, keys.QUARANTINE_UNREADABLE)
+TABLES = (keys.DUE, keys.JOBS, *QUARANTINE, keys.HEALTH)
 
 
 def test_every_key_is_marked_as_ours_and_no_two_are_the_same() -> None:

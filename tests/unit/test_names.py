@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.core import names
+from worker.core.contract import JOB_ID
 
 FIELDS = {
     "job_id": "job-1",
@@ -57,8 +58,8 @@ def test_the_default_is_a_folder_for_each_job() -> None:
 
 
 def test_a_name_keeps_what_is_harmless() -> None:
-    assert render("{title}-{job_id}", title="Für Elise, 2. Satz") == "Für Elise, 2. Satz-job-1"
-    assert render("{title}-{job_id}", title="Fu\u0308r") == "Für-job-1"
+    assert render("{title}-{kind}", title="Für Elise, 2. Satz") == "Für Elise, 2. Satz-wav"
+    assert render("{title}-{kind}", title="Fu\u0308r") == "Für-wav"
 
 
 @given(st.text(max_size=400), st.sampled_from(["title", "clip_id", "kind", "operation"]))
@@ -90,16 +91,26 @@ def stays_inside(name: str) -> None:
 
 
 def test_a_long_name_keeps_its_suffix_and_stays_its_own() -> None:
-    long = [render("{title}-{job_id}{ext}", title="x" * 300, job_id=each) for each in "ab"]
+    long = [render("{title}-{clip_id}{ext}", title="x" * 300, clip_id=each) for each in "ab"]
     assert all(name.endswith(".wav") for name in long)
     assert long[0] != long[1]
     assert render("{job_id}/{title}", title="ü" * 300).endswith(tuple("0123456789abcdef"))
 
 
 def test_two_jobs_never_share_a_folder() -> None:
-    spelled = [names.job_folder(each) for each in ("a:b", "a_b", "a~b", "a.b", "a-b")]
-    assert len(set(spelled)) == 5
-    assert not any(set(each) & set(':\\/"') for each in spelled)
+    ids = ["a:b", "a_b", "a~b", "a.b", "a-b", "a", "a.", "a..", "con", "a" + ":" * 127]
+    spelled = [names.job_folder(each) for each in [*ids, "b" + ":" * 127]]
+    assert len(set(spelled)) == len(spelled)
+    for each in spelled:
+        stays_inside(each)
+        assert not set(each) & set(':\\/"')
+
+
+@given(st.from_regex(JOB_ID, fullmatch=True))
+def test_the_template_names_a_jobs_folder_as_its_manifest_does(job_id: str) -> None:
+    folder = names.job_folder(job_id)
+    stays_inside(folder)
+    assert render("{job_id}/{clip_id}", job_id=job_id) == f"{folder}/clip"
 
 
 def test_a_name_that_is_there_is_numbered() -> None:
@@ -116,7 +127,7 @@ def test_a_name_that_is_there_is_numbered() -> None:
 
 
 @pytest.mark.parametrize(
-    "template", [names.DEFAULT_TEMPLATE, EVERYTHING, "{job_id}", "x/{job_id}.a"]
+    "template", [names.DEFAULT_TEMPLATE, EVERYTHING, "{title}/{job_id}/x", "x/{job_id}/{date}.a"]
 )
 def test_a_good_template(template: str) -> None:
     names.check_template(template)
@@ -132,14 +143,19 @@ def test_a_good_template(template: str) -> None:
         ("{job_id}{}", "none of"),
         ("{job_id", "expected"),
         ("{clip_id}{ext}", "job_id"),
-        ("../{job_id}", "relative"),
-        ("/{job_id}", "relative"),
-        ("a//{job_id}", "relative"),
+        ("{job_id}", "alone"),
+        ("{job_id}-{clip_id}{ext}", "alone"),
+        ("{job_id}-{clip_id}/{kind}{ext}", "alone"),
+        ("{date}/{job_id}{ext}", "alone"),
+        ("{{job_id}}/{clip_id}", "alone"),
+        ("../{job_id}/x", "relative"),
+        ("/{job_id}/x", "relative"),
+        ("a//{job_id}/x", "relative"),
         ("{job_id}/", "relative"),
-        ("./{job_id}", "relative"),
+        ("./{job_id}/x", "relative"),
         ("C:\\{job_id}", "unsafe"),
         ("{job_id}\n", "unsafe"),
-        ("nul/{job_id}", "relative"),
+        ("nul/{job_id}/x", "relative"),
         ("", "job_id"),
     ],
 )

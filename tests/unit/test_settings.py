@@ -334,7 +334,7 @@ def test_the_archive_is_a_folder_beside_the_data_unless_told_otherwise(tmp_path:
 
 
 def test_hosts_of_the_archive_are_read_as_names() -> None:
-    given(FERMATA_ARCHIVE_HOSTS=" CDN.example.com , .files.example.com.")
+    given(FERMATA_ARCHIVE_HOSTS=" CDN.example.com , .files.example.com., . ,")
     assert load(Role.WORKER).archive.hosts == ("cdn.example.com", "files.example.com")
 
 

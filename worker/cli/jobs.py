@@ -166,7 +166,10 @@ def _print_job(record: JobRecord, *, as_json: bool) -> None:
 
 
 @main.command(epilog=EXIT_CODES)
-@click.option("--limit", default=20, show_default=True, help="How many, newest first.")
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(min=1),
+    help="How many, newest first.",
+)  # fmt: skip
 @json_option
 def jobs(limit: int, as_json: bool) -> None:
     """List the newest jobs."""

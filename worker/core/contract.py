@@ -50,6 +50,9 @@ JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:~-]{0,127}")
 PROBE_ID: Final = "fermata-doctor"
 """The job id of deliveries by which `fermata doctor` asks a receiver whether it is ours."""
 
+PROBE_BODY: Final = b"{}"
+"""Their body. The provider says more, if some job should have that id."""
+
 
 def task_name(operation: str) -> str:
     """Name the Celery task of an operation: ``sonic.remaster`` -> ``fermata.sonic.remaster``."""

@@ -90,7 +90,10 @@ def read_origin(url: str) -> Origin:
         raise ArchiveFailed(f"refused {shown(url)}: only https is fetched")
     if "@" in parts.netloc:
         raise ArchiveFailed(f"refused {shown(url)}: it names a user")
-    return Origin(parts.scheme, parts.hostname.removesuffix("."), port, _target(parts))
+    host = parts.hostname.removesuffix(".")
+    if not all(host.split(".")):
+        raise ArchiveFailed(f"refused {shown(url)}: a part of its host's name is empty")
+    return Origin(parts.scheme, host, port, _target(parts))
 
 
 def _target(parts: SplitResult) -> str:

@@ -17,9 +17,10 @@
 | fermata:batches          | sorted set | batch_id by when it was begun    | two retentions        |
 | fermata:schedule:<name>  | hash       | a schedule's last run            | for ever              |
 | fermata:schedule:<name>: | string     | a due minute that was seen to    | two weeks             |
-| fermata:quarantine       | stream     | deliveries that we cannot use    | newest 1,000, 64 MiB  |
+| fermata:quarantine       | stream     | deliveries that we cannot use    | 1,000, 64 MiB         |
 | fermata:quarantine:index | hash       | which deliveries those are       | with the stream       |
-| fermata:health           | string     | proof that Redis can be written  | a minute              |
+| fermata:unreadable       | list       | which of them go first           | with the stream       |
+| fermata:health           | string     | nothing: asked for, never there  | never                 |
 
 Times are Unix seconds. The broker's and the result backend's own keys stand beside them.
 """
@@ -44,6 +45,7 @@ POLL_PACE: Final = "fermata:pace:poll"
 JOBS: Final = "fermata:jobs"
 QUARANTINE: Final = "fermata:quarantine"
 QUARANTINE_INDEX: Final = "fermata:quarantine:index"
+QUARANTINE_UNREADABLE: Final = "fermata:unreadable"
 QUARANTINE_MAX: Final = 1_000
 QUARANTINE_MAX_BYTES: Final = 64 * 1024 * 1024
 """Of bodies, as they are kept: compressed. A thousand webhooks may be a gibibyte."""

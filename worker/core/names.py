@@ -26,9 +26,10 @@ def check_template(template: str) -> None:
             raise ValueError(f"{{{name}}} is none of {', '.join(FIELDS)}.")
         if any(each != _clean(each) for each in re.split("/", literal)):
             raise ValueError("It holds a character that is unsafe in a file name.")
-    if "{job_id}" not in template:
-        raise ValueError("It must hold {job_id}: two jobs must not write the same file.")
     segments = template.split("/")
+    # Beside other text, as in {job_id}-{clip_id}, one job's name could be read as another's.
+    if "{job_id}" not in segments[:-1]:
+        raise ValueError("A folder must be {job_id} alone: two jobs must not write the same file.")
     if any(_segment(each) != each for each in segments):
         raise ValueError("It must be a relative path without empty parts, `.` and `..`.")
 
@@ -41,8 +42,10 @@ def render(template: str, fields: Mapping[str, str]) -> str:
 
 
 def job_folder(job_id: str) -> str:
-    """Spell a job id as a name; two ids never share one."""
-    return quote(job_id, safe="~")
+    """Spell a job id as a harmless segment; two ids never share one."""
+    spelled = quote(job_id, safe="~")
+    stem = spelled.rstrip(".")
+    return _segment(stem + "%2E" * (len(spelled) - len(stem)))
 
 
 def unique(names: Iterable[str], taken: Iterable[str] = ()) -> Iterator[str]:

@@ -56,6 +56,7 @@ class Turn(StrEnum):
     EXPIRE = "expire"
     ADOPT = "adopt"
     """An operator takes the result of a job whose record is gone from a kept delivery."""
+    ADOPT_FAILURE = "adopt failure"
 
 
 TERMINAL: Final = frozenset(
@@ -87,5 +88,6 @@ TRANSITIONS: Final[dict[Turn, tuple[frozenset[JobState | None], JobState]]] = {
     Turn.CANCEL: (_ENDS_FROM, _S.CANCELLED),
     Turn.EXPIRE: (_ENDS_FROM, _S.EXPIRED),
     Turn.ADOPT: (frozenset({None}), _S.SUCCEEDED),
+    Turn.ADOPT_FAILURE: (frozenset({None}), _S.FAILED),
 }
 """For each turn: the states it may start from (None: no record yet), and the one it ends in."""

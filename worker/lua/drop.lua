@@ -1,6 +1,6 @@
 -- Drop entries of the quarantine. Of two that drop the same one, the second finds it gone.
 --
--- KEYS  1 quarantine  2 index
+-- KEYS  1 quarantine  2 index  3 the unreadable ones
 -- ARGV  ids of entries
 -- Returns how many there were.
 local dropped = 0

@@ -1,17 +1,21 @@
 -- Keep what was delivered of a job that ends, or has ended, without it. The first such delivery
--- is kept; a record that has ended is then kept for as long again.
--- Closes two races: that between copies of one delivery, and that with the failing event (a
--- deadline, a cancellation) that won the job moments before and waits for its worker.
+-- is kept, or the first end of a song after what was none yet; a record that has ended is then
+-- kept for as long again.
+-- Closes the race between copies of one delivery.
 --
 -- KEYS  1 record
--- ARGV  1 ',state,' of the ends  2 document  3 seconds to retain  4 timeline entry
+-- ARGV  1 ',state,' in which it is kept  2 document  3 seconds to retain  4 timeline entry
 -- Returns whether it was kept.
-local r = redis.call('HMGET', KEYS[1], 'state', 'event')
-local ended = allowed(r[1] or '', ARGV[1])
--- An event without the provider's words is a failing one; see Event.dumps.
-local failing = r[1] == 'resuming' and r[2] and string.find(r[2], '"body": null', 1, true)
-if not (ended or failing) then return 0 end
-if redis.call('HSETNX', KEYS[1], 'late', ARGV[2]) == 0 then return 0 end
-if ended then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
+local function final(document)
+  -- As json.dumps writes it: within a text of the document, the quotes would be escaped.
+  return string.find(document, '"final": true', 1, true) ~= nil
+end
+
+local state = redis.call('HGET', KEYS[1], 'state') or ''
+if not allowed(state, ARGV[1]) then return 0 end
+local kept = redis.call('HGET', KEYS[1], 'late')
+if kept and (final(kept) or not final(ARGV[2])) then return 0 end
+redis.call('HSET', KEYS[1], 'late', ARGV[2])
+if state ~= 'resuming' then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
 tell(KEYS[1], ARGV[4], TURN_ROOM)
 return 1
