@@ -30,9 +30,9 @@ class Verdict:
     uncalled: list[str] = field(default_factory=list)
     """Jobs and plain steps that ran though what they follow had not come out so."""
     ran_twice: list[str] = field(default_factory=list)
-    """Plain steps of which two copies ran."""
+    """Plain steps of which two copies ran, and errbacks that were told two errors."""
     missing: list[str] = field(default_factory=list)
-    """Bodies of chords, errbacks and plain steps that never ran."""
+    """Bodies of chords, errbacks, plain steps and scheduled minutes that never ran."""
     unknowable: int = 0
     """Neither the submit's answer nor a webhook came: they ended as SubmissionUnconfirmed."""
     again: int = 0
@@ -103,6 +103,7 @@ def audit(stage: Stage, flows: Sequence[Flow]) -> Verdict:
             verdict.unsettled.append(step.key)
         elif booked.of(step, None):
             verdict.uncalled.append(step.key)
+    verdict.missing += stage.minutely.missing()
     return verdict
 
 
@@ -113,7 +114,7 @@ def _audit_plain(verdict: Verdict, stage: Stage, step: Step, *, called: bool) ->
     if runs and not called:
         verdict.uncalled.append(step.key)
     copies = len(set(runs))
-    if step.kind is not Kind.ERRBACK and copies > 1:
+    if copies > 1:
         verdict.ran_twice.append(step.key)
     verdict.again += len(runs) - copies
 

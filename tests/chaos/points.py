@@ -257,6 +257,12 @@ def _(self: Any, count: Any, request: Any, *args: Any, **options: Any) -> Any:
     return count(self, request, *args, **options)
 
 
+@wraps(RedisBackend, "_chord_publish_claim_expires")
+def _(self: Any, expires: Any, *args: Any) -> Any:
+    passes("joined", job_in_hand())
+    return expires(self, *args)
+
+
 @wraps(RedisBackend, "chord_error_from_stack")
 def _(self: Any, fail: Any, *args: Any, **options: Any) -> Any:
     passes("doomed", job_in_hand())
@@ -279,7 +285,9 @@ def _(self: Any, publish_patiently: Any, *args: Any, **options: Any) -> Any:
 @wraps(Jobs, "settle")
 def _(self: Any, settle: Any, job_id: str, *args: Any) -> None:
     passes("stored", job_id)
-    settle(self, job_id, *args)
+    if not out("settlement", job_id):
+        settle(self, job_id, *args)
+    passes("settled", job_id)
 
 
 @wraps(ProviderTask, "_was_stored")
@@ -289,6 +297,7 @@ def _(self: Any, was_stored: Any, result: Any) -> bool:
 
 @wraps(PatientBackend, "mark_as_failure")
 def _(self: Any, mark_as_failure: Any, task_id: str, *args: Any, **options: Any) -> Any:
+    passes("failing", task_id)
     if out("patience", task_id):
         return self._backend.mark_as_failure(task_id, *args, **options)
     return mark_as_failure(self, task_id, *args, **options)

@@ -71,11 +71,14 @@ class Run:
         self._said = 0.0
 
     def play(self) -> tuple[list[Flow], Faults]:
-        """Enqueue the load with faults all the while, and wait until everything is over."""
+        """Enqueue the load with faults all the while, and wait until everything is over.
+
+        A run is short, and beat's minutes are long: it lasts until there was one.
+        """
         seconds = max(self._effort.jobs / JOBS_PER_SECOND, self._effort.faults * FAULT_SECONDS)
         flow_seconds = seconds / len(self._flows)
         next_flow = next_fault = time.monotonic()
-        while self._flows or self._faults.count() < self._effort.faults:
+        while self._is_on():
             now = time.monotonic()
             self._stage.tend()
             if self._flows and now >= next_flow:
@@ -87,8 +90,13 @@ class Run:
             self._report()
             time.sleep(0.01)
         self._faults.disarm()
+        self._stage.stop_beat()
         self._settle()
-        return self._started, self._faults
+        return self._started + self._stage.minutely.flows(), self._faults
+
+    def _is_on(self) -> bool:
+        faults = self._faults.count() < self._effort.faults
+        return bool(self._flows) or faults or not self._stage.minutely.flows()
 
     def _start(self, flow: Flow) -> None:
         for step in flow.jobs:
@@ -106,7 +114,7 @@ class Run:
         pending, changed_at, quiet_since = -1, time.monotonic(), time.monotonic()
         while (now := time.monotonic()) < min(changed_at + STUCK_SECONDS, self._limit):
             self._stage.tend()
-            left = progress.pending(self._started)
+            left = progress.pending(self._started + self._stage.minutely.flows())
             if len(left) != pending:
                 pending, changed_at = len(left), now
             if left or not self._stage.is_idle():

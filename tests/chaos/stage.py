@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -14,9 +15,11 @@ import requests
 from celery import Celery
 from redis import Redis
 
+from tests.chaos import minutely
 from tests.chaos.load import RAN
+from tests.chaos.minutely import Minutely
 from tests.system import System
-from worker import bootstrap
+from worker import bootstrap, store
 from worker.core.contract import QUEUE
 from worker.core.schedule import Policy
 from worker.embedded import EmbeddedValkey
@@ -24,9 +27,12 @@ from worker.recording import Recorder
 
 WORKERS: Final = ("worker-1", "worker-2")
 CREDITS: Final = 10_000_000
+JOB_MESSAGE: Final = re.compile(r'"task": "fermata\.(?!schedule\.)')
 
 # Recovery sooner than in production, and still longer than what it watches over ever takes here.
 SETTINGS: Final = {
+    # Most freezes are longer: they are felt.
+    "FERMATA_REDIS_TIMEOUT_SECONDS": "1",
     "FERMATA_SUBMIT_TIMEOUT_SECONDS": "3",
     "FERMATA_UNCONFIRMED_GRACE_SECONDS": "12",
     "FERMATA_RESUME_SECONDS": "30",
@@ -51,12 +57,16 @@ class Stage(System):
         # With everysec the server may hold writes back while the disk is busy; what a producer
         # was told is stored must be stored.
         valkey = EmbeddedValkey(folder, appendfsync="always")
-        super().__init__(folder, one_database=one_database, redis=valkey, **SETTINGS)
+        timetable = str(folder / minutely.TIMETABLE)
+        super().__init__(
+            folder, one_database=one_database, redis=valkey, FERMATA_TIMETABLE=timetable, **SETTINGS
+        )
         self.restarts = 0
         self._running: dict[str, tuple[subprocess.Popen[bytes], tuple[str, ...]]] = {}
 
     def __enter__(self) -> "Stage":
         (self.folder / RAN).mkdir(parents=True)
+        minutely.write(self.folder)
         super().__enter__()
         try:
             self._prepare()
@@ -72,6 +82,7 @@ class Stage(System):
         self.app = self._producer()
         for name in WORKERS:
             self.worker(name, app="tests.chaos.app")
+        self.minutely = Minutely(store.connect(self.redis_url), self.folder)
         self.run("beat", "-m", "celery", "-A", "worker.app", "beat", "--schedule", "beat.db")
 
     def _producer(self) -> Celery:
@@ -154,10 +165,15 @@ class Stage(System):
         self.valkey.wait(lambda: time.sleep(seconds))
         self.valkey.start()
 
+    def stop_beat(self) -> None:
+        """Let no further minute be due."""
+        process, _ = self._running.pop("beat")
+        _kill_group(process)
+
     def lose_message(self) -> bool:
         """Take the message of a job out of the broker's queue for good; False where none stands."""
         for message in map(str, self.broker.lrange(QUEUE, 0, 20)):
-            if '"task": "fermata.' in message and self.broker.lrem(QUEUE, 1, message):
+            if JOB_MESSAGE.search(message) and self.broker.lrem(QUEUE, 1, message):
                 return True
         return False
 

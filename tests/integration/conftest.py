@@ -17,10 +17,13 @@ IMPATIENT = {
 }
 
 
-@pytest.fixture(scope="session")
-def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+@pytest.fixture(scope="session", params=[False, True], ids=["Redis", "RabbitMQ"])
+def impatient(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
     """A system whose deadline, grace period and HTTP timeout a test can outwait."""
-    with System(tmp_path_factory.mktemp("impatient"), **IMPATIENT) as system:
+    folder = tmp_path_factory.mktemp("impatient")
+    with System(folder, rabbitmq=request.param, **IMPATIENT) as system:
         system.worker(app="tests.canvas_app")
         yield system
 

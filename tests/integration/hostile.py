@@ -14,6 +14,9 @@ from tests.integration.flow import completed, raw, signed
 from worker.core.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER
 
 TIMEOUT_SECONDS: Final = 20
+REPLAYED: Final = 0.2
+"""How many of the attacks are exact replays, where there is something to replay."""
+
 _STATUS: Final = re.compile(rb"^HTTP/1\.[01] ([0-9]{3}) ", re.MULTILINE)
 _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length: ([0-9]+)\r\n")
 
@@ -29,19 +32,38 @@ class Attack:
     kind: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One that is authentic, as a stranger who listens would have recorded it."""
+
+    job_id: str
+    headers: dict[str, str]
+    body: bytes
+
+
 class Source:
     """Draws attacks; the same seed draws the same ones."""
 
-    def __init__(self, seed: str, targets: Sequence[str]) -> None:
+    def __init__(
+        self, seed: str, targets: Sequence[str], recorded: Sequence[Delivery] = ()
+    ) -> None:
         self._random = random.Random(seed)
         self._targets = targets
+        self._recorded = recorded
         self._body = raw(completed())
         self._other = signed("another-job", self._body)
 
     def draw(self) -> Attack:
-        name = self._random.choice(KINDS)
+        replays = self._recorded and self._random.random() < REPLAYED
+        name = "replay" if replays else self._random.choice(KINDS)
         attack: Attack = getattr(self, f"_{name}")()
         return replace(attack, kind=name)
+
+    def _replay(self) -> Attack:
+        """Send once more, to the byte, what the provider has sent."""
+        delivery = self._random.choice(self._recorded)
+        path = f"/webhooks/aimusic/{delivery.job_id}".encode()
+        return Attack([self._request(delivery.headers, delivery.body, path=path)])
 
     # -- parts --------------------------------------------------------------------------------
 
@@ -234,7 +256,8 @@ class Source:
 KINDS: Final = tuple(
     name.removeprefix("_")
     for name, method in vars(Source).items()
-    if getattr(method, "__annotations__", {}).get("return") is Attack and name != "draw"
+    if getattr(method, "__annotations__", {}).get("return") is Attack
+    and name not in {"draw", "_replay"}
 )
 
 

@@ -1,10 +1,15 @@
-"""Ten thousand hostile requests while real deliveries go on: no 5xx, no write, no delivery lost."""
+"""Ten thousand hostile requests, twice: nothing is written, and what goes on meanwhile is unharmed.
+
+The first time only the receiver talks to Redis, so that its every command is accounted for; the
+second time workers run jobs all the while, and what the provider sent is replayed to the byte.
+"""
 
 import json
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,16 +17,19 @@ import requests
 from redis import Redis
 
 from tests.integration.conftest import Flows
-from tests.integration.flow import GET_SECONDS, Flow, completed, signed, streaming
-from tests.integration.hostile import KINDS, Sender, Source
+from tests.integration.flow import GET_SECONDS, Flow, completed, raw, signed, streaming
+from tests.integration.hostile import KINDS, Delivery, Sender, Source
 from tests.system import System, stop, wait_until
 from worker.core import keys
 from worker.core.contract import QUEUE
+from worker.core.states import Turn
+from worker.quarantine import Quarantine
 
 SEED = "fermata 1"
 REQUESTS = 10_000
 SENDERS = 8
 REAL = 100
+SONGS = 30
 
 # What a client says when it connects, or to see whether its connection still lives.
 CONNECTING = ("client|", "hello", "ping", "info", "auth", "select", "script|")
@@ -30,9 +38,10 @@ CONNECTING = ("client|", "hello", "ping", "info", "auth", "select", "script|")
 class Storm:
     """Many strangers at once, each with a socket of its own."""
 
-    def __init__(self, url: str, targets: list[str]) -> None:
+    def __init__(self, url: str, targets: list[str], recorded: Sequence[Delivery] = ()) -> None:
         self._url = url
         self._targets = targets
+        self._recorded = recorded
         self._lock = threading.Lock()
         self.sent = 0
         self.heard: dict[str, Counter[int]] = defaultdict(Counter)
@@ -42,7 +51,8 @@ class Storm:
             list(threads.map(self._send_all, range(SENDERS)))
 
     def _send_all(self, number: int) -> None:
-        source, sender = Source(f"{SEED}/{number}", self._targets), Sender(self._url)
+        source = Source(f"{SEED}/{number}", self._targets, self._recorded)
+        sender = Sender(self._url)
         while self.sent < REQUESTS:
             attack = source.draw()
             heard = sender.send(attack)
@@ -51,8 +61,18 @@ class Storm:
                 self.heard[attack.kind].update(heard)
         sender.close()
 
-    def statuses(self) -> set[int]:
-        return {status for counter in self.heard.values() for status in counter}
+    def told(self) -> str:
+        return f"seed {SEED!r}: { ({kind: dict(n) for kind, n in self.heard.items()}) }"
+
+    def is_refused(self) -> None:
+        """Every kind was heard, and none of them was believed or took the receiver by surprise."""
+        assert self.sent >= REQUESTS, self.told()
+        assert set(self.heard) - {"replay"} == set(KINDS), self.told()
+        assert set(self.heard["liveness"]) == {200}, self.told()
+        statuses = {s for kind in KINDS if kind != "liveness" for s in self.heard[kind]}
+        assert not {s for s in statuses if 200 <= s < 400}, self.told()
+        # 501 is the server's word for a transfer coding that does not exist (RFC 9112 §6.1).
+        assert {s for s in statuses if s >= 500} <= {501}, self.told()
 
 
 class Calls:
@@ -129,26 +149,85 @@ def test_ten_thousand_hostile_requests_write_nothing_and_harm_no_delivery(besieg
         storm.blow()
         receipts = done.result()
 
-    told = f"seed {SEED!r}: { ({kind: dict(n) for kind, n in storm.heard.items()}) }"
-    assert storm.sent >= REQUESTS, told
-    assert set(storm.heard) == set(KINDS), told
-    # The one that anybody may ask; a write that comes to nothing tells whether Redis would write.
-    asked = storm.heard.pop("liveness")
-    assert set(asked) == {200}, told
-    assert not {s for s in storm.statuses() if 200 <= s < 400}, told
-    # 501 is the server's word for a transfer coding that does not exist (RFC 9112 §6.1).
-    assert {s for s in storm.statuses() if s >= 500} <= {501}, told
-    assert "Traceback" not in flow.system.log("receiver"), told
-    # Exactly what as many deliveries call by themselves: not one command more, read or write.
+    storm.is_refused()
+    assert "Traceback" not in flow.system.log("receiver"), storm.told()
+    # Exactly what as many deliveries call by themselves: not one command more, read or write. That
+    # of liveness is a write that comes to nothing: it tells whether Redis would write.
     assert calls.since() == Counter(
-        {name: n * REAL for name, n in one.items()} | {"set": asked[200]}
-    ), told
-    assert others(flow) == before, told
-    assert receipts == ["resumed"] * REAL, told
+        {name: n * REAL for name, n in one.items()} | {"set": storm.heard["liveness"][200]}
+    ), storm.told()
+    assert others(flow) == before, storm.told()
+    assert receipts == ["resumed"] * REAL, storm.told()
 
     flow.system.worker("afterwards")
     assert {each.get(timeout=GET_SECONDS)["job_id"] for each in results} == set(flow.jobs)
     flow.ends()
+
+
+class Song:
+    """A real job in the storm; its delivery is recorded by whoever listens."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self.job = flow.hold()
+        self.canvas = self.job | flow.job() | flow.note()
+
+    def is_delivered(self, recorded: list[Delivery]) -> None:
+        flow, job_id, body = self._flow, self.job.id, raw(completed())
+        flow.waits(job_id)
+        real = Delivery(job_id, signed(job_id, body), body)
+        recorded.append(real)
+        assert flow.deliver(job_id, body, headers=real.headers).status_code == 200
+        wait_until(lambda: flow.state(job_id) == "succeeded", what=f"{job_id} is settled")
+        self.settled = self.record()
+
+    def record(self) -> dict[str, Any]:
+        """The job's record; of its timeline, its turns."""
+        record = self._flow.record(self.job.id).to_json()
+        turns = [entry for entry in record["timeline"] if entry["what"] in set(Turn)]
+        return record | {"timeline": turns}
+
+
+def sing(flow: Flow, storm: Storm, recorded: list[Delivery], number: int) -> Song:
+    """Run one job of those that are evenly spread over the storm."""
+    wait_until(lambda: storm.sent >= number * REQUESTS / SONGS, seconds=60, what="the storm")
+    song = Song(flow)
+    song.canvas.apply_async()
+    song.is_delivered(recorded)
+    return song
+
+
+def test_jobs_run_through_the_storm_and_replays_of_their_deliveries_change_nothing(
+    busy: Flow,
+) -> None:
+    flow = busy
+    recorded: list[Delivery] = []
+    storm = Storm(flow.system.receiver_url, ["never-heard-of"], recorded)
+
+    with ThreadPoolExecutor(SENDERS) as backends:
+        sung = backends.map(partial(sing, flow, storm, recorded), range(SONGS))
+        storm.blow()
+        songs = list(sung)
+
+    flow.ends()
+    flow.paid_once()
+    storm.is_refused()
+    # A replay that overtakes the delivery itself is the delivery, to the byte.
+    assert set(storm.heard["replay"]) == {200}, storm.told()
+    assert [each.record() for each in songs] == [each.settled for each in songs]
+    assert not list(Quarantine(flow.redis).entries())
+    assert "Traceback" not in flow.system.log("receiver"), storm.told()
+
+
+@pytest.fixture
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
+    """A system whose workers run, and whose receiver is two processes."""
+    patient = {"FERMATA_POLL_FIRST_SECONDS": "600", "WEB_CONCURRENCY": "2"}
+    with System(tmp_path_factory.mktemp("busy"), **patient) as system:
+        system.worker(app="tests.canvas_app")
+        flows = Flows(system)
+        yield flows.open()
+        flows.close()
 
 
 HEAD = b"POST /webhooks/aimusic/%s HTTP/1.1\r\nHost: fermata.test\r\n"

@@ -1,6 +1,10 @@
 """RabbitMQ as the broker: killed, frozen, without the queue, and under a killed worker.
 
-That flows work on it is shown by every test that takes the fixture ``system``.
+That flows work on it is shown by every test that takes ``system``, ``impatient`` or a kill point in
+a leg. On Redis alone run: every operation, the named flows and the batches (to a broker they are
+messages like those of ``system``), the example backends (they are told one URL, for broker and
+records), ``fermata dev`` and the demo (they bring their own server), and the chaos, whose audit
+looks into Redis's queues.
 """
 
 import os

@@ -1,0 +1,295 @@
+"""Flows that meet a kill point, and what becomes of each: with its guard, and without it."""
+
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import requests
+from celery.result import AsyncResult
+from redis import Redis
+
+from tests.chaos.mortal import Mortal
+from tests.integration.flow import SETTLED, Flow, clip, completed, failed, who
+from tests.integration.test_gotchas import Pile
+from tests.system import wait_until
+from worker.core.contract import QUEUE
+from worker.core.errors import SubmissionUnconfirmed
+
+LONG = 60
+"""Seconds to wait for a fact, on a busy machine."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a process dies, what saves the job, and what happens where that is taken out."""
+
+    name: str
+    where: str
+    scenario: "Callable[[Run], None]"
+    guard: str
+    without: "Callable[[Run], None]"
+    moments: tuple[str, ...] = ()
+    """The states in which nothing but the job's next moment moves it on."""
+    fails: type[Exception] | None = None
+    """Where nobody can know whether the provider took it: a clear failure, and no second one."""
+
+
+class Run:
+    """One scenario: a flow whose job meets the point."""
+
+    def __init__(self, mortal: Mortal, flow: Flow, point: Point, *, guarded: bool) -> None:
+        self.mortal, self.flow, self.point = mortal, flow, point
+        self.guarded = guarded
+        self.step = flow.note(task_id=str(uuid.uuid4()))
+        self.errback = flow.errback(runs=int(point.fails is not None))
+
+    def meets(self, job: Any, *, guards: Any = None) -> None:
+        """Arm the point for a job; the guard in question is that of this job, or another's."""
+        self.job_id: str = job.id
+        self.guards_id: str = (guards or job).id
+        self.mortal.arm(self.point.name, job.id)
+        if not self.guarded:
+            for guard in self.point.guard.split(" + "):
+                mine = self.step.id if guard == "one copy" else self.guards_id
+                self.mortal.take_out(guard, mine)
+
+    def enqueue(self, canvas: Any) -> None:
+        self.result: AsyncResult[Any] = canvas.apply_async(link_error=self.errback)
+
+    def dies(self) -> None:
+        self.mortal.passed(self.point.name, self.job_id)
+
+    def time_passes(self, *states: str) -> None:
+        """Bring the job's moment in each of the states that nothing else moves it on from."""
+        for state in states or self.point.moments:
+            if not self.guarded and self.mortal.moment(self.job_id) is None:
+                return
+            wait_until(lambda s=state: self.flow.state(self.job_id) == s, what=f"it is {state}")
+            self.mortal.moment_comes(self.job_id)
+
+    def accepted(self, job_id: str) -> int:
+        return len(self.flow.accepted(job_id))
+
+
+# Scenarios: from the first message until the point was passed.
+
+
+def chain(run: Run) -> None:
+    job, following = run.flow.job(clip()), run.flow.job()
+    if run.point.fails:
+        run.flow.jobs.remove(following.id)
+        run.flow.expected_runs[run.step.args[-1]] = 0
+    run.meets(job)
+    run.enqueue(job | following | run.step)
+    run.dies()
+
+
+def plain(run: Run) -> None:
+    job = run.flow.job(clip())
+    run.meets(job)
+    run.enqueue(job | run.step)
+    run.dies()
+
+
+def chain_watching_the_next(run: Run) -> None:
+    job, following = run.flow.job(clip()), run.flow.job()
+    run.meets(job, guards=following)
+    run.enqueue(job | following | run.step)
+    run.dies()
+
+
+def chord(run: Run) -> None:
+    job = run.flow.job(clip())
+    run.meets(job)
+    run.enqueue(run.flow.chord([job, run.flow.job(clip())], run.step))
+    run.dies()
+
+
+def produced(run: Run) -> None:
+    job, following = run.flow.job(clip()), run.flow.job()
+    run.meets(job)
+    canvas = job | following | run.step
+    run.result = canvas.freeze()
+    run.mortal.produce(canvas)
+    run.dies()
+
+
+def popped(run: Run) -> None:
+    """A job that was sent by name has no record yet: only the broker knows of it."""
+    chain(run)
+    run.mortal.worker_died(long_ago=True)
+
+
+def step_popped(run: Run) -> None:
+    """A plain step never has a record."""
+    run.step.args = ({"job_id": "none"}, *run.step.args)
+    run.meets(run.step)
+    run.enqueue(run.step)
+    run.dies()
+    run.mortal.worker_died(long_ago=True)
+
+
+def resumed_and_popped(run: Run) -> None:
+    job, following = run.flow.hold(), run.flow.job()
+    run.enqueue(job | following | run.step)
+    run.flow.waits(job.id)
+    run.meets(job)
+    run.flow.deliver(job.id, completed())
+    run.mortal.worker_died()
+
+
+def chain_and_worker(run: Run) -> None:
+    """The whole worker is gone: nobody is left to give its message back at once."""
+    chain(run)
+    run.mortal.worker_died()
+
+
+def redelivered(run: Run) -> None:
+    """The whole worker is gone; long after, its message comes back all the same."""
+    chain(run)
+    run.mortal.worker_died(long_ago=True)
+    run.flow.quiet()
+
+
+def answered(run: Run) -> None:
+    """The provider delivers, while the record still says that the job is being submitted."""
+    chain(run)
+    wait_until(lambda: run.flow.accepted(run.job_id)[0]["deliveries"], what="the delivery")
+
+
+def resumed_twice(run: Run) -> None:
+    """The receiver dies before it has marked the message, so that the sweep sends another."""
+    job = run.flow.hold()
+    run.meets(job)
+    run.enqueue(job | run.step)
+    run.flow.waits(job.id)
+    with Pile(run.mortal), Redis.from_url(run.mortal.broker_url) as broker:
+        with suppress(requests.ConnectionError):
+            run.flow.deliver(job.id, completed())
+        run.dies()
+        run.mortal.moment_comes(job.id)
+        wait_until(lambda: broker.llen(QUEUE) == 2, what="the message and its copy")
+
+
+def swept(run: Run) -> None:
+    jobs = [run.flow.job(clip(), rule={"webhook": "lost"}) for _ in range(3)]
+    run.enqueue(run.flow.chord(jobs, run.step))
+    for job in jobs:
+        run.flow.waits(job.id)
+    run.meets(jobs[1])
+    run.mortal.redis.zadd("fermata:due", {job.id: 1 for job in jobs})
+    run.mortal.worker_died()
+    for job in jobs:
+        run.mortal.moment_comes(job.id)
+
+
+def failing(run: Run) -> None:
+    job = run.flow.job(clip(), rule={"outcome": "fail"})
+    run.flow.expected_runs[run.step.args[-1]] = 0
+    run.meets(job)
+    run.enqueue(job | run.step)
+    run.dies()
+
+
+def last_of_its_chord(run: Run) -> None:
+    """The chord's claim outlives the worker by seconds; its leg comes back at once."""
+    job, other = run.flow.hold(), run.flow.job(clip())
+    run.flow.expected_runs[run.step.args[-1]] = int(run.point.fails is None)
+    run.meets(job)
+    run.enqueue(run.flow.chord([job, other], run.step))
+    wait_until(lambda: run.flow.state(other.id) in SETTLED, what="the other is settled")
+    run.flow.waits(job.id)
+    run.flow.deliver(job.id, failed() if run.point.fails else completed())
+    run.dies()
+    if run.guarded:
+        left = f"leg_left_to_sweep              job_id={job.id}"
+        wait_until(lambda: left in run.mortal.log("worker"), what="the leg is left to the sweep")
+        wait_until(lambda: not _claims(run), what="the claim of the dead worker is over")
+
+
+def _claims(run: Run) -> list[str]:
+    claims = run.mortal.redis.keys("celery-taskset-meta-*.c")
+    return [claim for claim in claims if run.mortal.redis.get(claim) not in {None, "done"}]
+
+
+def paid_directly(run: Run) -> None:
+    """A paid call whose answer is its result: there is no webhook that could tell."""
+    job = run.flow.job(operation="lyrics.generate")
+    job.kwargs["description"] = f"a song about {job.id}"
+    run.flow.expected_runs[run.step.args[-1]] = 0
+    run.meets(job)
+    run.enqueue(job | run.step)
+    run.dies()
+
+
+def costs_nothing(run: Run) -> None:
+    """It ends as if nobody had died, or with the one clear failure that there can be."""
+    point = run.point
+    point.scenario(run)
+    run.time_passes()
+
+    if point.fails:
+        with pytest.raises(point.fails):
+            run.result.get(timeout=LONG)
+    else:
+        assert who(run.result.get(timeout=LONG))
+    run.flow.quiet()
+    run.flow.ends()
+    assert all(run.accepted(job_id) == (point.name != "begun") for job_id in run.flow.jobs)
+
+
+# What goes wrong without the guard.
+
+
+def paid_twice(run: Run) -> None:
+    wait_until(lambda: run.accepted(run.guards_id) > 1, seconds=LONG, what="it is paid twice")
+
+
+def ran_twice(run: Run) -> None:
+    wait_until(lambda: len(run.flow.ran(run.step)) > 1, seconds=LONG, what="it ran twice")
+
+
+def never_known(run: Run) -> None:
+    """There is no record, and no message: nothing can ever find the job again."""
+    run.flow.quiet()
+    assert (run.flow.state(run.job_id), run.mortal.moment(run.job_id)) == (None, None)
+    assert run.accepted(run.job_id) == 0
+
+
+def never_runs(run: Run) -> None:
+    run.flow.quiet()
+    assert run.flow.ran(run.step) == []
+
+
+def stands_still(run: Run) -> None:
+    """It is not settled, there is no message, and no moment brings anything."""
+    run.mortal.moment_comes(run.job_id)
+    run.flow.quiet()
+    assert run.flow.state(run.job_id) not in SETTLED
+    assert (run.flow.ran(run.step), run.flow.ran(run.errback)) == ([], [])
+
+
+def never_told(run: Run) -> None:
+    """The job has settled, and its chord will never end."""
+    wait_until(lambda: run.flow.state(run.job_id) in SETTLED, what="it is settled")
+    run.flow.quiet()
+    assert run.flow.ran(run.errback) == []
+    assert run.result.state == "PENDING"
+
+
+def result_lost(run: Run) -> None:
+    """The provider made the song and told so; the flow fails all the same."""
+    run.time_passes("submitting", "unconfirmed")
+    with pytest.raises(SubmissionUnconfirmed):
+        run.result.get(timeout=LONG)
+    assert [d["http_status"] for d in run.flow.accepted(run.job_id)[0]["deliveries"]] == [200]
+
+
+def fails_by_accident(run: Run) -> None:
+    """The flow fails for a reason that has nothing to do with the song, which is there."""
+    wait_until(lambda: run.flow.ran(run.errback), seconds=LONG, what="the errback ran")
+    assert AsyncResult(run.job_id, app=run.mortal.app).state == "FAILURE"
+    assert run.accepted(run.job_id) == 1
