@@ -6,6 +6,7 @@ from typing import Final, assert_never
 
 import structlog
 
+from worker.cancellation import cancelled
 from worker.client import AnswerLost, NeverSent, Provider
 from worker.core import protocol, schedule, submission
 from worker.core.errors import DeadlineExceeded, FermataError, UnknownJob
@@ -119,6 +120,10 @@ class Sweep:
                 self._resume_failing(job, unconfirmed(find(job.operation), why))
             case Step.EXPIRE:
                 self._resume_failing(job, _expired(job))
+            case Step.CANCEL:
+                error = cancelled(job.job_id, job.cancelled_by or "")
+                event = Event(Source.CANCEL, error=error.to_json())
+                self._handover.resume(job.job_id, event, leg=job.leg)
             case Step.NOTHING:
                 self._store.drop_due(job.job_id)
             case _:

@@ -91,6 +91,7 @@ class Step(StrEnum):
     """The same, where the operator chose so."""
     RECLAIM = "reclaim"
     """It was claimed, but its resumed leg did not settle it."""
+    CANCEL = "cancel"
     EXPIRE = "expire"
     NOTHING = "nothing"
 
@@ -98,6 +99,10 @@ class Step(StrEnum):
 def next_step(job: JobRecord, policy: Policy, *, now: float) -> Step:
     """Decide what a job needs whose moment has come."""
     match job.state:
+        case JobState.QUEUED | JobState.HELD | JobState.ADMITTED | JobState.SUBMITTING if (
+            job.cancelled_by
+        ):
+            return Step.CANCEL
         case JobState.SUBMITTING:
             return Step.DOUBT
         case JobState.RESUMING:
