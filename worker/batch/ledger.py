@@ -130,9 +130,9 @@ class Ledger:
     def is_cancelled(self, batch_id: str) -> bool:
         return self._redis.hget(keys.BATCH + batch_id, "phase") == Phase.CANCELLED
 
-    def enter(self, batch_id: str, phase: Phase, *, only_from: Phase) -> Phase:
-        """Move a batch on, if it is in a certain phase; returns the phase it is in then."""
-        return Phase(self._enter(keys=[keys.BATCH + batch_id], args=[only_from, phase]))
+    def enter(self, batch_id: str, phase: Phase, *, only_from: Phase) -> None:
+        """Move a batch on, if it is in a certain phase."""
+        self._enter(keys=[keys.BATCH + batch_id], args=[only_from, phase])
 
     def cancel(self, batch_id: str) -> None:
         """Mark a batch as cancelled: any job of it that begins now ends at once (tally.lua)."""

@@ -77,8 +77,8 @@ class Runs:
 
     def finish(self, batch_id: str) -> bool:
         """Say that all rows were submitted; False where the batch was cancelled meanwhile."""
-        phase = self._ledger.enter(batch_id, Phase.SUBMITTED, only_from=Phase.SUBMITTING)
-        return phase is not Phase.CANCELLED
+        self._ledger.enter(batch_id, Phase.SUBMITTED, only_from=Phase.SUBMITTING)
+        return not self._ledger.is_cancelled(batch_id)
 
     def submit_page(self, batch_id: str, page: list[Row]) -> int:
         """Submit a few rows; returns how many were new."""
