@@ -1,6 +1,8 @@
 """Manifests: every mistake is named with its line, and what is right is read as it was meant."""
 
+import itertools
 import json
+import re
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,9 +52,9 @@ def test_every_mistake_is_named_with_its_line_its_column_and_the_reason(form: Fo
         assert reason.startswith(start), (line, column)
 
 
-def test_the_samples_hold_more_than_fifty_kinds_of_mistakes() -> None:
-    wanted = [json.loads((SAMPLES / f"mistakes.{each}.json").read_text()) for each in FORMATS]
-    assert len({(column, reason) for each in wanted for _, column, reason in each}) > 50
+def test_one_sample_holds_fifty_kinds_of_mistakes() -> None:
+    wanted = json.loads((SAMPLES / "mistakes.jsonl.json").read_text())
+    assert len({reason for _, _, reason in wanted}) >= 50
 
 
 def test_what_is_right_among_mistakes_is_still_a_row() -> None:
@@ -138,6 +140,40 @@ def test_yaml_that_ends_in_the_middle_is_an_error_at_its_line() -> None:
 def test_a_character_that_yaml_forbids_is_an_error() -> None:
     found = errors("- operation: account.credits\n- operation: \ufffe\n", Format.YAML)
     assert found[-1][2] == "a character that YAML does not allow"
+
+
+@pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029"])
+def test_what_only_yaml_takes_for_a_line_break_is_an_error_at_its_place(character: str) -> None:
+    text = f'- operation: account.credits\n- operation: sonic.wav\n  source: "a{character}b"\n'
+    ((line, column, why),) = [each for each in errors(text, Format.YAML) if each[0] == 3]
+    assert (line, column) == (3, "character 13")
+    # What it says to write instead is right, and the lines after it are numbered as they stand.
+    escaped = re.search(r"\\u[0-9A-F]{4}", why)
+    assert escaped
+    text = text.replace(character, escaped[0]) + "- operation: sonic.wav\n"
+    assert errors(text, Format.YAML)[0][0] == 4
+
+
+def test_a_row_of_yaml_that_does_not_end_is_not_read_to_its_end() -> None:
+    line, numbers = b"    " + b"la " * 30 + b"\n", itertools.count()
+    scalar = (line for _ in itertools.takewhile(lambda n: n < 200_000, numbers))
+    rows = [b"- operation: account.credits\n", b"- operation: sonic.wav\n  source: |\n"]
+    found = list(manifest.read(itertools.chain(rows, scalar), form=Format.YAML))
+    assert isinstance(found[0], Row)
+    assert found[1:] == [RowError(2, None, "the row is longer than 262,144 characters")]
+    assert next(numbers) < 4_000
+
+
+def test_rows_of_yaml_may_each_be_as_long_as_a_row_may_be() -> None:
+    words = "".join(f"    {'la ' * 30}\n" for _ in range(2_700))
+    text = f"- operation: sonic.create_music\n  custom_mode: true\n  prompt: |\n{words}" * 3
+    assert {each[1] for each in errors(text, Format.YAML)} == {"prompt"}
+
+
+def test_a_row_of_yaml_that_is_cut_off_is_no_row() -> None:
+    whole = "- operation: sonic.wav\n  source: abc\n  key: |\n    one\n"
+    assert isinstance(read(whole, Format.YAML)[0], Row)
+    assert [each.line for each in read(f"{whole}    \x01\n", Format.YAML)] == [5]
 
 
 def test_a_row_of_yaml_has_an_end() -> None:

@@ -2,6 +2,6 @@
 
 from worker.batch import report
 from worker.batch.ledger import Batch, Job, Ledger, LedgerRow, Phase
-from worker.batch.runs import Runs, Submission
+from worker.batch.runs import Retry, Runs, Submission
 
-__all__ = ["Batch", "Job", "Ledger", "LedgerRow", "Phase", "Runs", "Submission", "report"]
+__all__ = ["Batch", "Job", "Ledger", "LedgerRow", "Phase", "Retry", "Runs", "Submission", "report"]

@@ -11,6 +11,7 @@ from worker.core.errors import UnknownBatch
 from worker.core.models import JobId, JSONObject
 from worker.core.states import TERMINAL, JobState
 from worker.flow import Step
+from worker.store import load_script
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -69,13 +70,14 @@ class LedgerRow:
     steps: tuple[Step, ...]
 
     def dumps(self) -> str:
+        """Write down its jobs; its id and its line stand beside that."""
         places = {step.job_id: place for place, step in enumerate(self.steps)}
         steps = [(s.job_id, s.operation, places.get(s.after or JobId(""))) for s in self.steps]
-        return json.dumps([self.row_id, self.name, self.key, steps], separators=(",", ":"))
+        return json.dumps([self.name, self.key, steps], separators=(",", ":"))
 
     @classmethod
-    def loads(cls, text: str, line: int) -> "LedgerRow":
-        row_id, name, key, stored = json.loads(text)
+    def loads(cls, row_id: JobId, text: str, line: int) -> "LedgerRow":
+        name, key, stored = json.loads(text)
         steps = tuple(
             Step(JobId(job_id), operation, None if after is None else JobId(stored[after][0]))
             for job_id, operation, after in stored
@@ -96,6 +98,10 @@ class Job:
     def failed(self) -> bool:
         return self.state in TERMINAL and self.state is not JobState.SUCCEEDED
 
+    @property
+    def live(self) -> bool:
+        return self.state is not None and self.state not in TERMINAL
+
 
 class Ledger:
     """The batches. Every method raises StoreUnavailable where Redis cannot be reached."""
@@ -103,6 +109,8 @@ class Ledger:
     def __init__(self, redis: "Redis", retain_seconds: int) -> None:
         self._redis = redis
         self._retain_seconds = retain_seconds
+        self._enter = load_script(redis, "enter")
+        self._replace = load_script(redis, "replace")
 
     def open(
         self, batch_id: str, *, now: float, rows: int, expected_jobs: int, expected_credits: float
@@ -122,32 +130,49 @@ class Ledger:
     def is_cancelled(self, batch_id: str) -> bool:
         return self._redis.hget(keys.BATCH + batch_id, "phase") == Phase.CANCELLED
 
-    def enter(self, batch_id: str, phase: Phase) -> None:
-        self._redis.hset(keys.BATCH + batch_id, "phase", phase)
+    def enter(self, batch_id: str, phase: Phase, *, only_from: Phase) -> None:
+        """Move a batch on, if it is in a certain phase."""
+        self._enter(keys=[keys.BATCH + batch_id], args=[only_from, phase])
+
+    def cancel(self, batch_id: str) -> None:
+        """Mark a batch as cancelled: any job of it that begins now ends at once (tally.lua)."""
+        self._redis.hset(keys.BATCH + batch_id, "phase", Phase.CANCELLED)
+
+    def announce(self, batch_id: str, rows: Iterable[LedgerRow]) -> None:
+        """Write down the jobs of rows that are about to be submitted."""
+        if jobs := {row.row_id: row.dumps() for row in rows}:
+            with self._redis.pipeline() as pipe:
+                pipe.hset(keys.ROW_JOBS + batch_id, mapping=cast("dict[Any, Any]", jobs))
+                pipe.expire(keys.ROW_JOBS + batch_id, self._retain_seconds)
+                pipe.execute()
 
     def book(self, batch_id: str, rows: Iterable[LedgerRow]) -> None:
-        """Write down rows that were submitted."""
+        """Write down rows that were announced, and submitted."""
         with self._redis.pipeline() as pipe:
-            pipe.zadd(keys.ROWS + batch_id, {row.dumps(): row.line for row in rows})
-            pipe.expire(keys.ROWS + batch_id, self._retain_seconds)
+            pipe.zadd(keys.ROWS + batch_id, {row.row_id: row.line for row in rows})
+            for key in (keys.ROWS, keys.ROW_JOBS):
+                pipe.expire(key + batch_id, self._retain_seconds)
             pipe.execute()
 
     def submitted(self, batch_id: str, rows: Sequence[LedgerRow]) -> list[bool]:
         """Say of each row whether it was submitted: it is booked, or its first job is on record."""
         with self._redis.pipeline(transaction=False) as pipe:
             for row in rows:
-                pipe.zscore(keys.ROWS + batch_id, row.dumps())
+                pipe.zscore(keys.ROWS + batch_id, row.row_id)
                 pipe.hexists(keys.job(row.row_id), "state")
             found = pipe.execute()
         pairs = zip(found[::2], found[1::2], strict=True)
         return [line is not None or bool(state) for line, state in pairs]
 
-    def replace(self, batch_id: str, row: LedgerRow, by: LedgerRow) -> None:
-        """Let another row stand for one: some of its jobs were submitted anew."""
-        with self._redis.pipeline() as pipe:
-            pipe.zrem(keys.ROWS + batch_id, row.dumps())
-            pipe.zadd(keys.ROWS + batch_id, {by.dumps(): row.line})
-            pipe.execute()
+    def replace(self, batch_id: str, row: LedgerRow, by: LedgerRow, failed: Job) -> None:
+        """Write down that a job was submitted anew; the one that failed counts no more."""
+        counted = ["jobs", str(failed.state)]
+        if failed.error:
+            counted.append(_ERROR + failed.error["type"])
+        self._replace(
+            keys=[keys.ROW_JOBS + batch_id, keys.BATCH + batch_id],
+            args=[row.row_id, row.dumps(), by.dumps(), *counted],
+        )
 
     def read(self, batch_id: str) -> Batch:
         """Read what became of a batch so far.
@@ -158,7 +183,7 @@ class Ledger:
         if "phase" not in stored:
             raise UnknownBatch(f"there is no batch {batch_id}: see `fermata batch list`")
         ended = {state: int(stored.get(state, 0)) for state in JobState if state in TERMINAL}
-        errors = {n.removeprefix(_ERROR): int(c) for n, c in stored.items() if n.startswith(_ERROR)}
+        counts = {n.removeprefix(_ERROR): int(c) for n, c in stored.items() if n.startswith(_ERROR)}
         return Batch(
             batch_id=batch_id,
             phase=Phase(stored["phase"]),
@@ -169,7 +194,7 @@ class Ledger:
             jobs=int(stored.get("jobs", 0)),
             ended=ended,
             spent=int(stored.get("spent", 0)) / 1000,
-            errors=errors,
+            errors={name: count for name, count in counts.items() if count},
         )
 
     def recent(self, limit: int) -> list[Batch]:
@@ -187,10 +212,32 @@ class Ledger:
             "list[Any]",
             self._redis.zrange(keys.ROWS + batch_id, start, start + _PAGE - 1, withscores=True),
         ):
-            rows = [LedgerRow.loads(text, int(line)) for text, line in page]
-            jobs = iter(self.jobs([step.job_id for row in rows for step in row.steps]))
-            yield [(row, [next(jobs) for _ in row.steps]) for row in rows]
+            yield self.find(batch_id, {JobId(row_id): int(line) for row_id, line in page})
             start += _PAGE
+
+    def find(self, batch_id: str, lines: Mapping[JobId, int]) -> list[tuple[LedgerRow, list[Job]]]:
+        """Read those of some rows that the batch has, with their jobs.
+
+        Args:
+            lines: the line of each row.
+        """
+        texts = cast("list[str | None]", self._redis.hmget(keys.ROW_JOBS + batch_id, list(lines)))
+        pairs = zip(lines.items(), texts, strict=True)
+        rows = [LedgerRow.loads(row_id, text, line) for (row_id, line), text in pairs if text]
+        jobs = iter(self.jobs([step.job_id for row in rows for step in row.steps]))
+        return [(row, [next(jobs) for _ in row.steps]) for row in rows]
+
+    def live(self, batch_id: str) -> Iterator[JobId]:
+        """Yield the jobs that are under way, those of rows that are just being submitted too."""
+        key, cursor = keys.ROW_JOBS + batch_id, -1
+        while cursor:
+            cursor, page = cast(
+                "tuple[int, dict[str, str]]", self._redis.hscan(key, max(cursor, 0), count=_PAGE)
+            )
+            rows = [LedgerRow.loads(JobId(row_id), text, 0) for row_id, text in page.items()]
+            job_ids = [step.job_id for row in rows for step in row.steps]
+            pairs = zip(job_ids, self.jobs(job_ids), strict=True)
+            yield from (job_id for job_id, job in pairs if job.live)
 
     def jobs(self, job_ids: Sequence[JobId]) -> list[Job]:
         """Read jobs, in one round trip."""

@@ -2,10 +2,11 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Final
 
 from worker.batch.ledger import Job, Ledger, LedgerRow
+from worker.core.archive import find_links
 from worker.core.models import JSONObject
 from worker.core.states import JobState
 
@@ -25,7 +26,10 @@ def rows(ledger: Ledger, batch_id: str) -> Iterator[JSONObject]:
 
 
 def describe(row: LedgerRow, jobs: list[Job]) -> JSONObject:
-    """Describe a row: its state is that of the job that it waits for, or that failed."""
+    """Describe a row: its state is that of the job that it waits for, or that failed.
+
+    Where its first job is past its retention, the row is ``forgotten``.
+    """
     telling = next((place for place, job in enumerate(jobs) if job.failed), None)
     if telling is None:
         unfinished = (n for n, job in enumerate(jobs) if job.state is not JobState.SUCCEEDED)
@@ -35,22 +39,19 @@ def describe(row: LedgerRow, jobs: list[Job]) -> JSONObject:
         "line": row.line,
         "key": row.key,
         "name": row.name,
-        "state": jobs[telling].state or "not begun",
+        "state": jobs[telling].state or ("not begun" if jobs[0].state else "forgotten"),
         "job_id": row.steps[telling].job_id,
-        "urls": [url for job in jobs if job.result for url in _urls(job.result)],
+        "urls": _urls(job.result for job in jobs if job.result),
         "error_type": error.get("type"),
         "error": error.get("message"),
         "credits": sum(job.cost for job in jobs if job.state is JobState.SUCCEEDED),
     }
 
 
-def _urls(result: JSONObject) -> Iterator[str]:
-    for clip in result["clips"]:
-        if clip.get("audio_url"):
-            yield clip["audio_url"]
-    for value in result["data"].values():
-        if isinstance(value, str) and value.startswith(("https://", "http://")):
-            yield value
+def _urls(results: Iterable[JSONObject]) -> list[str]:
+    """Name the files that ``archive.store`` would keep, each once."""
+    found = (link.url for result in results for link in find_links(result))
+    return list(dict.fromkeys(found))
 
 
 def write(lines: Iterator[JSONObject], to: IO[str], *, as_csv: bool) -> None:

@@ -3,7 +3,7 @@
 import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from celery import Celery
@@ -15,12 +15,10 @@ from worker.core.batch import Row, row_id
 from worker.core.contract import BATCH_HEADER, PRIORITY_HEADER, TENANT_HEADER
 from worker.core.flows import Plan
 from worker.core.models import JobId
-from worker.core.states import TERMINAL
 from worker.flow import Step
 from worker.handover import Clock
 
 _PAGE: Final = 100
-_PASSES: Final = 3
 Progress = Callable[[int], None]
 """Told how many rows have been looked at."""
 
@@ -33,7 +31,17 @@ class Submission:
     present: int = 0
     """Rows that an earlier run had submitted."""
     cancelled: bool = False
-    """It stopped, because the batch was cancelled meanwhile."""
+    """The batch was cancelled meanwhile: what was submitted ends, and the rest was not."""
+
+
+@dataclass(slots=True)
+class Retry:
+    """What a retry did."""
+
+    retried: int = 0
+    """Jobs that were submitted anew."""
+    lost: list[int] = field(default_factory=list)
+    """Lines of rows where a job needs a result that is past its retention."""
 
 
 class Runs:
@@ -64,17 +72,21 @@ class Runs:
             done.present += len(page) - new
             position += len(page)
             progress(position)
-        self.finish(batch_id)
+        done.cancelled = not self.finish(batch_id)
         return done
 
-    def finish(self, batch_id: str) -> None:
-        """Say that all rows were submitted."""
-        self._ledger.enter(batch_id, Phase.SUBMITTED)
+    def finish(self, batch_id: str) -> bool:
+        """Say that all rows were submitted; False where the batch was cancelled meanwhile."""
+        self._ledger.enter(batch_id, Phase.SUBMITTED, only_from=Phase.SUBMITTING)
+        return not self._ledger.is_cancelled(batch_id)
 
     def submit_page(self, batch_id: str, page: list[Row]) -> int:
         """Submit a few rows; returns how many were new."""
         booked = [_ledger_row(row, row_id(batch_id, row)) for row in page]
         submitted = self._ledger.submitted(batch_id, booked)
+        missing = (entry for entry, present in zip(booked, submitted, strict=True) if not present)
+        # Written down first: whoever cancels the batch meanwhile finds what is submitted here.
+        self._ledger.announce(batch_id, missing)
         for row, entry, present in zip(page, booked, submitted, strict=True):
             if not present:
                 headers = _headers(batch_id, row)
@@ -90,27 +102,19 @@ class Runs:
         Raises UnknownBatch, StoreUnavailable.
         """
         self._ledger.read(batch_id)
-        self._ledger.enter(batch_id, Phase.CANCELLED)
+        # From here on, what begins ends by itself; what has begun is found.
+        self._ledger.cancel(batch_id)
         cancelled = 0
-        # A follow-up may begin behind the pass that had found it not begun.
-        for _ in range(_PASSES):
-            for job_id in self._live(batch_id):
-                outcome = self._cancellations.cancel(job_id, by=by)
-                cancelled += outcome is Cancellation.ENDING
-                progress(cancelled)
-            if self._ledger.read(batch_id).live == 0:
-                break
+        for job_id in self._ledger.live(batch_id):
+            outcome = self._cancellations.cancel(job_id, by=by)
+            cancelled += outcome is Cancellation.ENDING
+            progress(cancelled)
         return cancelled
 
-    def _live(self, batch_id: str) -> Iterator[JobId]:
-        for page in self._ledger.rows(batch_id):
-            for row, jobs in page:
-                for step, job in zip(row.steps, jobs, strict=True):
-                    if job.state is not None and job.state not in TERMINAL:
-                        yield step.job_id
-
-    def retry(self, batch_id: str, rows: Iterable[Row], progress: Progress = lambda _: None) -> int:
-        """Submit anew the jobs that failed, and what follows them; returns how many that are.
+    def retry(
+        self, batch_id: str, rows: Iterable[Row], progress: Progress = lambda _: None
+    ) -> Retry:
+        """Submit anew the jobs that failed, and what follows them.
 
         What succeeded is not paid again: a follow-up that failed takes the result that the job
         before it had.
@@ -122,30 +126,37 @@ class Runs:
         """
         self._ledger.read(batch_id)
         # A cancelled batch goes on when what was cancelled is retried.
-        self._ledger.enter(batch_id, Phase.SUBMITTED)
-        plans = {row_id(batch_id, row): row for row in rows}
-        retried = 0
-        for page in self._ledger.rows(batch_id):
-            for row, jobs in page:
-                wanted = plans.get(row.row_id)
-                if wanted is not None:
-                    retried += self._retry_row(batch_id, wanted, row, jobs)
-            progress(retried)
-        return retried
+        self._ledger.enter(batch_id, Phase.SUBMITTED, only_from=Phase.CANCELLED)
+        done = Retry()
+        for page in _pages(rows):
+            wanted = {row_id(batch_id, row): row for row in page}
+            lines = {job_id: row.line for job_id, row in wanted.items()}
+            for row, jobs in self._ledger.find(batch_id, lines):
+                self._retry_row(batch_id, wanted[row.row_id], row, jobs, done)
+            progress(done.retried)
+        return done
 
-    def _retry_row(self, batch_id: str, wanted: Row, row: LedgerRow, jobs: list[Job]) -> int:
+    def _retry_row(
+        self, batch_id: str, wanted: Row, row: LedgerRow, jobs: list[Job], done: Retry
+    ) -> None:
         by_id = dict(zip((step.job_id for step in row.steps), jobs, strict=True))
         failed = [step for step in row.steps if by_id[step.job_id].failed]
-        for step in failed:
+        ready = [step for step in failed if step.after is None or by_id[step.after].result]
+        if len(ready) < len(failed):
+            done.lost.append(row.line)
+        done.retried += len(ready)
+        for step in ready:
             plan = _rest(wanted.plan, row, step, by_id)
             again = _again(step.job_id)
             enqueued = flow.enqueue(
                 self._app, plan, job_id=again, headers=_headers(batch_id, wanted)
             )
             renewed = _renewed(row, step, enqueued.steps)
-            self._ledger.replace(batch_id, row, renewed)
+            self._ledger.replace(batch_id, row, renewed, by_id[step.job_id])
+            if self._ledger.is_cancelled(batch_id):
+                # Whoever cancelled it just now may not have found the new job in its row.
+                self._cancellations.cancel(again, by="batch cancel")
             row = renewed
-        return len(failed)
 
 
 def _pages(rows: Iterable[Row]) -> Iterator[list[Row]]:

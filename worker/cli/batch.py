@@ -164,7 +164,10 @@ def _submit(found: _Manifest, batch_id: str, tally: _Tally, *, as_json: bool) ->
             f"batch {batch_id}: {done.submitted:,} rows submitted, {done.present:,} were before"
         )
     if done.cancelled:
-        fail(f"batch {batch_id} was cancelled meanwhile; the rest was not submitted", EXIT_FAILED)
+        fail(
+            f"batch {batch_id} was cancelled meanwhile: its rows end, or were not submitted",
+            EXIT_FAILED,
+        )
     return ledger
 
 
@@ -238,13 +241,18 @@ def retry(file: str, form: str | None, batch_id: str | None, failed: bool, as_js
     batch_id = _batch_id(file, batch_id)
     _, runs = open_batches(load(Role.CLIENT))
     with _opened(file, form) as found, errors.status("retrying") as live:
-        retried = runs.retry(
+        done = runs.retry(
             batch_id, found.right_rows(), lambda n: live.update(f"{n:,} jobs submitted anew")
         )
     if as_json:
-        click.echo(json.dumps({"batch_id": batch_id, "retried": retried}))
+        described = {"batch_id": batch_id, "retried": done.retried, "lost": done.lost}
+        click.echo(json.dumps(described))
     else:
-        out.print(f"batch {batch_id}: {retried:,} jobs submitted anew")
+        out.print(f"batch {batch_id}: {done.retried:,} jobs submitted anew")
+    for line in done.lost:
+        errors.print(f"line {line}: not retried, for what it would work on is past its retention")
+    if done.lost:
+        fail("to run such a row from its beginning, give it another key", EXIT_FAILED)
 
 
 @batch.command("report", epilog=EXIT_CODES)

@@ -13,7 +13,8 @@
 | fermata:held:<lane>      | sorted set | job_id by when it began to wait  | until admitted        |
 | fermata:wake             | list       | a word to who admits             | until it is heard     |
 | fermata:batch:<batch_id> | hash       | what became of its jobs          | two retentions        |
-| fermata:rows:<batch_id>  | sorted set | its rows by line                 | two retentions        |
+| fermata:rows:<batch_id>  | sorted set | row_id by line: submitted rows   | two retentions        |
+| fermata:row_jobs:<batch> | hash       | row_id -> the jobs of the row    | two retentions        |
 | fermata:batches          | sorted set | batch_id by when it was begun    | two retentions        |
 | fermata:schedule:<name>  | hash       | a schedule's last run            | for ever              |
 | fermata:schedule:<name>: | string     | a due minute that was seen to    | two weeks             |
@@ -40,6 +41,7 @@ BEFORE_THE_GATE: Final = (GATE, FLIGHT, LANES, HELD, WAKE)
 BATCHES: Final = "fermata:batches"
 BATCH: Final = "fermata:batch:"
 ROWS: Final = "fermata:rows:"
+ROW_JOBS: Final = "fermata:row_jobs:"
 SCHEDULE: Final = "fermata:schedule:"
 POLL_PACE: Final = "fermata:pace:poll"
 JOBS: Final = "fermata:jobs"

@@ -2,6 +2,13 @@
 -- is. Prepended to the scripts that end jobs; KEYS 9 is the prefix of the counters.
 local ENDS = {succeeded = true, failed = true, cancelled = true, expired = true}
 
+-- Say whether the batch of a job was cancelled: what begins behind the one who cancels (a row that
+-- is just being submitted, a follow-up of a job that has just succeeded) must not be paid for.
+local function called_off(job)
+  local batch = redis.call('HGET', job, 'batch')
+  return batch and redis.call('HGET', KEYS[9] .. batch, 'phase') == 'cancelled'
+end
+
 local function count(job, before, to)
   local batch = redis.call('HGET', job, 'batch')
   if not batch then return end

@@ -61,6 +61,11 @@ if deadline and (to == 'queued' or to == 'waiting' or to == 'unconfirmed')
     and tonumber(due) > tonumber(deadline) then
   due = deadline
 end
+if state == '' and to ~= '' and called_off(KEYS[1]) then
+  -- On record, so that it ends natively and is counted: the sweep ends it, or its submit leg.
+  redis.call('HSET', KEYS[1], 'cancelled_by', 'batch cancel')
+  due = ARGV[7]
+end
 if due == '-' then
   redis.call('ZREM', KEYS[2], ARGV[1])
 elseif due ~= '' then

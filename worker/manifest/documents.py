@@ -15,12 +15,15 @@ from yaml import events as seen
 from worker.core.batch import Entry, RowError
 from worker.core.fields import Wrong
 from worker.core.wording import name as named
-from worker.manifest.lines import Line
+from worker.manifest.lines import LIMIT, Line
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEEPEST: Final = 8
 _MOST_VALUES: Final = 1_000
 """Values in one row."""
+
+_BREAK: Final = re.compile(r"[\x85\u2028\u2029]")
+"""What ends a line for PyYAML, and for nobody who counts lines."""
 
 _WORDS: Final = {"": None, "~": None, "null": None, "true": True, "false": False}
 _WHOLE: Final = re.compile(r"[-+]?\d{1,18}", re.ASCII)
@@ -35,20 +38,38 @@ class _Stream:
         self._lines = iter(lines)
         self.broken: RowError | None = None
         self.line = 0
+        self.begin_row(1)
+
+    def begin_row(self, line: int) -> None:
+        self._row, self._given = line, 0
 
     def read(self, _: int = -1) -> str:
-        line = None if self.broken else next(self._lines, None)
+        line = None if self.broken else self._next()
         self.line += 1
         if isinstance(line, RowError):
             self.broken = line
         return f"{line.text}\n" if isinstance(line, Line) else ""
+
+    def _next(self) -> Line | RowError | None:
+        # Asked for more only when there is not enough for the next event.
+        if self._given > LIMIT:
+            return RowError(self._row, None, f"the row is longer than {LIMIT:,} characters")
+        line = next(self._lines, None)
+        if not isinstance(line, Line):
+            return line
+        self._given += len(line.text) + 1
+        if found := _BREAK.search(line.text):
+            code = f"{ord(found[0]):04X}"
+            why = f"U+{code} is a line break to YAML: write \\u{code} in double quotes"
+            return RowError(line.number, f"character {found.start() + 1}", why)
+        return line
 
 
 def read(lines: Iterable[Line | RowError]) -> Iterator[Entry | RowError]:
     """Read the rows up to the first place where the text is no YAML: what follows has no form."""
     stream = _Stream(lines)
     try:
-        yield from _rows(yaml.parse(stream, Loader=_LOADER))
+        yield from _rows(yaml.parse(stream, Loader=_LOADER), stream)
     except yaml.YAMLError as error:
         if not stream.broken:
             yield _no_yaml(error, stream.line)
@@ -64,7 +85,7 @@ def _no_yaml(error: yaml.YAMLError, line: int) -> RowError:
     return RowError(mark.line + 1, f"character {mark.column + 1}", why)
 
 
-def _rows(events: Iterator[Any]) -> Iterator[Entry | RowError]:
+def _rows(events: Iterator[Any], stream: _Stream) -> Iterator[Entry | RowError]:
     listed = False
     for event in events:
         match event:
@@ -73,8 +94,11 @@ def _rows(events: Iterator[Any]) -> Iterator[Entry | RowError]:
             case seen.SequenceEndEvent():
                 listed = False
             case seen.NodeEvent():
+                stream.begin_row(_line(event))
                 row = _Row(events)
                 value = row.value(event)
+                if stream.broken:
+                    return  # nobody can tell whether the row was to go on there
                 if isinstance(value, dict):
                     yield Entry(_line(event), value, row.lines, wrong=tuple(row.wrong))
                 elif listed or value is not None or row.wrong:

@@ -1,0 +1,304 @@
+"""Batches in a real Valkey, with no worker but the test: what only an exact moment can show."""
+
+import itertools
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from worker import bootstrap, flow, manifest
+from worker.batch import Batch, LedgerRow, Phase, Retry, Submission, report
+from worker.core import keys
+from worker.core.batch import Row, row_id
+from worker.core.contract import BATCH_HEADER, PRIORITY_HEADER
+from worker.core.flows import Plan
+from worker.core.models import Event, JobId, JSONObject, Source
+from worker.core.states import JobState, Turn
+from worker.embedded import EmbeddedValkey
+from worker.settings import Role, load
+from worker.store import Store, connect
+
+NAME = "songs"
+RETENTION = 7 * 86400
+MADE: JSONObject = {"clips": [{"clip_id": "made", "state": "succeeded"}], "data": {}}
+FAILURE: JSONObject = {"type": "TaskFailed", "message": "as if", "details": {}}
+
+
+class Desk:
+    """One batch, and what a worker would do with its jobs."""
+
+    def __init__(self, url: str) -> None:
+        settings = load(Role.CLIENT)
+        self.redis: Any = connect(url)
+        self.store = Store(self.redis)
+        self.app = bootstrap.open_producer(settings)
+        self.ledger, self.runs = bootstrap.open_batches(settings)
+
+    def open(self, rows: Sequence[Row]) -> None:
+        self.ledger.open(NAME, now=time.time(), rows=len(rows), expected_jobs=9, expected_credits=9)
+
+    def submit(self, rows: Sequence[Row]) -> Submission:
+        self.open(rows)
+        return self.runs.submit(NAME, rows)
+
+    def retry(self, rows: Sequence[Row]) -> Retry:
+        return self.runs.retry(NAME, rows)
+
+    def cancel(self) -> int:
+        return self.runs.cancel(NAME, by="batch cancel")
+
+    def read(self) -> Batch:
+        return self.ledger.read(NAME)
+
+    def rows(self) -> list[LedgerRow]:
+        return [row for page in self.ledger.rows(NAME) for row, _ in page]
+
+    def states(self) -> list[str]:
+        return [str(line["state"]) for line in report.rows(self.ledger, NAME)]
+
+    def claim(self, job_id: JobId) -> None:
+        stale = {"stale_at": time.time() + 99, "published_stale_at": time.time() + 99}
+        event = Event(Source.WEBHOOK, body="{}")
+        assert self.store.claim(job_id, event, now=time.time(), push=False, **stale)
+
+    def end(self, job_id: JobId, turn: Turn = Turn.FAIL) -> None:
+        self.claim(job_id)
+        fields = {"result": MADE} if turn is Turn.SUCCEED else {"error": FAILURE}
+        options: dict[str, Any] = {"due_at": None, "retain_seconds": RETENTION}
+        assert self.store.turn(job_id, turn, now=time.time(), fields=fields, **options)
+
+    def begin_follow_up(self, job_id: JobId) -> None:
+        headers = {BATCH_HEADER: NAME, PRIORITY_HEADER: "batch"}
+        flow.enqueue(self.app, Plan("sonic.wav", {}, source="abc"), job_id=job_id, headers=headers)
+
+    def forget(self, job_id: JobId) -> None:
+        """Do as Redis does when a retention is over."""
+        assert self.redis.delete(keys.job(job_id))
+
+    def is_ended_by_the_sweep(self, job_id: JobId) -> bool:
+        """Say whether the sweep will find that a job was cancelled, at once."""
+        due_at = self.redis.zscore(keys.DUE, job_id)
+        cancelled_by = self.store.standing(job_id).cancelled_by
+        return cancelled_by == "batch cancel" and due_at <= time.time()
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    server = EmbeddedValkey(tmp_path_factory.mktemp("ledger"))
+    url = server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FERMATA_REDIS_URL", url)
+        patch.setenv("FERMATA_BROKER_URL", url)
+        yield Desk(url)
+    server.stop()
+
+
+@pytest.fixture
+def desk(opened: Desk) -> Desk:
+    opened.redis.flushdb()
+    return opened
+
+
+def remaster(n: int, **more: Any) -> JSONObject:
+    return {"operation": "sonic.remaster", "mv": "chirp-v5", "source": f"clip-{n}"} | more
+
+
+def read(*rows: JSONObject) -> list[Row]:
+    text = "\n".join(map(json.dumps, rows)).encode()
+    return [
+        row for row in manifest.read([text], form=manifest.Format.JSONL) if isinstance(row, Row)
+    ]
+
+
+def first_job(row: Row) -> JobId:
+    return row_id(NAME, row)
+
+
+# --- Cancelled. ---
+
+
+def test_what_is_submitted_behind_a_cancellation_ends_with_the_rest(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = read(*map(remaster, range(60)))
+    enqueue, numbers, found = flow.enqueue, itertools.count(1), []
+
+    def cancel_at_the_fortieth(*args: Any, **options: Any) -> flow.Flow:
+        if next(numbers) == 40:
+            found.append(desk.cancel())
+        return enqueue(*args, **options)
+
+    monkeypatch.setattr(flow, "enqueue", cancel_at_the_fortieth)
+    done = desk.submit(rows)
+
+    assert (done.cancelled, desk.read().phase, found) == (True, Phase.CANCELLED, [39])
+    states = [desk.store.state(first_job(row)) for row in rows]
+    assert states == [JobState.RESUMING] * 39 + [JobState.HELD] * 21
+    assert all(desk.is_ended_by_the_sweep(first_job(row)) for row in rows[39:])
+
+
+def test_a_submission_stops_where_its_batch_was_cancelled(desk: Desk) -> None:
+    rows = read(*map(remaster, range(150)))
+
+    def cancelled_while_it_is_read() -> Iterator[Row]:
+        yield from rows[:120]
+        desk.cancel()
+        yield from rows[120:]
+
+    desk.open(rows)
+    done = desk.runs.submit(NAME, cancelled_while_it_is_read())
+    assert (done.cancelled, done.submitted, desk.read().jobs) == (True, 100, 100)
+
+
+def test_a_follow_up_that_begins_behind_a_cancellation_ends_too(desk: Desk) -> None:
+    rows = read(remaster(1, then="sonic.wav"))
+    desk.submit(rows)
+    parent, follow_up = (step.job_id for step in desk.rows()[0].steps)
+    desk.claim(parent)
+    assert desk.cancel() == 0
+    desk.begin_follow_up(follow_up)
+    assert desk.is_ended_by_the_sweep(follow_up)
+    assert desk.read().jobs == 2
+
+
+def test_a_follow_up_of_a_batch_that_goes_on_is_not_touched(desk: Desk) -> None:
+    desk.submit(read(remaster(1, then="sonic.wav")))
+    follow_up = desk.rows()[0].steps[1].job_id
+    desk.begin_follow_up(follow_up)
+    assert desk.store.standing(follow_up).cancelled_by is None
+
+
+def test_what_is_retried_while_its_batch_is_cancelled_ends_too(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = read(remaster(1))
+    desk.submit(rows)
+    desk.end(first_job(rows[0]))
+    enqueue = flow.enqueue
+
+    def cancelled_behind_it(*args: Any, **options: Any) -> flow.Flow:
+        enqueued = enqueue(*args, **options)
+        assert desk.cancel() == 0
+        return enqueued
+
+    monkeypatch.setattr(flow, "enqueue", cancelled_behind_it)
+    desk.retry(rows)
+    assert desk.store.state(desk.rows()[0].steps[0].job_id) is JobState.RESUMING
+
+
+# --- Known again. ---
+
+
+def test_a_row_that_was_retried_is_not_bought_again_when_its_records_are_gone(desk: Desk) -> None:
+    rows = read(remaster(1))
+    desk.submit(rows)
+    desk.end(first_job(rows[0]))
+    assert desk.retry(rows).retried == 1
+    again = desk.rows()[0].steps[0].job_id
+    desk.end(again, Turn.SUCCEED)
+    assert desk.states() == ["succeeded"]
+    desk.forget(first_job(rows[0]))
+    desk.forget(again)
+    assert (desk.submit(rows).submitted, desk.states()) == (0, ["forgotten"])
+
+
+def test_a_row_with_a_key_is_that_row_however_it_is_edited(desk: Desk) -> None:
+    for then in ("sonic.wav", "sonic.midi", "sonic.wav,sonic.midi"):
+        rows = read(remaster(2), remaster(1, key="k", then=then))
+        desk.submit(rows)
+        assert [(row.line, row.steps[1].operation) for row in desk.rows() if row.key] == [
+            (2, "sonic.wav")
+        ]
+        if desk.store.state(first_job(rows[1])):
+            desk.end(first_job(rows[1]), Turn.SUCCEED)
+            desk.forget(first_job(rows[1]))
+    assert desk.store.state(first_job(rows[1])) is None
+
+
+def test_a_retried_batch_is_remembered_for_no_longer_and_no_shorter(desk: Desk) -> None:
+    rows = read(remaster(1))
+    desk.submit(rows)
+    desk.end(first_job(rows[0]))
+    desk.retry(rows)
+    for key in (keys.ROWS, keys.ROW_JOBS):
+        assert 2 * RETENTION - 60 < desk.redis.ttl(key + NAME) <= 2 * RETENTION
+
+
+# --- Retried. ---
+
+
+def test_what_a_retry_replaces_counts_as_failed_no_more(desk: Desk) -> None:
+    rows = read(remaster(1), remaster(2))
+    desk.submit(rows)
+    for row in rows:
+        desk.end(first_job(row))
+    assert desk.read().errors == {"TaskFailed": 2}
+    desk.retry(rows[:1])
+    found = desk.read()
+    assert (found.jobs, found.live, found.ended[JobState.FAILED]) == (2, 1, 1)
+    desk.end(desk.rows()[0].steps[0].job_id, Turn.SUCCEED)
+    desk.retry(rows)
+    desk.end(desk.rows()[1].steps[0].job_id, Turn.SUCCEED)
+    found = desk.read()
+    assert (found.jobs, found.live, found.errors, found.done) == (2, 0, {}, True)
+    assert {state for state, count in found.ended.items() if count} == {JobState.SUCCEEDED}
+
+
+def test_two_retries_at_once_discount_a_failure_once(desk: Desk) -> None:
+    rows = read(remaster(1))
+    desk.submit(rows)
+    desk.end(first_job(rows[0]))
+    ((before, (failed,)),) = desk.ledger.find(NAME, {first_job(rows[0]): 1})
+    desk.retry(rows)
+    desk.ledger.replace(NAME, before, desk.rows()[0], failed)
+    assert (desk.read().jobs, desk.read().ended[JobState.FAILED]) == (1, 0)
+
+
+def test_a_row_that_lost_what_it_works_on_does_not_stop_the_retry(desk: Desk) -> None:
+    rows = read(remaster(1, then="sonic.wav"), remaster(2))
+    desk.submit(rows)
+    parent, follow_up = (step.job_id for step in desk.rows()[0].steps)
+    desk.end(parent, Turn.SUCCEED)
+    desk.begin_follow_up(follow_up)
+    desk.end(follow_up)
+    desk.end(first_job(rows[1]))
+    desk.forget(parent)
+    assert desk.retry(rows) == Retry(retried=1, lost=[1])
+    assert desk.states() == ["failed", "held"]
+
+
+def test_a_submission_that_broke_off_is_not_done_after_a_retry(desk: Desk) -> None:
+    rows = read(*map(remaster, range(5)))
+    desk.open(rows)
+    desk.runs.submit_page(NAME, rows[:1])
+    desk.end(first_job(rows[0]))
+    desk.retry(rows)
+    desk.end(desk.rows()[0].steps[0].job_id, Turn.SUCCEED)
+    assert (desk.read().phase, desk.read().done) == (Phase.SUBMITTING, False)
+
+
+def test_a_cancelled_batch_goes_on_when_it_is_retried(desk: Desk) -> None:
+    rows = read(remaster(1))
+    desk.submit(rows)
+    desk.cancel()
+    fields = {"error": FAILURE}
+    desk.store.turn(first_job(rows[0]), Turn.CANCEL, now=time.time(), due_at=None, fields=fields)
+    desk.retry(rows)
+    again = desk.rows()[0].steps[0].job_id
+    assert (desk.read().phase, desk.read().live) == (Phase.SUBMITTED, 1)
+    assert desk.store.standing(again).cancelled_by is None
+
+
+def test_a_retry_holds_a_page_of_the_manifest_at_a_time(desk: Desk) -> None:
+    rows = read(*map(remaster, range(101)))
+    desk.submit(rows)
+    desk.end(first_job(rows[0]))
+
+    def watched() -> Iterator[Row]:
+        yield from rows[:100]
+        assert desk.states()[0] == "held"
+        yield rows[100]
+
+    assert desk.runs.retry(NAME, watched()).retried == 1
