@@ -66,7 +66,7 @@ class Desk:
 
     def submit(self, *options: str, code: int = 0) -> dict[str, Any]:
         out = self.run("submit", str(self.path), "--json", *options, code=code)
-        found: dict[str, Any] = json.loads(out.splitlines()[-1])
+        found: dict[str, Any] = json.loads(out)
         return found
 
     def status(self) -> dict[str, Any]:

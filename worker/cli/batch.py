@@ -136,16 +136,17 @@ def submit(  # noqa: PLR0917  (click passes them by name)
       make-songs | fermata batch submit - --format jsonl --id friday
     """
     with _opened(file, form) as found:
-        tally = _check(found, as_json=as_json and dry_run)
+        # What is then submitted is the JSON; the check of it is told beside that.
+        tally = _check(found, as_json=as_json and dry_run, err=as_json)
         if dry_run or (tally.errors and not skip_bad):
             sys.exit(EXIT_USAGE if tally.errors else 0)
         batch_id = _batch_id(file, batch_id)
-        ledger = _submit(found, batch_id, tally, as_json=as_json and not wait)
+        ledger = _submit(found, batch_id, tally, as_json=as_json and not wait, err=as_json)
     if wait:
         _watch(ledger, batch_id, None, as_json=as_json)
 
 
-def _submit(found: _Manifest, batch_id: str, tally: _Tally, *, as_json: bool) -> Ledger:
+def _submit(found: _Manifest, batch_id: str, tally: _Tally, *, as_json: bool, err: bool) -> Ledger:
     ledger, runs = open_batches(load(Role.CLIENT))
     ledger.open(
         batch_id,
@@ -160,9 +161,8 @@ def _submit(found: _Manifest, batch_id: str, tally: _Tally, *, as_json: bool) ->
         described = {"batch_id": batch_id, "submitted": done.submitted, "present": done.present}
         click.echo(json.dumps(described))
     else:
-        out.print(
-            f"batch {batch_id}: {done.submitted:,} rows submitted, {done.present:,} were before"
-        )
+        said = f"batch {batch_id}: {done.submitted:,} rows submitted, {done.present:,} were before"
+        click.echo(said, err=err)
     if done.cancelled:
         fail(
             f"batch {batch_id} was cancelled meanwhile: its rows end, or were not submitted",
@@ -191,7 +191,10 @@ def status(batch_id: str, as_json: bool) -> None:
 
 
 @batch.command("list", epilog=EXIT_CODES)
-@click.option("--limit", default=20, show_default=True, help="How many, newest first.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=20, show_default=True,
+    help="How many, newest first.",
+)  # fmt: skip
 @json_option
 def list_(limit: int, as_json: bool) -> None:
     """List the newest batches."""
@@ -294,7 +297,7 @@ def _batch_id(file: str, given: str | None) -> str:
     return batch_id
 
 
-def _check(found: _Manifest, *, as_json: bool) -> _Tally:
+def _check(found: _Manifest, *, as_json: bool, err: bool = False) -> _Tally:
     """Check every row, and print what is wrong and what it comes to."""
     tally, listed = _Tally(), list[RowError]()
     with errors.status("checking") as live:
@@ -306,28 +309,31 @@ def _check(found: _Manifest, *, as_json: bool) -> _Tally:
                 if as_json:
                     listed.append(row)
                 else:
-                    _print_error(row, first=tally.errors == 1)
+                    _print_error(row, first=tally.errors == 1, err=err)
             if (tally.rows + tally.errors) % _EVERY_ROWS == 0:
                 live.update(f"checking: {tally.rows:,} rows are right, {tally.errors:,} errors")
     if as_json:
         wrong = {"errors": [error.to_json() for error in listed]}
         click.echo(json.dumps(tally.to_json() | wrong, indent=2))
     else:
-        _print_tally(tally)
+        _print_tally(tally, err=err)
     return tally
 
 
-def _print_error(error: RowError, *, first: bool) -> None:
+def _print_error(error: RowError, *, first: bool, err: bool) -> None:
     """Print one line of a table that is never held as a whole."""
     if first:
-        click.echo(f"{'line':>7}  {'column':<24}  reason")
-    click.echo(f"{error.line:>7}  {error.column or '':<24}  {error.reason}")
+        click.echo(f"{'line':>7}  {'column':<24}  reason", err=err)
+    click.echo(f"{error.line:>7}  {error.column or '':<24}  {error.reason}", err=err)
 
 
-def _print_tally(tally: _Tally) -> None:
+def _print_tally(tally: _Tally, *, err: bool) -> None:
+    told = errors if err else out
     for name, rows in sorted(tally.operations.items()):
-        out.print(f"{rows:>7}  {name}")
-    out.print(f"{tally.rows:,} rows, {tally.jobs:,} jobs, {tally.credits:,g} credits at list price")
+        told.print(f"{rows:>7}  {name}")
+    told.print(
+        f"{tally.rows:,} rows, {tally.jobs:,} jobs, {tally.credits:,g} credits at list price"
+    )
     if tally.errors:
         errors.print(f"{tally.errors:,} errors: nothing would be submitted", style="red")
 
