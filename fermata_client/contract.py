@@ -25,6 +25,9 @@ CANCELLED_BY: Final = "cancelled_by"
 CANCELLATION_SECONDS: Final = 14 * 86400
 """How long that mark waits for its job."""
 
+CANCEL_COMMAND: Final = "fermata_cancel"
+"""The remote-control command that Fermata's workers have beside Celery's own."""
+
 _IDS: Final = uuid.UUID("6c1f2b1e-5d0a-5c39-9f0e-0d3a8b6f4c11")
 
 

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from celery import chain
 
 from fermata_client import Fermata, JobFailed, StillRunning, Unavailable
 from tests.integration.flow import Flow, clip, completed, streaming
+from tests.system import System, stop, wait_until
 from worker.core.errors import JobCancelled
 from worker.core.states import TERMINAL
 
@@ -120,9 +122,42 @@ def test_a_parked_job_is_cancelled_with_its_chain(flow: Flow, fermata: Fermata) 
     )
     flow.waits(job_id)
     assert song.cancel() is True
-    with pytest.raises(JobFailed, match="JobCancelled"):
+    with pytest.raises(JobFailed, match=r"JobCancelled: .* by the backend"):
         song.wait(20)
     assert song.cancel() is False
+
+
+@contextmanager
+def stranger(system: System, broker_url: str) -> Iterator[None]:
+    """Run a worker of another application on a broker."""
+    name = f"stranger-{uuid.uuid4()}"
+    process = system.run(
+        name, "-m", "celery", "-b", broker_url, "worker", "-l", "INFO", "-n", f"{name}@test",
+        "-P", "solo", "-Q", "theirs", "--without-gossip", "--without-mingle",
+    )  # fmt: skip
+    try:
+        wait_until(lambda: "ready." in system.log(name), what="the stranger is ready")
+        yield
+    finally:
+        stop(process)
+
+
+def test_another_applications_worker_does_not_answer_for_fermatas(
+    flow: Flow, fermata: Fermata
+) -> None:
+    job = fermata.enqueue("sonic.remaster", clip(), job_id=held(flow), mv="chirp-v5")
+    flow.waits(job.id)
+    elsewhere = flow.system.redis_url.removesuffix("/0") + "/5"
+    alone = Fermata(elsewhere, redis_url=flow.system.redis_url)
+
+    with stranger(flow.system, elsewhere), pytest.raises(Unavailable, match="no worker"):
+        alone.job(job.id).cancel()
+    alone.close()
+    assert flow.state(job.id) == "waiting"
+
+    with stranger(flow.system, flow.system.broker_url):
+        assert job.cancel() is True
+    wait_until(lambda: flow.state(job.id) == "cancelled")
 
 
 def test_a_job_that_no_worker_has_begun_is_cancelled_before_it_costs_anything(

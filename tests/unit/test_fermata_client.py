@@ -9,7 +9,7 @@ from fermata_client import Fermata, WrongCall, contract
 from fermata_client.flows import ends
 from fermata_client.operations import FLOWS
 from tests.unit.recorded import ROOT
-from worker import flow
+from worker import flow, revocation
 from worker.cancellation import WAITS_SECONDS
 from worker.core import contract as ours
 from worker.core import keys
@@ -24,6 +24,7 @@ def test_it_agrees_with_the_workers_on_every_word() -> None:
         assert getattr(contract, name) == getattr(ours, name)
     assert contract.RECORDS == keys.RECORDS
     assert contract.CANCELLATION_SECONDS == WAITS_SECONDS
+    assert contract.CANCEL_COMMAND == revocation.CANCEL_COMMAND
 
 
 @pytest.mark.parametrize("name", FLOWS)
