@@ -2,13 +2,16 @@
 
 import re
 import uuid
-from typing import Final
+from typing import Final, Literal
 
 QUEUE: Final = "fermata"
 TASK_PREFIX: Final = "fermata."
 
 PRIORITY_HEADER: Final = "fermata_priority"
 TENANT_HEADER: Final = "fermata_tenant"
+
+Priority = Literal["interactive", "batch"]
+TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 
 JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:~-]{0,127}")
 """A job id stands in a URL."""
