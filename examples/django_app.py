@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import BadRequest
 from django.core.management import execute_from_command_line
 from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.urls import path
+from django.views.decorators.http import require_http_methods, require_POST
 
 from fermata_client import Fermata, Unavailable, WrongCall
 
@@ -35,12 +37,26 @@ class answers_errors:  # noqa: N801  (Django calls its middleware by name)
         return None
 
 
+@require_POST
 def songs(request: HttpRequest) -> JsonResponse:
-    wanted: dict[str, Any] = json.loads(request.body)
-    job = fermata.enqueue("sonic.create_music", custom_mode=False, **wanted)
-    return JsonResponse({"id": job.id}, status=202)
+    # What a caller may choose; a job_id, a tenant or a priority is the backend's to decide.
+    match read(request):
+        case {"gpt_description_prompt": str(prompt)}:
+            job = fermata.enqueue(
+                "sonic.create_music", custom_mode=False, gpt_description_prompt=prompt
+            )
+            return JsonResponse({"id": job.id}, status=202)
+    return JsonResponse({"error": "gpt_description_prompt is missing"}, status=400)
 
 
+def read(request: HttpRequest) -> Any:
+    try:
+        return json.loads(request.body)
+    except ValueError as error:
+        raise BadRequest("the body is not JSON") from error
+
+
+@require_http_methods(["GET", "DELETE"])
 def song(request: HttpRequest, song_id: str) -> JsonResponse:
     job = fermata.job(song_id)
     if request.method == "DELETE":
@@ -49,8 +65,10 @@ def song(request: HttpRequest, song_id: str) -> JsonResponse:
 
 
 def updates(_: HttpRequest, song_id: str) -> StreamingHttpResponse:
+    job = fermata.job(song_id)
+
     def stream() -> Iterator[str]:
-        for update in fermata.job(song_id).updates(timeout=300):
+        for update in job.updates(timeout=300):
             yield f"event: {update.event}\ndata: {json.dumps(update.status.to_json())}\n\n"
 
     return StreamingHttpResponse(stream(), content_type="text/event-stream")

@@ -3,9 +3,9 @@
 import json
 import os
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import Body, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from fermata_client import Fermata, Unavailable, WrongCall
@@ -15,9 +15,15 @@ fermata = Fermata(os.environ["FERMATA_BROKER_URL"])
 
 
 @app.post("/songs", status_code=202)
-def create(wanted: dict[str, Any]) -> dict[str, str]:
-    job = fermata.enqueue("sonic.create_music", custom_mode=False, **wanted)
-    return {"id": job.id}
+def create(wanted: Annotated[Any, Body()]) -> dict[str, str]:
+    # What a caller may choose; a job_id, a tenant or a priority is the backend's to decide.
+    match wanted:
+        case {"gpt_description_prompt": str(prompt)}:
+            job = fermata.enqueue(
+                "sonic.create_music", custom_mode=False, gpt_description_prompt=prompt
+            )
+            return {"id": job.id}
+    raise HTTPException(400, "gpt_description_prompt is missing")
 
 
 @app.get("/songs/{song_id}")

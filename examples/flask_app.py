@@ -15,9 +15,14 @@ fermata = Fermata(os.environ["FERMATA_BROKER_URL"])
 
 @app.post("/songs")
 def create() -> tuple[dict[str, Any], int]:
-    wanted = request.get_json()
-    job = fermata.enqueue("sonic.create_music", custom_mode=False, **wanted)
-    return {"id": job.id}, 202
+    # What a caller may choose; a job_id, a tenant or a priority is the backend's to decide.
+    match request.get_json():
+        case {"gpt_description_prompt": str(prompt)}:
+            job = fermata.enqueue(
+                "sonic.create_music", custom_mode=False, gpt_description_prompt=prompt
+            )
+            return {"id": job.id}, 202
+    return {"error": "gpt_description_prompt is missing"}, 400
 
 
 @app.get("/songs/<song_id>")
@@ -27,8 +32,10 @@ def show(song_id: str) -> dict[str, Any]:
 
 @app.get("/songs/<song_id>/updates")
 def updates(song_id: str) -> Response:
+    job = fermata.job(song_id)
+
     def stream() -> Iterator[str]:
-        for update in fermata.job(song_id).updates(timeout=300):
+        for update in job.updates(timeout=300):
             yield f"event: {update.event}\ndata: {json.dumps(update.status.to_json())}\n\n"
 
     return Response(stream(), mimetype="text/event-stream")

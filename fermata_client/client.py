@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, cast, get_args
 
 from celery import Celery, chain, group
 from celery.canvas import Signature
@@ -17,7 +17,9 @@ from fermata_client.contract import (
     PRIORITY_HEADER,
     QUEUE,
     TASK_PREFIX,
+    TENANT,
     TENANT_HEADER,
+    Priority,
     job_id_of_key,
 )
 from fermata_client.errors import WrongCall
@@ -25,7 +27,6 @@ from fermata_client.flows import Plan, Step
 from fermata_client.jobs import Flow, Job
 from fermata_client.operations import FLOWS, OPERATIONS, FlowName, OperationName
 
-Priority = Literal["interactive", "batch"]
 Then = OperationName | Sequence[OperationName]
 """A follow-up; or several, each on the result of the one before."""
 
@@ -56,33 +57,41 @@ class Fermata:
         self._result_backend = result_backend
         self._redis_url = redis_url
         self._timeout = timeout_seconds
-        self._apps: dict[int, Celery] = {}
+        self._apps: dict[tuple[int, str | None], Celery] = {}
         if isinstance(broker, str) and redis_url is None:
             records_url(broker)
 
     @property
     def app(self) -> Celery:
         """The Celery app of this process, for native canvas."""
+        return self._opened(self._result_backend)
+
+    @property
+    def _publisher(self) -> Celery:
+        # Celery subscribes to the result of whatever it sends. Ours are read from the records, so
+        # that a result backend which is away keeps no job from being enqueued.
+        return self._opened("disabled")
+
+    def _opened(self, result_backend: str | None) -> Celery:
         if isinstance(self._broker, Celery):
             return self._broker
         # A forked child has connections of its own; its parent's are neither used nor closed.
-        pid = os.getpid()
-        if pid not in self._apps:
-            self._apps[pid] = open_app(self._broker, self._result_backend, self._timeout)
-        return self._apps[pid]
+        key = os.getpid(), result_backend
+        return self._apps.get(key) or self._apps.setdefault(
+            key, open_app(self._broker, result_backend, self._timeout)
+        )
 
     def close(self) -> None:
         """Close this process's connections; they open again when they are needed."""
-        app = self._apps.pop(os.getpid(), None)
-        if app:
-            app.close()
+        for key in [key for key in self._apps if key[0] == os.getpid()]:
+            self._apps.pop(key).close()
         if "_records" in vars(self):
             self._records.close()
 
     @cached_property
     def _records(self) -> Records:
-        url = self._redis_url or records_url(self.app.conf.broker_url)
-        return Records(url, self._timeout)
+        broker = self._broker.conf.broker_url if isinstance(self._broker, Celery) else self._broker
+        return Records(self._redis_url or records_url(broker), self._timeout)
 
     # Every parameter of an operation is a keyword here; none has the name of one of ours.
 
@@ -104,17 +113,9 @@ class Fermata:
 
         Raises WrongCall.
         """
-        _check(operation, OPERATIONS, "operation")
-        given = {PRIORITY_HEADER: priority, TENANT_HEADER: tenant}
-        headers = {name: value for name, value in given.items() if value is not None}
-        signature: Signature[Any] = self.app.signature(
-            TASK_PREFIX + operation,
-            args=() if source is None else (source,),
-            kwargs=parameters,
-            queue=QUEUE,
-            task_id=_checked(job_id or str(uuid.uuid4())),
-        )
-        return signature.set(headers=headers) if headers else signature
+        lane = _headers(priority, tenant)
+        step = Step(_checked(job_id or str(uuid.uuid4())), operation)
+        return _signature(self.app, step, source, lane, parameters)
 
     def enqueue(
         self,
@@ -142,14 +143,12 @@ class Fermata:
 
         Raises WrongCall, Unavailable.
         """
-        _check(operation, OPERATIONS, "operation")
-        job_id = _minted(job_id, idempotency_key)
-        signature = self.s(
-            operation, source, job_id=job_id, priority=priority, tenant=tenant, **parameters
-        )
+        step = Step(_minted(job_id, idempotency_key), operation)
+        lane = _headers(priority, tenant)
+        signature = _signature(self._publisher, step, source, lane, parameters)
         with reachable("the broker"):
             signature.apply_async()
-        return Job([Step(job_id, operation)], self._records, lambda: self.app)
+        return self._job(step)
 
     def enqueue_flow(
         self,
@@ -176,33 +175,67 @@ class Fermata:
         """
         plan = _plan(name, then)
         steps = list(plan.steps(_minted(job_id, idempotency_key)))
-        lane = {"priority": priority, "tenant": tenant}
+        lane = _headers(priority, tenant)
+        app = self._publisher
+
+        def job(step: Step, given: dict[str, Any], source: Any = None) -> Any:
+            return _signature(app, step, source, lane, given)
+
         first, second = plan.parameters(parameters)
-        signatures = [self._step(step, lane) for step in steps[plan.trunk :]]
-        canvas = self._step(steps[0], lane | first, source)
+        canvas = job(steps[0], first, source)
         if plan.then:
-            canvas |= self._step(steps[1], lane | second)
-        tails = [chain(*branch, app=self.app) for branch in plan.split(signatures)]
+            canvas |= job(steps[1], second)
+        followers = [job(step, {}) for step in steps[plan.trunk :]]
+        tails = [chain(*branch, app=app) for branch in plan.split(followers)]
         if tails:
-            canvas |= tails[0] if len(tails) == 1 else group(tails, app=self.app)
+            canvas |= tails[0] if len(tails) == 1 else group(tails, app=app)
         with reachable("the broker"):
             canvas.apply_async()
-        return Flow(steps, self._records, lambda: self.app)
-
-    def _step(self, step: Step, given: dict[str, Any], source: Any = None) -> Any:
-        operation = cast(OperationName, step.operation)
-        return self.s(operation, source, job_id=step.job_id, **given)
+        return self._flow(steps)
 
     def job(self, job_id: str) -> Job:
         """Return a job by its id. Raises WrongCall where that cannot be one."""
-        return Job([Step(_checked(job_id), "")], self._records, lambda: self.app)
+        return self._job(Step(_checked(job_id), ""))
 
     def flow(
         self, name: OperationName | FlowName, job_id: str, *, then: Sequence[Then] = ()
     ) -> Flow:
         """Return a flow by its name, its first job's id and its follow-ups. Raises WrongCall."""
-        steps = _plan(name, then).steps(_checked(job_id))
-        return Flow(list(steps), self._records, lambda: self.app)
+        return self._flow(list(_plan(name, then).steps(_checked(job_id))))
+
+    def _job(self, step: Step) -> Job:
+        return Job([step], self._records, lambda: self._publisher)
+
+    def _flow(self, steps: Sequence[Step]) -> Flow:
+        return Flow(steps, self._records, lambda: self._publisher)
+
+
+def _signature(
+    app: Celery,
+    step: Step,
+    source: Any,
+    lane: dict[str, Any],
+    parameters: dict[str, Any],
+) -> Signature[Any]:
+    _check(step.operation, OPERATIONS, "operation")
+    signature: Signature[Any] = app.signature(
+        TASK_PREFIX + step.operation,
+        args=() if source is None else (source,),
+        kwargs=parameters,
+        queue=QUEUE,
+        task_id=step.job_id,
+    )
+    return signature.set(headers=dict(lane)) if lane else signature
+
+
+def _headers(priority: object, tenant: object) -> dict[str, Any]:
+    """Check a lane as the workers would, and return the headers that name it."""
+    if priority not in (None, *get_args(Priority)):
+        raise WrongCall(f"the priority must be one of: {', '.join(get_args(Priority))}")
+    if tenant is not None and not (isinstance(tenant, str) and TENANT.fullmatch(tenant)):
+        raise WrongCall(f"a tenant must match {TENANT.pattern}")
+    given = {PRIORITY_HEADER: priority, TENANT_HEADER: tenant}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _plan(name: str, then: Sequence[Then]) -> Plan:
@@ -230,7 +263,7 @@ def _minted(job_id: str | None, idempotency_key: str | None) -> str:
     return _checked(job_id or str(uuid.uuid4()))
 
 
-def _checked(job_id: str) -> str:
-    if not JOB_ID.fullmatch(job_id):
+def _checked(job_id: object) -> str:
+    if not (isinstance(job_id, str) and JOB_ID.fullmatch(job_id)):
         raise WrongCall(f"a job id must match {JOB_ID.pattern}: it stands in a URL")
     return job_id

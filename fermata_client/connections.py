@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, cast
 
 from celery import Celery
-from kombu.exceptions import KombuError
+from kombu.exceptions import KombuError, SerializationError
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError
@@ -38,17 +38,28 @@ return nil
 
 @contextlib.contextmanager
 def reachable(what: str) -> Iterator[None]:
-    """Raise Unavailable for whatever a library says when its server is away."""
+    """Raise Unavailable for whatever a library says when its server is away.
+
+    Raises WrongCall for what cannot be sent at all.
+    """
     try:
         yield
-    except (KombuError, RedisError, OSError) as error:
+    except SerializationError as error:
+        raise WrongCall(f"a message is JSON: {error}") from error
+    # The last is Celery's, for the result backend of an app that the backend brought along.
+    except (KombuError, RedisError, OSError, RuntimeError) as error:
         raise Unavailable(f"{what} cannot be reached: {error}") from error
 
 
 def open_app(broker_url: str, result_backend: str | None, timeout_seconds: float) -> Celery:
     """Open a Celery client whose calls all end in time."""
-    app = Celery("fermata-client", broker=broker_url, backend=result_backend, set_as_current=False)
+    app = Celery("fermata-client", set_as_current=False)
+    # CELERY_BROKER_URL and CELERY_RESULT_BACKEND are those of the backend's own Celery. They come
+    # before what a constructor is given, and after this.
+    app.backend_cls = result_backend
     app.conf.update(
+        broker_read_url=broker_url,
+        broker_write_url=broker_url,
         broker_transport_options=_transport_options(broker_url, timeout_seconds),
         broker_connection_timeout=timeout_seconds,
         redis_socket_timeout=timeout_seconds,

@@ -2,13 +2,16 @@
 
 import re
 import uuid
-from typing import Final
+from typing import Final, Literal
 
 QUEUE: Final = "fermata"
 TASK_PREFIX: Final = "fermata."
 
 PRIORITY_HEADER: Final = "fermata_priority"
 TENANT_HEADER: Final = "fermata_tenant"
+
+Priority = Literal["interactive", "batch"]
+TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 
 JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:~-]{0,127}")
 """A job id stands in a URL."""
@@ -24,6 +27,9 @@ CANCELLED_BY: Final = "cancelled_by"
 
 CANCELLATION_SECONDS: Final = 14 * 86400
 """How long that mark waits for its job."""
+
+CANCEL_COMMAND: Final = "fermata_cancel"
+"""The remote-control command that Fermata's workers have beside Celery's own."""
 
 _IDS: Final = uuid.UUID("6c1f2b1e-5d0a-5c39-9f0e-0d3a8b6f4c11")
 

@@ -2,7 +2,7 @@
 
 ClientError
 ├── WrongCall         the call is wrong; nothing was sent. ``str()`` says what was meant
-├── Unavailable       broker, Redis or workers cannot be reached; the same call may be repeated
+├── Unavailable       broker, Redis or workers cannot be reached; enqueue again only under a key
 ├── StillRunning      not settled within the timeout; the job goes on
 └── JobFailed         the job ended without a result: ``type``, ``message``, ``details``
 """
@@ -16,11 +16,15 @@ class ClientError(Exception):
 
 
 class WrongCall(ClientError, ValueError):
-    """A name or an id that cannot be; nothing was sent."""
+    """A name, an id or a value that cannot be; nothing was sent."""
 
 
 class Unavailable(ClientError, ConnectionError):
-    """Broker, Redis or workers cannot be reached."""
+    """Broker, Redis or workers cannot be reached.
+
+    What was to be enqueued may have been, all the same. Enqueue it again under the same
+    ``idempotency_key`` or ``job_id``: without either, that is another job, and may be paid twice.
+    """
 
 
 class StillRunning(ClientError, TimeoutError):

@@ -9,6 +9,7 @@ from typing import Any, Final
 from celery import Celery
 
 from fermata_client.connections import Records, reachable
+from fermata_client.contract import CANCEL_COMMAND
 from fermata_client.errors import JobFailed, StillRunning, Unavailable
 from fermata_client.flows import Step, ends
 from fermata_client.status import Result, Status, Update, Watch
@@ -92,7 +93,7 @@ class Steps:
         has begun yet ends as soon as one would.
 
         Returns False where there was nothing left to cancel. Raises Unavailable, also where
-        jobs are under way and no worker answers.
+        jobs are under way and no worker of Fermata's answers.
         """
         live = [status.job_id for status in self._look() if not status.settled]
         if not live:
@@ -101,15 +102,25 @@ class Steps:
         begun = [job_id for job_id in live if not self._records.bar(job_id, by)]
         if not begun:
             return True
-        with reachable("the broker"):
-            replies = self._app().control.revoke(begun, reply=True, limit=1, timeout=_REPLY_SECONDS)
-        if not _heard(replies):
+        if not _told(self._app(), {"job_ids": begun, "by": by}):
             raise Unavailable(f"no worker heard that {', '.join(begun)} shall be cancelled")
         return True
 
 
-def _heard(replies: Any) -> bool:
-    return any("ok" in said for reply in replies or () for said in reply.values())
+def _told(app: Celery, arguments: dict[str, Any]) -> bool:
+    answers = []
+
+    def listen(reply: dict[str, Any]) -> None:
+        # A worker of another application answers that it does not know the command.
+        if any("ok" in said for said in reply.values()):
+            answers.append(reply)
+            raise TimeoutError  # to kombu, the end of waiting: one answer is enough
+
+    with reachable("the broker"):
+        app.control.broadcast(
+            CANCEL_COMMAND, arguments, reply=True, timeout=_REPLY_SECONDS, callback=listen
+        )
+    return bool(answers)
 
 
 class Job(Steps):

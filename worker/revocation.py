@@ -1,10 +1,11 @@
-"""``AsyncResult.revoke()`` of a provider task: it cancels the job.
+"""``AsyncResult.revoke()`` of a provider task, and a command for clients: they cancel the job.
 
 A bare revoke discards the message of the task and leaves the tail of its chain, its chord and
 its errbacks PENDING for ever. Here the task runs all the same, and fails with JobCancelled.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import structlog
 from celery import bootsteps
@@ -19,7 +20,11 @@ from worker.store import StoreUnavailable
 
 log = structlog.get_logger()
 
-BY = "revoke"
+BY: Final = "revoke"
+
+CANCEL_COMMAND: Final = "fermata_cancel"
+"""What a client sends instead: other applications' workers share the broker, and would carry out
+``revoke`` and call it done."""
 
 
 class ProviderRequest(Request):
@@ -44,7 +49,10 @@ class ProviderRequest(Request):
 
 
 class RevokeStep(bootsteps.Step):
-    """Makes the worker's ``revoke`` command cancel jobs, and revoke whatever else it is given."""
+    """Makes the worker's ``revoke`` command cancel jobs, and revoke whatever else it is given.
+
+    Beside it stands the clients' command, which no other worker has.
+    """
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
@@ -55,17 +63,25 @@ class RevokeStep(bootsteps.Step):
         def revoke(state: Any, task_id: Any, *args: Any, **options: Any) -> Any:
             ids = [task_id] if isinstance(task_id, str) else list(task_id or ())
             try:
-                others = [each for each in ids if not _cancel(each)]
+                # Without a record it may be any task.
+                others = [each for each in ids if _cancel(each, BY) is Cancellation.WAITING]
             except StoreUnavailable as error:
                 return {"error": f"Redis cannot be reached: {error}"}
             return celery_revoke(state, others, *args, **options)
 
         revoke.is_fermata = True  # type: ignore[attr-defined]
         Panel.data["revoke"] = revoke
+        Panel.data[CANCEL_COMMAND] = _cancel_all
 
 
-def _cancel(job_id: str) -> bool:
-    """Cancel a job; False where there is no record, so that it may be any task."""
-    outcome = bootstrap.parts().cancellations.cancel(JobId(job_id), by=BY)
-    log.info("job_revoked", job_id=job_id, outcome=outcome)
-    return outcome is not Cancellation.WAITING
+def _cancel_all(_: Any, job_ids: Sequence[str], by: str) -> dict[str, Any]:
+    try:
+        return {"ok": {job_id: _cancel(job_id, by) for job_id in job_ids}}
+    except StoreUnavailable as error:
+        return {"error": f"Redis cannot be reached: {error}"}
+
+
+def _cancel(job_id: str, by: str) -> Cancellation:
+    outcome = bootstrap.parts().cancellations.cancel(JobId(job_id), by=by)
+    log.info("job_revoked", job_id=job_id, by=by, outcome=outcome)
+    return outcome

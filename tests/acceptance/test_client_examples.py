@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from tests.system import ROOT, System, stop, wait_until
+from worker.core.models import JobId
 from worker.embedded import free_port
 
 EXAMPLES = ROOT / "examples"
@@ -88,9 +89,39 @@ def test_a_song_is_cancelled(system: System, backend: str) -> None:
     assert status["error"]["type"] == "JobCancelled"
 
 
-def test_what_cannot_be_an_id_is_refused(backend: str) -> None:
-    answer = requests.get(f"{backend}/no id", timeout=10)
+@pytest.mark.parametrize("updates", ["", "/updates"])
+def test_what_cannot_be_an_id_is_refused(backend: str, updates: str) -> None:
+    answer = requests.get(f"{backend}/no id{updates}", timeout=10)
     assert (answer.status_code, "job id" in answer.json()["error"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"[1]",
+        b"null",
+        b'{"custom_mode": true}',
+        b'{"operation": "x"}',
+        b'{"gpt_description_prompt": 1}',
+        b'{"title": "\\ud800"}',
+        b'{"title": NaN}',
+    ],
+)
+def test_a_body_that_makes_no_sense_is_the_callers_mistake(backend: str, body: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = requests.post(backend, data=body, headers=headers, timeout=10)
+    assert answer.status_code in {400, 422}, answer.text
+
+
+def test_a_caller_chooses_neither_the_job_nor_its_lane(system: System, backend: str) -> None:
+    chosen = {"job_id": "mine", "idempotency_key": "mine", "tenant": "mine", "priority": "batch"}
+    song_id = created(backend, **chosen)
+    *_, (_, status) = events(backend, song_id)
+    assert (song_id != "mine", status["state"]) == (True, "succeeded")
+    assert system.store.read(JobId(song_id)).lane == "interactive:default"
 
 
 def test_the_examples_are_started_as_their_first_line_says() -> None:

@@ -1,14 +1,19 @@
 """The client for backends: by names alone, over a real broker, real records and a real worker."""
 
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from celery import chain
+from celery import Celery, chain
 
 from fermata_client import Fermata, JobFailed, StillRunning, Unavailable
 from tests.integration.flow import Flow, clip, completed, streaming
+from tests.system import System, stop, wait_until
 from worker.core.errors import JobCancelled
 from worker.core.states import TERMINAL
 
@@ -120,9 +125,42 @@ def test_a_parked_job_is_cancelled_with_its_chain(flow: Flow, fermata: Fermata) 
     )
     flow.waits(job_id)
     assert song.cancel() is True
-    with pytest.raises(JobFailed, match="JobCancelled"):
+    with pytest.raises(JobFailed, match=r"JobCancelled: .* by the backend"):
         song.wait(20)
     assert song.cancel() is False
+
+
+@contextmanager
+def stranger(system: System, broker_url: str) -> Iterator[None]:
+    """Run a worker of another application on a broker."""
+    name = f"stranger-{uuid.uuid4()}"
+    process = system.run(
+        name, "-m", "celery", "-b", broker_url, "worker", "-l", "INFO", "-n", f"{name}@test",
+        "-P", "solo", "-Q", "theirs", "--without-gossip", "--without-mingle",
+    )  # fmt: skip
+    try:
+        wait_until(lambda: "ready." in system.log(name), what="the stranger is ready")
+        yield
+    finally:
+        stop(process)
+
+
+def test_another_applications_worker_does_not_answer_for_fermatas(
+    flow: Flow, fermata: Fermata
+) -> None:
+    job = fermata.enqueue("sonic.remaster", clip(), job_id=held(flow), mv="chirp-v5")
+    flow.waits(job.id)
+    elsewhere = flow.system.redis_url.removesuffix("/0") + "/5"
+    alone = Fermata(elsewhere, redis_url=flow.system.redis_url)
+
+    with stranger(flow.system, elsewhere), pytest.raises(Unavailable, match="no worker"):
+        alone.job(job.id).cancel()
+    alone.close()
+    assert flow.state(job.id) == "waiting"
+
+    with stranger(flow.system, flow.system.broker_url):
+        assert job.cancel() is True
+    wait_until(lambda: flow.state(job.id) == "cancelled")
 
 
 def test_a_job_that_no_worker_has_begun_is_cancelled_before_it_costs_anything(
@@ -145,3 +183,74 @@ def test_what_is_away_is_said_within_seconds(flow: Flow) -> None:
     with pytest.raises(Unavailable, match="Redis"):
         away.job("some-job").status()
     away.close()
+
+
+def test_a_job_is_enqueued_where_the_result_backend_is_away(flow: Flow) -> None:
+    """Only native canvas that is awaited with ``.get()`` needs one."""
+    system = flow.system
+    fermata = Fermata(system.broker_url, "redis://127.0.0.1:1/0", system.redis_url)
+    assert fermata.enqueue("sonic.remaster", clip(), mv="chirp-v5").wait(20)["clips"]
+    fermata.enqueue_flow("sonic.remaster", clip(), mv="chirp-v5", then=["sonic.wav"]).wait(20)
+    fermata.close()
+
+
+def test_a_result_backend_that_an_app_brought_along_is_told_to_be_away(flow: Flow) -> None:
+    theirs = Celery(broker=flow.system.broker_url, backend="redis://127.0.0.1:1/0")
+    theirs.conf.result_backend_transport_options = {"retry_policy": {"max_retries": 0}}
+    with pytest.raises(Unavailable):
+        Fermata(theirs, redis_url=flow.system.redis_url).enqueue("sonic.wav", clip())
+    theirs.close()
+
+
+def test_native_canvas_is_awaited_with_get(flow: Flow) -> None:
+    system = flow.system
+    fermata = Fermata(system.broker_url, system.redis_url, system.redis_url)
+    first, last = fermata.s("sonic.remaster", clip(), mv="chirp-v5"), fermata.s("sonic.wav")
+    result = chain(first, last, app=fermata.app).apply_async()
+    assert result.get(timeout=20)["operation"] == "sonic.wav"
+    fermata.app.backend.result_consumer.stop()
+    fermata.app.backend.client.close()
+    fermata.close()
+
+
+def test_many_threads_share_one_client(flow: Flow) -> None:
+    system = flow.system
+    fermata = Fermata(system.broker_url, redis_url=system.redis_url)  # nothing is open yet
+
+    def ends_as_it_should(number: int) -> bool:
+        if number % 4:
+            job = fermata.enqueue("sonic.remaster", clip(), mv="chirp-v5")
+            return job.wait(30)["job_id"] == job.id
+        job = fermata.enqueue("sonic.remaster", clip(), job_id=ids[number], mv="chirp-v5")
+        flow.waits(job.id)
+        return job.cancel()
+
+    ids = [held(flow) if number % 4 == 0 else "" for number in range(24)]
+    with ThreadPoolExecutor(12) as pool:
+        assert all(pool.map(ends_as_it_should, range(24)))
+    for job_id in filter(None, ids):
+        wait_until(lambda j=job_id: flow.state(j) == "cancelled")
+    fermata.close()
+
+
+FORKS = """
+import os, sys
+from fermata_client import Fermata
+
+fermata = Fermata(sys.argv[1], redis_url=sys.argv[2])
+enqueue = lambda: fermata.enqueue("sonic.remaster", sys.argv[3], mv="chirp-v5")
+before = enqueue().status()
+child = os.fork()
+jobs = [enqueue() for _ in range(20)]
+for job in jobs:
+    assert job.wait(30)["job_id"] == job.id
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_a_forked_child_enqueues_beside_its_parent(flow: Flow) -> None:
+    source, system = clip(), flow.system
+    command = [sys.executable, "-c", FORKS, system.broker_url, system.redis_url, source]
+    subprocess.run(command, env=system.environment, timeout=60, check=True)
+    assert len(flow.accepted(source)) == 41

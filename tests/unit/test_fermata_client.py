@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any, get_args
 
 import pytest
 
@@ -9,10 +10,12 @@ from fermata_client import Fermata, WrongCall, contract
 from fermata_client.flows import ends
 from fermata_client.operations import FLOWS
 from tests.unit.recorded import ROOT
-from worker import flow
+from worker import flow, revocation
 from worker.cancellation import WAITS_SECONDS
 from worker.core import contract as ours
 from worker.core import keys
+from worker.core.admission import TENANT, Priority, lane_of
+from worker.core.errors import InvalidRequest
 from worker.core.flows import find_flow
 from worker.core.models import JobId
 
@@ -24,6 +27,8 @@ def test_it_agrees_with_the_workers_on_every_word() -> None:
         assert getattr(contract, name) == getattr(ours, name)
     assert contract.RECORDS == keys.RECORDS
     assert contract.CANCELLATION_SECONDS == WAITS_SECONDS
+    assert contract.CANCEL_COMMAND == revocation.CANCEL_COMMAND
+    assert (contract.TENANT, get_args(contract.Priority)) == (TENANT, tuple(Priority))
 
 
 @pytest.mark.parametrize("name", FLOWS)
@@ -53,6 +58,38 @@ def test_a_misspelt_name_is_refused_with_what_was_meant() -> None:
         FERMATA.s("flows.master_pack")  # type: ignore[arg-type]
     with pytest.raises(WrongCall, match="operation or flow"):
         FERMATA.enqueue_flow("flows.nothing")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "lane",
+    [{"priority": "urgent"}, {"tenant": "no tenant"}, {"tenant": "a" * 65}, {"tenant": 7}],
+)
+def test_a_lane_that_the_workers_would_refuse_is_refused_at_once(lane: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        lane_of({f"fermata_{name}": value for name, value in lane.items()})
+    with pytest.raises(WrongCall, match=next(iter(lane))):
+        FERMATA.s("sonic.wav", **lane)
+    with pytest.raises(WrongCall):
+        FERMATA.enqueue("sonic.wav", **lane)
+    with pytest.raises(WrongCall):
+        FERMATA.enqueue_flow("sonic.wav", **lane)
+
+
+def test_what_no_message_can_hold_is_a_wrong_call_and_not_worth_trying_again() -> None:
+    with pytest.raises(WrongCall, match="JSON"):
+        FERMATA.enqueue("sonic.remaster", "a clip", mv=object())
+    with pytest.raises(WrongCall, match="JSON"):
+        FERMATA.enqueue_flow("sonic.remaster", object(), then=["sonic.wav"])
+
+
+def test_the_variables_of_the_backends_own_celery_are_not_the_clients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://127.0.0.1:1/7")
+    monkeypatch.setenv("CELERY_RESULT_BACKEND", "redis://127.0.0.1:1/8")
+    app = Fermata("redis://127.0.0.1:1/0", result_backend="redis://127.0.0.1:1/1").app
+    assert app.connection_for_write().virtual_host == "0"
+    assert app.backend.as_uri() == "redis://127.0.0.1:1/1"
 
 
 def test_what_cannot_be_an_id_is_refused() -> None:
