@@ -1,8 +1,12 @@
 """The timetable's tasks: beat sends ``tick`` every minute; what is due follows from it."""
 
+from celery.exceptions import Reject
+from kombu.exceptions import OperationalError
+
 from worker import bootstrap
 from worker.app import app
 from worker.core.contract import SCHEDULE_RUN, SCHEDULE_TICK
+from worker.store import StoreUnavailable
 from worker.timetable import SLICE_SECONDS
 
 
@@ -19,5 +23,9 @@ def tick() -> None:
 @app.task(name=SCHEDULE_RUN, shared=False, ignore_result=True, time_limit=SLICE_SECONDS * 10)
 def run(name: str, batch_id: str, behind: int) -> None:
     """Submit the next rows of a run: ``run.delay("nightly", "nightly-20261123T0200Z", 0)``."""
-    opened = bootstrap.open_timetable(bootstrap.parts().settings)
-    opened.submit_slice(name, batch_id, behind, _publish)
+    try:
+        opened = bootstrap.open_timetable(bootstrap.parts().settings)
+        opened.submit_slice(name, batch_id, behind, _publish)
+    except (StoreUnavailable, OperationalError) as error:
+        # Rows that were submitted are not submitted again.
+        raise Reject(repr(error), requeue=True) from None

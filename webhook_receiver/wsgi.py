@@ -1,9 +1,17 @@
 """``gunicorn webhook_receiver.wsgi:app``: the one module that does something when imported."""
 
+import sys
+
 from webhook_receiver.app import create_app
 from worker import log
+from worker.core.errors import ConfigError
 from worker.settings import Role, load
 
-_settings = load(Role.RECEIVER)
+try:
+    _settings = load(Role.RECEIVER)
+except ConfigError as error:
+    # Gunicorn takes this code for a worker that cannot start, and ends as well.
+    print(f"fermata: {error.message}", file=sys.stderr)  # noqa: T201
+    sys.exit(3)
 log.configure(_settings)
 app = create_app(_settings)

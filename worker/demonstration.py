@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,9 @@ START_SECONDS: Final = 45
 FLOW_SECONDS: Final = 60
 STOP_SECONDS: Final = 20
 
+MARK: Final = ".fermata-demo"
+"""Says that a folder is a demo's, and may be emptied by the next one."""
+
 # The documented request (provider-api.md §3.1), on the first clip of a new song.
 _CREATE: Final = {
     "custom_mode": False,
@@ -38,11 +42,14 @@ _FOLLOW_UPS: Final = ("sonic.stems_full", "sonic.midi", "sonic.wav")
 
 def run(output: Path, console: Console) -> int:
     """Run the demo; returns 0 when every job succeeded and every file is there."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)  # leave nothing running then either
     output = output.resolve()
     _make_room(output)
     console.print("[bold]Fermata[/]: starting Valkey, simulator, receiver, worker and beat …")
     began = time.monotonic()
     system = _start(output / "system")
+    _forget_settings(output / "system")
     try:
         _wait_until_up(system, output / "system")
         console.print(f"All up after {time.monotonic() - began:.1f} s. One native Celery canvas:")
@@ -59,10 +66,11 @@ def run(output: Path, console: Console) -> int:
 
 
 def _make_room(output: Path) -> None:
-    if output.exists() and any(output.iterdir()) and not (output / "system").is_dir():
+    if output.exists() and any(output.iterdir()) and not (output / MARK).is_file():
         raise FermataError(f"{output} holds files that are not a demo's: choose another --output")
     shutil.rmtree(output, ignore_errors=True)
     (output / "system").mkdir(parents=True)
+    (output / MARK).touch()
 
 
 def _start(folder: Path) -> "subprocess.Popen[bytes]":
@@ -79,6 +87,13 @@ def _start(folder: Path) -> "subprocess.Popen[bytes]":
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def _forget_settings(folder: Path) -> None:
+    """Leave this machine's own settings behind, those in a ``.env`` too: they may cost money."""
+    for name in [name for name in os.environ if name.startswith(("FERMATA_", "CELERY_"))]:
+        del os.environ[name]
+    os.chdir(folder)
 
 
 def _wait_until_up(system: "subprocess.Popen[bytes]", folder: Path) -> None:

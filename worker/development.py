@@ -5,6 +5,7 @@ import fcntl
 import os
 import secrets
 import shlex
+import signal
 import socket
 import sys
 import threading
@@ -29,11 +30,23 @@ _PATIENCE: Final = {
 }
 
 
+class _Manager(Manager):  # type: ignore[misc]
+    """Honcho's own, which may be told to end while it is still starting."""
+
+    def terminate(self) -> None:
+        # It can end only processes that have told it their ids: until all have, it is told again.
+        if self._all_started():
+            super().terminate()
+        else:
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+
 def run(port: int, simulator_port: int, concurrency: int) -> int:
     """Run until Ctrl-C, or until one process dies; returns the exit code.
 
     Raises ConfigError where it already runs here, or a port is in use.
     """
+    _end_cleanly()
     _refuse_mixture()
     folder = Path(configured("FERMATA_DATA_DIR") or ".fermata").resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -42,7 +55,7 @@ def run(port: int, simulator_port: int, concurrency: int) -> int:
         port = _free("--port", port)
         simulator_port = _free("--simulator-port", simulator_port) if simulated else 0
         told = _environment(folder, port, simulator_port if simulated else None)
-        manager = Manager()
+        manager = _Manager()
         if not configured("FERMATA_REDIS_URL"):
             valkey = EmbeddedValkey(folder)
             stack.callback(valkey.stop)
@@ -53,9 +66,18 @@ def run(port: int, simulator_port: int, concurrency: int) -> int:
         environment = {**os.environ, **told, "PYTHONUNBUFFERED": "1"}
         for name, command in _commands(port, simulator_port, concurrency, folder).items():
             manager.add_process(name, f"exec {shlex.join(command)}", env=environment)
+        where = told.get("FERMATA_PROVIDER_URL") or configured("FERMATA_PROVIDER_URL")
+        what = "simulated" if simulated else "NOT simulated: what is submitted is paid for"
+        print(f"fermata dev: the provider is {where} ({what})", flush=True)  # noqa: T201
         manager.loop()
         # Ctrl-C is how it is meant to end.
         return 0 if manager.returncode in {130, 143} else manager.returncode or 1
+
+
+def _end_cleanly() -> None:
+    """End as by Ctrl-C where the terminal goes away, or a TERM comes before honcho waits for it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def _refuse_mixture() -> None:

@@ -116,13 +116,14 @@ def _server(where: str, url: str, settings: Settings) -> Iterator[Finding]:
 def _ask(client: "Redis") -> Server:
     client.ping()
     info: Mapping[str, Any] = {}
-    config: Mapping[str, str] = {}
+    config: dict[str, str] = {}
     ahead, doubt = None, 0.0
     # Where Redis is rented, its users may not ask everything.
     with suppress(ResponseError):
         info = cast("Mapping[str, Any]", client.info())
-    with suppress(ResponseError):
-        config = cast("Mapping[str, str]", client.config_get("appendfsync", "save"))
+    for name in ("appendfsync", "save"):  # one by one: Redis 6.2 takes no more
+        with suppress(ResponseError):
+            config |= cast("dict[str, str]", client.config_get(name))
     with suppress(ResponseError):
         ahead, doubt = _clock(client)
     return Server(info, config, ahead, doubt)

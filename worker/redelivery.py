@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final
 
 import structlog
 from kombu.transport import redis, virtual
+from redis.exceptions import ResponseError
 
 log = structlog.get_logger()
 
@@ -76,11 +77,15 @@ class PatientQoS(redis.QoS):
             delivered.clear()
 
     def restore_visible(self, *args: Any, **options: Any) -> None:
-        # kombu calls this when it has connected, and every few seconds.
-        for tag, write in list(self._owed.items()):
-            write(self, tag)
-            self._owed.pop(tag, None)
-        super().restore_visible(*args, **options)
+        # kombu calls this when it has connected, and every few seconds. A full server refuses it:
+        # to leave that server would not make room, and would take the work in hand along.
+        try:
+            for tag, write in list(self._owed.items()):
+                write(self, tag)
+                self._owed.pop(tag, None)
+            super().restore_visible(*args, **options)
+        except ResponseError as error:
+            log.warning("broker_refuses_writes", owed=len(self._owed), error=repr(error))
 
     def _owe(self, tags: Iterable[str], write: _Write, error: Exception) -> None:
         new = dict.fromkeys(tags, write)
@@ -113,6 +118,8 @@ class PatientChannel(redis.Channel):
         self._without_ack: set[str] = set()
         self._idle = False
         """Whether it waits, or is about to, rather than pops."""
+        self._full = False
+        """Whether Redis refused the last wait: BLMOVE counts as a write, and it has no room."""
         super().__init__(*args, **options)
 
     @property
@@ -147,6 +154,9 @@ class PatientChannel(redis.Channel):
 
     def _wait(self, queue: str) -> tuple[Any, ...]:
         self._queue_cycle.rotate(queue)
+        if self._full:
+            self._full = False
+            return "BRPOP", f"{queue}.nothing", WAIT_SECONDS  # a list that never is
         return "BLMOVE", queue, queue, "RIGHT", "RIGHT", WAIT_SECONDS
 
     def _brpop_read(self, **options: Any) -> Any:
@@ -164,6 +174,8 @@ class PatientChannel(redis.Channel):
         connection = self.client.connection
         try:
             self.client.parse_response(connection, "BLMOVE", **options)
+        except ResponseError:
+            self._full = True
         except self.connection_errors:
             connection.disconnect()
             raise

@@ -105,6 +105,7 @@ def load(role: Role) -> Settings:
         running = dev_environment(data_dir)
         if not _given(env, "FERMATA_REDIS_URL") and running.is_file():
             env.read_env(str(running), recurse=False)
+            _refuse_mixture(env)
         settings = _read(env, data_dir)
         missing = {n: ["Required."] for n in _REQUIRED[role] if not _given(env, n)}
         if not settings.redis_url:
@@ -139,6 +140,16 @@ def dev_environment(data_dir: Path) -> Path:
 
 def _given(env: FileAwareEnv, name: str) -> bool:
     return bool(env.str(name, ""))
+
+
+def _refuse_mixture(env: FileAwareEnv) -> None:
+    """Keep what is meant for a running ``fermata dev`` from going to another system's broker."""
+    for name in ("FERMATA_BROKER_URL", "FERMATA_RESULT_BACKEND"):
+        if _given(env, name) and env.str(name) != env.str("FERMATA_REDIS_URL"):
+            raise ConfigError(
+                f"{name} is set and FERMATA_REDIS_URL is not, while `fermata dev` runs here with a "
+                "broker of its own. Unset it, or set both."
+            )
 
 
 def _seal(env: FileAwareEnv, missing: dict[str, list[str]]) -> None:
@@ -227,15 +238,20 @@ def _read_limits(env: FileAwareEnv) -> Limits:
         in_flight=env.int("FERMATA_IN_FLIGHT", None, validate=positive),
         credit_floor=env.float("FERMATA_CREDIT_FLOOR", None),
         probe_seconds=env.float("FERMATA_PROBE_SECONDS", 30, validate=positive) or 30,
-        weights=env.dict("FERMATA_TENANT_WEIGHTS", {}, subcast_values=_weight) or {},
+        weights=_weights(env.str("FERMATA_TENANT_WEIGHTS", "", validate=_weights) or ""),
     )
 
 
-def _weight(text: str) -> float:
-    weight = float(text)
-    if not 0.001 <= weight <= 1000:
+def _weights(text: str) -> dict[str, float]:
+    """Read ``tenant=weight``, with commas between."""
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    try:
+        weights = {tenant.strip(): float(weight) for tenant, _, weight in pairs}
+    except ValueError:
+        raise ValidationError("Must be tenant=weight, with commas between.") from None
+    if not all(0.001 <= weight <= 1000 for weight in weights.values()):
         raise ValidationError("A tenant's weight must be from 0.001 to 1000.")
-    return weight
+    return weights
 
 
 def _read_archive(env: FileAwareEnv, data_dir: Path) -> ArchiveSettings:

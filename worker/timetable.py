@@ -30,6 +30,9 @@ SLICE_SECONDS: Final = 20
 SILENT_SECONDS: Final = 300
 """A run that submits and says nothing for so long has lost its message."""
 
+_RUNNING: Final = "running:"
+"""Before the batch, the field of a run whose rows are being submitted."""
+
 _RETAIN_SECONDS: Final = 14 * 86400
 _CLAIM_SECONDS: Final = 50
 """Less than the time to the next tick."""
@@ -122,13 +125,12 @@ class Timetable:
     def tick(self, publish: Publish) -> None:
         """Start what is due, report what was missed, and go on with what fell silent."""
         for schedule in self.schedules.values():
+            self._wake(schedule, publish)
             due = self._due(schedule)
             for minute in due[:-1]:
                 self._missed(schedule, minute)
             if due:
                 self._start(schedule, due[-1], publish)
-            else:
-                self._wake(schedule, publish)
 
     def _due(self, schedule: Schedule) -> list[datetime]:
         now, key = self._clock(), keys.SCHEDULE + schedule.name
@@ -165,10 +167,10 @@ class Timetable:
         if not self._claim(schedule, minute):
             return
         batch_id = timetable.batch_id(schedule, minute)
-        before = self._run_before(schedule)
         # The same batch: whoever claimed this minute first died before it was marked.
-        overlaps = before not in {None, batch_id} and not self._ended(str(before))
-        if schedule.overlap is Overlap.SKIP and overlaps:
+        others = {self._run_before(schedule) or batch_id, *self._running(schedule)} - {batch_id}
+        before = next((each for each in others if not self._ended(schedule, each)), None)
+        if schedule.overlap is Overlap.SKIP and before:
             self._note(schedule, batch_id, f"skipped: {before} has not ended")
         else:
             self._begin(schedule, batch_id, publish)
@@ -181,20 +183,40 @@ class Timetable:
     def _begin(self, schedule: Schedule, batch_id: str, publish: Publish) -> None:
         # Noted first: a run whose message is lost is then found silent, and published again.
         self._redis.hset(keys.SCHEDULE + schedule.name, "batch_id", batch_id)
-        self._note(schedule, batch_id, "submitting")
+        self._goes_on(schedule, batch_id)
         publish(schedule.name, batch_id, 0)
 
-    def _ended(self, batch_id: str) -> bool:
+    def _goes_on(self, schedule: Schedule, batch_id: str) -> None:
+        """Note that rows of a run are being submitted, or about to be."""
+        key, field = keys.SCHEDULE + schedule.name, _RUNNING + batch_id
+        self._redis.hset(key, field, str(self._clock()))
+        self._note(schedule, batch_id, "submitting")
+
+    def _running(self, schedule: Schedule) -> dict[str, float]:
+        """Return the runs whose rows are being submitted, and when they were last heard of."""
+        stored = cast("dict[str, str]", self._redis.hgetall(keys.SCHEDULE + schedule.name))
+        return {
+            field.removeprefix(_RUNNING): float(at)
+            for field, at in stored.items()
+            if field.startswith(_RUNNING)
+        }
+
+    def _over(self, schedule: Schedule, batch_id: str, outcome: str) -> None:
+        self._redis.hdel(keys.SCHEDULE + schedule.name, _RUNNING + batch_id)
+        self._note(schedule, batch_id, outcome)
+
+    def _ended(self, schedule: Schedule, batch_id: str) -> bool:
         try:
             return self._ledger.read(batch_id).done
         except UnknownBatch:
-            return True
+            return batch_id not in self._running(schedule)  # its message still stands in the queue
 
     def _wake(self, schedule: Schedule, publish: Publish) -> None:
-        last = self.last(schedule)
-        if last and last.outcome == "submitting" and self._clock() - last.at > SILENT_SECONDS:
-            self._note(schedule, last.batch_id, "submitting")
-            publish(schedule.name, last.batch_id, 0)
+        """Go on with a run that fell silent: its message was lost, or its worker died."""
+        for batch_id, at in self._running(schedule).items():
+            if self._clock() - at > SILENT_SECONDS:
+                self._goes_on(schedule, batch_id)
+                publish(schedule.name, batch_id, 0)
 
     def run_now(self, name: str, publish: Publish) -> str:
         """Start a schedule by hand; returns the batch's name.
@@ -221,6 +243,9 @@ class Timetable:
         Raises InvalidRequest.
         """
         schedule = self._find(name)
+        if self._ledger.is_cancelled(batch_id):
+            self._over(schedule, batch_id, "cancelled")
+            return
         if behind == 0 and not self._open(schedule, batch_id):
             return
         until = monotonic() + SLICE_SECONDS
@@ -229,12 +254,12 @@ class Timetable:
         while page := list(islice(rows, 100)):
             self._runs.submit_page(batch_id, page)
             submitted += len(page)
-            self._note(schedule, batch_id, "submitting")
+            self._goes_on(schedule, batch_id)
             if monotonic() > until:
                 publish(name, batch_id, submitted)
                 return
-        self._runs.finish(batch_id)
-        self._note(schedule, batch_id, f"submitted {submitted} rows")
+        whole = self._runs.finish(batch_id)
+        self._over(schedule, batch_id, f"submitted {submitted} rows" if whole else "cancelled")
         log.info("schedule_submitted", schedule=name, batch_id=batch_id, rows=submitted)
 
     def _open(self, schedule: Schedule, batch_id: str) -> bool:
@@ -249,7 +274,9 @@ class Timetable:
                 rows, jobs = rows + 1, jobs + len(row.plan.operations)
                 credits_ += row.plan.credits
         except (InvalidRequest, OSError) as error:
-            self._note(schedule, batch_id, f"not submitted: {error}")
+            # It may have been right when the run began: what was submitted by then is all there is.
+            self._runs.finish(batch_id)
+            self._over(schedule, batch_id, f"not submitted: {error}")
             log.error("schedule_refused", schedule=schedule.name, why=str(error))
             return False
         self._ledger.open(

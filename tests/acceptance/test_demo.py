@@ -10,6 +10,8 @@ from pathlib import Path
 import mido
 import psutil
 
+from tests.system import wait_until
+
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "TERM": "dumb", "LANG": "C.UTF-8"}
 
 
@@ -59,7 +61,29 @@ def _leftovers(output: Path) -> list[psutil.Process]:
     return found
 
 
+def test_the_demo_uses_no_settings_of_the_folder_it_is_started_in(tmp_path: Path) -> None:
+    """They may be those of a real system, whose jobs are paid for."""
+    real = [f"FERMATA_{name}=redis://127.0.0.1:1/0" for name in ("BROKER_URL", "RESULT_BACKEND")]
+    (tmp_path / ".env").write_text("\n".join(real))
+    assert json.loads((_run_demo(tmp_path) / "summary.json").read_text())["succeeded"]
+
+
+def test_a_demo_that_is_told_to_end_leaves_nothing_running(tmp_path: Path) -> None:
+    output = tmp_path / "demo-output"
+    command = [sys.executable, "-m", "worker", "demo", "--output", str(output)]
+    demo = subprocess.Popen(
+        command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    up = output / "system" / "dev.env"
+    wait_until(up.is_file, seconds=45, what="the system is coming up")
+    demo.terminate()
+    said, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 130, said
+    assert _leftovers(output) == []
+
+
 def test_the_demo_leaves_a_folder_alone_that_is_not_its_own(tmp_path: Path) -> None:
+    (tmp_path / "system").mkdir()
     (tmp_path / "thesis.txt").write_text("years of work")
     command = [sys.executable, "-m", "worker", "demo", "--output", str(tmp_path)]
     ran = subprocess.run(

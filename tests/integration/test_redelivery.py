@@ -164,3 +164,23 @@ def test_what_nobody_will_acknowledge_is_not_noted(
         broker.drain_events(timeout=LONG)
 
     assert (got, left(server)) == (["held"], ([], 0))
+
+
+def test_a_server_that_is_full_neither_stops_a_consumer_nor_takes_its_messages(
+    server: EmbeddedValkey, broker: Connection
+) -> None:
+    got: list[str] = []
+    channel = broker.default_channel
+    with Consumer(channel, [Queue(QUEUE)], callbacks=[lambda b, m: got.append(b)]):
+        broker.drain_events(timeout=LONG)
+        channel.client.config_set("maxmemory", 1)
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                broker.drain_events(timeout=2 * redelivery.WAIT_SECONDS)
+        channel.qos.restore_visible()
+        assert len(channel.qos._delivered) == 1
+        channel.client.config_set("maxmemory", 0)
+        publish(broker, "afterwards")
+        broker.drain_events(timeout=LONG)
+
+    assert got == ["held", "afterwards"]

@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,9 @@ class Lab:
     def tick(self) -> None:
         self.opened().tick(self.publish)
 
+    def has_run(self, batch_id: str) -> None:
+        self.redis.hdel(keys.SCHEDULE + "lab", f"running:{batch_id}")
+
     def last(self) -> str:
         timetable = self.opened()
         last = timetable.last(timetable.schedules["lab"])
@@ -126,6 +131,8 @@ def lab(
         (tmp_path / "songs.jsonl").write_text(rows)
         opened.append(Lab(system, tmp_path))
         opened[-1].tick()
+        for _, batch_id, _ in opened[-1].published:
+            opened[-1].has_run(batch_id)
         opened[-1].published.clear()
         return opened[-1]
 
@@ -173,7 +180,8 @@ def test_a_run_that_overlaps_is_skipped_or_queued_by_choice(
     timetable = lab(overlap)
     timetable.now += 600
     timetable.tick()
-    # The batch is open, and its rows are not all submitted yet.
+    # The batch is open, its rows are submitted, and not all of them have ended.
+    timetable.has_run("lab-20261123T0210Z")
     timetable.redis.hset(
         keys.BATCH + "lab-20261123T0210Z",
         mapping={
@@ -232,3 +240,68 @@ def test_a_tick_that_dies_over_a_run_leaves_it_to_the_next(lab: Callable[..., La
     timetable.redis.delete(claim)  # as when its time is over
     timetable.tick()
     assert timetable.published == [("lab", "lab-20261123T0210Z", 0)]
+
+
+def test_ticks_at_once_start_one_run(lab: Callable[..., Lab]) -> None:
+    timetable = lab()
+    timetable.now += 600
+    together = threading.Barrier(8)
+
+    def tick(opened: Timetable) -> None:
+        together.wait()
+        opened.tick(timetable.publish)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(tick, [timetable.opened() for _ in range(8)]))
+    assert timetable.published == [("lab", "lab-20261123T0210Z", 0)]
+
+
+def test_a_run_whose_message_waits_in_its_queue_is_not_overtaken(lab: Callable[..., Lab]) -> None:
+    timetable = lab()
+    for _ in range(2):
+        timetable.now += 600
+        timetable.tick()
+    assert {batch for _, batch, _ in timetable.published} == {"lab-20261123T0210Z"}
+    assert timetable.last().startswith("skipped")
+
+
+def test_a_run_that_fell_silent_is_woken_whatever_was_skipped_since(
+    lab: Callable[..., Lab],
+) -> None:
+    timetable = lab()
+    for _ in range(3):
+        timetable.now += 600
+        timetable.tick()
+        timetable.published, before = [], timetable.published
+        assert before == [("lab", "lab-20261123T0210Z", 0)]
+
+
+def test_a_cancelled_run_submits_no_more_rows(lab: Callable[..., Lab]) -> None:
+    timetable = lab()
+    opened, batch = timetable.opened(), f"lab-{int(time.time())}"
+    opened.submit_slice("lab", batch, 3, timetable.publish)
+    ledger, _ = bootstrap.open_batches(load(Role.CLIENT))
+    ledger.open(batch, now=timetable.now, rows=3, expected_jobs=3, expected_credits=30)
+    ledger.cancel(batch)
+    for behind in (0, 1):
+        opened.submit_slice("lab", batch, behind, timetable.publish)
+    assert (timetable.last(), ledger.is_cancelled(batch)) == ("cancelled", True)
+    assert ledger.read(batch).jobs == 0
+
+
+def test_a_manifest_that_turns_wrong_ends_its_run_and_not_its_schedule(
+    lab: Callable[..., Lab],
+) -> None:
+    timetable = lab()
+    timetable.now += 600
+    timetable.tick()
+    ledger, _ = bootstrap.open_batches(load(Role.CLIENT))
+    first = "lab-20261123T0210Z"
+    ledger.open(first, now=timetable.now, rows=3, expected_jobs=0, expected_credits=0)
+    (timetable.folder / "songs.jsonl").write_text("no row")
+    timetable.opened().submit_slice("lab", first, 0, timetable.publish)
+    assert timetable.last().startswith("not submitted")
+
+    timetable.now += 600
+    timetable.tick()
+    assert timetable.published[-1] == ("lab", "lab-20261123T0220Z", 0)

@@ -431,3 +431,23 @@ def test_what_the_example_shows_is_taken_when_it_is_switched_on(name: str, tmp_p
     value = line.partition("=")[2]
     given(**({name: value} if value else {}))
     assert isinstance(load(Role.WORKER), Settings)
+
+
+@pytest.mark.parametrize("weights", ["acme", "acme=", "acme=much", "acme=0", "acme=1,trial"])
+def test_a_wrong_weight_is_named_beside_all_other_errors(weights: str) -> None:
+    assert wrong(FERMATA_TENANT_WEIGHTS=weights, FERMATA_IN_FLIGHT="many") == {
+        "FERMATA_TENANT_WEIGHTS", "FERMATA_IN_FLIGHT",
+    }  # fmt: skip
+
+
+def test_weights_are_read() -> None:
+    given(FERMATA_TENANT_WEIGHTS="acme=3, trial=0.5")
+    assert load(Role.WORKER).limits.weights == {"acme": 3, "trial": 0.5}
+
+
+@pytest.mark.parametrize("name", ["FERMATA_BROKER_URL", "FERMATA_RESULT_BACKEND"])
+def test_what_is_meant_for_a_running_fermata_dev_goes_to_no_other_broker(name: str) -> None:
+    dev_environment()
+    os.environ[name] = "redis://127.0.0.1:1/0"
+    with pytest.raises(ConfigError, match=name):
+        load(Role.CLIENT)

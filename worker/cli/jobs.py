@@ -51,7 +51,9 @@ from worker.store import Store
     help="Enqueue it once under this key; repeated, the first flow is shown again.",
 )  # fmt: skip
 @click.option(
-    "--priority", type=click.Choice(list(Priority)), help="Who goes first, while many wait."
+    "--priority",
+    type=click.Choice([each.value for each in Priority]),
+    help="Who goes first, while many wait.",
 )
 @click.option("--tenant", help="Whom it is for, where tenants share the provider.")
 @click.option("--wait", is_flag=True, help="Show the jobs live until all have ended.")
