@@ -86,20 +86,26 @@ def _databases(settings: Settings) -> Mapping[str, str]:
         ("broker", settings.broker_url),
         ("results", settings.result_backend),
     ):
-        if redis_url.is_sentinel(given):
-            continue  # whoever is the master now is asked by no address of its own
-        # A socket's URL as Celery has it, and as redis-py has it.
-        url = given.replace("redis+socket:", "unix:", 1).replace("?virtual_host=", "?db=", 1)
-        parts = urlsplit(url)
-        place = (parts.hostname, parts.port, "" if parts.hostname else parts.path)
+        url, place = _place(given)
         holds.setdefault(place, []).append(what)
         urls.setdefault(place, url)
     return {", ".join(what): urls[place] for place, what in holds.items()}
 
 
+def _place(given: str) -> tuple[str, tuple[object, ...]]:
+    """Return a URL that redis-py takes, and what is the same for all URLs of its server."""
+    if redis_url.is_sentinel(given):
+        sentinel = redis_url.parse_sentinel(given)  # whoever is the master now is asked
+        return given, (tuple(sentinel.sentinels), sentinel.service)
+    # A socket's URL as Celery has it, and as redis-py has it.
+    url = given.replace("redis+socket:", "unix:", 1).replace("?virtual_host=", "?db=", 1)
+    parts = urlsplit(url)
+    return url, (parts.hostname, parts.port, "" if parts.hostname else parts.path)
+
+
 def _server(where: str, url: str, settings: Settings) -> Iterator[Finding]:
     scheme = urlsplit(url).scheme
-    if scheme not in _REDIS and not where.startswith("state"):
+    if scheme not in {*_REDIS, redis_url.SENTINEL} and not where.startswith("state"):
         said = f"{scheme} is not Redis: whether it keeps what it is told is not checked."
         yield Finding("server", Level.NOTE, said, where=where)
         return

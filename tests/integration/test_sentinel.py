@@ -11,6 +11,8 @@ from tests.integration.conftest import Flows
 from tests.integration.flow import Flow, completed, who
 from tests.servers import RedisServer, Sentinel, stop_all
 from tests.system import System, wait_until
+from worker import doctor
+from worker.core.checks import Risk
 from worker.settings import Role, load
 
 GET_SECONDS = 60
@@ -95,6 +97,20 @@ def test_a_flow_runs_by_the_url_of_the_sentinels_alone(
     assert who(result.get(timeout=GET_SECONDS)) == job.id
     flow.ends()
     flow.paid_once()
+
+
+def test_the_master_is_looked_at_like_any_other_server(
+    flow: Flow, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in flow.system.environment.items():
+        monkeypatch.setenv(name, value)
+    with Redis(port=watched.master.port, password=PASSWORD) as master:
+        refused: list[bool] = []
+        for policy in ("allkeys-lru", "noeviction"):
+            master.config_set("maxmemory-policy", policy)
+            found = doctor.risks(load(Role.WORKER), flow.system.app)
+            refused.append(any(each.name == Risk.EVICTION and each.refused for each in found))
+    assert refused == [True, False]
 
 
 def test_jobs_parked_before_a_failover_settle_after_it(flow: Flow, watched: Watched) -> None:
