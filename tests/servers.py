@@ -141,6 +141,14 @@ class RabbitMQ(Server):
             "RABBITMQ_PID_FILE": f"{home}/pid",
         }
 
+    def stop(self) -> None:
+        """Kill the node, and return when nothing answers at its port.
+
+        The process started here is a shell around the node: it is gone before the node is.
+        """
+        super().stop()
+        wait_for_port(self._port, listening=False)
+
     def restart(self) -> None:
         """Kill the node and start it again, on the same ports and data."""
         self.stop()
@@ -188,14 +196,21 @@ class Sentinel(Server):
         wait_for_port(self.port)
 
 
-def wait_for_port(port: int) -> None:
-    """Wait until something listens on a loopback port."""
+def wait_for_port(port: int, *, listening: bool = True) -> None:
+    """Wait until something listens on a loopback port, or until nothing does."""
     give_up = time.monotonic() + START_SECONDS
-    while time.monotonic() < give_up:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
+    while _listens(port) is not listening:
+        if time.monotonic() > give_up:
+            raise AssertionError(f"port {port}: listening is not {listening} in {START_SECONDS} s")
         time.sleep(0.05)
-    raise AssertionError(f"nothing listens on port {port} within {START_SECONDS} s")
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 REDIS_VERSIONS = ("Redis 7", "Redis 6.2")
