@@ -9,16 +9,23 @@ Seen with kombu 5.7.0 and Celery 5.7.0, where a worker or Redis dies, or is away
   slots, it takes no message any more, and says nothing.
 * Messages that a closing channel cannot give back end the worker with an AttributeError, and come
   back only with the visibility timeout.
+* A body that cannot be decoded ends the worker before it has the message.
+
+What it costs: every message wakes each worker that waits at its queue, and one that waits at
+several queues, or for a message of another priority, notices it up to ``WAIT_SECONDS`` late.
 """
 
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from functools import partial
 from importlib import resources
 from queue import Empty
-from time import monotonic
+from time import monotonic, time
 from typing import Any, ClassVar, Final
 
 import structlog
 from kombu.transport import redis, virtual
+from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import ResponseError
 
 log = structlog.get_logger()
@@ -32,6 +39,9 @@ messages of other priorities."""
 
 _POP: Final = (resources.files("worker") / "lua" / "pop.lua").read_text()
 
+_noted: Final = ContextVar("noted", default=False)
+"""Whether the message that is being delivered was noted by its pop."""
+
 _Write = Callable[[Any, str], Any]
 """What a channel's QoS writes of one delivery tag. To do it twice is to do it once."""
 
@@ -43,14 +53,15 @@ class PatientQoS(redis.QoS):
     """By delivery tag. Of the process, for channel and connection may be gone by then."""
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        def note_and_give_back(qos: Any, tag: str) -> None:
-            redis.QoS.append(qos, message, tag)
-            redis.QoS.reject(qos, tag, requeue=True)
-
+        began = time()
         try:
             super().append(message, delivery_tag)
         except Exception as error:
-            self._owe([delivery_tag], note_and_give_back, error)
+            if _noted.get():
+                give_back = partial(_give_back_noted_between, began, time())
+            else:
+                give_back = partial(_note_and_give_back, message)
+            self._owe([delivery_tag], give_back, error)
             raise
 
     def ack(self, delivery_tag: str) -> None:
@@ -101,6 +112,37 @@ def _give_back(qos: Any, tag: str) -> None:
     qos.restore_by_tag(tag)
 
 
+def _note_and_give_back(message: Any, qos: Any, tag: str) -> None:
+    redis.QoS.append(qos, message, tag)
+    redis.QoS.reject(qos, tag, requeue=True)
+
+
+def _give_back_noted_between(began: float, ended: float, qos: Any, tag: str) -> None:
+    """Give back what our own ``append`` noted, though its answer was lost.
+
+    If it noted nothing, the pop's note brings the message back, or has done so: then it is in
+    another worker's hands.
+    """
+    with qos.channel.conn_or_acquire() as client:
+        ours = client.zrange(qos.unacked_index_key, began, ended, byscore=True)
+    if tag in map(bytes_to_str, ours):
+        _give_back(qos, tag)
+
+
+class PatientMessage(virtual.Message):
+    """Leaves a body that cannot be decoded as it is, for the consumer to report and drop."""
+
+    def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
+        try:
+            super().__init__(payload, channel, **options)
+        except Exception as error:  # whatever a codec raises; a name that is none is None here
+            encoding = payload["properties"].pop("body_encoding", None)
+            if encoding is None:
+                raise
+            log.error("broker_message_unreadable", body_encoding=encoding, error=repr(error))
+            super().__init__(payload, channel, **options)
+
+
 class PatientChannel(redis.Channel):
     """Pops a message and notes it in one step, in place of kombu's blocking pop.
 
@@ -109,6 +151,7 @@ class PatientChannel(redis.Channel):
     """
 
     QoS = PatientQoS
+    Message = PatientMessage
     connection_errors: Any
     _queue_cycle: Any
     _q_for_pri: Callable[[str, int], str]
@@ -116,6 +159,8 @@ class PatientChannel(redis.Channel):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._without_ack: set[str] = set()
+        self._noting = False
+        """Whether it notes what it pops."""
         self._idle = False
         """Whether it waits, or is about to, rather than pops."""
         self._full = False
@@ -133,7 +178,8 @@ class PatientChannel(redis.Channel):
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         queues = self._queue_cycle.consume(len(self.active_queues))
-        if not self._notes(queues):
+        self._noting = self._notes(queues)
+        if not self._noting:
             self._idle = False
             self._kombu._brpop_start(timeout)
         elif queues:
@@ -143,32 +189,37 @@ class PatientChannel(redis.Channel):
             self._in_poll.send_command(*command)
 
     def _notes(self, queues: list[str]) -> bool:
-        plain = self.ack_emulation and not self.global_keyprefix
-        return plain and self._without_ack.isdisjoint(queues)
+        return self.ack_emulation and self._without_ack.isdisjoint(queues)
 
     def _pop(self, queues: list[str]) -> tuple[Any, ...]:
         lists = [self._q_for_pri(queue, p) for p in self.priority_steps for queue in queues]
-        notes = (self.unacked_key, self.unacked_index_key)
-        seen_after = DELIVERY_SECONDS - self.visibility_timeout
-        return "EVAL", _POP, len(notes) + len(lists), *notes, *lists, seen_after
+        keys = [self._key(name) for name in (self.unacked_key, self.unacked_index_key, *lists)]
+        return "EVAL", _POP, len(keys), *keys, DELIVERY_SECONDS - self.visibility_timeout
 
     def _wait(self, queue: str) -> tuple[Any, ...]:
         self._queue_cycle.rotate(queue)
+        key = self._key(queue)
         if self._full:
             self._full = False
-            return "BRPOP", f"{queue}.nothing", WAIT_SECONDS  # a list that never is
-        return "BLMOVE", queue, queue, "RIGHT", "RIGHT", WAIT_SECONDS
+            return "BRPOP", f"{key}.nothing", WAIT_SECONDS  # a list that never is
+        return "BLMOVE", key, key, "RIGHT", "RIGHT", WAIT_SECONDS
+
+    def _key(self, name: str) -> str:
+        return f"{self.global_keyprefix}{name}"
 
     def _brpop_read(self, **options: Any) -> Any:
         if self._idle:
             self._read_wait(**options)
             self._idle = False
             raise Empty
+        noted = _noted.set(self._noting)
         try:
             return self._kombu._brpop_read(**options)  # what a pop returns looks like BRPOP's
         except Empty:
             self._idle = True
             raise
+        finally:
+            _noted.reset(noted)
 
     def _read_wait(self, **options: Any) -> None:
         connection = self.client.connection

@@ -67,6 +67,8 @@ def delivered(flow: Flow) -> tuple[Any, Any]:
 
 def test_with_always_a_delivery_that_was_answered_200_survives_the_cut(tmp_path: Path) -> None:
     with running(tmp_path, "always") as flow:
+        with Redis.from_url(flow.system.redis_url) as redis:
+            assert redis.config_get("appendfsync") == {"appendfsync": "always"}
         parked = [delivered(flow) for _ in range(5)]
 
         for job, _ in parked:

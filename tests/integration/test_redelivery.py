@@ -120,6 +120,96 @@ def test_a_message_that_was_popped_and_could_not_be_noted_comes_again(
     assert left(server) == (["held"], 0)
 
 
+def consume(connection: Connection, got: list[str]) -> Consumer:
+    """Take messages as a worker does, and leave them unacknowledged."""
+    return Consumer(
+        connection.default_channel, [Queue(QUEUE)], callbacks=[lambda body, _: got.append(body)]
+    )
+
+
+def test_nor_is_a_message_given_to_a_third_worker_when_its_pop_had_noted_it(
+    server: EmbeddedValkey, broker: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The note brings it to a second worker, which may be at work on it by then."""
+    monkeypatch.setattr(redelivery, "DELIVERY_SECONDS", -1)
+    got: list[str] = []
+    channel = broker.default_channel
+    deliver = broker.transport._deliver
+
+    def cut_off(message: Any, queue: str) -> None:
+        kill(server)
+        deliver(message, queue)
+
+    with consume(broker, []):
+        monkeypatch.setattr(broker.transport, "_deliver", cut_off)
+        with pytest.raises(channel.connection_errors):
+            broker.drain_events(timeout=LONG)
+    server.start()
+    with Connection(server.url) as second, consume(second, got):
+        redis.QoS.restore_visible(second.default_channel.qos)  # another process owes nothing
+        second.drain_events(timeout=LONG)
+
+        channel.qos.restore_visible(interval=0)
+
+        assert (got, channel._size(QUEUE)) == (["held"], 0)
+        second.default_channel.qos._delivered.clear()
+
+
+def test_a_note_whose_answer_was_lost_is_taken_back_at_once(
+    server: EmbeddedValkey, broker: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = redis.QoS.append
+
+    def cut_off(*args: Any) -> None:
+        note(*args)
+        raise ConnectionError
+
+    with consume(broker, []), monkeypatch.context() as patched:
+        patched.setattr(redis.QoS, "append", cut_off)
+        with pytest.raises(ConnectionError):
+            broker.drain_events(timeout=LONG)
+        broker.default_channel.qos._delivered.clear()
+
+    assert left(server) == (["held"], 0)
+
+
+@pytest.mark.parametrize(("encoding", "body"), [("base64", "A"), ("none such", "eA==")])
+def test_a_body_that_cannot_be_decoded_reaches_the_consumer_as_it_is(
+    server: EmbeddedValkey, broker: Connection, encoding: str, body: str
+) -> None:
+    channel = broker.default_channel
+    channel.basic_get(QUEUE, no_ack=True)
+    message = channel.prepare_message(body)
+    channel._inplace_augment_message(message, "", QUEUE)
+    message["properties"]["body_encoding"] = encoding
+    channel._put(QUEUE, message | {"body": body})
+    got: list[Any] = []
+
+    with Consumer(channel, [Queue(QUEUE)], on_message=got.append):
+        broker.drain_events(timeout=LONG)
+        got[0].ack()
+
+    assert (got[0].body, left(server)) == (body.encode(), ([], 0))
+
+
+def test_a_prefix_of_all_keys_changes_nothing(server: EmbeddedValkey) -> None:
+    got: list[str] = []
+    options = {"global_keyprefix": "prefix."}
+    with Connection(server.url, transport_options=options) as connection:
+        channel = connection.default_channel
+        with consume(connection, got):
+            with pytest.raises(TimeoutError):
+                connection.drain_events(timeout=3 * redelivery.WAIT_SECONDS)
+            publish(connection, "prefixed")
+            connection.transport.cycle.on_poll_start()
+            wait_until(lambda: not channel._size(QUEUE), what="the message is popped")
+            with channel.conn_or_acquire() as client:
+                assert client.hlen(channel.unacked_key) == 1
+            connection.drain_events(timeout=LONG)
+
+    assert got == ["prefixed"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "expected"), [(30, ([], 1)), (-1, (["held"], 0))], ids=["early", "late"]
 )

@@ -1,11 +1,14 @@
 """Redis 6.2 and 7 in Valkey's place: records, broker and results."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from tests import servers
+from tests.acceptance.test_cli import fermata
 from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, clip, who
 from tests.system import System
@@ -30,3 +33,11 @@ def test_a_flow_parks_and_ends_on_an_older_redis(tmp_path: Path, version: str) -
         flow.ends()
         flow.paid_once()
         flows.close()
+        judged = {each["name"]: each["level"] for each in doctor(system)}
+        assert judged["version"] == judged["eviction"] == "ok"
+        assert judged["persistence"] == "note"  # AOF; a power cut takes up to a second
+
+
+def doctor(system: System) -> list[dict[str, Any]]:
+    findings: list[dict[str, Any]] = json.loads(fermata(system, "doctor", "--json").stdout)
+    return findings
