@@ -153,7 +153,8 @@ class Deliveries:
     def _adds(self, job_id: JobId, delivery: Delivery) -> bool:
         """Say whether the event that ends a job, or has ended it well, lacks what came now.
 
-        A failure may have won the job moments before its song came; so may a part of it.
+        A failure may have won the job moments before its song came; so may a part of it, or the
+        song of another submission of the same job.
         """
         if self._store.state(job_id) is None:
             return False
@@ -164,8 +165,16 @@ class Deliveries:
         ending = _result(record, event.body) if event else record.result
         if ending is None:
             return True
-        whole = _result(record, delivery.body)
-        return bool(ending["partial"] and whole and not whole["partial"])
+        came = _result(record, delivery.body)
+        if came is None:
+            return False
+        if record.resubmissions and came["clips"] and _songs(came).isdisjoint(_songs(ending)):
+            return True
+        return bool(ending["partial"] and not came["partial"])
+
+
+def _songs(result: JSONObject) -> set[str]:
+    return {clip["clip_id"] or clip["audio_url"] for clip in result["clips"]}
 
 
 def _result(record: JobRecord, body: str | None) -> JSONObject | None:

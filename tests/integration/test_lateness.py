@@ -11,9 +11,10 @@ import pytest
 from tests.integration.flow import clip, completed, failed, raw, signed, streaming
 from tests.system import SIGNING_KEY
 from worker import store
-from worker.core import keys
+from worker.core import keys, results
 from worker.core.contract import PROBE_ID
 from worker.core.models import Event, JobId, JSONObject, Source
+from worker.core.operations import find
 from worker.core.schedule import Policy
 from worker.core.states import Turn
 from worker.deliveries import Deliveries
@@ -24,6 +25,7 @@ from worker.store import Store
 
 JOB = JobId("job-1")
 SONG = completed(task_id="the-song")
+SONG_RESULT = results.job_result(JOB, find("sonic.create_music"), SONG)
 HALF = completed(data=[SONG["data"][0], {"clip_id": clip(), "state": "failed"}])
 ALL_FAILED = json.dumps({"code": 200, "data": [{"clip_id": clip(), "state": "failed"}]})
 UNKNOWN_STATE = completed(data=[{"clip_id": clip(), "state": "complete"}])
@@ -154,6 +156,29 @@ def test_the_whole_of_a_song_is_kept_where_a_part_of_it_was_ahead(
         "without effect", "late", "without effect",
     ]  # fmt: skip
     assert parked.late() == SONG
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("settled", [False, True])
+def test_another_song_is_kept_where_its_job_was_submitted_more_than_once(
+    door: Door, settled: bool, again: bool
+) -> None:
+    door.submit(accepted=False)
+    if again:
+        now = time.time()
+        door.store.turn(JOB, Turn.DOUBT, now=now, due_at=now, leg="leg")
+        assert door.store.turn(JOB, Turn.RESUBMIT, now=now, due_at=now, count="resubmissions")
+        door.submit()
+    other = completed(data=[SONG["data"][0] | {"clip_id": clip()}])
+    assert door.deliver(SONG) == "resumed"
+    if settled:
+        door.settle(Turn.SUCCEED, result=SONG_RESULT)
+
+    answers = [door.deliver(each) for each in (SONG | {"message": "again"}, other, other)]
+
+    kept = "late" if again else "without effect"
+    assert answers == ["without effect", kept, "without effect"]
+    assert door.late() == (other if again else None)
 
 
 @pytest.mark.parametrize("name", NO_END)
