@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
-from celery.schedules import ParseException, crontab
+from celery.schedules import ParseException, crontab, crontab_parser
 
 from worker import manifest
 from worker.batch import Ledger, Runs
@@ -70,11 +70,17 @@ def _crontab(line: str) -> crontab:
         raise ValueError(f"{line!r} must have five fields: minute hour day month weekday")
     minute, hour, day, month, weekday = fields
     try:
+        weekdays = _weekdays(weekday)
         return crontab(
-            minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday
+            minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekdays
         )
     except ParseException as error:
         raise ValueError(f"{line!r}: {error}") from None
+
+
+def _weekdays(field: str) -> list[int]:
+    """Read the weekdays, from Sunday as 0; Sunday is 7 too, as in cron, which Celery refuses."""
+    return [day % 7 for day in crontab_parser(8 if "7" in field else 7).parse(field)]
 
 
 def matcher(line: str) -> timetable.Matches:
