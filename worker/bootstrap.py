@@ -28,6 +28,7 @@ from worker.handover import (
     RedisHandover,
 )
 from worker.jobs import Callbacks, Jobs
+from worker.journal import Journal
 from worker.quarantine import Quarantine
 from worker.recording import Recorder, RecordingAMQP
 from worker.settings import Role, Settings, load
@@ -165,10 +166,16 @@ def open_timetable(settings: Settings) -> Timetable:
         schedules=timetable.read(path),
         folder=path.parent,
         redis=open_redis(settings),
+        journal=open_journal(settings),
         ledger=ledger,
         runs=runs,
         clock=time.time,
     )
+
+
+def open_journal(settings: Settings) -> Journal:
+    """Open what is told of the timetable's runs, even where there is no timetable."""
+    return Journal(open_redis(settings), time.time)
 
 
 def open_handover(settings: Settings, state: Store) -> Handover:
