@@ -12,13 +12,12 @@ from typing import Any, Final
 from celery import Celery
 from redis import Redis
 
-from worker import redis_url, store, timetable
+from worker import redis_url, store
 from worker.admission import Admissions, Gate, Treasury
 from worker.batch import Ledger, Runs
 from worker.cancellation import Cancellations
 from worker.client import HTTPProvider
 from worker.core.contract import QUEUE
-from worker.core.errors import ConfigError
 from worker.deliveries import Deliveries
 from worker.handover import (
     PUBLISH_RETRIES,
@@ -154,28 +153,17 @@ def open_batches(settings: Settings) -> tuple[Ledger, Runs]:
 
 
 def open_timetable(settings: Settings) -> Timetable:
-    """Open the timetable.
-
-    Raises ConfigError where there is none, or where it is wrong.
-    """
-    path = settings.timetable
-    if path is None:
-        raise ConfigError("there is no timetable: name one in FERMATA_TIMETABLE")
+    """Open the timetable; it is read on first use."""
     ledger, runs = open_batches(settings)
+    client = open_redis(settings)
     return Timetable(
-        schedules=timetable.read(path),
-        folder=path.parent,
-        redis=open_redis(settings),
-        journal=open_journal(settings),
+        path=settings.timetable,
+        redis=client,
+        journal=Journal(client, time.time),
         ledger=ledger,
         runs=runs,
         clock=time.time,
     )
-
-
-def open_journal(settings: Settings) -> Journal:
-    """Open what is told of the timetable's runs, even where there is no timetable."""
-    return Journal(open_redis(settings), time.time)
 
 
 def open_handover(settings: Settings, state: Store) -> Handover:

@@ -1,5 +1,6 @@
 """Use case: run the batches of the timetable. Everything here is safe to do twice."""
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -105,21 +106,30 @@ class Timetable:
     def __init__(
         self,
         *,
-        schedules: tuple[Schedule, ...],
-        folder: Path,
+        path: Path | None,
         redis: "Redis",
         journal: Journal,
         ledger: Ledger,
         runs: Runs,
         clock: Clock,
     ) -> None:
-        self.schedules = {each.name: each for each in schedules}
-        self._folder = folder
+        self._path = path
+        self._folder = path.parent if path else Path()
         self._redis = redis
         self._journal = journal
         self._ledger = ledger
         self._runs = runs
         self._clock = clock
+
+    @functools.cached_property
+    def schedules(self) -> dict[str, Schedule]:
+        """The schedules, by name.
+
+        Raises ConfigError where there is no timetable, or where it is wrong.
+        """
+        if self._path is None:
+            raise ConfigError("there is no timetable: name one in FERMATA_TIMETABLE")
+        return {each.name: each for each in read(self._path)}
 
     def tick(self, publish: Publish) -> None:
         """Start what is due, report what was missed, and go on with what fell silent."""
@@ -237,8 +247,10 @@ class Timetable:
                 publish(name, batch_id, digest)
             else:
                 self._finish(schedule, batch_id, rows, digest)
+        except ConfigError as error:
+            self._refuse(name, batch_id, f"on the worker, {error}")
         except InvalidRequest as error:
-            self._refuse(name, batch_id, error)
+            self._refuse(name, batch_id, error.message)
 
     def _open(self, schedule: Schedule, batch_id: str, digest: str) -> None:
         """Check the manifest and open the batch.
@@ -280,12 +292,12 @@ class Timetable:
         self._journal.over(schedule.name, batch_id, outcome if whole else "cancelled")
         log.info("schedule_submitted", schedule=schedule.name, batch_id=batch_id, rows=rows)
 
-    def _refuse(self, name: str, batch_id: str, error: InvalidRequest) -> None:
+    def _refuse(self, name: str, batch_id: str, why: str) -> None:
         # It may have been right when the run began: what was submitted by then is all there is.
         further = " any further" if self._journal.pinned(name, batch_id) else ""
         self._runs.finish(batch_id)
-        self._journal.over(name, batch_id, f"not submitted{further}: {error}")
-        log.error("schedule_refused", schedule=name, batch_id=batch_id, why=str(error))
+        self._journal.over(name, batch_id, f"not submitted{further}: {why}")
+        log.error("schedule_refused", schedule=name, batch_id=batch_id, why=why)
 
     def _digest(self, schedule: Schedule) -> str:
         try:

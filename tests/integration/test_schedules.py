@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests.system import System, wait_until
+from tests.acceptance.test_cli import fermata
+from tests.system import System, stop, wait_until
 from worker import bootstrap, timetable
 from worker.batch import Ledger, Runs
 from worker.core import keys
@@ -401,3 +402,55 @@ def test_a_copy_of_a_message_that_comes_after_its_run_submits_nothing(
     ledger = nightly.ledger()
     wait_until(lambda: ledger.read(batch).done, seconds=30)
     assert ledger.read(batch).jobs == 3
+
+
+def test_a_worker_that_lost_its_timetable_ends_the_batch_that_it_had_begun(
+    lab: Callable[..., Lab], small_slices: None
+) -> None:
+    nightly = lab(rows=manifest(5))
+    batch = nightly.begin()
+    nightly.take()
+    text = (nightly.folder / "timetable.toml").read_text()
+    (nightly.folder / "timetable.toml").write_text("[[schedule")
+    nightly.take()
+    (nightly.folder / "timetable.toml").write_text(text)
+
+    assert nightly.last().startswith("not submitted any further: on the worker, the timetable is")
+    ledger = nightly.ledger()
+    wait_until(lambda: ledger.read(batch).done, seconds=30, what="its two rows have ended")
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A system whose broker stays when its Redis does not, and that has no worker yet."""
+    folder = tmp_path_factory.mktemp("apart")
+    (folder / "timetable.toml").write_text(TIMETABLE.format(overlap="skip"))
+    (folder / "songs.jsonl").write_text(manifest(ROWS))
+    with System(folder / "system", rabbitmq=True, FERMATA_REDIS_TIMEOUT_SECONDS="1") as system:
+        yield system
+
+
+def schedules(system: System, *arguments: str) -> str:
+    timetable = str(system.folder.parent / "timetable.toml")
+    ran = fermata(system, "schedules", *arguments, FERMATA_TIMETABLE=timetable)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def last_run(system: System) -> tuple[str, str]:
+    """The batch and the outcome that the list tells."""
+    [listed] = json.loads(schedules(system, "list", "--json"))
+    return listed["last_batch"], listed["last_outcome"]
+
+
+def test_a_worker_without_a_timetable_is_told_in_the_list(apart: System) -> None:
+    worker = apart.worker("astray")
+    said = schedules(apart, "run", "minutely")
+    assert "fermata schedules list" in said
+
+    wait_until(lambda: last_run(apart)[1] != "submitting", what="the worker has taken the run")
+    stop(worker)
+    assert last_run(apart) == (
+        said.split()[1],
+        "not submitted: on the worker, there is no timetable: name one in FERMATA_TIMETABLE",
+    )
