@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from signal import SIGCONT, SIGSTOP
 from typing import Any
 
 import pytest
@@ -454,3 +455,18 @@ def test_a_worker_without_a_timetable_is_told_in_the_list(apart: System) -> None
         said.split()[1],
         "not submitted: on the worker, there is no timetable: name one in FERMATA_TIMETABLE",
     )
+
+
+def test_a_run_whose_redis_was_away_goes_on_when_it_is_back(apart: System) -> None:
+    """Its message stays in the broker: nobody waits the five minutes after which it is missed."""
+    timetable = str(apart.folder.parent / "timetable.toml")
+    begun = schedules(apart, "run", "minutely").split()[1]
+    apart.valkey.signal(SIGSTOP)
+    try:
+        apart.worker("patient", FERMATA_TIMETABLE=timetable)
+        wait_until(lambda: "requeue" in apart.log("patient"), what="a worker gave it back")
+    finally:
+        apart.valkey.signal(SIGCONT)
+
+    outcome = (begun, f"submitted {ROWS} rows")
+    wait_until(lambda: last_run(apart) == outcome, seconds=60, what="it was submitted")
