@@ -44,14 +44,6 @@ def valkey(
 
 
 @pytest.fixture
-def redis(valkey: Any) -> Iterator[Any]:
-    client = store.connect(valkey.url)
-    client.flushdb()
-    yield client
-    client.close()
-
-
-@pytest.fixture
 def records(redis: Any) -> Store:
     return Store(redis)
 
