@@ -5,8 +5,8 @@ from kombu.exceptions import OperationalError
 
 from worker import bootstrap
 from worker.app import app
+from worker.connection import StoreUnavailable
 from worker.core.contract import SCHEDULE_RUN, SCHEDULE_TICK
-from worker.store import StoreUnavailable
 from worker.timetable import SLICE_SECONDS
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from celery import Celery
 from redis import Redis
 
-from worker import redis_url, store
+from worker import connection, redis_url
 from worker.admission import Admissions, Gate, Treasury
 from worker.batch import Ledger, Runs
 from worker.cancellation import Cancellations
@@ -109,7 +109,7 @@ def open_store(settings: Settings) -> Store:
 
 def open_redis(settings: Settings) -> "Redis":
     """Open a client of the state's server; connects on first use."""
-    return store.connect(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
+    return connection.connect(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
 
 
 def open_deliveries(settings: Settings, redis: "Redis") -> Deliveries:

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.cdn import CDN
 from tests.integration.flow import Flow
 from tests.system import System
-from worker import store
+from worker import connection
 from worker.embedded import EmbeddedValkey
 
 IMPATIENT = {
@@ -35,7 +35,7 @@ class Flows:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._redis = store.connect(system.redis_url)
+        self._redis = connection.connect(system.redis_url)
         self._flows: list[Flow] = []
 
     def open(self) -> Flow:
@@ -88,7 +88,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]
 
 @pytest.fixture
 def redis(valkey: Any) -> Iterator[Any]:
-    client = store.connect(valkey.url)
+    client = connection.connect(valkey.url)
     client.flushdb()
     yield client
     client.close()

@@ -22,6 +22,7 @@ from tests.integration.flow import GET_SECONDS, Flow, clip, who
 from tests.integration.test_cancel import Idle
 from tests.system import System, wait_until
 from worker import bootstrap, flow
+from worker.connection import StoreUnavailable
 from worker.core import keys
 from worker.core.contract import SLOW_QUEUE, TENANT_HEADER
 from worker.core.errors import DeadlineExceeded, InvalidRequest
@@ -30,7 +31,6 @@ from worker.core.models import JobId
 from worker.embedded import free_port
 from worker.handover import Publisher
 from worker.settings import Role, load
-from worker.store import StoreUnavailable
 
 # These look into the broker's lists, and lose messages there.
 pytestmark = pytest.mark.parametrize(
