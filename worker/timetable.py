@@ -208,7 +208,7 @@ class Timetable:
     def run_now(self, name: str, publish: Publish) -> str:
         """Start a schedule by hand; returns the batch's name.
 
-        Raises InvalidRequest.
+        Raises InvalidRequest, ConfigError.
         """
         schedule = self._find(name)
         minute = datetime.fromtimestamp(self._clock(), UTC)
