@@ -12,12 +12,11 @@ from celery.canvas import Signature
 from benchmarks.house import House
 from tests.system import SIGNING_KEY
 from worker.core.contract import CLAIM_HEADER, QUEUE, task_name
-from worker.core.models import Answer, Event, JobId, Request, Source
+from worker.core.models import Answer, Event, JobId, Parked, Request, Source
 from worker.core.operations import find
 from worker.core.schedule import Policy
 from worker.handover import BrokerHandover, Publisher, press
 from worker.jobs import Attempt, Callbacks, Jobs
-from worker.store import Parked
 
 OPERATION: Final = find("sonic.remaster")
 REQUEST: Final = {"continue_clip_id": str(uuid.uuid4()), "mv": "chirp-v5"}

@@ -5,13 +5,13 @@ from kombu.exceptions import OperationalError
 
 from worker import bootstrap
 from worker.app import app
+from worker.connection import StoreUnavailable
 from worker.core.contract import SCHEDULE_RUN, SCHEDULE_TICK
-from worker.store import StoreUnavailable
 from worker.timetable import SLICE_SECONDS
 
 
-def _publish(name: str, batch_id: str, behind: int) -> None:
-    run.delay(name, batch_id, behind)
+def _publish(name: str, batch_id: str, checked: str) -> None:
+    run.delay(name, batch_id, checked)
 
 
 @app.task(name=SCHEDULE_TICK, shared=False, ignore_result=True)
@@ -21,11 +21,11 @@ def tick() -> None:
 
 
 @app.task(name=SCHEDULE_RUN, shared=False, ignore_result=True, time_limit=SLICE_SECONDS * 10)
-def run(name: str, batch_id: str, behind: int) -> None:
-    """Submit the next rows of a run: ``run.delay("nightly", "nightly-20261123T0200Z", 0)``."""
+def run(name: str, batch_id: str, checked: str) -> None:
+    """Submit the next rows of a run: ``run.delay("nightly", "nightly-20261123T0200Z", "")``."""
     try:
         opened = bootstrap.open_timetable(bootstrap.parts().settings)
-        opened.submit_slice(name, batch_id, behind, _publish)
+        opened.submit_slice(name, batch_id, checked, _publish)
     except (StoreUnavailable, OperationalError) as error:
         # Rows that were submitted are not submitted again.
         raise Reject(repr(error), requeue=True) from None

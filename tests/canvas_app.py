@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from worker import store
+from worker import connection
 from worker.app import app
 from worker.settings import Role, load
 
 
 def _book() -> Any:
     # Patient: a plain step that fails because Redis is frozen says nothing about parked jobs.
-    return store.connect(load(Role.CLIENT).redis_url, timeout_seconds=60)
+    return connection.connect(load(Role.CLIENT).redis_url, timeout_seconds=60)
 
 
 @app.task(name="test.note", shared=False)

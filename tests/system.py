@@ -15,7 +15,7 @@ from celery import Celery
 from redis import Redis
 
 from tests.servers import RabbitMQ
-from worker import redis_url, store
+from worker import connection, redis_url, store
 from worker.core.contract import QUEUE
 from worker.core.models import JobId
 from worker.embedded import EmbeddedValkey, free_port
@@ -154,7 +154,7 @@ class System:
             result_backend_transport_options=redis_url.celery_options(self.redis_url, timeouts={}),
             task_default_queue=QUEUE,
         )
-        self.store: Store = store.Store(store.connect(self.redis_url))
+        self.store: Store = store.Store(connection.connect(self.redis_url))
 
     def __exit__(self, *_: object) -> None:
         self.app.close()

@@ -4,7 +4,7 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 
 from webhook_receiver import callbacks, health
-from worker import store
+from worker import connection, store
 from worker.bootstrap import open_deliveries
 from worker.settings import Settings
 
@@ -20,7 +20,7 @@ def create_app(settings: Settings) -> Flask:
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
     # The provider waits while we retry: fail within one timeout instead.
-    client = store.connect(
+    client = connection.connect(
         settings.redis_url, timeout_seconds=settings.redis_timeout_seconds, retries=0
     )
     app.extensions["store"] = store.Store(client)

@@ -3,7 +3,8 @@
 from flask import Blueprint, current_app
 from flask.typing import ResponseReturnValue
 
-from worker.store import Store, StoreUnavailable
+from worker.connection import StoreUnavailable
+from worker.store import Store
 
 blueprint = Blueprint("health", __name__)
 

@@ -9,12 +9,12 @@ import structlog
 
 from worker.client import AnswerLost, NeverSent, Provider
 from worker.core import keys, protocol, results, submission
-from worker.core.admission import TRIPS_AFTER, Lane, Limits, thousandths
+from worker.core.admission import TRIPS_AFTER, Bid, Lane, Limits, thousandths
 from worker.core.models import JobId
 from worker.core.operations import Operation, find
 from worker.core.schedule import PUBLISH_LEASE_SECONDS
 from worker.handover import Clock, Handover
-from worker.store import Bid, load_script
+from worker.scripts import load_script
 
 if TYPE_CHECKING:
     from redis import Redis

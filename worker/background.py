@@ -9,8 +9,8 @@ from celery import bootsteps
 
 from worker import startup
 from worker.admission import LISTEN_SECONDS
+from worker.connection import StoreUnavailable
 from worker.core.checks import SKEW_REFUSED_SECONDS, Risk
-from worker.store import StoreUnavailable
 
 log = structlog.get_logger()
 

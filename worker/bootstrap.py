@@ -12,13 +12,12 @@ from typing import Any, Final
 from celery import Celery
 from redis import Redis
 
-from worker import redis_url, store, timetable
+from worker import connection, redis_url
 from worker.admission import Admissions, Gate, Treasury
 from worker.batch import Ledger, Runs
 from worker.cancellation import Cancellations
 from worker.client import HTTPProvider
 from worker.core.contract import QUEUE
-from worker.core.errors import ConfigError
 from worker.deliveries import Deliveries
 from worker.handover import (
     PUBLISH_RETRIES,
@@ -28,6 +27,7 @@ from worker.handover import (
     RedisHandover,
 )
 from worker.jobs import Callbacks, Jobs
+from worker.journal import Journal
 from worker.quarantine import Quarantine
 from worker.recording import Recorder, RecordingAMQP
 from worker.settings import Role, Settings, load
@@ -109,7 +109,7 @@ def open_store(settings: Settings) -> Store:
 
 def open_redis(settings: Settings) -> "Redis":
     """Open a client of the state's server; connects on first use."""
-    return store.connect(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
+    return connection.connect(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
 
 
 def open_deliveries(settings: Settings, redis: "Redis") -> Deliveries:
@@ -153,18 +153,13 @@ def open_batches(settings: Settings) -> tuple[Ledger, Runs]:
 
 
 def open_timetable(settings: Settings) -> Timetable:
-    """Open the timetable.
-
-    Raises ConfigError where there is none, or where it is wrong.
-    """
-    path = settings.timetable
-    if path is None:
-        raise ConfigError("there is no timetable: name one in FERMATA_TIMETABLE")
+    """Open the timetable; it is read on first use."""
     ledger, runs = open_batches(settings)
+    client = open_redis(settings)
     return Timetable(
-        schedules=timetable.read(path),
-        folder=path.parent,
-        redis=open_redis(settings),
+        path=settings.timetable,
+        redis=client,
+        journal=Journal(client, time.time),
         ledger=ledger,
         runs=runs,
         clock=time.time,

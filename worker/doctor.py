@@ -18,15 +18,15 @@ from redis import Redis
 from redis.exceptions import ResponseError
 from urllib3.exceptions import HTTPError
 
-from worker import redis_url, store
+from worker import connection, redis_url
 from worker.client import AnswerLost, HTTPProvider, NeverSent
+from worker.connection import StoreUnavailable
 from worker.core import checks, keys, protocol, signing, submission, surroundings
 from worker.core.checks import Finding, Level, Server
 from worker.core.contract import PROBE_BODY, PROBE_ID
 from worker.core.models import Answer
 from worker.core.operations import find
 from worker.settings import Settings
-from worker.store import StoreUnavailable
 
 ANSWER_SECONDS: Final = 5
 WORKERS_SECONDS: Final = 1.5
@@ -109,7 +109,7 @@ def _server(where: str, url: str, settings: Settings) -> Iterator[Finding]:
         said = f"{scheme} is not Redis: whether it keeps what it is told is not checked."
         yield Finding("server", Level.NOTE, said, where=where)
         return
-    client = store.connect(url, timeout_seconds=settings.redis_timeout_seconds, retries=0)
+    client = connection.connect(url, timeout_seconds=settings.redis_timeout_seconds, retries=0)
     try:
         for finding in checks.check_server(_ask(client)):
             yield replace(finding, where=where)

@@ -21,10 +21,10 @@ from redis.exceptions import RedisError
 
 from worker.core import schedule
 from worker.core.contract import CLAIM_HEADER
-from worker.core.models import Event, JobId
+from worker.core.models import Event, JobId, Parked
 from worker.core.schedule import PUBLISH_LEASE_SECONDS, Policy
 from worker.core.states import JobState
-from worker.store import Parked, Store
+from worker.store import Store
 
 log = structlog.get_logger()
 

@@ -13,14 +13,24 @@ from worker.client import AnswerLost, NeverSent, Provider
 from worker.core import errors, protocol, results, schedule, submission
 from worker.core.admission import Lane
 from worker.core.errors import FermataError
-from worker.core.models import Event, JobId, JobRecord, JSONObject, Source, Webhook
+from worker.core.models import (
+    Event,
+    JobId,
+    JobRecord,
+    JSONObject,
+    Parked,
+    Source,
+    Standing,
+    Taker,
+    Webhook,
+)
 from worker.core.operations import Operation
 from worker.core.schedule import Policy
 from worker.core.signing import derive_secret
 from worker.core.states import JobState, Turn
 from worker.handover import Clock
 from worker.patience import insist
-from worker.store import Parked, Standing, Store, Taker
+from worker.store import Store
 
 log = structlog.get_logger()
 

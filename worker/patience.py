@@ -6,8 +6,8 @@ from typing import Final, TypeVar
 
 import structlog
 
+from worker.connection import StoreUnavailable
 from worker.handover import Clock
-from worker.store import StoreUnavailable
 
 log = structlog.get_logger()
 

@@ -20,18 +20,18 @@ from celery.states import SUCCESS
 from worker import bootstrap
 from worker.accidents import ACCIDENTS, TRANSIENT, PatientBackend
 from worker.cancellation import cancelled
+from worker.connection import StoreUnavailable
 from worker.core import submission
 from worker.core.admission import lane_of
 from worker.core.contract import CLAIM_HEADER, JOB_ID, PARKED, QUEUE, SLOW_QUEUE, task_name
 from worker.core.errors import DeadlineExceeded, FermataError, InvalidRequest, NeedsWorker
-from worker.core.models import Event, JobId, JobRecord, JSONObject, Source
+from worker.core.models import Event, JobId, JobRecord, JSONObject, Parked, Source, Standing, Taker
 from worker.core.operations import OPERATIONS, Operation, find
 from worker.core.schedule import hard_time_limit, moment, soft_time_limit
 from worker.core.signatures import signature
 from worker.core.states import TRANSITIONS, JobState, Turn
 from worker.handover import park
 from worker.jobs import Attempt, Jobs
-from worker.store import Parked, Standing, StoreUnavailable, Taker
 
 log = structlog.get_logger()
 

@@ -15,8 +15,8 @@ from celery.worker.state import revoked as revoked_tasks
 
 from worker import bootstrap
 from worker.cancellation import Cancellation
+from worker.connection import StoreUnavailable
 from worker.core.models import JobId
-from worker.store import StoreUnavailable
 
 log = structlog.get_logger()
 

@@ -11,8 +11,8 @@ from celery import Task
 from celery.exceptions import Ignore, Reject
 
 from worker import bootstrap
+from worker.connection import StoreUnavailable
 from worker.core.contract import COPY_HEADER
-from worker.store import StoreUnavailable
 
 
 class Step(Task[..., Any]):

@@ -1,119 +1,29 @@
 """Adapter: the jobs' records in Redis or Valkey. Every change is one of a few Lua scripts."""
 
-import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from redis import Redis
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
-from redis.sentinel import Sentinel
-
+from worker import records
 from worker.core import keys
-from worker.core.admission import Lane, Limits
+from worker.core.admission import Bid
 from worker.core.errors import UnknownJob
-from worker.core.models import Event, JobId, JobRecord, JSONObject, ProviderTaskId
+from worker.core.models import (
+    Claim,
+    Event,
+    JobId,
+    JobRecord,
+    JSONObject,
+    Standing,
+    Taker,
+)
 from worker.core.states import TERMINAL, TRANSITIONS, JobState, Turn
-from worker.redis_url import is_sentinel, parse_sentinel
+from worker.scripts import load_script
 
-StoreUnavailable: Final = RedisError
-"""What any method raises when Redis is away, or will not write: out of memory, read-only."""
+if TYPE_CHECKING:
+    from redis import Redis
 
 _LIVE = frozenset(JobState) - TERMINAL
 LOST: Final = TERMINAL - {JobState.SUCCEEDED}
-_PRELUDES: Final = {
-    "transition": ("record", "gate", "tally"),
-    "claim": ("record", "gate"),
-    "admit": ("record", "gate"),
-    "release": ("record", "gate"),
-    "open": ("gate",),
-    "late": ("record",),
-}
-_COUNTERS = ("attempts", "polls", "claims", "republished", "resubmissions", "refusals")
-_DOCUMENTS = ("progress", "result", "error", "late")
-
-
-def connect(url: str, *, timeout_seconds: float = 5, retries: int = 2) -> "Redis":
-    """Open a client that gives up: no call blocks longer than its timeouts and retries."""
-    timeouts = {
-        "socket_timeout": timeout_seconds,
-        "socket_connect_timeout": min(timeout_seconds, 2),
-    }
-    options: dict[str, Any] = {
-        "decode_responses": True,
-        # JSON may hold half of a character, which UTF-8 cannot.
-        "encoding_errors": "backslashreplace",
-        "health_check_interval": 30,
-        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries),
-        **timeouts,
-    }
-    if not is_sentinel(url):
-        return Redis.from_url(url, **options)
-    parts = parse_sentinel(url)
-    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-        parts.sentinels, sentinel_kwargs=timeouts | parts.sentinel_credentials
-    )
-    master = sentinel.master_for(parts.service, db=parts.database, **parts.credentials, **options)
-    return cast("Redis", master)
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """The message that resumes a job, in kombu's own wire form (see :mod:`worker.handover`)."""
-
-    message: str
-    list_key: str | None
-    """The Redis list it is pushed to, where the broker shares the state's database."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to resume a job."""
-
-    number: int
-    message: str
-    pushed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Taker:
-    """The message that resumes a job, told apart from its copies."""
-
-    claim: int
-    message_id: str
-    """The same when the broker redelivers the message, another one for a copy of it."""
-    redelivered: bool = False
-    """The broker redelivers it, and gives messages no id that would tell."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bid:
-    """What a job asks of the gate."""
-
-    lane: Lane
-    cost: int
-    """What it is expected to cost, in thousandths of a credit."""
-    held_until: float
-    """When it expires, if it has to wait that long."""
-    limits: Limits
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What a submit leg must know of its job before it begins."""
-
-    state: JobState | None
-    attempts: int = 0
-    cancelled_by: str | None = None
-    digest: str | None = None
-    """What was asked for, where it was enqueued under an idempotency key."""
-    deadline_at: float = math.inf
-    announced: bool = False
-    """Its PARKED state is stored."""
 
 
 class Store:
@@ -163,7 +73,7 @@ class Store:
             target,
             now=now,
             due="-" if due_at is None else str(due_at),
-            entry=_entry(now, turn, target, why),
+            entry=records.entry(now, turn, target, why),
             fields=fields or {},
             drop=drop,
             leg=leg,
@@ -175,7 +85,7 @@ class Store:
     def admit(
         self,
         job_id: JobId,
-        bid: "Bid",
+        bid: Bid,
         *,
         now: float,
         due_at: float,
@@ -190,12 +100,16 @@ class Store:
             deadline_at: when the job expires, if it is submitted for the first time now.
         """
         sources, target = TRANSITIONS[Turn.SUBMIT]
-        pairs = [part for name, value in fields.items() for part in (name, _dump(value))]
+        pairs = [part for name, value in fields.items() for part in (name, records.dump(value))]
         state, _ = self._admit(
             keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE],
             args=[
                 *(job_id, now, leg, due_at, deadline_at, bid.held_until, str(bid.lane), bid.cost),
-                *(_entry(now, Turn.SUBMIT, target, ""), *bid.limits.arguments(), _csv(sources)),
+                *(
+                    records.entry(now, Turn.SUBMIT, target, ""),
+                    *bid.limits.arguments(),
+                    _csv(sources),
+                ),
                 *(len(fields), *pairs),
             ],
         )
@@ -221,7 +135,7 @@ class Store:
             due_at: the next moment; None keeps the one there is.
         """
         due = "" if due_at is None else str(due_at)
-        entry = _entry(now, what, None, why) if what else ""
+        entry = records.entry(now, what, None, why) if what else ""
         _, state = self._change(
             job_id,
             sources,
@@ -250,7 +164,7 @@ class Store:
         count: str = "",
         retain: str = "",
     ) -> tuple[bool, JobState | None]:
-        pairs = [part for name, value in fields.items() for part in (name, _dump(value))]
+        pairs = [part for name, value in fields.items() for part in (name, records.dump(value))]
         won, state = self._transition(
             keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE, keys.BATCH],
             args=[
@@ -314,7 +228,7 @@ class Store:
                 _csv(allowed if sources is None else sources),
                 event.dumps() if event else "",
                 *stale,
-                _entry(now, turn, target, why),
+                records.entry(now, turn, target, why),
                 int(push),
                 leg,
             ],
@@ -392,7 +306,7 @@ class Store:
         stored = cast(dict[str, str], self._redis.hgetall(keys.job(job_id)))
         if "state" not in stored:
             raise UnknownJob(f"there is no job {job_id}: wrong id, or past its retention")
-        return _record(job_id, stored, self._redis.zscore(keys.DUE, job_id))
+        return records.parse(job_id, stored, self._redis.zscore(keys.DUE, job_id))
 
     def recent(self, limit: int) -> list[JobRecord]:
         """Read the newest jobs, newest first."""
@@ -400,9 +314,11 @@ class Store:
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in ids:
                 pipe.hgetall(keys.job(job_id))
-            records = zip(ids, pipe.execute(), strict=True)
+            found = zip(ids, pipe.execute(), strict=True)
         return [
-            _record(JobId(job_id), stored, None) for job_id, stored in records if "state" in stored
+            records.parse(JobId(job_id), stored, None)
+            for job_id, stored in found
+            if "state" in stored
         ]
 
     def forget_index(self, *, before: float) -> None:
@@ -432,7 +348,12 @@ class Store:
         """
         kept = self._late(
             keys=[keys.job(job_id)],
-            args=[_csv(sources), _dump(late), retain_seconds, _entry(now, "late", None, why)],
+            args=[
+                _csv(sources),
+                records.dump(late),
+                retain_seconds,
+                records.entry(now, "late", None, why),
+            ],
         )
         return bool(kept)
 
@@ -442,52 +363,5 @@ class Store:
         self._redis.set(keys.HEALTH, "ok", xx=True, keepttl=True)
 
 
-def load_script(redis: "Redis", name: str) -> Any:
-    """Load a script of worker/lua, with what is common to some of them before it."""
-    lua = resources.files("worker") / "lua"
-    parts = (*_PRELUDES.get(name, ()), name)
-    return redis.register_script("".join((lua / f"{part}.lua").read_text() for part in parts))
-
-
 def _csv(states: Iterable[JobState | None]) -> str:
     return "," + "".join(f"{state or ''}," for state in states)
-
-
-def _dump(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, dict) else value
-
-
-def _entry(now: float, what: str, state: JobState | None, why: str) -> str:
-    entry = {"at": round(now, 3), "what": what, "state": state, "why": why}
-    return json.dumps({name: value for name, value in entry.items() if value})
-
-
-def _record(job_id: JobId, stored: Mapping[str, str], due_at: float | None) -> JobRecord:
-    documents: dict[str, JSONObject] = {n: json.loads(stored[n]) for n in _DOCUMENTS if n in stored}
-    counters = {name: int(stored.get(name, 0)) for name in _COUNTERS}
-    provider_task_id = stored.get("provider_task_id")
-    return JobRecord(
-        job_id=job_id,
-        operation=stored["operation"],
-        state=JobState(stored["state"]),
-        created_at=float(stored["created_at"]),
-        deadline_at=float(stored.get("deadline_at", stored["created_at"])),
-        due_at=due_at,
-        provider_task_id=ProviderTaskId(provider_task_id) if provider_task_id else None,
-        clip_id=stored.get("clip_id"),
-        leg=stored.get("leg", ""),
-        attempts=counters["attempts"],
-        polls=counters["polls"],
-        claims=counters["claims"],
-        republished=counters["republished"],
-        resubmissions=counters["resubmissions"],
-        refusals=counters["refusals"],
-        poll_at=float(stored["poll_at"]) if stored.get("poll_at") else None,
-        cancelled_by=stored.get("cancelled_by"),
-        lane=stored.get("lane", ""),
-        progress=documents.get("progress"),
-        result=documents.get("result"),
-        error=documents.get("error"),
-        late=documents.get("late"),
-        timeline=tuple(json.loads(line) for line in stored.get("timeline", "").splitlines()),
-    )

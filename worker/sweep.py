@@ -8,6 +8,7 @@ import structlog
 
 from worker.cancellation import cancelled
 from worker.client import AnswerLost, NeverSent, Provider
+from worker.connection import StoreUnavailable
 from worker.core import protocol, schedule, submission
 from worker.core.errors import DeadlineExceeded, FermataError, UnknownJob
 from worker.core.models import Event, JobId, JobRecord, Source
@@ -16,7 +17,7 @@ from worker.core.schedule import Policy, Step
 from worker.core.states import JobState, Turn
 from worker.handover import Clock, Handover
 from worker.jobs import unconfirmed
-from worker.store import Store, StoreUnavailable
+from worker.store import Store
 
 log = structlog.get_logger()
 

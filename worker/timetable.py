@@ -1,8 +1,8 @@
 """Use case: run the batches of the timetable. Everything here is safe to do twice."""
 
-import json
+import functools
+import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
-from celery.schedules import ParseException, crontab
+from celery.schedules import ParseException, crontab, crontab_parser
 
 from worker import manifest
 from worker.batch import Ledger, Runs
@@ -20,6 +20,7 @@ from worker.core.errors import ConfigError, InvalidRequest, UnknownBatch
 from worker.core.models import JSONObject
 from worker.core.timetable import Overlap, Schedule
 from worker.handover import Clock
+from worker.journal import Journal
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -30,18 +31,18 @@ SLICE_SECONDS: Final = 20
 SILENT_SECONDS: Final = 300
 """A run that submits and says nothing for so long has lost its message."""
 
-_RUNNING: Final = "running:"
-"""Before the batch, the field of a run whose rows are being submitted."""
+_CHANGED: Final = " of a manifest that was changed meanwhile"
 
 _RETAIN_SECONDS: Final = 14 * 86400
 _CLAIM_SECONDS: Final = 50
 """Less than the time to the next tick."""
 
 _CHUNK: Final = 64 * 1024
+_PAGE: Final = 100
 _FIELDS: Final = 5
 
-Publish = Callable[[str, str, int], object]
-"""Publishes a slice of a run: schedule, batch, rows that are behind it."""
+Publish = Callable[[str, str, str], object]
+"""Publishes a slice of a run: schedule, batch, digest of the manifest that was found right."""
 
 
 def read(path: Path) -> tuple[Schedule, ...]:
@@ -70,11 +71,17 @@ def _crontab(line: str) -> crontab:
         raise ValueError(f"{line!r} must have five fields: minute hour day month weekday")
     minute, hour, day, month, weekday = fields
     try:
+        weekdays = _weekdays(weekday)
         return crontab(
-            minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday
+            minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekdays
         )
     except ParseException as error:
         raise ValueError(f"{line!r}: {error}") from None
+
+
+def _weekdays(field: str) -> list[int]:
+    """Read the weekdays, from Sunday as 0; Sunday is 7 too, as in cron, which Celery refuses."""
+    return [day % 7 for day in crontab_parser(8 if "7" in field else 7).parse(field)]
 
 
 def matcher(line: str) -> timetable.Matches:
@@ -93,34 +100,36 @@ def matcher(line: str) -> timetable.Matches:
     return matches
 
 
-@dataclass(frozen=True, slots=True)
-class LastRun:
-    """What became of a schedule's last run."""
-
-    batch_id: str
-    outcome: str
-    at: float
-
-
 class Timetable:
-    """The schedules, and the memory of their runs in Redis."""
+    """The schedules, and what is remembered of them in Redis."""
 
     def __init__(
         self,
         *,
-        schedules: tuple[Schedule, ...],
-        folder: Path,
+        path: Path | None,
         redis: "Redis",
+        journal: Journal,
         ledger: Ledger,
         runs: Runs,
         clock: Clock,
     ) -> None:
-        self.schedules = {each.name: each for each in schedules}
-        self._folder = folder
+        self._path = path
+        self._folder = path.parent if path else Path()
         self._redis = redis
+        self._journal = journal
         self._ledger = ledger
         self._runs = runs
         self._clock = clock
+
+    @functools.cached_property
+    def schedules(self) -> dict[str, Schedule]:
+        """The schedules, by name.
+
+        Raises ConfigError where there is no timetable, or where it is wrong.
+        """
+        if self._path is None:
+            raise ConfigError("there is no timetable: name one in FERMATA_TIMETABLE")
+        return {each.name: each for each in read(self._path)}
 
     def tick(self, publish: Publish) -> None:
         """Start what is due, report what was missed, and go on with what fell silent."""
@@ -167,61 +176,39 @@ class Timetable:
         if not self._claim(schedule, minute):
             return
         batch_id = timetable.batch_id(schedule, minute)
+        running = self._journal.running(schedule.name)
         # The same batch: whoever claimed this minute first died before it was marked.
-        others = {self._run_before(schedule) or batch_id, *self._running(schedule)} - {batch_id}
+        others = {self._journal.newest(schedule.name) or batch_id, *running} - {batch_id}
         before = next((each for each in others if not self._ended(schedule, each)), None)
         if schedule.overlap is Overlap.SKIP and before:
-            self._note(schedule, batch_id, f"skipped: {before} has not ended")
+            self._journal.note(schedule.name, batch_id, f"skipped: {before} has not ended")
         else:
             self._begin(schedule, batch_id, publish)
         self._mark(schedule, minute)
 
-    def _run_before(self, schedule: Schedule) -> str | None:
-        key = keys.SCHEDULE + schedule.name
-        return cast("str | None", self._redis.hget(key, "batch_id"))
-
     def _begin(self, schedule: Schedule, batch_id: str, publish: Publish) -> None:
         # Noted first: a run whose message is lost is then found silent, and published again.
-        self._redis.hset(keys.SCHEDULE + schedule.name, "batch_id", batch_id)
-        self._goes_on(schedule, batch_id)
-        publish(schedule.name, batch_id, 0)
-
-    def _goes_on(self, schedule: Schedule, batch_id: str) -> None:
-        """Note that rows of a run are being submitted, or about to be."""
-        key, field = keys.SCHEDULE + schedule.name, _RUNNING + batch_id
-        self._redis.hset(key, field, str(self._clock()))
-        self._note(schedule, batch_id, "submitting")
-
-    def _running(self, schedule: Schedule) -> dict[str, float]:
-        """Return the runs whose rows are being submitted, and when they were last heard of."""
-        stored = cast("dict[str, str]", self._redis.hgetall(keys.SCHEDULE + schedule.name))
-        return {
-            field.removeprefix(_RUNNING): float(at)
-            for field, at in stored.items()
-            if field.startswith(_RUNNING)
-        }
-
-    def _over(self, schedule: Schedule, batch_id: str, outcome: str) -> None:
-        self._redis.hdel(keys.SCHEDULE + schedule.name, _RUNNING + batch_id)
-        self._note(schedule, batch_id, outcome)
+        self._journal.begin(schedule.name, batch_id)
+        publish(schedule.name, batch_id, "")
 
     def _ended(self, schedule: Schedule, batch_id: str) -> bool:
         try:
             return self._ledger.read(batch_id).done
         except UnknownBatch:
-            return batch_id not in self._running(schedule)  # its message still stands in the queue
+            # Its message may still stand in the queue.
+            return batch_id not in self._journal.running(schedule.name)
 
     def _wake(self, schedule: Schedule, publish: Publish) -> None:
         """Go on with a run that fell silent: its message was lost, or its worker died."""
-        for batch_id, at in self._running(schedule).items():
+        for batch_id, at in self._journal.running(schedule.name).items():
             if self._clock() - at > SILENT_SECONDS:
-                self._goes_on(schedule, batch_id)
-                publish(schedule.name, batch_id, 0)
+                self._journal.goes_on(schedule.name, batch_id)
+                publish(schedule.name, batch_id, "")
 
     def run_now(self, name: str, publish: Publish) -> str:
         """Start a schedule by hand; returns the batch's name.
 
-        Raises InvalidRequest.
+        Raises InvalidRequest, ConfigError.
         """
         schedule = self._find(name)
         minute = datetime.fromtimestamp(self._clock(), UTC)
@@ -235,76 +222,105 @@ class Timetable:
             raise InvalidRequest(f"there is no schedule {name!r}; there are: {known}")
         return self.schedules[name]
 
-    def submit_slice(self, name: str, batch_id: str, behind: int, publish: Publish) -> None:
+    def submit_slice(self, name: str, batch_id: str, checked: str, publish: Publish) -> None:
         """Submit a part of a run's rows, then publish the rest as a message of its own.
 
-        A manifest of any length stays far below a task's time limits.
+        Each slice looks at every row and submits those that are missing, so it does not matter
+        what was put into the manifest or taken out of it meanwhile. A manifest of any length
+        stays far below a task's time limits.
 
-        Raises InvalidRequest.
+        Args:
+            checked: the digest of the manifest that was found right; another one is checked.
         """
-        schedule = self._find(name)
+        if batch_id not in self._journal.running(name):
+            return  # a copy of its message came late: the run is over
         if self._ledger.is_cancelled(batch_id):
-            self._over(schedule, batch_id, "cancelled")
+            self._journal.over(name, batch_id, "cancelled")
             return
-        if behind == 0 and not self._open(schedule, batch_id):
-            return
-        until = monotonic() + SLICE_SECONDS
-        right = (row for row in self._rows(schedule) if isinstance(row, Row))
-        rows, submitted = islice(right, behind, None), behind
-        while page := list(islice(rows, 100)):
-            self._runs.submit_page(batch_id, page)
-            submitted += len(page)
-            self._goes_on(schedule, batch_id)
-            if monotonic() > until:
-                publish(name, batch_id, submitted)
-                return
-        whole = self._runs.finish(batch_id)
-        self._over(schedule, batch_id, f"submitted {submitted} rows" if whole else "cancelled")
-        log.info("schedule_submitted", schedule=name, batch_id=batch_id, rows=submitted)
+        try:
+            schedule = self._find(name)
+            digest = self._digest(schedule)
+            if digest != checked:
+                self._open(schedule, batch_id, digest)
+            rows = self._submit_missing(schedule, batch_id)
+            if rows is None or self._digest(schedule) != digest:
+                publish(name, batch_id, digest)
+            else:
+                self._finish(schedule, batch_id, rows, digest)
+        except ConfigError as error:
+            self._refuse(name, batch_id, f"on the worker, {error}")
+        except InvalidRequest as error:
+            self._refuse(name, batch_id, error.message)
 
-    def _open(self, schedule: Schedule, batch_id: str) -> bool:
-        """Check the manifest and open the batch; a wrong manifest is reported, and not run."""
+    def _open(self, schedule: Schedule, batch_id: str, digest: str) -> None:
+        """Check the manifest and open the batch.
+
+        Raises InvalidRequest where the manifest is wrong.
+        """
         rows = jobs = 0
         credits_ = 0.0
-        try:
-            for row in self._rows(schedule):
-                if not isinstance(row, Row):
-                    place = f"line {row.line}, {row.column}" if row.column else f"line {row.line}"
-                    raise InvalidRequest(f"{schedule.manifest}, {place}: {row.reason}")
-                rows, jobs = rows + 1, jobs + len(row.plan.operations)
-                credits_ += row.plan.credits
-        except (InvalidRequest, OSError) as error:
-            # It may have been right when the run began: what was submitted by then is all there is.
-            self._runs.finish(batch_id)
-            self._over(schedule, batch_id, f"not submitted: {error}")
-            log.error("schedule_refused", schedule=schedule.name, why=str(error))
-            return False
+        for row in self._rows(schedule):
+            if not isinstance(row, Row):
+                place = f"line {row.line}, {row.column}" if row.column else f"line {row.line}"
+                raise InvalidRequest(f"{schedule.manifest}, {place}: {row.reason}")
+            rows, jobs = rows + 1, jobs + len(row.plan.operations)
+            credits_ += row.plan.credits
         self._ledger.open(
             batch_id, now=self._clock(), rows=rows, expected_jobs=jobs, expected_credits=credits_
         )
-        return True
+        if self._journal.pin(schedule.name, batch_id, digest) != digest:
+            log.warning("schedule_manifest_changed", schedule=schedule.name, batch_id=batch_id)
+
+    def _submit_missing(self, schedule: Schedule, batch_id: str) -> int | None:
+        """Submit rows that are missing; returns how many rows there are, None where time is up."""
+        until, count = monotonic() + SLICE_SECONDS, 0
+        # One that is wrong by now is told when the manifest, which changed, is checked again.
+        rows = (row for row in self._rows(schedule) if isinstance(row, Row))
+        while page := list(islice(rows, _PAGE)):
+            new = self._runs.submit_page(batch_id, page)
+            count += len(page)
+            self._journal.goes_on(schedule.name, batch_id)
+            # A slice that submitted nothing goes on: looking alone may take all its time.
+            if new and monotonic() > until:
+                return None
+        return count
+
+    def _finish(self, schedule: Schedule, batch_id: str, rows: int, digest: str) -> None:
+        changed = self._journal.pinned(schedule.name, batch_id) not in {digest, None}
+        outcome = f"submitted {rows} rows" + (_CHANGED if changed else "")
+        whole = self._runs.finish(batch_id)
+        self._journal.over(schedule.name, batch_id, outcome if whole else "cancelled")
+        log.info("schedule_submitted", schedule=schedule.name, batch_id=batch_id, rows=rows)
+
+    def _refuse(self, name: str, batch_id: str, why: str) -> None:
+        # It may have been right when the run began: what was submitted by then is all there is.
+        further = " any further" if self._journal.pinned(name, batch_id) else ""
+        self._runs.finish(batch_id)
+        self._journal.over(name, batch_id, f"not submitted{further}: {why}")
+        log.error("schedule_refused", schedule=name, batch_id=batch_id, why=why)
+
+    def _digest(self, schedule: Schedule) -> str:
+        try:
+            with (self._folder / schedule.manifest).open("rb") as opened:
+                return hashlib.file_digest(opened, "sha256").hexdigest()
+        except OSError as error:
+            raise InvalidRequest(f"the manifest cannot be read: {error}") from None
 
     def _rows(self, schedule: Schedule) -> Iterator[Row | manifest.RowError]:
         path = self._folder / schedule.manifest
         form = manifest.format_of(path.name)
         if form is None:
             raise InvalidRequest(f"{path.name} must end in .csv, .jsonl or .yaml")
-        with path.open("rb") as opened:
-            yield from manifest.read(iter(lambda: opened.read(_CHUNK), b""), form=form)
-
-    def _note(self, schedule: Schedule, batch_id: str, outcome: str) -> None:
-        noted = json.dumps([batch_id, outcome, self._clock()])
-        self._redis.hset(keys.SCHEDULE + schedule.name, "last", noted)
-
-    def last(self, schedule: Schedule) -> LastRun | None:
-        """Return what became of a schedule's last run, if there was one."""
-        stored = cast("str | None", self._redis.hget(keys.SCHEDULE + schedule.name, "last"))
-        return LastRun(*json.loads(stored)) if stored else None
+        try:
+            with path.open("rb") as opened:
+                yield from manifest.read(iter(lambda: opened.read(_CHUNK), b""), form=form)
+        except OSError as error:
+            raise InvalidRequest(f"the manifest cannot be read: {error}") from None
 
     def describe(self, schedule: Schedule) -> JSONObject:
         """Describe a schedule and its last run."""
         missed = cast("str | None", self._redis.hget(keys.SCHEDULE + schedule.name, "missed"))
-        last = self.last(schedule)
+        last = self._journal.last(schedule.name)
         return {
             **{name: getattr(schedule, name) for name in schedule.__slots__},
             "missed": int(missed or 0),

@@ -28,13 +28,14 @@ from worker.accidents import PatientBackend
 from worker.client import HTTPProvider
 from worker.core import keys
 from worker.core.contract import CLAIM_HEADER
+from worker.core.models import Standing
 from worker.core.states import JobState
 from worker.handover import BrokerHandover, Publisher
 from worker.jobs import Jobs
 from worker.provider_task import ProviderTask
 from worker.recording import Recorder, RecordingAMQP
 from worker.settings import Role, load
-from worker.store import Standing, Store
+from worker.store import Store
 
 ARMED = "test:armed"
 OUT = "test:guards_out"

@@ -19,7 +19,7 @@ from tests.chaos import minutely
 from tests.chaos.load import RAN
 from tests.chaos.minutely import Minutely
 from tests.system import System
-from worker import bootstrap, store
+from worker import bootstrap, connection
 from worker.core.contract import QUEUE
 from worker.core.schedule import Policy
 from worker.embedded import EmbeddedValkey
@@ -82,7 +82,7 @@ class Stage(System):
         self.app = self._producer()
         for name in WORKERS:
             self.worker(name, app="tests.chaos.app")
-        self.minutely = Minutely(store.connect(self.redis_url), self.folder)
+        self.minutely = Minutely(connection.connect(self.redis_url), self.folder)
         self.run("beat", "-m", "celery", "-A", "worker.app", "beat", "--schedule", "beat.db")
 
     def _producer(self) -> Celery:

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.integration.cdn import CDN
 from tests.integration.flow import Flow
 from tests.system import System
-from worker import store
+from worker import connection
+from worker.embedded import EmbeddedValkey
 
 IMPATIENT = {
     "FERMATA_DEADLINE_SECONDS": "2",
@@ -33,7 +35,7 @@ class Flows:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._redis = store.connect(system.redis_url)
+        self._redis = connection.connect(system.redis_url)
         self._flows: list[Flow] = []
 
     def open(self) -> Flow:
@@ -73,6 +75,23 @@ def impatient_flows(impatient: System) -> Iterator[Flows]:
 @pytest.fixture
 def impatient_flow(impatient_flows: Flows) -> Flow:
     return impatient_flows.open()
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    """A server for tests that need no more of the system; each begins with an empty one."""
+    server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis(valkey: Any) -> Iterator[Any]:
+    client = connection.connect(valkey.url)
+    client.flushdb()
+    yield client
+    client.close()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 
 from worker import bootstrap, flow, manifest
 from worker.batch import Batch, LedgerRow, Phase, Retry, Submission, report
+from worker.connection import connect
 from worker.core import keys
 from worker.core.batch import Row, row_id
 from worker.core.contract import BATCH_HEADER, PRIORITY_HEADER
@@ -18,7 +19,7 @@ from worker.core.models import Event, JobId, JSONObject, Source
 from worker.core.states import JobState, Turn
 from worker.embedded import EmbeddedValkey
 from worker.settings import Role, load
-from worker.store import Store, connect
+from worker.store import Store
 
 NAME = "songs"
 RETENTION = 7 * 86400

@@ -10,29 +10,11 @@ from typing import Any
 import pytest
 
 from tests.integration.gate import COST, REMASTER, START, Door, batch, lane, lane_of
-from worker import store
 from worker.core import keys, protocol
 from worker.core.errors import KeyRefused, OutOfCredits, RequestRefused
 from worker.core.models import JobId
 from worker.core.operations import find
 from worker.core.states import Turn
-from worker.embedded import EmbeddedValkey
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    server = EmbeddedValkey(tmp_path_factory.mktemp("gate"))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def redis(valkey: EmbeddedValkey) -> Iterator[Any]:
-    client = store.connect(valkey.url)
-    client.flushdb()
-    yield client
-    client.close()
 
 
 @pytest.fixture

@@ -1,36 +1,15 @@
 """The gate under random traffic, in a real Valkey: the books balance, the limits hold."""
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.integration.gate import COST, Door, batch, lane, lane_of
-from worker import store
 from worker.core import keys
 from worker.core.states import Turn
-from worker.embedded import EmbeddedValkey
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    server = EmbeddedValkey(tmp_path_factory.mktemp("gate"))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def redis(valkey: EmbeddedValkey) -> Iterator[Any]:
-    client = store.connect(valkey.url)
-    client.flushdb()
-    yield client
-    client.close()
-
 
 LANES = st.sampled_from([lane("a"), lane("b"), batch("a"), batch("b"), batch("c")])
 

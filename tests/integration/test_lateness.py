@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 
 from tests.integration.flow import clip, completed, failed, raw, signed, streaming
 from tests.system import SIGNING_KEY
-from worker import store
 from worker.core import keys, results
 from worker.core.contract import PROBE_ID
 from worker.core.models import Event, JobId, JSONObject, Source
@@ -18,7 +16,6 @@ from worker.core.operations import find
 from worker.core.schedule import Policy
 from worker.core.states import Turn
 from worker.deliveries import Deliveries
-from worker.embedded import EmbeddedValkey
 from worker.handover import RedisHandover
 from worker.quarantine import Quarantine
 from worker.store import Store
@@ -78,20 +75,9 @@ class Door:
         return [(entry.kind, json.loads(entry.body)) for entry in self.quarantine.entries()]
 
 
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
-    server.start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-def door(valkey: EmbeddedValkey) -> Iterator[Door]:
-    client = store.connect(valkey.url)
-    client.flushdb()
-    yield Door(client)
-    client.close()
+def door(redis: Any) -> Door:
+    return Door(redis)
 
 
 @pytest.fixture

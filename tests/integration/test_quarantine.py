@@ -1,37 +1,18 @@
 """The quarantine in a real Valkey: bounded, to the byte, and one place for each delivery."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from worker import store
 from worker.core import keys
 from worker.core.errors import InvalidPayload
 from worker.core.models import JobId
-from worker.embedded import EmbeddedValkey
 from worker.quarantine import Kind, Quarantine
 
 NOW = 1_763_800_000.0
 JOB = JobId("job-1")
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def redis(valkey: EmbeddedValkey) -> Iterator[Any]:
-    client = store.connect(valkey.url)
-    client.flushdb()
-    yield client
-    client.close()
 
 
 def keep(kept: Quarantine, body: bytes = b"{}", *, job_id: str = JOB, **headers: str) -> str:

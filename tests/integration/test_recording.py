@@ -22,6 +22,7 @@ from tests.integration.flow import GET_SECONDS, Flow, clip, who
 from tests.integration.test_cancel import Idle
 from tests.system import System, wait_until
 from worker import bootstrap, flow
+from worker.connection import StoreUnavailable
 from worker.core import keys
 from worker.core.contract import SLOW_QUEUE, TENANT_HEADER
 from worker.core.errors import DeadlineExceeded, InvalidRequest
@@ -30,7 +31,6 @@ from worker.core.models import JobId
 from worker.embedded import free_port
 from worker.handover import Publisher
 from worker.settings import Role, load
-from worker.store import StoreUnavailable
 
 # These look into the broker's lists, and lose messages there.
 pytestmark = pytest.mark.parametrize(
@@ -142,10 +142,13 @@ def test_the_next_steps_of_a_chain_are_recorded_by_the_worker_that_publishes_the
     flow.paid_once()
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"expires": 3600}], ids=["for ever", "to expire much later"]
+)
 def test_a_message_that_the_broker_lost_is_published_again_and_runs_once(
-    flow: Flow, idle: Lossy, producer: Callable[..., Celery]
+    flow: Flow, idle: Lossy, producer: Callable[..., Celery], options: dict[str, Any]
 ) -> None:
-    job = flow.job(clip(), queue=idle.queue)
+    job = flow.job(clip(), queue=idle.queue, **options)
     result = through(producer(), job | flow.note())
     idle.loses_its_message()
 
@@ -157,22 +160,6 @@ def test_a_message_that_the_broker_lost_is_published_again_and_runs_once(
     flow.ends()
     flow.paid_once()
     assert (flow.record(job.id).republished, flow.record(job.id).attempts) == (1, 1)
-
-
-def test_a_lost_message_that_was_to_expire_much_later_is_published_again_too(
-    flow: Flow, idle: Lossy, producer: Callable[..., Celery]
-) -> None:
-    job = flow.job(clip(), queue=idle.queue, expires=3600)
-    result = through(producer(), job)
-    idle.loses_its_message()
-
-    moment_comes(flow, job.id)
-    wait_until(lambda: idle.length == 1, what="the message is back")
-    idle.begins()
-
-    assert who(result.get(timeout=GET_SECONDS)) == job.id
-    flow.ends()
-    flow.paid_once()
 
 
 def backs_off(flow: Flow) -> Signature[Any]:

@@ -5,18 +5,21 @@ import os
 import subprocess
 import sys
 import threading
-import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from signal import SIGCONT, SIGSTOP
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from tests.system import System, wait_until
-from worker import bootstrap
+from tests.acceptance.test_cli import fermata
+from tests.system import System, stop, wait_until
+from worker import bootstrap, timetable
+from worker.batch import Ledger, Runs
 from worker.core import keys
 from worker.settings import Role, load
 from worker.timetable import Timetable
@@ -88,14 +91,14 @@ class Lab:
 
     def __init__(self, system: System, folder: Path) -> None:
         self.now = datetime(2026, 11, 23, 2, 0, 5, tzinfo=UTC).timestamp()
-        self.published: list[tuple[str, str, int]] = []
+        self.published: list[tuple[str, str, str]] = []
         self.folder = folder
         self.redis = Redis.from_url(system.redis_url, decode_responses=True)
 
     def opened(self) -> Timetable:
         os.environ["FERMATA_TIMETABLE"] = str(self.folder / "timetable.toml")
         opened = bootstrap.open_timetable(load(Role.CLIENT))
-        opened._clock = lambda: self.now
+        opened._clock = opened._journal._clock = lambda: self.now
         return opened
 
     def publish(self, *message: Any) -> None:
@@ -104,12 +107,32 @@ class Lab:
     def tick(self) -> None:
         self.opened().tick(self.publish)
 
+    def begin(self) -> str:
+        """Begin a run of its own; its first message is published."""
+        batch_id = f"lab-{uuid.uuid4()}"
+        opened = self.opened()
+        opened._begin(opened.schedules["lab"], batch_id, self.publish)
+        return batch_id
+
+    def take(self) -> None:
+        """Submit the slice whose message was published first."""
+        self.opened().submit_slice(*self.published.pop(0), self.publish)
+
+    def take_all(self) -> None:
+        while self.published:
+            self.take()
+
+    def write(self, rows: str) -> None:
+        (self.folder / "songs.jsonl").write_text(rows)
+
+    def ledger(self) -> Ledger:
+        return bootstrap.open_batches(load(Role.CLIENT))[0]
+
     def has_run(self, batch_id: str) -> None:
-        self.redis.hdel(keys.SCHEDULE + "lab", f"running:{batch_id}")
+        self.opened()._journal.over("lab", batch_id, "")
 
     def last(self) -> str:
-        timetable = self.opened()
-        last = timetable.last(timetable.schedules["lab"])
+        last = self.opened()._journal.last("lab")
         return last.outcome if last else ""
 
     def missed(self) -> str | None:
@@ -128,8 +151,8 @@ def lab(
     def open_lab(overlap: str = "skip", rows: str = manifest(3)) -> Lab:
         text = TIMETABLE.format(overlap=overlap).replace("minutely", "lab")
         (tmp_path / "timetable.toml").write_text(text.replace("* * * * *", "*/10 * * * *"))
-        (tmp_path / "songs.jsonl").write_text(rows)
         opened.append(Lab(system, tmp_path))
+        opened[-1].write(rows)
         opened[-1].tick()
         for _, batch_id, _ in opened[-1].published:
             opened[-1].has_run(batch_id)
@@ -150,7 +173,7 @@ def test_a_tick_that_comes_twice_starts_a_run_once(lab: Callable[..., Lab]) -> N
     timetable.now += 600
     timetable.tick()
     timetable.tick()
-    assert timetable.published == [("lab", "lab-20261123T0210Z", 0)]
+    assert timetable.published == [("lab", "lab-20261123T0210Z", "")]
 
 
 def test_after_an_absence_the_last_run_begins_and_those_before_it_are_missed(
@@ -159,7 +182,7 @@ def test_after_an_absence_the_last_run_begins_and_those_before_it_are_missed(
     timetable = lab()
     timetable.now += 1800
     timetable.tick()
-    assert timetable.published == [("lab", "lab-20261123T0230Z", 0)]
+    assert timetable.published == [("lab", "lab-20261123T0230Z", "")]
     assert timetable.missed() == "2"
 
 
@@ -199,9 +222,10 @@ def test_a_wrong_manifest_is_reported_with_its_line_and_nothing_is_submitted(
     lab: Callable[..., Lab],
 ) -> None:
     timetable = lab(rows=manifest(2) + '\n{"operation": "sonic.remaster"}')
-    timetable.opened().submit_slice("lab", "lab-wrong", 0, timetable.publish)
+    batch = timetable.begin()
+    timetable.take()
     assert timetable.last().startswith("not submitted: songs.jsonl, line 3")
-    assert not timetable.redis.exists(keys.BATCH + "lab-wrong", keys.ROWS + "lab-wrong")
+    assert not timetable.redis.exists(keys.BATCH + batch, keys.ROWS + batch)
 
 
 def test_a_run_whose_message_was_lost_goes_on(lab: Callable[..., Lab]) -> None:
@@ -211,16 +235,15 @@ def test_a_run_whose_message_was_lost_goes_on(lab: Callable[..., Lab]) -> None:
     timetable.published.clear()
     timetable.now += 301
     timetable.tick()
-    assert timetable.published == [("lab", "lab-20261123T0210Z", 0)]
+    assert timetable.published == [("lab", "lab-20261123T0210Z", "")]
 
 
 def test_slices_that_overlap_submit_each_row_once(lab: Callable[..., Lab], system: System) -> None:
     timetable = lab()
-    batch = f"lab-{int(time.time())}"
-    opened = timetable.opened()
-    for behind in (0, 0, 2):
-        opened.submit_slice("lab", batch, behind, timetable.publish)
-    ledger, _ = bootstrap.open_batches(load(Role.CLIENT))
+    batch = timetable.begin()
+    timetable.published *= 2
+    timetable.take_all()
+    ledger = timetable.ledger()
     wait_until(lambda: ledger.read(batch).done, seconds=30)
     assert ledger.read(batch).jobs == 3
     assert timetable.last() == "submitted 3 rows"
@@ -239,7 +262,7 @@ def test_a_tick_that_dies_over_a_run_leaves_it_to_the_next(lab: Callable[..., La
     assert 0 < timetable.redis.ttl(claim) <= 50
     timetable.redis.delete(claim)  # as when its time is over
     timetable.tick()
-    assert timetable.published == [("lab", "lab-20261123T0210Z", 0)]
+    assert timetable.published == [("lab", "lab-20261123T0210Z", "")]
 
 
 def test_ticks_at_once_start_one_run(lab: Callable[..., Lab]) -> None:
@@ -253,7 +276,7 @@ def test_ticks_at_once_start_one_run(lab: Callable[..., Lab]) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(tick, [timetable.opened() for _ in range(8)]))
-    assert timetable.published == [("lab", "lab-20261123T0210Z", 0)]
+    assert timetable.published == [("lab", "lab-20261123T0210Z", "")]
 
 
 def test_a_run_whose_message_waits_in_its_queue_is_not_overtaken(lab: Callable[..., Lab]) -> None:
@@ -273,18 +296,15 @@ def test_a_run_that_fell_silent_is_woken_whatever_was_skipped_since(
         timetable.now += 600
         timetable.tick()
         timetable.published, before = [], timetable.published
-        assert before == [("lab", "lab-20261123T0210Z", 0)]
+        assert before == [("lab", "lab-20261123T0210Z", "")]
 
 
 def test_a_cancelled_run_submits_no_more_rows(lab: Callable[..., Lab]) -> None:
     timetable = lab()
-    opened, batch = timetable.opened(), f"lab-{int(time.time())}"
-    opened.submit_slice("lab", batch, 3, timetable.publish)
-    ledger, _ = bootstrap.open_batches(load(Role.CLIENT))
+    batch, ledger = timetable.begin(), timetable.ledger()
     ledger.open(batch, now=timetable.now, rows=3, expected_jobs=3, expected_credits=30)
     ledger.cancel(batch)
-    for behind in (0, 1):
-        opened.submit_slice("lab", batch, behind, timetable.publish)
+    timetable.take_all()
     assert (timetable.last(), ledger.is_cancelled(batch)) == ("cancelled", True)
     assert ledger.read(batch).jobs == 0
 
@@ -295,13 +315,158 @@ def test_a_manifest_that_turns_wrong_ends_its_run_and_not_its_schedule(
     timetable = lab()
     timetable.now += 600
     timetable.tick()
-    ledger, _ = bootstrap.open_batches(load(Role.CLIENT))
-    first = "lab-20261123T0210Z"
+    ledger, first = timetable.ledger(), "lab-20261123T0210Z"
     ledger.open(first, now=timetable.now, rows=3, expected_jobs=0, expected_credits=0)
-    (timetable.folder / "songs.jsonl").write_text("no row")
-    timetable.opened().submit_slice("lab", first, 0, timetable.publish)
+    timetable.write("no row")
+    timetable.take()
     assert timetable.last().startswith("not submitted")
 
     timetable.now += 600
     timetable.tick()
-    assert timetable.published[-1] == ("lab", "lab-20261123T0220Z", 0)
+    assert timetable.published[-1] == ("lab", "lab-20261123T0220Z", "")
+
+
+@pytest.fixture
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows fit into a slice."""
+    monkeypatch.setattr(timetable, "_PAGE", 2)
+    monkeypatch.setattr(timetable, "SLICE_SECONDS", -1)
+
+
+@pytest.mark.usefixtures("small_slices")
+def test_rows_taken_out_of_a_manifest_behind_a_run_take_no_others_with_them(
+    lab: Callable[..., Lab],
+) -> None:
+    nightly = lab(rows=manifest(5))
+    batch = nightly.begin()
+    nightly.take()
+    nightly.write("\n".join(manifest(5).splitlines()[2:]))
+    nightly.take_all()
+
+    assert nightly.last() == "submitted 3 rows of a manifest that was changed meanwhile"
+    ledger = nightly.ledger()
+    wait_until(lambda: ledger.read(batch).done, seconds=30)
+    assert (ledger.read(batch).jobs, ledger.read(batch).rows) == (5, 3)
+
+
+def test_a_manifest_that_is_edited_while_a_slice_reads_it_is_submitted_as_it_is_then(
+    lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nightly, submit_page = lab(), Runs.submit_page
+    batch = nightly.begin()
+
+    def edited_meanwhile(*arguments: Any) -> int:
+        nightly.write(manifest(4))
+        return submit_page(*arguments)
+
+    monkeypatch.setattr(Runs, "submit_page", edited_meanwhile)
+    nightly.take_all()
+
+    assert nightly.last() == "submitted 4 rows of a manifest that was changed meanwhile"
+    ledger = nightly.ledger()
+    wait_until(lambda: ledger.read(batch).done, seconds=30)
+    assert ledger.read(batch).jobs == 4
+
+
+@pytest.mark.usefixtures("small_slices")
+@pytest.mark.parametrize("wrong", [manifest(4) + "\nno row", None], ids=["wrong", "gone"])
+def test_a_manifest_that_turns_wrong_behind_a_run_is_told(
+    lab: Callable[..., Lab], wrong: str | None
+) -> None:
+    nightly = lab(rows=manifest(5))
+    batch = nightly.begin()
+    nightly.take()
+    if wrong:
+        nightly.write(wrong)
+    else:
+        (nightly.folder / "songs.jsonl").unlink()
+    nightly.take_all()
+
+    why = "songs.jsonl, line 5" if wrong else "the manifest cannot be read"
+    assert nightly.last().startswith(f"not submitted any further: {why}")
+    ledger = nightly.ledger()
+    wait_until(lambda: ledger.read(batch).done, seconds=30)
+    assert ledger.read(batch).jobs == 2
+
+
+def test_a_copy_of_a_message_that_comes_after_its_run_submits_nothing(
+    lab: Callable[..., Lab],
+) -> None:
+    nightly = lab()
+    batch, copies = nightly.begin(), [*nightly.published]
+    nightly.take_all()
+    nightly.write(manifest(4))
+    nightly.published = copies
+    nightly.take_all()
+
+    assert nightly.last() == "submitted 3 rows"
+    ledger = nightly.ledger()
+    wait_until(lambda: ledger.read(batch).done, seconds=30)
+    assert ledger.read(batch).jobs == 3
+
+
+def test_a_worker_that_lost_its_timetable_ends_the_batch_that_it_had_begun(
+    lab: Callable[..., Lab], small_slices: None
+) -> None:
+    nightly = lab(rows=manifest(5))
+    batch = nightly.begin()
+    nightly.take()
+    text = (nightly.folder / "timetable.toml").read_text()
+    (nightly.folder / "timetable.toml").write_text("[[schedule")
+    nightly.take()
+    (nightly.folder / "timetable.toml").write_text(text)
+
+    assert nightly.last().startswith("not submitted any further: on the worker, the timetable is")
+    ledger = nightly.ledger()
+    wait_until(lambda: ledger.read(batch).done, seconds=30, what="its two rows have ended")
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A system whose broker stays when its Redis does not, and that has no worker yet."""
+    folder = tmp_path_factory.mktemp("apart")
+    (folder / "timetable.toml").write_text(TIMETABLE.format(overlap="skip"))
+    (folder / "songs.jsonl").write_text(manifest(ROWS))
+    with System(folder / "system", rabbitmq=True, FERMATA_REDIS_TIMEOUT_SECONDS="1") as system:
+        yield system
+
+
+def schedules(system: System, *arguments: str) -> str:
+    timetable = str(system.folder.parent / "timetable.toml")
+    ran = fermata(system, "schedules", *arguments, FERMATA_TIMETABLE=timetable)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def last_run(system: System) -> tuple[str, str]:
+    """The batch and the outcome that the list tells."""
+    [listed] = json.loads(schedules(system, "list", "--json"))
+    return listed["last_batch"], listed["last_outcome"]
+
+
+def test_a_worker_without_a_timetable_is_told_in_the_list(apart: System) -> None:
+    worker = apart.worker("astray")
+    said = schedules(apart, "run", "minutely")
+    assert "fermata schedules list" in said
+
+    wait_until(lambda: last_run(apart)[1] != "submitting", what="the worker has taken the run")
+    stop(worker)
+    assert last_run(apart) == (
+        said.split()[1],
+        "not submitted: on the worker, there is no timetable: name one in FERMATA_TIMETABLE",
+    )
+
+
+def test_a_run_whose_redis_was_away_goes_on_when_it_is_back(apart: System) -> None:
+    """Its message stays in the broker: nobody waits the five minutes after which it is missed."""
+    timetable = str(apart.folder.parent / "timetable.toml")
+    begun = schedules(apart, "run", "minutely").split()[1]
+    apart.valkey.signal(SIGSTOP)
+    try:
+        apart.worker("patient", FERMATA_TIMETABLE=timetable)
+        wait_until(lambda: "requeue" in apart.log("patient"), what="a worker gave it back")
+    finally:
+        apart.valkey.signal(SIGCONT)
+
+    outcome = (begun, f"submitted {ROWS} rows")
+    wait_until(lambda: last_run(apart) == outcome, seconds=60, what="it was submitted")

@@ -14,16 +14,17 @@ import pytest
 from redis import Redis
 
 from tests import servers
-from worker import store
+from worker import connection
 from worker.cancellation import Cancellation, Cancellations
+from worker.connection import StoreUnavailable
 from worker.core import keys
 from worker.core.errors import UnknownJob
-from worker.core.models import Event, JobId, Source
+from worker.core.models import Claim, Event, JobId, Source, Taker
 from worker.core.schedule import Policy
 from worker.core.states import TERMINAL, JobState, Turn
 from worker.embedded import EmbeddedValkey
 from worker.handover import BrokerHandover, Publisher
-from worker.store import Claim, Store, StoreUnavailable, Taker
+from worker.store import Store
 
 NOW = 1_763_800_000.0
 JOB = JobId("job-1")
@@ -41,14 +42,6 @@ def valkey(
     server.start()
     yield server
     server.stop()
-
-
-@pytest.fixture
-def redis(valkey: Any) -> Iterator[Any]:
-    client = store.connect(valkey.url)
-    client.flushdb()
-    yield client
-    client.close()
 
 
 @pytest.fixture
@@ -599,7 +592,7 @@ def gone(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_redis_that_is_gone_is_one_error_in_time(gone: str, call: str) -> None:
-    records = Store(store.connect(gone, timeout_seconds=0.3, retries=0))
+    records = Store(connection.connect(gone, timeout_seconds=0.3, retries=0))
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
         CALLS[call](records)
@@ -620,7 +613,7 @@ def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_redis_that_hangs_is_one_error_in_time(hung: str, call: str) -> None:
-    records = Store(store.connect(hung, timeout_seconds=0.3, retries=0))
+    records = Store(connection.connect(hung, timeout_seconds=0.3, retries=0))
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
         CALLS[call](records)
@@ -628,7 +621,7 @@ def test_a_redis_that_hangs_is_one_error_in_time(hung: str, call: str) -> None:
 
 
 def test_retries_are_bounded_too(hung: str) -> None:
-    records = Store(store.connect(hung, timeout_seconds=0.2, retries=2))
+    records = Store(connection.connect(hung, timeout_seconds=0.2, retries=2))
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
         records.check()

@@ -16,7 +16,7 @@ from redis import Redis
 from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, completed, who
 from tests.system import System
-from worker import store
+from worker import connection
 from worker.core import keys
 from worker.core.contract import QUEUE, task_name
 from worker.core.models import Answer, Event, JobId, Request, Source
@@ -105,7 +105,7 @@ class Lab:
 
     def __init__(self, url: str) -> None:
         self.redis = Redis.from_url(url, decode_responses=True)
-        self.store = Store(store.connect(url))
+        self.store = Store(connection.connect(url))
         self.policy = Policy(polls_per_second=float("inf"))
         self.now = 1_000_000.0
         self.url = url

@@ -8,13 +8,12 @@ from redis import Redis
 from tests.unit import recorded
 from worker.admission import Gate
 from worker.core.admission import Lane, Limits
-from worker.core.models import JobId
+from worker.core.models import JobId, Parked
 from worker.core.operations import OPERATIONS
 from worker.core.schedule import Policy
 from worker.core.states import JobState
 from worker.core.submission import check_parameters
 from worker.jobs import Attempt, Callbacks, Jobs
-from worker.store import Parked
 
 
 class Turns:

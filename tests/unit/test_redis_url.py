@@ -4,7 +4,7 @@ import pytest
 from kombu import Connection
 from redis.sentinel import SentinelConnectionPool
 
-from worker import redis_url, store
+from worker import connection, redis_url
 
 URL = "redis+sentinel://me:p%40ss%2F@one:26379,two,three:26380/music/2"
 PLAIN = ["redis://:secret@localhost:6379/0", "rediss://x/0?ssl_cert_reqs=required", "amqp://rabbit"]
@@ -73,7 +73,7 @@ def test_a_wrong_url_is_refused_without_repeating_its_secret(wrong: str) -> None
 
 
 def test_the_store_asks_the_sentinels_for_the_master() -> None:
-    pool = store.connect(URL, timeout_seconds=3).connection_pool
+    pool = connection.connect(URL, timeout_seconds=3).connection_pool
 
     assert isinstance(pool, SentinelConnectionPool)
     assert pool.service_name == "music"

@@ -115,6 +115,35 @@ def test_weekdays_are_counted_as_cron_does() -> None:
     assert due("0 6 * * 1", *week) == []
 
 
+@pytest.mark.parametrize(
+    ("weekday", "days"),
+    {
+        "7": "22",
+        "5-7": "20 21 22",
+        "7-1": "16 22",
+        "0-7": "16 17 18 19 20 21 22",
+        "1-7/2": "16 18 20 22",
+        "3,7": "18 22",
+        "*/7": "22",
+        "sat-7": "21 22",
+        "sat-mon": "16 21 22",
+        "6-2/2": "16 21",
+    }.items(),
+)
+def test_sunday_is_0_and_7_as_in_cron(weekday: str, days: str) -> None:
+    """16 November 2026 is a Monday, the 22nd a Sunday."""
+    week = range(16, 23)
+    on_duty = (due(f"0 6 * * {weekday}", f"2026-11-{day}", f"2026-11-{day}T12") for day in week)
+    assert [minute for day in on_duty for minute in day] == [f"{d}T06:00" for d in days.split()]
+
+
+def test_there_is_no_weekday_8() -> None:
+    with pytest.raises(ValueError, match="8"):
+        check_cron("0 6 * * 8")
+    with pytest.raises(ValueError, match="8"):
+        check_cron("0 6 * * 7,8")
+
+
 def test_it_looks_back_a_day_at_most() -> None:
     assert len(due("0 * * * *", "2020-01-01T00:00", "2026-11-23T12:30")) == 24
 

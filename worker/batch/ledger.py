@@ -11,7 +11,7 @@ from worker.core.errors import UnknownBatch
 from worker.core.models import JobId, JSONObject
 from worker.core.states import TERMINAL, JobState
 from worker.flow import Step
-from worker.store import load_script
+from worker.scripts import load_script
 
 if TYPE_CHECKING:
     from redis import Redis

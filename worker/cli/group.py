@@ -7,8 +7,8 @@ import click
 from kombu.exceptions import OperationalError
 from rich.console import Console
 
+from worker.connection import StoreUnavailable
 from worker.core.errors import ConfigError, FermataError, InvalidRequest, UnknownBatch, UnknownJob
-from worker.store import StoreUnavailable
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2

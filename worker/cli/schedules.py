@@ -40,10 +40,14 @@ def check() -> None:
 @schedules.command(epilog=EXIT_CODES)
 @click.argument("name")
 def run(name: str) -> None:
-    """Start a schedule now, as a batch named after this minute."""
+    """Start a schedule now, as a batch named after this minute.
+
+    A worker reads the manifest and submits it; the list says what came of that.
+    """
     settings = load(Role.CLIENT)
     producer = open_producer(settings)
     batch_id = open_timetable(settings).run_now(
         name, lambda *args: producer.send_task(SCHEDULE_RUN, args=args)
     )
-    out.print(f"batch {batch_id}; watch it with: fermata batch watch {batch_id}")
+    out.print(f"batch {batch_id} is left to a worker; what comes of it: fermata schedules list")
+    out.print(f"once it is being submitted: fermata batch watch {batch_id}")

@@ -61,6 +61,18 @@ class Lane:
         return f"{self.priority}:{self.tenant}"
 
 
+@dataclass(frozen=True, slots=True)
+class Bid:
+    """What a job asks of the gate."""
+
+    lane: Lane
+    cost: int
+    """What it is expected to cost, in thousandths of a credit."""
+    held_until: float
+    """When it expires, if it has to wait that long."""
+    limits: Limits
+
+
 def lane_of(headers: Mapping[str, Any]) -> Lane:
     """Read a message's lane from its headers.
 

@@ -1,6 +1,7 @@
 """The nouns: frozen, and JSON at their edges."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -108,3 +109,46 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """The message that resumes a job, in kombu's own wire form (see :mod:`worker.handover`)."""
+
+    message: str
+    list_key: str | None
+    """The Redis list it is pushed to, where the broker shares the state's database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to resume a job."""
+
+    number: int
+    message: str
+    pushed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Taker:
+    """The message that resumes a job, told apart from its copies."""
+
+    claim: int
+    message_id: str
+    """The same when the broker redelivers the message, another one for a copy of it."""
+    redelivered: bool = False
+    """The broker redelivers it, and gives messages no id that would tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a submit leg must know of its job before it begins."""
+
+    state: JobState | None
+    attempts: int = 0
+    cancelled_by: str | None = None
+    digest: str | None = None
+    """What was asked for, where it was enqueued under an idempotency key."""
+    deadline_at: float = math.inf
+    announced: bool = False
+    """Its PARKED state is stored."""

@@ -29,7 +29,7 @@ class Schedule:
 
     name: str
     cron: str
-    """Minute, hour, day, month, weekday (0 to 6, from Sunday): all of them must match."""
+    """Minute, hour, day, month, weekday (0 to 7, from Sunday to Sunday): all of them must match."""
     manifest: str
     """A path, relative to the timetable's own."""
     timezone: str = "UTC"

@@ -1,0 +1,38 @@
+"""Adapter: a client of the Redis or Valkey that holds the state, and what it raises."""
+
+from typing import Any, Final, cast
+
+from redis import Redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from worker.redis_url import is_sentinel, parse_sentinel
+
+StoreUnavailable: Final = RedisError
+"""What any method raises when Redis is away, or will not write: out of memory, read-only."""
+
+
+def connect(url: str, *, timeout_seconds: float = 5, retries: int = 2) -> "Redis":
+    """Open a client that gives up: no call blocks longer than its timeouts and retries."""
+    timeouts = {
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": min(timeout_seconds, 2),
+    }
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        # JSON may hold half of a character, which UTF-8 cannot.
+        "encoding_errors": "backslashreplace",
+        "health_check_interval": 30,
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries),
+        **timeouts,
+    }
+    if not is_sentinel(url):
+        return Redis.from_url(url, **options)
+    parts = parse_sentinel(url)
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+        parts.sentinels, sentinel_kwargs=timeouts | parts.sentinel_credentials
+    )
+    master = sentinel.master_for(parts.service, db=parts.database, **parts.credentials, **options)
+    return cast("Redis", master)

@@ -1,0 +1,54 @@
+"""The form in which a job's record stands in its hash: text, numbers as text, and JSON."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from worker.core.models import JobId, JobRecord, JSONObject, ProviderTaskId
+from worker.core.states import JobState
+
+_COUNTERS = ("attempts", "polls", "claims", "republished", "resubmissions", "refusals")
+_DOCUMENTS = ("progress", "result", "error", "late")
+
+
+def dump(value: Any) -> Any:
+    """Write a field as its hash holds it."""
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+def entry(now: float, what: str, state: JobState | None, why: str) -> str:
+    """Write a line of the timeline."""
+    said = {"at": round(now, 3), "what": what, "state": state, "why": why}
+    return json.dumps({name: value for name, value in said.items() if value})
+
+
+def parse(job_id: JobId, stored: Mapping[str, str], due_at: float | None) -> JobRecord:
+    """Read a record from its hash."""
+    documents: dict[str, JSONObject] = {n: json.loads(stored[n]) for n in _DOCUMENTS if n in stored}
+    counters = {name: int(stored.get(name, 0)) for name in _COUNTERS}
+    provider_task_id = stored.get("provider_task_id")
+    return JobRecord(
+        job_id=job_id,
+        operation=stored["operation"],
+        state=JobState(stored["state"]),
+        created_at=float(stored["created_at"]),
+        deadline_at=float(stored.get("deadline_at", stored["created_at"])),
+        due_at=due_at,
+        provider_task_id=ProviderTaskId(provider_task_id) if provider_task_id else None,
+        clip_id=stored.get("clip_id"),
+        leg=stored.get("leg", ""),
+        attempts=counters["attempts"],
+        polls=counters["polls"],
+        claims=counters["claims"],
+        republished=counters["republished"],
+        resubmissions=counters["resubmissions"],
+        refusals=counters["refusals"],
+        poll_at=float(stored["poll_at"]) if stored.get("poll_at") else None,
+        cancelled_by=stored.get("cancelled_by"),
+        lane=stored.get("lane", ""),
+        progress=documents.get("progress"),
+        result=documents.get("result"),
+        error=documents.get("error"),
+        late=documents.get("late"),
+        timeline=tuple(json.loads(line) for line in stored.get("timeline", "").splitlines()),
+    )

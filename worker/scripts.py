@@ -1,0 +1,23 @@
+"""Adapter: the Lua scripts of worker/lua."""
+
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+_PRELUDES: Final = {
+    "transition": ("record", "gate", "tally"),
+    "claim": ("record", "gate"),
+    "admit": ("record", "gate"),
+    "release": ("record", "gate"),
+    "open": ("gate",),
+    "late": ("record",),
+}
+
+
+def load_script(redis: "Redis", name: str) -> Any:
+    """Load a script of worker/lua, with what is common to some of them before it."""
+    lua = resources.files("worker") / "lua"
+    parts = (*_PRELUDES.get(name, ()), name)
+    return redis.register_script("".join((lua / f"{part}.lua").read_text() for part in parts))
