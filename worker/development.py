@@ -18,7 +18,7 @@ from honcho.manager import Manager
 from worker.core.contract import QUEUE, SLOW_QUEUE
 from worker.core.errors import ConfigError
 from worker.embedded import EmbeddedValkey, free_port
-from worker.settings import configured, dev_environment, is_loopback
+from worker.settings import check, configured, dev_environment, is_loopback
 
 SIMULATED_KEY: Final = "sk_simulated"
 
@@ -44,9 +44,10 @@ class _Manager(Manager):  # type: ignore[misc]
 def run(port: int, simulator_port: int, concurrency: int) -> int:
     """Run until Ctrl-C, or until one process dies; returns the exit code.
 
-    Raises ConfigError where it already runs here, or a port is in use.
+    Raises ConfigError where a setting is wrong, it already runs here, or a port is in use.
     """
     _end_cleanly()
+    check()
     _refuse_mixture()
     folder = Path(configured("FERMATA_DATA_DIR") or ".fermata").resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -48,7 +48,7 @@ class _Group(click.Group):
 
 
 def fail(message: str, code: int) -> NoReturn:
-    errors.print(f"fermata: {message}", style="red", markup=False)
+    errors.print(f"fermata: {message}", style="red", markup=False, soft_wrap=True)
     sys.exit(code)
 
 
