@@ -20,14 +20,14 @@ GUNICORN = ("gunicorn", "--no-control-socket", "--worker-class", "webhook_receiv
 CELERY = ("celery", "-A", "worker.app")
 
 
-def refused(folder: Path, *module: str, **settings: str) -> str:
+def refused(folder: Path, *module: str, code: int = 3, **settings: str) -> str:
     """Run a Python module that must refuse to start; returns what it said."""
     ran = subprocess.run(
         [sys.executable, "-m", *module],
         cwd=folder, env=COMPLETE | settings,
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert ran.returncode == 3, ran.stderr
+    assert ran.returncode == code, ran.stderr
     assert "Traceback" not in ran.stderr
     return ran.stdout + ran.stderr
 
@@ -55,3 +55,51 @@ def test_a_receiver_with_wrong_settings_says_so_and_ends(tmp_path: Path) -> None
     assert "fermata: wrong settings:\n" in said
     assert "  FERMATA_SIGNING_KEYS: Required." in said
     assert "did you mean FERMATA_IN_FLIGHT?" in said
+
+
+DEV = ("worker", "dev", "--port", "0", "--simulator-port", "0")
+
+
+@pytest.mark.parametrize("place", ["taken", "taken/below", "/proc/self", "/proc/nowhere"])
+def test_a_folder_that_cannot_keep_data_is_refused(place: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    said = refused(tmp_path, *DEV, FERMATA_DATA_DIR=place)
+    assert said.startswith("fermata: data cannot be kept in /")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("place", ["taken/below", "/proc/nowhere"])
+def test_a_demo_whose_output_cannot_be_written_is_refused(place: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    said = refused(tmp_path, "worker", "demo", "--output", place, code=2)
+    assert "cannot be written to" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--port", "70000"), ("--simulator-port", "-1"), ("--concurrency", "0"),
+     ("--port", "29990", "--simulator-port", "29990")],
+)  # fmt: skip
+def test_numbers_that_cannot_be_are_wrong_usage(options: tuple[str, ...], tmp_path: Path) -> None:
+    assert options[0] in refused(tmp_path, "worker", "dev", *options, code=2)
+    assert not (tmp_path / ".fermata" / "valkey.log").exists()
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "worker.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+runpy.run_module("worker", run_name="__main__")
+"""
+
+
+def test_ctrl_c_while_it_is_still_importing_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        cwd=tmp_path, env=BARE, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (130, "fermata: interrupted\n")
