@@ -46,4 +46,4 @@ def run(name: str) -> None:
     batch_id = open_timetable(settings).run_now(
         name, lambda *args: producer.send_task(SCHEDULE_RUN, args=args)
     )
-    out.print(f"batch {batch_id}; watch it with: fermata batch watch {batch_id}")
+    out.print(f"batch {batch_id}; watch it with: fermata batch watch {batch_id}", soft_wrap=True)
