@@ -43,6 +43,17 @@ def test_one_branch_is_a_chain(system: System) -> None:
     assert ran.stdout.count("succeeded") == 2
 
 
+def test_a_command_says_who_goes_first_and_whom_it_is_for(system: System) -> None:
+    lane = ("--priority", "batch", "--tenant", "acme")
+    ran = fermata(
+        system, *REMASTER, "--source", str(uuid.uuid4()), *lane,
+        "--then", "sonic.wav", "--wait", "--json",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert [job["lane"] for job in json.loads(ran.stdout)] == ["batch:acme"] * 2
+    assert fermata(system, "submit", "account.credits", "--priority", "urgent").returncode == 2
+
+
 def test_a_failed_job_is_exit_code_1_and_its_follow_up_is_not_run(system: System) -> None:
     job_id = str(uuid.uuid4())
     system.simulator.rule(job_id, outcome="fail")
