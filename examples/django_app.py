@@ -1,4 +1,7 @@
-"""A Django backend in one file: ``FERMATA_BROKER_URL=redis://… python examples/django_app.py``."""
+"""A Django backend in one file, beside a receiver on port 8000:
+
+FERMATA_BROKER_URL=redis://… python examples/django_app.py 8080
+"""
 
 import json
 import os

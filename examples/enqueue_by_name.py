@@ -13,6 +13,9 @@ from celery import Celery, group
 
 QUEUE = "fermata"  # without it, a message lands in Celery's default queue and nobody reads it
 
+if len(sys.argv) != 2 or not {"BROKER_URL", "RESULT_BACKEND"} <= os.environ.keys():
+    sys.exit("usage: BROKER_URL=… RESULT_BACKEND=… python examples/enqueue_by_name.py CLIP_ID")
+
 app = Celery(broker=os.environ["BROKER_URL"], backend=os.environ["RESULT_BACKEND"])
 
 

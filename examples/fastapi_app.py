@@ -1,4 +1,7 @@
-"""A FastAPI backend: ``uvicorn --app-dir examples fastapi_app:app`` (FERMATA_BROKER_URL is set)."""
+"""A FastAPI backend, beside a receiver on port 8000:
+
+FERMATA_BROKER_URL=redis://… uvicorn --port 8080 --app-dir examples fastapi_app:app
+"""
 
 import json
 import os

@@ -218,6 +218,8 @@ def _signature(
     parameters: dict[str, Any],
 ) -> Signature[Any]:
     _check(step.operation, OPERATIONS, "operation")
+    if "then" in parameters:
+        raise WrongCall("`then` is no parameter of one job: see enqueue_flow")
     signature: Signature[Any] = app.signature(
         TASK_PREFIX + step.operation,
         args=() if source is None else (source,),
@@ -240,12 +242,25 @@ def _headers(priority: object, tenant: object) -> dict[str, Any]:
 
 def _plan(name: str, then: Sequence[Then]) -> Plan:
     _check(name, OPERATIONS | FLOWS.keys(), "operation or flow")
-    branches = tuple((each,) if isinstance(each, str) else tuple(each) for each in then)
+    branches = _branches(then)
     for branch in branches:
         for operation in branch:
             _check(operation, OPERATIONS, "operation")
     plan = FLOWS.get(cast(FlowName, name)) or Plan(name)
     return replace(plan, branches=(*plan.branches, *branches))
+
+
+def _branches(then: Sequence[Then]) -> tuple[tuple[OperationName, ...], ...]:
+    wrong = WrongCall("`then` is a list of operations, and of lists of operations in sequence")
+    if isinstance(then, str):
+        raise wrong
+    try:
+        branches = tuple((each,) if isinstance(each, str) else tuple(each) for each in then)
+    except TypeError:
+        raise wrong from None
+    if not all(branches):
+        raise wrong
+    return branches
 
 
 def _check(name: str, known: Collection[str], what: str) -> None:

@@ -1,5 +1,18 @@
-"""``python -m worker`` is ``fermata``."""
+"""``fermata``, and ``python -m worker``: from its first moment, Ctrl-C ends it in one line."""
 
-from worker.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line; what it needs takes a moment to import, and Ctrl-C may come in it."""
+    try:
+        from worker.cli import main as command  # noqa: PLC0415
+
+        command()
+    except KeyboardInterrupt:
+        print("fermata: interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@ from rich.live import Live
 
 from worker import flow, show, watch
 from worker.bootstrap import open_producer, open_store
-from worker.core.errors import FermataError
+from worker.core.errors import FermataError, InvalidRequest
 from worker.core.flows import Plan
 from worker.core.models import JSONObject
 from worker.settings import Role, dev_environment, load
@@ -66,11 +66,18 @@ def run(output: Path, console: Console) -> int:
 
 
 def _make_room(output: Path) -> None:
-    if output.exists() and any(output.iterdir()) and not (output / MARK).is_file():
-        raise FermataError(f"{output} holds files that are not a demo's: choose another --output")
-    shutil.rmtree(output, ignore_errors=True)
-    (output / "system").mkdir(parents=True)
-    (output / MARK).touch()
+    try:
+        if output.exists() and any(output.iterdir()) and not (output / MARK).is_file():
+            raise InvalidRequest(
+                f"{output} holds files that are not a demo's: choose another --output"
+            )
+        shutil.rmtree(output, ignore_errors=True)
+        (output / "system").mkdir(parents=True)
+        (output / MARK).touch()
+    except OSError as error:
+        raise InvalidRequest(
+            f"{output} cannot be written to ({error.strerror}): choose another --output"
+        ) from None
 
 
 def _start(folder: Path) -> "subprocess.Popen[bytes]":

@@ -8,6 +8,7 @@ import shlex
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,9 +17,9 @@ from typing import Final
 from honcho.manager import Manager
 
 from worker.core.contract import QUEUE, SLOW_QUEUE
-from worker.core.errors import ConfigError
+from worker.core.errors import ConfigError, InvalidRequest
 from worker.embedded import EmbeddedValkey, free_port
-from worker.settings import configured, dev_environment, is_loopback
+from worker.settings import check, configured, dev_environment, is_loopback
 
 SIMULATED_KEY: Final = "sk_simulated"
 
@@ -44,14 +45,17 @@ class _Manager(Manager):  # type: ignore[misc]
 def run(port: int, simulator_port: int, concurrency: int) -> int:
     """Run until Ctrl-C, or until one process dies; returns the exit code.
 
-    Raises ConfigError where it already runs here, or a port is in use.
+    Raises ConfigError where a setting is wrong, its folder cannot be written to, it already runs
+    here, or a port is in use; InvalidRequest where both ports are one.
     """
     _end_cleanly()
+    check()
     _refuse_mixture()
-    folder = Path(configured("FERMATA_DATA_DIR") or ".fermata").resolve()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = _folder()
     with _alone(folder), contextlib.ExitStack() as stack:
         simulated = not configured("FERMATA_PROVIDER_URL")
+        if simulated and port and port == simulator_port:
+            raise InvalidRequest(f"--port and --simulator-port are both {port}: choose two")
         port = _free("--port", port)
         simulator_port = _free("--simulator-port", simulator_port) if simulated else 0
         told = _environment(folder, port, simulator_port if simulated else None)
@@ -96,6 +100,20 @@ def _refuse_mixture() -> None:
                 f"{name} is set and FERMATA_REDIS_URL is not: fermata dev would serve a broker "
                 "that is not its own. Set both, or neither."
             )
+
+
+def _folder() -> Path:
+    """Make the folder for the data; one that keeps nothing is found out before anything starts."""
+    folder = Path(configured("FERMATA_DATA_DIR") or ".fermata").resolve()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise ConfigError(
+            f"data cannot be kept in {folder} ({error.strerror}): set FERMATA_DATA_DIR to a "
+            "folder that can be written to"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -1,12 +1,17 @@
 """Settings: the only module that reads the environment. All errors are reported at once."""
 
+import contextlib
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import SplitResult, urlsplit
 
+from dotenv import dotenv_values
 from environs import EnvValidationError, FileAwareEnv
 from kombu.transport import TRANSPORT_ALIASES
 from marshmallow import ValidationError, validate
@@ -26,6 +31,9 @@ _KEY_VARIETY: Final = 10
 _WEBHOOK_PATH_LENGTH: Final = 200
 _URL_LIMIT: Final = 1024
 
+_OF_THE_PROCFILE: Final = frozenset({"FERMATA_HOST"})
+# What Kubernetes tells every container of a Service whose name begins with "fermata".
+_OF_KUBERNETES: Final = re.compile(r"FERMATA_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_\w+)?)")
 
 # The time limits above it must stay below Redis's visibility timeout (bootstrap).
 _SUBMIT: Final = validate.Range(0, 300, min_inclusive=False)
@@ -100,8 +108,8 @@ def load(role: Role) -> Settings:
     Raises ConfigError that names every wrong or missing setting at once, and no secret.
     """
     env = _environment()
-    try:
-        data_dir = Path(env.str("FERMATA_DATA_DIR", ".fermata"))
+    with _one_error():
+        data_dir = _data_dir(env)
         running = dev_environment(data_dir)
         if not _given(env, "FERMATA_REDIS_URL") and running.is_file():
             env.read_env(str(running), recurse=False)
@@ -113,12 +121,29 @@ def load(role: Role) -> Settings:
                 "Required, unless `fermata dev` runs here: start that, or set it."
             ]
         _seal(env, missing)
+    _require_one_broker(settings)
+    return settings
+
+
+def check() -> None:
+    """Check what the user has given, where ``fermata dev`` will make the rest.
+
+    Raises ConfigError, as ``load`` does.
+    """
+    env = _environment()
+    with _one_error():
+        _read(env, _data_dir(env))
+        _seal(env, {})
+
+
+@contextlib.contextmanager
+def _one_error() -> Iterator[None]:
+    try:
+        yield
     except UnicodeDecodeError:
         raise ConfigError("settings: a _FILE, as that of FERMATA_API_KEY, is not UTF-8") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"settings: {error}") from None
-    _require_one_broker(settings)
-    return settings
 
 
 def configured(name: str) -> str:
@@ -131,6 +156,10 @@ def _environment() -> FileAwareEnv:
     if Path(".env").is_file():
         env.read_env(".env", recurse=False)
     return env
+
+
+def _data_dir(env: FileAwareEnv) -> Path:
+    return Path(env.str("FERMATA_DATA_DIR", ".fermata"))
 
 
 def dev_environment(data_dir: Path) -> Path:
@@ -153,7 +182,7 @@ def _refuse_mixture(env: FileAwareEnv) -> None:
 
 
 def _seal(env: FileAwareEnv, missing: dict[str, list[str]]) -> None:
-    wrong: dict[str, Any] = dict(missing)
+    wrong: dict[str, Any] = missing | _misspelt(env)
     try:
         env.seal()
     except EnvValidationError as error:
@@ -161,6 +190,25 @@ def _seal(env: FileAwareEnv, missing: dict[str, list[str]]) -> None:
     if wrong:
         lines = (f"  {name}: {' '.join(map(str, why))}" for name, why in sorted(wrong.items()))
         raise ConfigError("wrong settings:\n" + "\n".join(lines), {"settings": sorted(wrong)})
+
+
+def _misspelt(env: FileAwareEnv) -> dict[str, list[str]]:
+    """Find each variable that is named as ours are, and that nothing has asked for."""
+    known = {*env.dump(), *_OF_THE_PROCFILE}
+    return {
+        name: [_meant(name, known)]
+        for name in {*os.environ, *dotenv_values(".env", interpolate=False)}
+        if name.startswith("FERMATA_")
+        and name not in known
+        and name.removesuffix("_FILE") not in known
+        and not _OF_KUBERNETES.fullmatch(name)
+    }
+
+
+def _meant(name: str, known: set[str]) -> str:
+    close = get_close_matches(name, known, n=1, cutoff=0.8)
+    instead = f"did you mean {close[0]}?" if close else ".env.example names them all."
+    return f"There is no such setting; {instead}"
 
 
 def _read(env: FileAwareEnv, data_dir: Path) -> Settings:

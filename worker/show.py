@@ -1,13 +1,16 @@
 """What a person sees in the terminal: tables of jobs, one job's timeline."""
 
 import json
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from worker.batch import Batch
 from worker.core import protocol, results
@@ -17,6 +20,11 @@ from worker.core.operations import Operation, find
 from worker.core.states import JobState
 from worker.quarantine import Entry
 from worker.watch import Sight
+
+_PROSE: Final = 24
+"""A column of prose that is narrower than this is no help."""
+
+_SHORT: Final = 100
 
 _COLOURS: Final = {
     "succeeded": "green",
@@ -33,27 +41,34 @@ _COLOURS: Final = {
 }
 
 
-def flow_table(sights: Iterable[Sight]) -> Table:
-    """Show the jobs of a flow."""
-    table = _table("operation", "state", "seconds", "job id", "")
+def flow_table(sights: Iterable[Sight]) -> RenderableType:
+    """Show the jobs of a flow, and below them why any of them failed or is held."""
+    table, reasons = _table("operation", "state", "job id", "seconds"), list[str]()
     for sight in sights:
         record = sight.record
         seconds = f"{_seconds(record):.1f}" if record else ""
-        note = _why(record) if record else ""
         name = ("└ " if sight.step.after else "") + sight.step.operation
-        table.add_row(name, _state(sight.state), seconds, sight.step.job_id, note)
-    return table
+        table.add_row(name, _state(sight.state), sight.step.job_id, seconds)
+        if record and (why := _why(record)):
+            reasons.append(f"{sight.step.operation}: {why}")
+    return Group(table, *reasons)
 
 
-def jobs_table(records: Iterable[JobRecord]) -> Table:
+def jobs_table(records: Iterable[JobRecord], *, width: int) -> Table:
     """Show the newest jobs."""
-    table = _table("created (UTC)", "operation", "state", "seconds", "job id", "")
-    for record in records:
-        created = _moment(record.created_at).strftime("%m-%d %H:%M:%S")
-        seconds = f"{_seconds(record):.1f}"
-        state = _state(record.state)
-        table.add_row(created, record.operation, state, seconds, record.job_id, _why(record))
-    return table
+    names = ("job id", "operation", "state", "seconds", "created (UTC)", "")
+    rows = [
+        (
+            record.job_id,
+            record.operation,
+            _state(record.state),
+            f"{_seconds(record):.1f}",
+            _moment(record.created_at).strftime("%m-%d %H:%M:%S"),
+            _why(record),
+        )
+        for record in records
+    ]
+    return _fitted(names, rows, width)
 
 
 def operations_table(rows: Iterable[Operation]) -> Table:
@@ -121,14 +136,18 @@ def _late(record: JobRecord) -> list[RenderableType]:
     return [told, *_ending(read.get("error"), read.get("result"))]
 
 
-def quarantine_table(entries: Iterable[Entry]) -> Table:
+def quarantine_table(entries: Iterable[Entry], *, width: int) -> Table:
     """Show what is in quarantine."""
-    table = _table("entry", "at (UTC)", "kind", "job id", "bytes", "why")
-    for entry in entries:
-        at = _moment(entry.at).strftime("%m-%d %H:%M:%S")
-        row = (entry.entry_id, at, entry.kind, entry.job_id, entry.size, entry.why)
-        table.add_row(*map(_safe, row))
-    return table
+    names = ("entry", "job id", "kind", "bytes", "at (UTC)", "why")
+    rows = [
+        tuple(map(_safe, (each.entry_id, each.job_id, each.kind, each.size, _at(each), each.why)))
+        for each in entries
+    ]
+    return _fitted(names, rows, width)
+
+
+def _at(entry: Entry) -> str:
+    return _moment(entry.at).strftime("%m-%d %H:%M:%S")
 
 
 def quarantined(entry: Entry) -> RenderableType:
@@ -170,14 +189,49 @@ def _ending(
         title = clip.get("stem_type") or clip.get("title") or clip["clip_id"] or ""
         seconds, audio = clip.get("duration_seconds"), clip.get("audio_url") or ""
         clips.add_row(_safe(title), _safe(clip["state"]), _safe(seconds or ""), _safe(audio))
-    links = [f"{n}: {v}" for n, v in result["data"].items() if isinstance(v, str | int)]
-    return [clips, *map(_safe, links)]
+    told = (line for name, value in result["data"].items() for line in _lines(name, value))
+    return [clips, *(escape(printable(line, keep="\n")) for line in told)]
+
+
+def _lines(name: str, value: object, indent: str = "") -> Iterator[str]:
+    """Tell a value of any form: what is short in one line, a text of many lines as it is."""
+    inner = indent + "  "
+    if isinstance(value, str):
+        many = "\n" in value
+        yield f"{indent}{name}:" + (textwrap.indent(f"\n{value}", inner) if many else f" {value}")
+        return
+    short = json.dumps(value, ensure_ascii=False)
+    if len(short) <= _SHORT or not isinstance(value, dict | list):
+        yield f"{indent}{name}: {short}"
+        return
+    yield f"{indent}{name}:"
+    for key, each in value.items() if isinstance(value, dict) else enumerate(value, start=1):
+        yield from _lines(str(key), each, inner)
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column in {"job id", "entry"})
+    return table
+
+
+def _fitted(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
+    """Make a table whose last columns are left out where there is no room for them.
+
+    The last of all is prose: it wraps, where there is room for some of it.
+    """
+    needed = [
+        max(Text.from_markup(cell).cell_len for cell in column) + 2
+        for column in zip(names, *rows, strict=True)
+    ]
+    needed[-1] = min(needed[-1], _PROSE)
+    kept = sum(total - 2 <= width for total in accumulate(needed))
+    table = _table(*names[:kept])
+    for row in rows:
+        table.add_row(*row[:kept])
+    for column in table.columns[: len(names) - 1]:
+        column.no_wrap = True
     return table
 
 
@@ -221,6 +275,16 @@ def batch(found: Batch, *, since: Batch | None = None, seconds: float = 0) -> Re
             facts.add_row(f"[dim]{name}", value)
     reasons = [f"{count:>7,}  {escape(error)}" for error, count in sorted(found.errors.items())]
     return Group(facts, *reasons)
+
+
+def batch_line(found: Batch) -> str:
+    """Tell in one line how a batch stands."""
+    states = "".join(f", {n:,} {state}" for state, n in found.ended.items() if n)
+    ended = sum(found.ended.values())
+    return (
+        f"batch {found.batch_id}: {found.phase}, {ended:,} of {found.expected_jobs:,} jobs "
+        f"ended{states}"
+    )
 
 
 def _rate(found: Batch, since: Batch | None, seconds: float) -> str:

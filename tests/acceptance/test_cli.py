@@ -43,6 +43,17 @@ def test_one_branch_is_a_chain(system: System) -> None:
     assert ran.stdout.count("succeeded") == 2
 
 
+def test_a_command_says_who_goes_first_and_whom_it_is_for(system: System) -> None:
+    lane = ("--priority", "batch", "--tenant", "acme")
+    ran = fermata(
+        system, *REMASTER, "--source", str(uuid.uuid4()), *lane,
+        "--then", "sonic.wav", "--wait", "--json",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert [job["lane"] for job in json.loads(ran.stdout)] == ["batch:acme"] * 2
+    assert fermata(system, "submit", "account.credits", "--priority", "urgent").returncode == 2
+
+
 def test_a_failed_job_is_exit_code_1_and_its_follow_up_is_not_run(system: System) -> None:
     job_id = str(uuid.uuid4())
     system.simulator.rule(job_id, outcome="fail")
@@ -86,7 +97,9 @@ def test_ctrl_c_ends_the_wait_with_130_and_leaves_the_job_alone(system: System) 
     wait_until(lambda: system.state(job_id) == "waiting")
     waiting.send_signal(signal.SIGINT)
     assert waiting.wait(10) == 130
-    assert "Traceback" not in system.log("waiting")
+    said = system.log("waiting")
+    assert f"the jobs go on: see `fermata job {job_id}`" in said
+    assert "Traceback" not in said
     wait_until(lambda: system.state(job_id) == "succeeded")
 
 
@@ -99,6 +112,24 @@ def test_a_job_is_explained_by_its_timeline(system: System) -> None:
         assert word in shown.stdout
     assert job_id in fermata(system, "jobs").stdout
     assert json.loads(fermata(system, "job", job_id, "--json").stdout)["attempts"] == 1
+
+
+def test_in_a_pipe_nothing_is_wrapped_and_a_wait_tells_of_each_change(system: System) -> None:
+    job_id = str(uuid.uuid4())
+    system.simulator.rule(job_id, outcome="fail")
+    command = [*REMASTER, "--source", str(uuid.uuid4()), "--id", job_id, "--wait"]
+    told = fermata(system, *command, COLUMNS="80").stderr.splitlines()
+    assert told[-1] == f"{job_id}  sonic.remaster  failed"
+    assert len(set(told)) == len(told) > 1
+    why = json.loads(fermata(system, "job", job_id, "--json").stdout)["error"]["message"]
+    listed = fermata(system, "jobs", COLUMNS="80").stdout.splitlines()
+    assert [line for line in listed if line.startswith(job_id) and why in line]
+
+
+def test_cancelling_what_nobody_has_heard_of_says_so(system: System) -> None:
+    ran = fermata(system, "cancel", "nobody-at-all")
+    assert ran.returncode == 2
+    assert "no record of it" in ran.stdout
 
 
 def test_an_unknown_job_is_exit_code_2(system: System) -> None:

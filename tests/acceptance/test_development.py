@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.system import stop, wait_until
+from tests.system import ROOT, stop, wait_until
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "TERM": "dumb", "LANG": "C.UTF-8"}
 CLIP = "26c9c592-0566-46cf-bb71-91ac1deaa7b5"
@@ -75,6 +76,26 @@ def test_ctrl_c_stops_all_and_the_next_start_finds_the_jobs_again(dev: Dev) -> N
     dev.start()
     kept = json.loads(dev.fermata("jobs", "--json").stdout)
     assert [each["job_id"] for each in kept] == [job["job_id"]]
+
+
+def test_when_its_terminal_goes_away_nothing_is_left(dev: Dev) -> None:
+    family = dev.family()
+    dev.process.send_signal(signal.SIGHUP)
+    assert dev.process.wait(20) == 0
+    wait_until(lambda: _gone(family), what="no process is left")
+    assert not (dev.folder / ".fermata" / "dev.env").exists()
+
+
+def test_a_script_reaches_its_broker_as_the_readme_says(dev: Dev) -> None:
+    lines = re.findall(r"^\$ (export BROKER_URL.*)\n\$ (export .*)\n\$ python (.*)$",
+                       (ROOT / "README.md").read_text(), re.MULTILINE)  # fmt: skip
+    ((broker, backend, script),) = lines
+    ran = subprocess.run(
+        ["sh", "-ec", f"{broker}; {backend}; exec {sys.executable} {ROOT}/{script}"],
+        cwd=dev.folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert "credits left" in ran.stdout
 
 
 @pytest.mark.parametrize("words", [("gunicorn",), ("celery", "worker"), ("valkey",)])

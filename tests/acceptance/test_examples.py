@@ -36,3 +36,16 @@ def test_a_backend_without_our_code_enqueues_by_name_and_gets_its_result(system:
     assert wav.endswith(".wav")
     assert midi.endswith(".mid")
     assert left.endswith("credits left")
+
+
+def test_a_script_without_what_it_needs_says_how_it_is_run() -> None:
+    script = str(ROOT / "examples" / "enqueue_by_name.py")
+    urls = {"BROKER_URL": "redis://127.0.0.1:1/0", "RESULT_BACKEND": "redis://127.0.0.1:1/0"}
+    for arguments, environment in (([], urls), (["a-clip"], {})):
+        ran = subprocess.run(
+            [sys.executable, script, *arguments],
+            env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 1
+        assert ran.stderr.startswith("usage: BROKER_URL=")
+        assert ran.stderr.count("\n") == 1

@@ -111,6 +111,15 @@ def test_a_batch_is_submitted_watched_and_reported(desk: Desk) -> None:
     desk.each_row_once()
 
 
+def test_without_a_terminal_a_watched_batch_is_told_of_in_lines(desk: Desk) -> None:
+    desk.write(2)
+    desk.submit()
+    _, told = desk.start("watch", desk.name, "--timeout", "60").communicate(timeout=100)
+    assert told.splitlines()[-1] == (
+        f"batch {desk.name}: submitted, 4 of 4 jobs ended, 4 succeeded"
+    )
+
+
 def test_what_is_run_again_submits_what_is_missing(desk: Desk) -> None:
     desk.write(4)
     desk.submit()

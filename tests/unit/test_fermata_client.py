@@ -60,6 +60,20 @@ def test_a_misspelt_name_is_refused_with_what_was_meant() -> None:
         FERMATA.enqueue_flow("flows.nothing")  # type: ignore[arg-type]
 
 
+def test_a_follow_up_of_one_job_is_refused_with_the_call_that_takes_it() -> None:
+    for call in (FERMATA.s, FERMATA.enqueue):
+        with pytest.raises(WrongCall, match="enqueue_flow"):
+            call("sonic.cover", "a clip", then=["sonic.wav"])
+
+
+@pytest.mark.parametrize("then", ["sonic.wav", None, 7, [7], [None], [[]]])
+def test_follow_ups_that_are_no_list_are_refused(then: Any) -> None:
+    with pytest.raises(WrongCall, match="`then` is a list"):
+        FERMATA.enqueue_flow("sonic.cover", "a clip", then=then)
+    with pytest.raises(WrongCall, match="`then` is a list"):
+        FERMATA.flow("sonic.cover", "job-1", then=then)
+
+
 @pytest.mark.parametrize(
     "lane",
     [{"priority": "urgent"}, {"tenant": "no tenant"}, {"tenant": "a" * 65}, {"tenant": 7}],

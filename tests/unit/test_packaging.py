@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 from importlib import resources
+from importlib.metadata import entry_points
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,8 @@ def test_the_example_settings_mean_the_same_to_all_who_read_them() -> None:
     assert parse(text) == values
     assert all(values.values()), "an empty value is not a default"
     assert not {"FERMATA_API_KEY", "FERMATA_SIGNING_KEYS"} & set(values), "a secret is shipped"
+
+
+def test_the_command_begins_where_an_early_ctrl_c_is_caught() -> None:
+    (command,) = entry_points(group="console_scripts", name="fermata")
+    assert command.value == "worker.__main__:main"

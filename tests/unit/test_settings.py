@@ -190,6 +190,48 @@ def test_retention_is_between_a_minute_and_a_year(seconds: str) -> None:
     assert wrong(FERMATA_RETENTION_SECONDS=seconds) == {"FERMATA_RETENTION_SECONDS"}
 
 
+# -- misspelt ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_misspelt_setting_is_wrong_and_the_right_one_is_named(role: Role) -> None:
+    given(FERMATA_SIGNING_KEY=KEY, FERMATA_COLOUR="red", FERMATA_LOG_LEVEL="LOUD")
+    with pytest.raises(ConfigError) as raised:
+        load(role)
+    said = str(raised.value)
+    assert (
+        "FERMATA_SIGNING_KEY: There is no such setting; did you mean FERMATA_SIGNING_KEYS?" in said
+    )
+    assert "FERMATA_COLOUR: There is no such setting; .env.example names them all." in said
+    assert "FERMATA_LOG_LEVEL: Must be one of" in said
+    assert KEY not in said
+
+
+def test_a_misspelt_setting_in_a_dotenv_file_is_wrong_too(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("FERMATA_IN_FLIHGT=5\n")
+    assert wrong() == {"FERMATA_IN_FLIHGT"}
+
+
+def test_a_misspelt_setting_is_wrong_before_fermata_dev_starts_anything() -> None:
+    os.environ["FERMATA_DATADIR"] = "elsewhere"
+    with pytest.raises(ConfigError, match=r"did you mean FERMATA_DATA_DIR\?"):
+        settings.check()
+
+
+def test_nothing_need_be_given_to_fermata_dev() -> None:
+    settings.check()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["FERMATA_HOST", "FERMATA_SERVICE_HOST", "FERMATA_SERVICE_PORT_HTTP", "FERMATA_PORT",
+     "FERMATA_RECEIVER_SERVICE_PORT", "FERMATA_RECEIVER_PORT_8000_TCP_ADDR"],
+)  # fmt: skip
+def test_a_variable_of_the_procfile_or_of_kubernetes_is_not_misspelt(name: str) -> None:
+    given(**{name: "tcp://10.0.0.1:8000"})
+    assert load(Role.WORKER)
+
+
 # -- URLs -------------------------------------------------------------------------------------
 
 

@@ -11,15 +11,18 @@ from rich.console import Console
 
 from tests.unit import recorded
 from worker import show
+from worker.batch import Batch, Phase
 from worker.core import protocol, results
 from worker.core.models import JobId, JobRecord, JSONObject
 from worker.core.operations import OPERATIONS
 from worker.core.states import JobState
+from worker.flow import Step
 from worker.quarantine import Entry, Kind
+from worker.watch import Sight
 
 
-def printed(renderable: Any) -> str:
-    console = Console(width=200, file=io.StringIO())
+def printed(renderable: Any, *, width: int = 200) -> str:
+    console = Console(width=width, file=io.StringIO())
     console.print(renderable)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
@@ -83,7 +86,7 @@ def test_no_text_of_others_reaches_the_terminal_as_a_command() -> None:
         JobId("job-1"), "sonic.remaster", JobState.FAILED, 1.0, 2.0, timeline=timeline,
         result={"clips": [song], "data": {ESCAPES: ESCAPES}, "partial": True},
     )  # fmt: skip
-    for shown in (printed(show.job(record)), printed(show.jobs_table([record]))):
+    for shown in (printed(show.job(record)), printed(show.jobs_table([record], width=200))):
         assert all(c.isprintable() or c == "\n" for c in shown)
     assert "owned" in printed(show.job(record))
 
@@ -106,7 +109,9 @@ BODIES = [
 
 @pytest.mark.parametrize("body", BODIES)
 def test_any_bytes_in_quarantine_can_be_shown(body: bytes) -> None:
-    shown = printed(show.quarantined(entry(body))) + printed(show.quarantine_table([entry(body)]))
+    shown = printed(show.quarantined(entry(body))) + printed(
+        show.quarantine_table([entry(body)], width=200)
+    )
     assert all(c.isprintable() or c in "\n" for c in shown)
 
 
@@ -117,5 +122,80 @@ def test_json_in_quarantine_is_indented() -> None:
 def test_a_held_job_is_shown_with_what_it_waits_for() -> None:
     turn = {"at": 1.0, "what": "hold", "state": "held", "why": "the credits left are not enough"}
     record = JobRecord(JobId("job-1"), "sonic.wav", JobState.HELD, 1.0, 2.0, timeline=(turn,))
-    assert "the credits left are not enough" in printed(show.jobs_table([record]))
+    assert "the credits left are not enough" in printed(show.jobs_table([record], width=200))
     assert "the credits left are not enough" in printed(show.job(record))
+
+
+WHY = "the provider refused it: " + "a long story about tags and lyrics, " * 4
+UUIDS = [f"11111111-1111-4111-8111-{n:012}" for n in range(3)]
+FAILURES = [
+    JobRecord(
+        JobId(job_id), "sonic.remaster", JobState.FAILED, 1.0, 2.0,
+        error={"type": "RequestRefused", "message": WHY, "details": {}},
+    )
+    for job_id in UUIDS
+]  # fmt: skip
+
+
+def test_jobs_at_80_columns_are_a_line_each_with_the_whole_id() -> None:
+    heading, *lines = printed(show.jobs_table(FAILURES, width=80), width=80).splitlines()
+    assert heading.startswith("job id")
+    assert [line.split()[:3] for line in lines] == [
+        [job_id, "sonic.remaster", "failed"] for job_id in UUIDS
+    ]
+
+
+def test_jobs_in_a_pipe_are_a_line_each_with_all_there_is_to_say() -> None:
+    _, *lines = printed(show.jobs_table(FAILURES, width=100_000), width=100_000).splitlines()
+    assert len(lines) == len(UUIDS)
+    assert all(WHY.strip() in line for line in lines)
+
+
+def test_the_quarantine_at_80_columns_is_a_line_each() -> None:
+    kept = [
+        Entry("1763800000000-0", 1.0, Kind.UNREADABLE, JobId(job_id), WHY, 1, {}, "")
+        for job_id in UUIDS
+    ]
+    shown = printed(show.quarantine_table(kept, width=80), width=80).splitlines()
+    assert [line.split()[:2] for line in shown[1:]] == [
+        [each.entry_id, each.job_id] for each in kept
+    ]
+
+
+def test_why_a_job_of_a_flow_failed_stands_below_the_table() -> None:
+    sight = Sight(Step(JobId(UUIDS[0]), "sonic.remaster"), FAILURES[0])
+    table, why = printed(show.flow_table([sight]), width=80).split("sonic.remaster: ")
+    assert UUIDS[0] in table
+    assert " ".join(why.split()) == WHY.strip()
+
+
+LYRICS = "[Verse]\nHold the note\n\n[Chorus]\nLet it go"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"avg_bpm": 96.5}, "avg_bpm: 96.5\n"),
+        ({"persona_id": None, "ready": True}, "persona_id: null\nready: true\n"),
+        ({"tags": ["slow", "waltz"]}, 'tags: ["slow", "waltz"]\n'),
+        ({"lyrics": LYRICS}, "lyrics:\n  [Verse]\n  Hold the note\n\n  [Chorus]\n  Let it go\n"),
+        (
+            {"results": [{"title": "Held", "lyrics": LYRICS * 3}]},
+            "results:\n  1:\n    title: Held\n    lyrics:\n      [Verse]\n      Hold the note\n",
+        ),
+    ],
+)
+def test_a_result_is_shown_whatever_form_its_values_have(data: JSONObject, said: str) -> None:
+    record = JobRecord(
+        JobId("job-1"), "sonic.bpm", JobState.SUCCEEDED, 1.0, 2.0,
+        result={"clips": [], "data": data, "partial": False},
+    )  # fmt: skip
+    assert said in printed(show.job(record))
+
+
+def test_a_batch_is_told_in_a_line() -> None:
+    ended = {JobState.SUCCEEDED: 1200, JobState.FAILED: 3, JobState.EXPIRED: 0}
+    batch = Batch("songs", Phase.SUBMITTED, 1.0, 10, 5000, 1.0, 1300, ended, 1.0, {})
+    assert show.batch_line(batch) == (
+        "batch songs: submitted, 1,203 of 5,000 jobs ended, 1,200 succeeded, 3 failed"
+    )

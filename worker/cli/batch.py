@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from rich.console import Console
 from rich.live import Live
 
 from worker import manifest, show
@@ -21,6 +22,7 @@ from worker.bootstrap import open_batches
 from worker.cli.group import (
     EXIT_CODES,
     EXIT_FAILED,
+    EXIT_INTERRUPTED,
     EXIT_TIMEOUT,
     EXIT_USAGE,
     errors,
@@ -28,6 +30,7 @@ from worker.cli.group import (
     json_option,
     main,
     out,
+    tell,
 )
 from worker.core.admission import TENANT
 from worker.core.batch import Row, RowError
@@ -36,6 +39,7 @@ from worker.settings import Role, load
 _CHUNK: Final = 64 * 1024
 _EVERY_ROWS: Final = 500
 _LOOK_EVERY_SECONDS: Final = 1.0
+_TELL_EVERY_SECONDS: Final = 10.0
 
 
 @dataclass(slots=True)
@@ -226,7 +230,7 @@ def cancel(batch_id: str, as_json: bool) -> None:
     else:
         out.print(f"batch {batch_id}: {cancelled:,} jobs cancelled")
     if ending := ledger.read(batch_id).live:
-        errors.print(f"{ending:,} jobs are still ending: see `fermata batch status`", style="dim")
+        tell(f"{ending:,} jobs are still ending: see `fermata batch status {batch_id}`")
 
 
 @batch.command(epilog=EXIT_CODES)
@@ -253,7 +257,7 @@ def retry(file: str, form: str | None, batch_id: str | None, failed: bool, as_js
     else:
         out.print(f"batch {batch_id}: {done.retried:,} jobs submitted anew")
     for line in done.lost:
-        errors.print(f"line {line}: not retried, for what it would work on is past its retention")
+        tell(f"line {line}: not retried, for what it would work on is past its retention")
     if done.lost:
         fail("to run such a row from its beginning, give it another key", EXIT_FAILED)
 
@@ -345,23 +349,33 @@ def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _watch(ledger: Ledger, batch_id: str, timeout: float | None, *, as_json: bool) -> None:
-    give_up = None if timeout is None else time.monotonic() + timeout
-    began, first = time.monotonic(), ledger.read(batch_id)
-    with Live(console=errors if as_json else out, auto_refresh=False) as live:
-        while True:
-            found = ledger.read(batch_id)
-            live.update(
-                show.batch(found, since=first, seconds=time.monotonic() - began), refresh=True
-            )
-            if found.done or (give_up is not None and time.monotonic() > give_up):
-                break
-            time.sleep(_LOOK_EVERY_SECONDS)
+    try:
+        found = _follow(ledger, batch_id, timeout, errors if as_json else out)
+    except KeyboardInterrupt:
+        going = f"interrupted; the batch goes on: see `fermata batch watch {batch_id}`"
+        fail(going, EXIT_INTERRUPTED)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
     if not found.done:
         fail("--timeout is over; the batch goes on", EXIT_TIMEOUT)
     if found.errors:
         sys.exit(EXIT_FAILED)
+
+
+def _follow(ledger: Ledger, batch_id: str, timeout: float | None, console: Console) -> Batch:
+    """Show a batch live; without a terminal, tell of it in a line now and then."""
+    give_up = None if timeout is None else time.monotonic() + timeout
+    began, first, tell_at = time.monotonic(), ledger.read(batch_id), 0.0
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            found, now = ledger.read(batch_id), time.monotonic()
+            live.update(show.batch(found, since=first, seconds=now - began), refresh=True)
+            if not console.is_terminal and (now >= tell_at or found.done):
+                tell_at = now + _TELL_EVERY_SECONDS
+                tell(show.batch_line(found))
+            if found.done or (give_up is not None and now > give_up):
+                return found
+            time.sleep(_LOOK_EVERY_SECONDS)
 
 
 def _print(found: Batch, *, as_json: bool) -> None:

@@ -17,6 +17,8 @@ EXIT_UNREACHABLE: Final = 4
 EXIT_TIMEOUT: Final = 5
 EXIT_INTERRUPTED: Final = 130
 
+_UNLIMITED: Final = 100_000
+
 EXIT_CODES = """
 \b
 Exit codes: 0 done · 1 a job failed · 2 wrong request or usage · 3 wrong settings
@@ -24,9 +26,17 @@ Exit codes: 0 done · 1 a job failed · 2 wrong request or usage · 3 wrong sett
 """
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+
+
+def _console(*, stderr: bool) -> Console:
+    """Open a console; what goes into a pipe or a file is neither wrapped nor cut."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _UNLIMITED)
+
+
 # Standard error, so that what --json prints stays alone on standard output.
-errors = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
+errors = _console(stderr=True)
+out = _console(stderr=False)
 
 
 class _Group(click.Group):
@@ -47,8 +57,13 @@ class _Group(click.Group):
             fail("interrupted", EXIT_INTERRUPTED)
 
 
+def tell(message: str) -> None:
+    """Say something beside the output, as one line: a terminal wraps it by itself."""
+    errors.print(message, markup=False, soft_wrap=True)
+
+
 def fail(message: str, code: int) -> NoReturn:
-    errors.print(f"fermata: {message}", style="red", markup=False)
+    errors.print(f"fermata: {message}", style="red", markup=False, soft_wrap=True)
     sys.exit(code)
 
 

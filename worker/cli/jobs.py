@@ -5,9 +5,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
+from rich.console import Console
 from rich.live import Live
 
 from worker import bootstrap, flow, show, watch
@@ -16,12 +17,15 @@ from worker.cancellation import Cancellation, Cancellations
 from worker.cli.group import (
     EXIT_CODES,
     EXIT_FAILED,
+    EXIT_INTERRUPTED,
     EXIT_TIMEOUT,
+    EXIT_USAGE,
     errors,
     fail,
     json_option,
     main,
     out,
+    tell,
 )
 from worker.core.admission import Priority
 from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
@@ -136,10 +140,11 @@ def _step(step: flow.Step) -> dict[str, Any]:
 
 
 def _wait(store: Store, enqueued: flow.Flow, timeout: float | None, *, as_json: bool) -> None:
-    sights: list[watch.Sight] = []
-    with Live(console=errors if as_json else out, auto_refresh=False) as live:
-        for sights in watch.follow(store, enqueued, timeout_seconds=timeout):
-            live.update(show.flow_table(sights), refresh=True)
+    try:
+        sights = _follow(store, enqueued, timeout, errors if as_json else out)
+    except KeyboardInterrupt:
+        first = enqueued.steps[0].job_id
+        fail(f"interrupted; the jobs go on: see `fermata job {first}`", EXIT_INTERRUPTED)
     if as_json:
         described = [
             _step(s.step) | {"state": s.state} | (show.record_json(s.record) if s.record else {})
@@ -150,6 +155,27 @@ def _wait(store: Store, enqueued: flow.Flow, timeout: float | None, *, as_json: 
         fail("--timeout is over; the jobs go on", EXIT_TIMEOUT)
     if not all(sight.succeeded for sight in sights):
         sys.exit(EXIT_FAILED)
+
+
+def _follow(
+    store: Store, enqueued: flow.Flow, timeout: float | None, console: Console
+) -> list[watch.Sight]:
+    """Show the jobs of a flow live; without a terminal, tell of each change in a line."""
+    sights: list[watch.Sight] = []
+    told: dict[str, str] = {}
+    with Live(console=console, auto_refresh=False) as live:
+        for sights in watch.follow(store, enqueued, timeout_seconds=timeout):
+            live.update(show.flow_table(sights), refresh=True)
+            if not console.is_terminal:
+                _tell_changes(sights, told)
+    return sights
+
+
+def _tell_changes(sights: Sequence[watch.Sight], told: dict[str, str]) -> None:
+    for sight in sights:
+        if told.get(sight.step.job_id) != sight.state:
+            told[sight.step.job_id] = sight.state
+            tell(f"{sight.step.job_id}  {sight.step.operation}  {sight.state}")
 
 
 @main.command(epilog=EXIT_CODES)
@@ -179,7 +205,7 @@ def jobs(limit: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([show.record_json(record) for record in records], indent=2))
     elif records:
-        out.print(show.jobs_table(records))
+        out.print(show.jobs_table(records, width=out.width))
     else:
         errors.print("There are no jobs yet.")
 
@@ -192,7 +218,8 @@ def cancel(job_ids: Sequence[str], as_json: bool) -> None:
 
     A parked job ends at once. The provider is not told (it has no way to cancel), so it may
     still charge; what it then delivers is kept on the record. A job that no worker has begun
-    yet ends as soon as one takes its message.
+    yet ends as soon as one takes its message: where there is no record of an id, the cancellation
+    is kept for two weeks, in case it is such a job's, and the exit code is 2.
     """
     settings = load(Role.CLIENT)
     store = open_store(settings)
@@ -202,9 +229,18 @@ def cancel(job_ids: Sequence[str], as_json: bool) -> None:
         click.echo(json.dumps(outcomes, indent=2))
     else:
         for job_id, outcome in outcomes.items():
-            out.print(f"{job_id}  {outcome}")
+            out.print(f"{job_id}  {_CANCELLED[outcome]}", markup=False, soft_wrap=True)
     if Cancellation.TOO_LATE in outcomes.values():
         sys.exit(EXIT_FAILED)
+    if Cancellation.WAITING in outcomes.values():
+        sys.exit(EXIT_USAGE)
+
+
+_CANCELLED: Final = {
+    Cancellation.ENDING: "ending",
+    Cancellation.TOO_LATE: "too late",
+    Cancellation.WAITING: "no record of it; should a worker begin it, it ends then",
+}
 
 
 @main.command(epilog=EXIT_CODES)

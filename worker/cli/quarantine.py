@@ -59,7 +59,7 @@ def list_entries(limit: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([entry.to_json() for entry in found], indent=2))
     elif found:
-        out.print(show.quarantine_table(found))
+        out.print(show.quarantine_table(found, width=out.width))
     else:
         errors.print("The quarantine is empty.")
 

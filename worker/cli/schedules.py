@@ -49,5 +49,6 @@ def run(name: str) -> None:
     batch_id = open_timetable(settings).run_now(
         name, lambda *args: producer.send_task(SCHEDULE_RUN, args=args)
     )
-    out.print(f"batch {batch_id} is left to a worker; what comes of it: fermata schedules list")
-    out.print(f"once it is being submitted: fermata batch watch {batch_id}")
+    left = f"batch {batch_id} is left to a worker; what comes of it: fermata schedules list"
+    out.print(left, soft_wrap=True)
+    out.print(f"once it is being submitted: fermata batch watch {batch_id}", soft_wrap=True)

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -11,6 +11,8 @@ from worker import show
 from worker.cli.group import EXIT_CODES, json_option, main, out
 from worker.core.operations import OPERATIONS, Operation
 from worker.core.signatures import parameters
+
+_PORT: Final = click.IntRange(0, 65535)
 
 
 @main.command(epilog=EXIT_CODES)
@@ -35,11 +37,17 @@ def _operation(row: Operation) -> dict[str, Any]:
 
 
 @main.command(epilog=EXIT_CODES)
-@click.option("--port", default=8000, show_default=True, help="The receiver's; 0 picks one.")
 @click.option(
-    "--simulator-port", default=8001, show_default=True, help="The simulator's; 0 picks one."
+    "--port", default=8000, show_default=True, type=_PORT, help="The receiver's; 0 picks one."
 )
-@click.option("--concurrency", default=2, show_default=True, help="Processes of the worker.")
+@click.option(
+    "--simulator-port", default=8001, show_default=True, type=_PORT,
+    help="The simulator's; 0 picks one.",
+)  # fmt: skip
+@click.option(
+    "--concurrency", default=2, show_default=True, type=click.IntRange(min=1),
+    help="Processes of the worker.",
+)  # fmt: skip
 def dev(port: int, simulator_port: int, concurrency: int) -> None:
     """Run everything on this machine: Valkey, simulator, receiver, worker and beat.
 

@@ -1,0 +1,105 @@
+"""What cannot start says so in one clear line, with an exit code, and leaves nothing behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.system import ROOT, SIGNING_KEY
+from worker.embedded import free_port
+
+BARE = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
+COMPLETE = BARE | {
+    "FERMATA_REDIS_URL": "redis://127.0.0.1:1/0",
+    "FERMATA_API_KEY": "sk_simulated",
+    "FERMATA_PUBLIC_URL": "https://fermata.example",
+    "FERMATA_SIGNING_KEYS": SIGNING_KEY,
+}
+GUNICORN = ("gunicorn", "--no-control-socket", "--worker-class", "webhook_receiver.server.Worker")
+CELERY = ("celery", "-A", "worker.app")
+
+
+def refused(folder: Path, *module: str, code: int = 3, **settings: str) -> str:
+    """Run a Python module that must refuse to start; returns what it said."""
+    ran = subprocess.run(
+        [sys.executable, "-m", *module],
+        cwd=folder, env=COMPLETE | settings,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ran.returncode == code, ran.stderr
+    assert "Traceback" not in ran.stderr
+    return ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param((*CELERY, "worker"), id="worker"),
+        pytest.param((*CELERY, "beat"), id="beat"),
+        pytest.param(("worker", "jobs"), id="fermata jobs"),
+        pytest.param(("worker", "doctor"), id="fermata doctor"),
+        pytest.param(("worker", "dev", "--port", "0", "--simulator-port", "0"), id="fermata dev"),
+    ],
+)
+def test_a_misspelt_setting_is_refused_by(module: tuple[str, ...], tmp_path: Path) -> None:
+    said = refused(tmp_path, *module, FERMATA_IN_FLIHGT="5")
+    assert "FERMATA_IN_FLIHGT: There is no such setting; did you mean FERMATA_IN_FLIGHT?" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_receiver_with_wrong_settings_says_so_and_ends(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    wrong = {"FERMATA_SIGNING_KEYS": "", "FERMATA_IN_FLIHGT": "5"}
+    said = refused(tmp_path, *GUNICORN, "--bind", address, "webhook_receiver.wsgi:app", **wrong)
+    assert "fermata: wrong settings:\n" in said
+    assert "  FERMATA_SIGNING_KEYS: Required." in said
+    assert "did you mean FERMATA_IN_FLIGHT?" in said
+
+
+DEV = ("worker", "dev", "--port", "0", "--simulator-port", "0")
+
+
+@pytest.mark.parametrize("place", ["taken", "taken/below", "/proc/self", "/proc/nowhere"])
+def test_a_folder_that_cannot_keep_data_is_refused(place: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    said = refused(tmp_path, *DEV, FERMATA_DATA_DIR=place)
+    assert said.startswith("fermata: data cannot be kept in /")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("place", ["taken/below", "/proc/nowhere"])
+def test_a_demo_whose_output_cannot_be_written_is_refused(place: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    said = refused(tmp_path, "worker", "demo", "--output", place, code=2)
+    assert "cannot be written to" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--port", "70000"), ("--simulator-port", "-1"), ("--concurrency", "0"),
+     ("--port", "29990", "--simulator-port", "29990")],
+)  # fmt: skip
+def test_numbers_that_cannot_be_are_wrong_usage(options: tuple[str, ...], tmp_path: Path) -> None:
+    assert options[0] in refused(tmp_path, "worker", "dev", *options, code=2)
+    assert not (tmp_path / ".fermata" / "valkey.log").exists()
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "worker.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+runpy.run_module("worker", run_name="__main__")
+"""
+
+
+def test_ctrl_c_while_it_is_still_importing_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        cwd=tmp_path, env=BARE, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (130, "fermata: interrupted\n")
