@@ -7,13 +7,17 @@ paid for, that would be a lie: the record holds its event, so the leg is simply 
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
+from contextvars import ContextVar
+from importlib import resources
 from typing import Any, Final
 
 import structlog
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
-from celery.backends.redis import RedisBackend
+from celery.backends.redis import CHORD_CLEANUP_LUA, RedisBackend  # type: ignore[attr-defined]
 from celery.exceptions import BackendError, Reject, SoftTimeLimitExceeded
+from celery.states import SUCCESS
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
@@ -28,15 +32,78 @@ _CUT_OFF: Final = (TimeLimitExceeded, WorkerLostError, Terminated)
 ACCIDENTS: Final = (*TRANSIENT, *_CUT_OFF)
 
 
-class PatientBackend:
-    """A result backend that does not take an accident for the outcome of a job, or of a chord."""
+CLAIMED_PAUSE_SECONDS: Final = 1
+"""How long a plain step waits while a dead worker's claim holds its chord; some 17 s at most."""
+
+counted_chord: Final[ContextVar[str | None]] = ContextVar("counted_chord", default=None)
+"""The group whose chord a task is being counted for: what is published meanwhile follows it."""
+
+_UNCLAIM: Final = (resources.files("worker") / "lua" / "unclaim.lua").read_text()
+
+
+class ChordBackend:
+    """A result backend that does not take an accident for the outcome of a chord."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
-        backend.chord_error_from_stack = self._fail_chord  # celery calls it on the backend itself
+        # celery calls these on the backend itself
+        backend.chord_error_from_stack = self._fail_chord
+        backend._chord_cleanup_script = self._end_chord
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
+
+    @contextlib.contextmanager
+    def _counting(self, task_id: str, request: Any) -> Iterator[None]:
+        """Keep a task's chord whole while celery counts the task for it."""
+        if not (request and request.chord and isinstance(self._backend, RedisBackend)):
+            yield
+            return
+        redis, key = self._backend.client, self._backend.get_key_for_group
+        claim, size = redis.mget(key(request.group, ".c"), key(request.group, ".s"))
+        self._leave_claimed(task_id, claim)
+        counted = counted_chord.set(request.group)
+        try:
+            yield
+        except TRANSIENT:
+            # Celery drops the size of a chord that it takes for failed, so that it never ends.
+            if size:
+                redis.set(key(request.group, ".s"), size, nx=True, ex=self.chord_expires or None)
+            raise
+        finally:
+            counted_chord.reset(counted)
+
+    def _leave_claimed(self, task_id: str, claim: bytes | None) -> None:
+        raise NotImplementedError
+
+    def _fail_chord(self, callback: Any, exc: Any = None) -> Any:
+        """Fail a chord whose header failed.
+
+        Raises the accident, where one keeps celery from reading the header's results or from
+        publishing the body: celery would call the errbacks of a chord that succeeded.
+        """
+        if accident := _accident():
+            raise accident
+        return type(self._backend).chord_error_from_stack(self._backend, callback, exc)
+
+    def _end_chord(self, keys: list[str], args: list[Any], client: Any) -> Any:
+        """Drop a chord whose body is published, or only the claim where an accident prevented it.
+
+        Celery drops it either way, and would never publish the body.
+        """
+        if _accident():
+            return client.eval(_UNCLAIM, 1, keys[0], args[0])
+        return client.eval(CHORD_CLEANUP_LUA, len(keys), *keys, *args)
+
+
+def _accident() -> BaseException | None:
+    """Return the accident that is on its way through celery's counting, which we started."""
+    error = sys.exc_info()[1]
+    return error if counted_chord.get() and isinstance(error, TRANSIENT) else None
+
+
+class PatientBackend(ChordBackend):
+    """A job's result backend, which does not take an accident for the job's outcome either."""
 
     def mark_as_done(
         self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any
@@ -64,23 +131,6 @@ class PatientBackend:
         with self._counting(task_id, kwargs.get("request")):
             return self._backend.mark_as_failure(task_id, exc, *args, **kwargs)
 
-    @contextlib.contextmanager
-    def _counting(self, task_id: str, request: Any) -> Iterator[None]:
-        """Keep a job's chord whole while celery counts the job for it."""
-        if not (request and request.chord and isinstance(self._backend, RedisBackend)):
-            yield
-            return
-        redis, key = self._backend.client, self._backend.get_key_for_group
-        claim, size = redis.mget(key(request.group, ".c"), key(request.group, ".s"))
-        self._leave_claimed(task_id, claim)
-        try:
-            yield
-        except TRANSIENT:
-            # Celery drops the size of a chord that it takes for failed, so that it never ends.
-            if size:
-                redis.set(key(request.group, ".s"), size, nx=True, ex=self.chord_expires or None)
-            raise
-
     def _leave_claimed(self, task_id: str, claim: bytes | None) -> None:
         """Leave a leg to the sweep that runs again while its chord is being ended.
 
@@ -94,13 +144,47 @@ class PatientBackend:
             log.warning("leg_left_to_sweep", job_id=task_id, why="its chord is claimed")
             raise Reject("its chord is claimed", requeue=False)
 
-    def _fail_chord(self, callback: Any, exc: Any = None) -> Any:
-        """Fail a chord whose header failed.
 
-        Raises the accident, where one keeps celery from reading the header's results or from
-        publishing the body: celery would call the errbacks of a chord that succeeded.
+class StepBackend(ChordBackend):
+    """A plain step's result backend: a step that was not counted for its chord is counted later.
+
+    Its message goes back, and comes again as one that was redelivered.
+    """
+
+    def mark_as_done(
+        self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Store a result.
+
+        Raises Reject (requeued) where the step could not be counted for its chord.
         """
-        accident = sys.exc_info()[1]
-        if isinstance(accident, TRANSIENT):
-            raise accident
-        return type(self._backend).chord_error_from_stack(self._backend, callback, exc)
+        if not (request and request.chord):
+            return self._backend.mark_as_done(task_id, result, request, *args, **kwargs)
+        try:
+            with self._counting(task_id, request):
+                return self._backend.mark_as_done(task_id, result, request, *args, **kwargs)
+        except TRANSIENT as error:
+            log.warning("step_to_be_counted_again", task_id=task_id, error=repr(error))
+            raise Reject(repr(error), requeue=True) from None
+
+    def count_again(self, task_id: str, request: Any) -> bool:
+        """Count a step for its chord if its result is stored; says whether it is.
+
+        Raises Reject (requeued) where it could not be counted.
+        """
+        try:
+            stored = self._backend.get_task_meta(task_id)
+            if stored["status"] != SUCCESS:
+                return False
+            with self._counting(task_id, request):
+                self._backend.on_chord_part_return(request, SUCCESS, stored["result"])
+        except TRANSIENT as error:
+            raise Reject(repr(error), requeue=True) from None
+        return True
+
+    def _leave_claimed(self, task_id: str, claim: bytes | None) -> None:
+        """Put a step off that comes again while its chord is being ended, as a job's leg is."""
+        if claim not in {None, b"done"}:
+            log.warning("step_to_be_counted_again", task_id=task_id, why="its chord is claimed")
+            time.sleep(CLAIMED_PAUSE_SECONDS)
+            raise Reject("its chord is claimed", requeue=True)

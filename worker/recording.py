@@ -7,6 +7,7 @@ taking it and noting that it has. The sweep publishes again what never started.
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from kombu.exceptions import KombuError
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
+from worker.accidents import counted_chord
 from worker.core import schedule
 from worker.core.admission import Lane, Priority, lane_of, thousandths
 from worker.core.contract import (
@@ -125,6 +127,10 @@ def _unix(stamp: str | None, otherwise: float) -> float:
     return at.timestamp() if at else otherwise
 
 
+_by_celery: Final = ContextVar("by_celery", default=False)
+"""Whether Celery itself publishes what follows a task, rather than the task's own code."""
+
+
 class RecordingAMQP(AMQP):
     """Celery's publisher, which records every operation's job before it publishes it."""
 
@@ -141,8 +147,8 @@ class RecordingAMQP(AMQP):
             operation = _operation(name)
             headers = self._inherited() | (options.get("headers") or {})
             options["headers"] = headers
-            if operation is None and (job_id := self._followed_job()):
-                headers[COPY_HEADER] = f"{job_id}/{uuid.uuid4().hex}"
+            if operation is None and (followed := self._followed()):
+                headers[COPY_HEADER] = f"{followed}/{uuid.uuid4().hex}"
             if operation and CLAIM_HEADER not in headers and self._can_be_recorded(headers):
                 quietly = options | {"declare": [], "retry": False}
                 wire = press(lambda presser: send(presser, name, message, **quietly))
@@ -159,13 +165,17 @@ class RecordingAMQP(AMQP):
         header succeeded: it calls the errbacks, and nothing would ever publish the body.
         """
         send: Callable[..., Any] = super()._retry_publish  # type: ignore[misc]
-        for pause in PAUSES_SECONDS:
-            try:
-                return send(publish, *args, **kwargs)
-            except (RedisError, KombuError, OSError) as error:
-                log.warning("next_step_delayed", error=repr(error), seconds=pause)
-                time.sleep(pause)
-        return send(publish, *args, **kwargs)
+        by_celery = _by_celery.set(True)
+        try:
+            for pause in PAUSES_SECONDS:
+                try:
+                    return send(publish, *args, **kwargs)
+                except (RedisError, KombuError, OSError) as error:
+                    log.warning("next_step_delayed", error=repr(error), seconds=pause)
+                    time.sleep(pause)
+            return send(publish, *args, **kwargs)
+        finally:
+            _by_celery.reset(by_celery)
 
     def _can_be_recorded(self, headers: Mapping[str, Any]) -> bool:
         """Say whether a job's lane is one; a wrong one must not fail the job that it follows.
@@ -186,6 +196,19 @@ class RecordingAMQP(AMQP):
         """Return the job that publishes what follows it; None where it is no job of ours."""
         parent = self.app.current_worker_task
         return parent.request.id if parent and _operation(parent.name) else None
+
+    def _followed(self) -> str | None:
+        """Return what a message follows: a job, a plain step behind one, or a chord's header.
+
+        None where it follows no job, or a plain step's own code publishes it.
+        """
+        parent = self.app.current_worker_task
+        if parent is None:
+            return None
+        behind_a_job = _by_celery.get() and parent.request.get(COPY_HEADER)
+        if not (_operation(parent.name) or behind_a_job):
+            return None
+        return counted_chord.get() or parent.request.id
 
     def _inherited(self) -> dict[str, Any]:
         """Return what a follow-up has from the task that publishes it."""

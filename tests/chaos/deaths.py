@@ -210,6 +210,25 @@ def last_of_its_chord(run: Run) -> None:
         wait_until(lambda: not _claims(run), what="the claim of the dead worker is over")
 
 
+def embodied(run: Run) -> None:
+    """Another leg of the header, whose worker died before, then publishes the body once more."""
+    job, other = run.flow.hold(), run.flow.hold()
+    run.meets(job)
+    run.enqueue(run.flow.chord([job, other], run.step))
+    run.flow.waits(job.id)
+    run.flow.waits(other.id)
+    run.mortal.arm("counted", other.id)
+    run.flow.deliver(other.id, completed())
+    run.mortal.passed("counted", other.id)
+    run.mortal.worker_died()
+    run.flow.deliver(job.id, completed())
+    run.dies()
+    run.mortal.worker_died(long_ago=True)
+    wait_until(lambda: not _claims(run), what="the claim of the dead worker is over")
+    run.mortal.moment_comes(other.id)
+    wait_until(lambda: run.flow.state(other.id) in SETTLED, what="the other is settled")
+
+
 def _claims(run: Run) -> list[str]:
     claims = run.mortal.redis.keys("celery-taskset-meta-*.c")
     return [claim for claim in claims if run.mortal.redis.get(claim) not in {None, "done"}]

@@ -24,7 +24,7 @@ from kombu.transport.redis import Transport
 from redis import Redis
 
 from worker import bootstrap, client, log
-from worker.accidents import PatientBackend
+from worker.accidents import ChordBackend, PatientBackend
 from worker.client import HTTPProvider
 from worker.core import keys
 from worker.core.contract import CLAIM_HEADER
@@ -270,6 +270,12 @@ def _(self: Any, fail: Any, *args: Any, **options: Any) -> Any:
     return fail(self, *args, **options)
 
 
+@wraps(ChordBackend, "_end_chord")
+def _(self: Any, end: Any, *args: Any, **options: Any) -> Any:
+    passes("embodied", job_in_hand(), whole_worker=True)
+    return end(self, *args, **options)
+
+
 @wraps(PatientBackend, "_leave_claimed")
 def _(self: Any, leave: Any, task_id: str, claim: Any) -> None:
     if not out("chord claim", task_id):
@@ -286,6 +292,7 @@ def _(self: Any, publish_patiently: Any, *args: Any, **options: Any) -> Any:
 @wraps(Jobs, "settle")
 def _(self: Any, settle: Any, job_id: str, *args: Any) -> None:
     passes("stored", job_id)
+    passes("counted", job_id, whole_worker=True)
     if not out("settlement", job_id):
         settle(self, job_id, *args)
     passes("settled", job_id)
