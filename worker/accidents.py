@@ -9,7 +9,6 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from contextvars import ContextVar
 from importlib import resources
 from typing import Any, Final
 
@@ -20,6 +19,8 @@ from celery.exceptions import BackendError, Reject, SoftTimeLimitExceeded
 from celery.states import SUCCESS
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
+
+from worker.recording import counted_chord
 
 log = structlog.get_logger()
 
@@ -34,9 +35,6 @@ ACCIDENTS: Final = (*TRANSIENT, *_CUT_OFF)
 
 CLAIMED_PAUSE_SECONDS: Final = 1
 """How long a plain step waits while a dead worker's claim holds its chord; some 17 s at most."""
-
-counted_chord: Final[ContextVar[str | None]] = ContextVar("counted_chord", default=None)
-"""The group whose chord a task is being counted for: what is published meanwhile follows it."""
 
 _UNCLAIM: Final = (resources.files("worker") / "lua" / "unclaim.lua").read_text()
 

@@ -18,7 +18,6 @@ from kombu.exceptions import KombuError
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
-from worker.accidents import counted_chord
 from worker.core import schedule
 from worker.core.admission import Lane, Priority, lane_of, thousandths
 from worker.core.contract import (
@@ -126,6 +125,9 @@ def _unix(stamp: str | None, otherwise: float) -> float:
     at = schedule.moment(stamp)
     return at.timestamp() if at else otherwise
 
+
+counted_chord: Final[ContextVar[str | None]] = ContextVar("counted_chord", default=None)
+"""The group whose chord a task is being counted for: what is published meanwhile follows it."""
 
 _by_celery: Final = ContextVar("by_celery", default=False)
 """Whether Celery itself publishes what follows a task, rather than the task's own code."""
