@@ -279,10 +279,12 @@ class Timetable:
             self._over(schedule, batch_id, f"not submitted: {error}")
             log.error("schedule_refused", schedule=schedule.name, why=str(error))
             return False
-        self._ledger.open(
+        opened = self._ledger.open(
             batch_id, now=self._clock(), rows=rows, expected_jobs=jobs, expected_credits=credits_
         )
-        return True
+        if not opened:
+            self._over(schedule, batch_id, "cancelled")
+        return opened
 
     def _rows(self, schedule: Schedule) -> Iterator[Row | manifest.RowError]:
         path = self._folder / schedule.manifest

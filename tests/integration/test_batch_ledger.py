@@ -37,7 +37,8 @@ class Desk:
         self.ledger, self.runs = bootstrap.open_batches(settings)
 
     def open(self, rows: Sequence[Row]) -> None:
-        self.ledger.open(NAME, now=time.time(), rows=len(rows), expected_jobs=9, expected_credits=9)
+        expected = {"expected_jobs": 9, "expected_credits": 9, "again": True}
+        self.ledger.open(NAME, now=time.time(), rows=len(rows), **expected)
 
     def submit(self, rows: Sequence[Row]) -> Submission:
         self.open(rows)
@@ -186,6 +187,16 @@ def test_what_is_retried_while_its_batch_is_cancelled_ends_too(
     monkeypatch.setattr(flow, "enqueue", cancelled_behind_it)
     desk.retry(rows)
     assert desk.store.state(desk.rows()[0].steps[0].job_id) is JobState.RESUMING
+
+
+def test_a_cancelled_batch_is_opened_again_by_who_asks_for_it_alone(desk: Desk) -> None:
+    opened = {"now": time.time(), "rows": 1, "expected_jobs": 1, "expected_credits": 1}
+    assert desk.ledger.open(NAME, **opened)
+    desk.cancel()
+    assert not desk.ledger.open(NAME, **opened | {"rows": 2})
+    assert (desk.read().phase, desk.read().rows) == (Phase.CANCELLED, 1)
+    assert desk.ledger.open(NAME, **opened, again=True)
+    assert desk.read().phase is Phase.SUBMITTING
 
 
 # --- Known again. ---

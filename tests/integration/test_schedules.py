@@ -18,6 +18,7 @@ from redis import Redis
 from tests.system import System, wait_until
 from worker import bootstrap
 from worker.core import keys
+from worker.core.timetable import Schedule
 from worker.settings import Role, load
 from worker.timetable import Timetable
 
@@ -287,6 +288,25 @@ def test_a_cancelled_run_submits_no_more_rows(lab: Callable[..., Lab]) -> None:
         opened.submit_slice("lab", batch, behind, timetable.publish)
     assert (timetable.last(), ledger.is_cancelled(batch)) == ("cancelled", True)
     assert ledger.read(batch).jobs == 0
+
+
+def test_a_run_that_is_cancelled_while_its_manifest_is_read_stays_cancelled(
+    lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timetable = lab()
+    opened, batch = timetable.opened(), f"lab-{int(time.time())}"
+    ledger, runs = bootstrap.open_batches(load(Role.CLIENT))
+    ledger.open(batch, now=timetable.now, rows=3, expected_jobs=3, expected_credits=30)
+    read = opened._rows
+
+    def cancelled_meanwhile(schedule: Schedule) -> Iterator[Any]:
+        runs.cancel(batch, by="batch cancel")
+        yield from read(schedule)
+
+    monkeypatch.setattr(opened, "_rows", cancelled_meanwhile)
+    opened.submit_slice("lab", batch, 0, timetable.publish)
+    assert (timetable.last(), ledger.is_cancelled(batch)) == ("cancelled", True)
+    assert (ledger.read(batch).jobs, timetable.published) == (0, [])
 
 
 def test_a_manifest_that_turns_wrong_ends_its_run_and_not_its_schedule(

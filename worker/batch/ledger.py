@@ -109,23 +109,39 @@ class Ledger:
     def __init__(self, redis: "Redis", retain_seconds: int) -> None:
         self._redis = redis
         self._retain_seconds = retain_seconds
+        self._begin = load_script(redis, "begin")
         self._enter = load_script(redis, "enter")
         self._replace = load_script(redis, "replace")
 
     def open(
-        self, batch_id: str, *, now: float, rows: int, expected_jobs: int, expected_credits: float
-    ) -> None:
-        """Begin a batch, or go on with it."""
+        self,
+        batch_id: str,
+        *,
+        now: float,
+        rows: int,
+        expected_jobs: int,
+        expected_credits: float,
+        again: bool = False,
+    ) -> bool:
+        """Begin a batch, or go on with it; False where it was cancelled, and stays so.
+
+        Args:
+            again: go on with it although it was cancelled: somebody who knows asks for it.
+        """
         batch = keys.BATCH + batch_id
-        expected: dict[Any, Any] = {"rows": rows, "expected_jobs": expected_jobs}
+        expected = {
+            "rows": rows, "expected_jobs": expected_jobs, "expected_credits": expected_credits,
+        }  # fmt: skip
+        fields = [part for pair in expected.items() for part in pair]
+        unless = "" if again else Phase.CANCELLED
+        if not self._begin(keys=[batch], args=[Phase.SUBMITTING, unless, now, *fields]):
+            return False
         with self._redis.pipeline() as pipe:
-            pipe.hsetnx(batch, "created_at", str(now))
-            pipe.hset(batch, mapping=expected | {"expected_credits": expected_credits})
-            pipe.hset(batch, "phase", Phase.SUBMITTING)
             pipe.zadd(keys.BATCHES, {batch_id: now})
             pipe.zremrangebyscore(keys.BATCHES, "-inf", now - self._retain_seconds)
             pipe.expire(batch, self._retain_seconds)
             pipe.execute()
+        return True
 
     def is_cancelled(self, batch_id: str) -> bool:
         return self._redis.hget(keys.BATCH + batch_id, "phase") == Phase.CANCELLED
