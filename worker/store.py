@@ -32,6 +32,7 @@ _PRELUDES: Final = {
     "release": ("record", "gate"),
     "open": ("gate",),
     "late": ("record",),
+    "due": ("tally",),
 }
 _COUNTERS = ("attempts", "polls", "claims", "republished", "resubmissions", "refusals")
 _DOCUMENTS = ("progress", "result", "error", "late")
@@ -341,8 +342,9 @@ class Store:
         return bool(self._redis.set(key, copy, nx=True, ex=seconds)) or self._redis.get(key) == copy
 
     def due(self, *, now: float, lease_until: float, limit: int) -> list[JobId]:
-        """Lease up to ``limit`` jobs whose moment has come."""
-        return cast(list[JobId], self._due(keys=[keys.DUE], args=[now, lease_until, limit]))
+        """Lease up to ``limit`` jobs whose moment has come, and as many that only end."""
+        where = [keys.DUE, keys.RECORDS, keys.ENDING, keys.LEAVING]
+        return cast(list[JobId], self._due(keys=where, args=[now, lease_until, limit]))
 
     def drop_due(self, job_id: JobId) -> None:
         """Forget the moment of a job that needs none: it has settled, or its record is gone."""

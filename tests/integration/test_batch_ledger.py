@@ -136,8 +136,8 @@ def test_what_is_submitted_behind_a_cancellation_ends_with_the_rest(
 
     assert (done.cancelled, desk.read().phase, found) == (True, Phase.CANCELLED, [39])
     states = [desk.store.state(first_job(row)) for row in rows]
-    assert states == [JobState.RESUMING] * 39 + [JobState.HELD] * 21
-    assert all(desk.is_ended_by_the_sweep(first_job(row)) for row in rows[39:])
+    assert states == [JobState.HELD] * 60
+    assert all(desk.is_ended_by_the_sweep(first_job(row)) for row in rows)
 
 
 def test_a_submission_stops_where_its_batch_was_cancelled(desk: Desk) -> None:
@@ -186,7 +186,19 @@ def test_what_is_retried_while_its_batch_is_cancelled_ends_too(
 
     monkeypatch.setattr(flow, "enqueue", cancelled_behind_it)
     desk.retry(rows)
-    assert desk.store.state(desk.rows()[0].steps[0].job_id) is JobState.RESUMING
+    assert desk.is_ended_by_the_sweep(desk.rows()[0].steps[0].job_id)
+
+
+def test_a_batch_that_is_cancelled_twice_is_cancelled_once(desk: Desk) -> None:
+    rows = read(*map(remaster, range(3)))
+    desk.submit(rows)
+    assert (desk.cancel(), desk.cancel()) == (3, 3)
+    found = desk.read()
+    assert (found.phase, found.live, found.done) == (Phase.CANCELLED, 3, False)
+    for row in rows:
+        desk.end(first_job(row), Turn.CANCEL)
+    found = desk.read()
+    assert (found.ended[JobState.CANCELLED], found.done) == (3, True)
 
 
 def test_a_cancelled_batch_is_opened_again_by_who_asks_for_it_alone(desk: Desk) -> None:
@@ -294,8 +306,7 @@ def test_a_cancelled_batch_goes_on_when_it_is_retried(desk: Desk) -> None:
     rows = read(remaster(1))
     desk.submit(rows)
     desk.cancel()
-    fields = {"error": FAILURE}
-    desk.store.turn(first_job(rows[0]), Turn.CANCEL, now=time.time(), due_at=None, fields=fields)
+    desk.end(first_job(rows[0]), Turn.CANCEL)
     desk.retry(rows)
     again = desk.rows()[0].steps[0].job_id
     assert (desk.read().phase, desk.read().live) == (Phase.SUBMITTED, 1)

@@ -106,7 +106,7 @@ class Runs:
         self._ledger.cancel(batch_id)
         cancelled = 0
         for job_id in self._ledger.live(batch_id):
-            outcome = self._cancellations.cancel(job_id, by=by)
+            outcome = self._cancellations.cancel_in_turn(job_id, by=by)
             cancelled += outcome is Cancellation.ENDING
             progress(cancelled)
         return cancelled
@@ -155,7 +155,7 @@ class Runs:
             self._ledger.replace(batch_id, row, renewed, by_id[step.job_id])
             if self._ledger.is_cancelled(batch_id):
                 # Whoever cancelled it just now may not have found the new job in its row.
-                self._cancellations.cancel(again, by="batch cancel")
+                self._cancellations.cancel_in_turn(again, by="batch cancel")
             row = renewed
 
 

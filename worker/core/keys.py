@@ -5,6 +5,8 @@
 | fermata:job:<job_id>     | hash       | a job's record and parked message| settlement + retention|
 | fermata:step:<run>       | string     | which copy of a plain step runs  | a retention           |
 | fermata:due              | sorted set | job_id by its next moment        | until the job settles |
+| fermata:ending           | sorted set | job_id by when it was to end     | until its turn        |
+| fermata:leaving          | sorted set | job_id of those that end now     | until it has ended    |
 | fermata:jobs             | sorted set | job_id by creation               | trimmed by the sweep  |
 | fermata:pace:<what>      | string     | the moment that is free next     | until it has passed   |
 | fermata:gate             | hash       | rate, credits, breaker: gate.lua | for ever              |
@@ -29,6 +31,8 @@ Times are Unix seconds. The broker's and the result backend's own keys stand bes
 from typing import Final
 
 DUE: Final = "fermata:due"
+ENDING: Final = "fermata:ending"
+LEAVING: Final = "fermata:leaving"
 RECORDS: Final = "fermata:job:"
 STEPS: Final = "fermata:step:"
 GATE: Final = "fermata:gate"
