@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.flow import completed
 from worker import bootstrap, flow, manifest
 from worker.batch import Batch, LedgerRow, Phase, Retry, Submission, report
 from worker.core import keys
@@ -289,6 +290,31 @@ def test_a_row_that_lost_what_it_works_on_does_not_stop_the_retry(desk: Desk) ->
     desk.end(first_job(rows[1]))
     desk.forget(parent)
     assert desk.retry(rows) == Retry(retried=1, lost=[1])
+    assert desk.states() == ["failed", "held"]
+
+
+def keep_late(desk: Desk, job_id: JobId, body: JSONObject) -> None:
+    late: JSONObject = {"at": time.time(), "final": True, "body": json.dumps(body)}
+    assert desk.store.keep_late(
+        job_id, late, now=time.time(), why="webhook", retain_seconds=RETENTION
+    )
+
+
+def test_what_came_late_is_not_bought_again_and_stands_in_the_report(desk: Desk) -> None:
+    rows = read(*map(remaster, range(2)))
+    desk.submit(rows)
+    for row in rows:
+        desk.end(first_job(row))
+    song = {"clip_id": "late", "state": "succeeded", "audio_url": "https://example.com/a.mp3"}
+    keep_late(desk, first_job(rows[0]), completed(data=[song]))
+    keep_late(desk, first_job(rows[1]), completed(data=[]))
+
+    lines = list(report.rows(desk.ledger, NAME))
+    assert [(line["state"], line["late"], line["credits"]) for line in lines] == [
+        ("failed", True, 10), ("failed", False, 0),
+    ]  # fmt: skip
+    assert lines[0]["urls"] == ["https://example.com/a.mp3"]
+    assert desk.retry(rows) == Retry(retried=1, late=[1])
     assert desk.states() == ["failed", "held"]
 
 

@@ -42,6 +42,8 @@ class Retry:
     """Jobs that were submitted anew."""
     lost: list[int] = field(default_factory=list)
     """Lines of rows where a job needs a result that is past its retention."""
+    late: list[int] = field(default_factory=list)
+    """Lines of rows where a job failed whose result came afterwards: it is not bought again."""
 
 
 class Runs:
@@ -117,7 +119,7 @@ class Runs:
         """Submit anew the jobs that failed, and what follows them.
 
         What succeeded is not paid again: a follow-up that failed takes the result that the job
-        before it had.
+        before it had. Nor is what failed, and came late.
 
         Args:
             rows: the manifest's, for the parameters of the jobs.
@@ -141,8 +143,11 @@ class Runs:
     ) -> None:
         by_id = dict(zip((step.job_id for step in row.steps), jobs, strict=True))
         failed = [step for step in row.steps if by_id[step.job_id].failed]
-        ready = [step for step in failed if step.after is None or by_id[step.after].result]
-        if len(ready) < len(failed):
+        unpaid = [step for step in failed if not by_id[step.job_id].late]
+        if len(unpaid) < len(failed):
+            done.late.append(row.line)
+        ready = [step for step in unpaid if step.after is None or by_id[step.after].result]
+        if len(ready) < len(unpaid):
             done.lost.append(row.line)
         done.retried += len(ready)
         for step in ready:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -256,13 +256,16 @@ def retry(file: str, form: str | None, batch_id: str | None, failed: bool, as_js
             batch_id, found.right_rows(), lambda n: live.update(f"{n:,} jobs submitted anew")
         )
     if as_json:
-        described = {"batch_id": batch_id, "retried": done.retried, "lost": done.lost}
-        click.echo(json.dumps(described))
+        click.echo(json.dumps({"batch_id": batch_id, **asdict(done)}))
     else:
         out.print(f"batch {batch_id}: {done.retried:,} jobs submitted anew")
     for line in done.lost:
         errors.print(f"line {line}: not retried, for what it would work on is past its retention")
-    if done.lost:
+    for line in done.late:
+        errors.print(
+            f"line {line}: not retried, for its result came late: see `fermata batch report`"
+        )
+    if done.lost or done.late:
         fail("to run such a row from its beginning, give it another key", EXIT_FAILED)
 
 
