@@ -253,7 +253,7 @@ class Store:
     ) -> tuple[bool, JobState | None]:
         pairs = [part for name, value in fields.items() for part in (name, _dump(value))]
         won, state = self._transition(
-            keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE, keys.BATCH],
+            keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE, *keys.OF_A_BATCH],
             args=[
                 *(job_id, _csv(sources), target or "", due, retain, entry, now, leg, count),
                 *(len(fields), *pairs, *drop),

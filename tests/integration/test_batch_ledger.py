@@ -13,9 +13,11 @@ from worker import bootstrap, flow, manifest
 from worker.batch import Batch, LedgerRow, Phase, Retry, Submission, report
 from worker.core import keys
 from worker.core.batch import Row, row_id
+from worker.core.checks import longest_deadline
 from worker.core.contract import BATCH_HEADER, PRIORITY_HEADER
 from worker.core.flows import Plan
 from worker.core.models import Event, JobId, JSONObject, Source
+from worker.core.schedule import Policy
 from worker.core.states import JobState, Turn
 from worker.embedded import EmbeddedValkey
 from worker.settings import Role, load
@@ -23,6 +25,7 @@ from worker.store import Store, connect
 
 NAME = "songs"
 RETENTION = 7 * 86400
+REMEMBERED = 2 * RETENTION + round(longest_deadline(Policy()))
 MADE: JSONObject = {"clips": [{"clip_id": "made", "state": "succeeded"}], "data": {}}
 FAILURE: JSONObject = {"type": "TaskFailed", "message": "as if", "details": {}}
 
@@ -246,8 +249,42 @@ def test_a_retried_batch_is_remembered_for_no_longer_and_no_shorter(desk: Desk) 
     desk.submit(rows)
     desk.end(first_job(rows[0]))
     desk.retry(rows)
-    for key in (keys.ROWS, keys.ROW_JOBS):
-        assert 2 * RETENTION - 60 < desk.redis.ttl(key + NAME) <= 2 * RETENTION
+    for key in keys.OF_A_BATCH:
+        assert REMEMBERED - 60 < desk.redis.ttl(key + NAME) <= REMEMBERED
+
+
+def age(desk: Desk) -> None:
+    for key in keys.OF_A_BATCH:
+        desk.redis.expire(key + NAME, 100)
+
+
+def remembered(desk: Desk) -> bool:
+    return all(desk.redis.ttl(key + NAME) > REMEMBERED - 60 for key in keys.OF_A_BATCH)
+
+
+def test_a_batch_is_remembered_from_when_the_last_of_its_jobs_began_or_ended(desk: Desk) -> None:
+    rows = read(remaster(1, then="sonic.wav"))
+    desk.submit(rows)
+    age(desk)
+    parent, follow_up = (step.job_id for step in desk.rows()[0].steps)
+    desk.end(parent, Turn.SUCCEED)
+    assert remembered(desk)
+    age(desk)
+    desk.begin_follow_up(follow_up)
+    assert remembered(desk)
+
+
+def test_a_batch_is_remembered_for_longer_than_its_rows_may_be_held(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FERMATA_RETENTION_SECONDS", "86400")
+    ledger, runs = bootstrap.open_batches(load(Role.CLIENT))
+    monkeypatch.setattr(desk, "ledger", ledger)
+    monkeypatch.setattr(desk, "runs", runs)
+    rows = read(remaster(1))
+    desk.submit(rows)
+    held_until = desk.store.read(first_job(rows[0])).deadline_at
+    assert time.time() + desk.redis.ttl(keys.ROW_JOBS + NAME) > held_until + 2 * 86400
 
 
 # --- Retried. ---

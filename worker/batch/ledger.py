@@ -136,6 +136,7 @@ class Ledger:
         batch = keys.BATCH + batch_id
         expected = {
             "rows": rows, "expected_jobs": expected_jobs, "expected_credits": expected_credits,
+            "retained_seconds": self._retain_seconds,
         }  # fmt: skip
         fields = [part for pair in expected.items() for part in pair]
         unless = "" if again else Phase.CANCELLED
@@ -143,7 +144,8 @@ class Ledger:
             return False
         with self._redis.pipeline() as pipe:
             pipe.zadd(keys.BATCHES, {batch_id: now})
-            pipe.zremrangebyscore(keys.BATCHES, "-inf", now - self._retain_seconds)
+            # Only a list: one whose jobs still go on may be a little older.
+            pipe.zremrangebyscore(keys.BATCHES, "-inf", now - 2 * self._retain_seconds)
             pipe.expire(batch, self._retain_seconds)
             pipe.execute()
         return True

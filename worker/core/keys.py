@@ -14,9 +14,9 @@
 | fermata:lanes:<class>    | sorted set | tenants who wait, by their share | while they wait       |
 | fermata:held:<lane>      | sorted set | job_id by when it began to wait  | until admitted        |
 | fermata:wake             | list       | a word to who admits             | until it is heard     |
-| fermata:batch:<batch_id> | hash       | what became of its jobs          | two retentions        |
-| fermata:rows:<batch_id>  | sorted set | row_id by line: submitted rows   | two retentions        |
-| fermata:row_jobs:<batch> | hash       | row_id -> the jobs of the row    | two retentions        |
+| fermata:batch:<batch_id> | hash       | what became of its jobs          | see docs/batches.md   |
+| fermata:rows:<batch_id>  | sorted set | row_id by line: submitted rows   | see docs/batches.md   |
+| fermata:row_jobs:<batch> | hash       | row_id -> the jobs of the row    | see docs/batches.md   |
 | fermata:batches          | sorted set | batch_id by when it was begun    | two retentions        |
 | fermata:schedule:<name>  | hash       | a schedule's last run            | for ever              |
 | fermata:schedule:<name>: | string     | a due minute that was seen to    | two weeks             |
@@ -46,6 +46,8 @@ BATCHES: Final = "fermata:batches"
 BATCH: Final = "fermata:batch:"
 ROWS: Final = "fermata:rows:"
 ROW_JOBS: Final = "fermata:row_jobs:"
+OF_A_BATCH: Final = (BATCH, ROWS, ROW_JOBS)
+"""What is remembered of a batch for as long as its jobs go on (tally.lua)."""
 SCHEDULE: Final = "fermata:schedule:"
 POLL_PACE: Final = "fermata:pace:poll"
 JOBS: Final = "fermata:jobs"
