@@ -13,8 +13,11 @@ from worker.core.schedule import hard_time_limit, soft_time_limit
 from worker.handover import PUBLISH_RETRIES
 from worker.settings import Role, load
 
-RESULT_SECONDS: Final = 14 * 86400
-"""Results and chords outlive every deadline: an expired chord key kills its chord in silence."""
+RESULT_SECONDS: Final = 21 * 86400
+"""Results and chords outlive every deadline: an expired chord key kills its chord in silence.
+
+Also of a job that is queued (six days), held (six) and worked on (seven) for as long as may be set.
+"""
 
 
 def _configuration() -> dict[str, Any]:

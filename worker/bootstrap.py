@@ -1,6 +1,7 @@
 """Put the parts together, once per process, on first use: nothing is opened before a fork."""
 
 import functools
+import math
 import os
 import random
 import time
@@ -17,6 +18,7 @@ from worker.admission import Admissions, Gate, Treasury
 from worker.batch import Ledger, Runs
 from worker.cancellation import Cancellations
 from worker.client import HTTPProvider
+from worker.core.checks import longest_deadline
 from worker.core.contract import QUEUE
 from worker.deliveries import Deliveries
 from worker.handover import (
@@ -147,7 +149,9 @@ def open_batches(settings: Settings) -> tuple[Ledger, Runs]:
     """Open the batches, and what submits and cancels them."""
     client = open_redis(settings)
     state = Store(client)
-    ledger = Ledger(client, retain_seconds=2 * settings.policy.retention_seconds)
+    # From the last that began or ended: the next may wait for so long, and nobody hears of it.
+    patience = math.ceil(longest_deadline(settings.policy))
+    ledger = Ledger(client, retain_seconds=2 * settings.policy.retention_seconds + patience)
     cancellations = Cancellations(state, open_handover(settings, state), time.time)
     return ledger, Runs(open_producer(settings), ledger, cancellations, time.time)
 

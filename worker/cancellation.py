@@ -14,6 +14,9 @@ WAITS_SECONDS: Final = 14 * 86400
 
 _ATTEMPTS: Final = 3
 
+_IN_TURN: Final = (JobState.QUEUED, JobState.HELD, JobState.ADMITTED)
+"""Before the gate, or on the way from there: there may be any number of them."""
+
 
 class Cancellation(StrEnum):
     """What became of a request to cancel."""
@@ -54,6 +57,19 @@ class Cancellations:
             marked = state is JobState.SUBMITTING
             self._mark(job_id, by, JobState.SUBMITTING)
         return Cancellation.TOO_LATE
+
+    def cancel_in_turn(self, job_id: JobId, *, by: str) -> Cancellation:
+        """Cancel one of many jobs: the sweep ends them, a few at a time (due.lua).
+
+        Their messages go before all others, and thousands of them would keep everybody waiting.
+
+        Raises StoreUnavailable.
+        """
+        now, fields = self._clock(), {"cancelled_by": by}
+        state = self._store.note(
+            job_id, now=now, what="cancel", why=by, sources=_IN_TURN, due_at=now, fields=fields
+        )
+        return Cancellation.ENDING if state in _IN_TURN else self.cancel(job_id, by=by)
 
     def _mark(
         self, job_id: JobId, by: str, source: JobState | None, *, retain_seconds: int | None = None

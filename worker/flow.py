@@ -18,7 +18,14 @@ from celery import Celery, chain, group
 from celery.canvas import Signature
 
 from worker.core import submission
-from worker.core.contract import DIGEST_HEADER, JOB_ID, QUEUE, SLOW_QUEUE, task_name
+from worker.core.contract import (
+    DIGEST_HEADER,
+    JOB_ID,
+    QUEUE,
+    SLOW_QUEUE,
+    TENANT_HEADER,
+    task_name,
+)
 from worker.core.errors import AlreadyEnqueued, InvalidRequest
 from worker.core.flows import Branch, Plan
 from worker.core.models import JobId, JSONObject
@@ -71,7 +78,7 @@ def enqueue(
     trunk, branches = lay_out(JobId(job_id), plan)
     given = dict(headers or {})
     if idempotency_key:
-        given[DIGEST_HEADER] = _digest(plan)
+        given[DIGEST_HEADER] = _digest(plan, given.get(TENANT_HEADER))
     source = () if plan.source is None else (plan.source,)
     canvas: Any = _signature(app, trunk[0], source, plan.parameters)
     canvas.set(headers=given)
@@ -97,8 +104,10 @@ def _derived(name: str) -> str:
     return str(uuid.uuid5(_IDS, name))
 
 
-def _digest(plan: Plan) -> str:
-    asked = dataclasses.astuple(plan)
+def _digest(plan: Plan, tenant: str | None) -> str:
+    asked: tuple[Any, ...] = dataclasses.astuple(plan)
+    if tenant:
+        asked = (*asked, tenant)  # whose song it is; another tenant's is another request
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

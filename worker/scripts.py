@@ -13,6 +13,7 @@ _PRELUDES: Final = {
     "release": ("record", "gate"),
     "open": ("gate",),
     "late": ("record",),
+    "due": ("tally",),
 }
 
 

@@ -166,7 +166,7 @@ class Store:
     ) -> tuple[bool, JobState | None]:
         pairs = [part for name, value in fields.items() for part in (name, records.dump(value))]
         won, state = self._transition(
-            keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE, keys.BATCH],
+            keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE, *keys.OF_A_BATCH],
             args=[
                 *(job_id, _csv(sources), target or "", due, retain, entry, now, leg, count),
                 *(len(fields), *pairs, *drop),
@@ -255,8 +255,9 @@ class Store:
         return bool(self._redis.set(key, copy, nx=True, ex=seconds)) or self._redis.get(key) == copy
 
     def due(self, *, now: float, lease_until: float, limit: int) -> list[JobId]:
-        """Lease up to ``limit`` jobs whose moment has come."""
-        return cast(list[JobId], self._due(keys=[keys.DUE], args=[now, lease_until, limit]))
+        """Lease up to ``limit`` jobs whose moment has come, and as many that only end."""
+        where = [keys.DUE, keys.RECORDS, keys.ENDING, keys.LEAVING]
+        return cast(list[JobId], self._due(keys=where, args=[now, lease_until, limit]))
 
     def drop_due(self, job_id: JobId) -> None:
         """Forget the moment of a job that needs none: it has settled, or its record is gone."""

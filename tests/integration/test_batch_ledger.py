@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
+from tests.integration.flow import completed
 from worker import bootstrap, flow, manifest
 from worker.batch import Batch, LedgerRow, Phase, Retry, Submission, report
 from worker.connection import connect
 from worker.core import keys
 from worker.core.batch import Row, row_id
+from worker.core.checks import longest_deadline
 from worker.core.contract import BATCH_HEADER, PRIORITY_HEADER
 from worker.core.flows import Plan
 from worker.core.models import Event, JobId, JSONObject, Source
+from worker.core.schedule import Policy
 from worker.core.states import JobState, Turn
 from worker.embedded import EmbeddedValkey
 from worker.settings import Role, load
@@ -23,6 +26,7 @@ from worker.store import Store
 
 NAME = "songs"
 RETENTION = 7 * 86400
+REMEMBERED = 2 * RETENTION + round(longest_deadline(Policy()))
 MADE: JSONObject = {"clips": [{"clip_id": "made", "state": "succeeded"}], "data": {}}
 FAILURE: JSONObject = {"type": "TaskFailed", "message": "as if", "details": {}}
 
@@ -38,7 +42,8 @@ class Desk:
         self.ledger, self.runs = bootstrap.open_batches(settings)
 
     def open(self, rows: Sequence[Row]) -> None:
-        self.ledger.open(NAME, now=time.time(), rows=len(rows), expected_jobs=9, expected_credits=9)
+        expected = {"expected_jobs": 9, "expected_credits": 9, "again": True}
+        self.ledger.open(NAME, now=time.time(), rows=len(rows), **expected)
 
     def submit(self, rows: Sequence[Row]) -> Submission:
         self.open(rows)
@@ -136,8 +141,8 @@ def test_what_is_submitted_behind_a_cancellation_ends_with_the_rest(
 
     assert (done.cancelled, desk.read().phase, found) == (True, Phase.CANCELLED, [39])
     states = [desk.store.state(first_job(row)) for row in rows]
-    assert states == [JobState.RESUMING] * 39 + [JobState.HELD] * 21
-    assert all(desk.is_ended_by_the_sweep(first_job(row)) for row in rows[39:])
+    assert states == [JobState.HELD] * 60
+    assert all(desk.is_ended_by_the_sweep(first_job(row)) for row in rows)
 
 
 def test_a_submission_stops_where_its_batch_was_cancelled(desk: Desk) -> None:
@@ -186,7 +191,29 @@ def test_what_is_retried_while_its_batch_is_cancelled_ends_too(
 
     monkeypatch.setattr(flow, "enqueue", cancelled_behind_it)
     desk.retry(rows)
-    assert desk.store.state(desk.rows()[0].steps[0].job_id) is JobState.RESUMING
+    assert desk.is_ended_by_the_sweep(desk.rows()[0].steps[0].job_id)
+
+
+def test_a_batch_that_is_cancelled_twice_is_cancelled_once(desk: Desk) -> None:
+    rows = read(*map(remaster, range(3)))
+    desk.submit(rows)
+    assert (desk.cancel(), desk.cancel()) == (3, 3)
+    found = desk.read()
+    assert (found.phase, found.live, found.done) == (Phase.CANCELLED, 3, False)
+    for row in rows:
+        desk.end(first_job(row), Turn.CANCEL)
+    found = desk.read()
+    assert (found.ended[JobState.CANCELLED], found.done) == (3, True)
+
+
+def test_a_cancelled_batch_is_opened_again_by_who_asks_for_it_alone(desk: Desk) -> None:
+    opened = {"now": time.time(), "rows": 1, "expected_jobs": 1, "expected_credits": 1}
+    assert desk.ledger.open(NAME, **opened)
+    desk.cancel()
+    assert not desk.ledger.open(NAME, **opened | {"rows": 2})
+    assert (desk.read().phase, desk.read().rows) == (Phase.CANCELLED, 1)
+    assert desk.ledger.open(NAME, **opened, again=True)
+    assert desk.read().phase is Phase.SUBMITTING
 
 
 # --- Known again. ---
@@ -223,8 +250,42 @@ def test_a_retried_batch_is_remembered_for_no_longer_and_no_shorter(desk: Desk) 
     desk.submit(rows)
     desk.end(first_job(rows[0]))
     desk.retry(rows)
-    for key in (keys.ROWS, keys.ROW_JOBS):
-        assert 2 * RETENTION - 60 < desk.redis.ttl(key + NAME) <= 2 * RETENTION
+    for key in keys.OF_A_BATCH:
+        assert REMEMBERED - 60 < desk.redis.ttl(key + NAME) <= REMEMBERED
+
+
+def age(desk: Desk) -> None:
+    for key in keys.OF_A_BATCH:
+        desk.redis.expire(key + NAME, 100)
+
+
+def remembered(desk: Desk) -> bool:
+    return all(desk.redis.ttl(key + NAME) > REMEMBERED - 60 for key in keys.OF_A_BATCH)
+
+
+def test_a_batch_is_remembered_from_when_the_last_of_its_jobs_began_or_ended(desk: Desk) -> None:
+    rows = read(remaster(1, then="sonic.wav"))
+    desk.submit(rows)
+    age(desk)
+    parent, follow_up = (step.job_id for step in desk.rows()[0].steps)
+    desk.end(parent, Turn.SUCCEED)
+    assert remembered(desk)
+    age(desk)
+    desk.begin_follow_up(follow_up)
+    assert remembered(desk)
+
+
+def test_a_batch_is_remembered_for_longer_than_its_rows_may_be_held(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FERMATA_RETENTION_SECONDS", "86400")
+    ledger, runs = bootstrap.open_batches(load(Role.CLIENT))
+    monkeypatch.setattr(desk, "ledger", ledger)
+    monkeypatch.setattr(desk, "runs", runs)
+    rows = read(remaster(1))
+    desk.submit(rows)
+    held_until = desk.store.read(first_job(rows[0])).deadline_at
+    assert time.time() + desk.redis.ttl(keys.ROW_JOBS + NAME) > held_until + 2 * 86400
 
 
 # --- Retried. ---
@@ -270,6 +331,31 @@ def test_a_row_that_lost_what_it_works_on_does_not_stop_the_retry(desk: Desk) ->
     assert desk.states() == ["failed", "held"]
 
 
+def keep_late(desk: Desk, job_id: JobId, body: JSONObject) -> None:
+    late: JSONObject = {"at": time.time(), "final": True, "body": json.dumps(body)}
+    assert desk.store.keep_late(
+        job_id, late, now=time.time(), why="webhook", retain_seconds=RETENTION
+    )
+
+
+def test_what_came_late_is_not_bought_again_and_stands_in_the_report(desk: Desk) -> None:
+    rows = read(*map(remaster, range(2)))
+    desk.submit(rows)
+    for row in rows:
+        desk.end(first_job(row))
+    song = {"clip_id": "late", "state": "succeeded", "audio_url": "https://example.com/a.mp3"}
+    keep_late(desk, first_job(rows[0]), completed(data=[song]))
+    keep_late(desk, first_job(rows[1]), completed(data=[]))
+
+    lines = list(report.rows(desk.ledger, NAME))
+    assert [(line["state"], line["late"], line["credits"]) for line in lines] == [
+        ("failed", True, 10), ("failed", False, 0),
+    ]  # fmt: skip
+    assert lines[0]["urls"] == ["https://example.com/a.mp3"]
+    assert desk.retry(rows) == Retry(retried=1, late=[1])
+    assert desk.states() == ["failed", "held"]
+
+
 def test_a_submission_that_broke_off_is_not_done_after_a_retry(desk: Desk) -> None:
     rows = read(*map(remaster, range(5)))
     desk.open(rows)
@@ -284,8 +370,7 @@ def test_a_cancelled_batch_goes_on_when_it_is_retried(desk: Desk) -> None:
     rows = read(remaster(1))
     desk.submit(rows)
     desk.cancel()
-    fields = {"error": FAILURE}
-    desk.store.turn(first_job(rows[0]), Turn.CANCEL, now=time.time(), due_at=None, fields=fields)
+    desk.end(first_job(rows[0]), Turn.CANCEL)
     desk.retry(rows)
     again = desk.rows()[0].steps[0].job_id
     assert (desk.read().phase, desk.read().live) == (Phase.SUBMITTED, 1)

@@ -250,6 +250,29 @@ def test_a_batch_that_is_cancelled_while_it_is_submitted_ends_whole(desk: Desk) 
     assert len(desk.paid()) <= begun
 
 
+def test_a_batch_that_is_cancelled_while_its_manifest_is_checked_stays_cancelled(
+    desk: Desk,
+) -> None:
+    desk.write(2, then="")
+    desk.submit()
+    desk.ends()
+    text = desk.path.read_text()
+    desk.path.unlink()
+    os.mkfifo(desk.path)
+    process = desk.start("submit", str(desk.path))
+    with desk.path.open("w") as checked:  # it is open now: the command reads it
+        desk.run("cancel", desk.name)
+        checked.write(text)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, "was cancelled meanwhile" in " ".join(said.split())) == (1, True)
+    assert desk.status()["phase"] == "cancelled"
+    # Whoever asks for it when it is cancelled has it go on.
+    desk.path.unlink()
+    desk.save()
+    assert desk.submit()["present"] == 2
+    assert desk.status()["phase"] == "submitted"
+
+
 def test_a_row_that_failed_is_retried_whole(desk: Desk) -> None:
     desk.write(3)
     desk.system.simulator.rule(desk.rows[1]["source"], times=1, outcome="fail")

@@ -411,6 +411,24 @@ def command(system: System, *arguments: str, **settings: str) -> tuple[int, str,
     return done.returncode, done.stdout, done.stderr
 
 
+def test_a_key_of_one_tenant_is_not_the_job_of_another(
+    keyed: Keyed, producer: Callable[..., Celery]
+) -> None:
+    app = producer()
+    plan = Plan(REMASTER, MODEL, source=keyed.source)
+
+    def ask(tenant: str) -> list[str]:
+        headers = {TENANT_HEADER: tenant}
+        enqueued = flow.enqueue(app, plan, idempotency_key=keyed.key, headers=headers)
+        return [step.job_id for step in enqueued.steps]
+
+    job_ids = ask("acme")
+    with pytest.raises(InvalidRequest, match="stands for another request"):
+        ask("trial")
+    assert ask("acme") == job_ids
+    keyed.ends_once(job_ids)
+
+
 def test_the_command_takes_an_idempotency_key(keyed: Keyed) -> None:
     asked = ["--source", keyed.source, "--idempotency-key", keyed.key, "--json"]
     asked += ["--then", "sonic.wav"]

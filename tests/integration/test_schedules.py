@@ -21,6 +21,7 @@ from tests.system import System, stop, wait_until
 from worker import bootstrap, timetable
 from worker.batch import Ledger, Runs
 from worker.core import keys
+from worker.core.timetable import Schedule
 from worker.settings import Role, load
 from worker.timetable import Timetable
 
@@ -305,6 +306,25 @@ def test_a_cancelled_run_submits_no_more_rows(lab: Callable[..., Lab]) -> None:
     ledger.open(batch, now=timetable.now, rows=3, expected_jobs=3, expected_credits=30)
     ledger.cancel(batch)
     timetable.take_all()
+    assert (timetable.last(), ledger.is_cancelled(batch)) == ("cancelled", True)
+    assert ledger.read(batch).jobs == 0
+
+
+def test_a_run_that_is_cancelled_while_its_manifest_is_read_stays_cancelled(
+    lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timetable = lab()
+    batch, opened = timetable.begin(), timetable.opened()
+    ledger, runs = bootstrap.open_batches(load(Role.CLIENT))
+    ledger.open(batch, now=timetable.now, rows=3, expected_jobs=3, expected_credits=30)
+    read = opened._rows
+
+    def cancelled_meanwhile(schedule: Schedule) -> Iterator[Any]:
+        runs.cancel(batch, by="batch cancel")
+        yield from read(schedule)
+
+    monkeypatch.setattr(opened, "_rows", cancelled_meanwhile)
+    opened.submit_slice("lab", batch, "", timetable.publish)
     assert (timetable.last(), ledger.is_cancelled(batch)) == ("cancelled", True)
     assert ledger.read(batch).jobs == 0
 

@@ -17,8 +17,11 @@ from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, completed, who
 from tests.system import System
 from worker import connection
+from worker.admission import Gate
+from worker.cancellation import Cancellation, Cancellations
 from worker.core import keys
-from worker.core.contract import QUEUE, task_name
+from worker.core.admission import Limits
+from worker.core.contract import PRIORITY_HEADER, QUEUE, task_name
 from worker.core.models import Answer, Event, JobId, Request, Source
 from worker.core.operations import OPERATIONS
 from worker.core.schedule import Policy, first_poll
@@ -132,6 +135,20 @@ class Lab:
         recorder = Recorder(self.store, self.policy, self.clock)
         recorder.record(OPERATIONS[operation], wire)
         return JobId(job_id)
+
+    def held(self, job_id: str) -> JobId:
+        """A job that waits before the gate, as a row of a batch does."""
+        signature = self._app.signature(task_name(REMASTER), task_id=job_id, queue=QUEUE)
+        signature.set(headers={PRIORITY_HEADER: "batch"})
+        wire = press(lambda to: signature.apply_async(producer=to, declare=[]))
+        assert not Recorder(self.store, self.policy, self.clock).record(OPERATIONS[REMASTER], wire)
+        return JobId(job_id)
+
+    def cancel(self, job_ids: list[JobId]) -> None:
+        handover = BrokerHandover(self.store, Publisher(self.url, {}, 5), self.clock, self.policy)
+        cancellations = Cancellations(self.store, handover, self.clock)
+        for job_id in job_ids:
+            assert cancellations.cancel_in_turn(job_id, by="a test") is Cancellation.ENDING
 
     def waiting(self, job_id: str, operation: str = REMASTER) -> JobId:
         """A job that the provider accepted now; its provider task is named as the job is."""
@@ -265,3 +282,65 @@ def test_eight_sweeps_at_once_do_everything_and_nothing_twice(
     assert set(lab.polls().values()) == {1}
     assert len(lab.polls()) == JOBS / 2
     assert lab.redis.zcount(keys.DUE, "-inf", lab.now) == 0
+
+
+def cancel(lab: Lab, held: list[JobId]) -> None:
+    lab.cancel(held)
+
+
+def outwait(lab: Lab, _: list[JobId]) -> None:
+    lab.now += lab.policy.held_seconds + 1
+
+
+def on_their_way(lab: Lab, held: list[JobId]) -> list[JobId]:
+    return [job_id for job_id in held if lab.store.state(job_id) is JobState.RESUMING]
+
+
+def settle(lab: Lab, job_ids: list[JobId]) -> None:
+    for job_id in job_ids:
+        assert lab.store.turn(job_id, Turn.CANCEL, now=lab.now, due_at=None, retain_seconds=99)
+
+
+@pytest.mark.parametrize("end", [cancel, outwait])
+def test_of_many_that_end_before_the_gate_few_are_on_their_way_at_a_time(
+    lab: Lab, end: Callable[[Lab, list[JobId]], None]
+) -> None:
+    held = [lab.held(f"held-{number}") for number in range(100)]
+    end(lab, held)
+    sweeps = [lab.sweep() for _ in range(3)]
+
+    for _ in range(5):
+        for sweep in sweeps:
+            work_off(sweep)
+        leaving = on_their_way(lab, held)
+        assert len(leaving) == 20
+        settle(lab, leaving)
+
+    assert {lab.store.state(job_id) for job_id in held} == {JobState.CANCELLED}
+
+
+def test_what_is_due_is_seen_to_while_many_end_before_the_gate(lab: Lab) -> None:
+    lab.cancel([lab.held(f"held-{number}") for number in range(100)])
+    lab.now += 1
+    lost = lab.resuming(clip())
+    lab.now += 40
+    sweep = lab.sweep()
+    sweep.run_once()
+    assert lab.published()[lost] == 1
+
+
+def test_those_that_no_worker_takes_do_not_keep_the_others_from_ending(lab: Lab) -> None:
+    held = [lab.held(f"held-{number}") for number in range(50)]
+    lab.cancel(held)
+    sweep = lab.sweep()
+    work_off(sweep)
+    lab.now += 61
+    work_off(sweep)
+    assert len(on_their_way(lab, held)) == 40
+
+
+def test_what_was_cancelled_before_the_gate_is_not_admitted(lab: Lab) -> None:
+    held = [lab.held(f"held-{number}") for number in range(2)]
+    lab.cancel(held[:1])
+    gate = Gate(lab.store._redis, Limits(), held_seconds=99)
+    assert gate.release(now=lab.now, stale_at=lab.now + 30).job_ids == held[1:]

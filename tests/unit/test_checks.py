@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from worker.app import RESULT_SECONDS
 from worker.core import checks
 from worker.core.checks import Finding, Level, Risk, Server
 from worker.core.operations import OPERATIONS
@@ -171,11 +172,20 @@ def test_a_time_that_is_forbidden_is_noted() -> None:
 # -- Celery -----------------------------------------------------------------------------------
 
 
-def test_the_longest_deadline_counts_the_queue_and_the_most_patient_operation() -> None:
-    policy = Policy(queued_seconds=100, deadline_seconds=77)
-    assert checks.longest_deadline(policy) == 177
+def test_the_longest_deadline_counts_the_queue_the_gate_and_the_most_patient_operation() -> None:
+    policy = Policy(queued_seconds=100, held_seconds=1000, deadline_seconds=77)
+    assert checks.longest_deadline(policy) == 1177
     patient = max(row.deadline_seconds for row in OPERATIONS.values())
-    assert checks.longest_deadline(Policy(queued_seconds=100)) == 100 + patient
+    patience = checks.longest_deadline(Policy(queued_seconds=100, held_seconds=1000))
+    assert patience == 1100 + patient
+
+
+def test_results_outlive_every_deadline_that_may_be_set() -> None:
+    day = 86400
+    policy = Policy(queued_seconds=6 * day, held_seconds=6 * day, deadline_seconds=7 * day)
+    longest = checks.longest_deadline(policy)
+    assert not checks.check_expiry("result_expires", RESULT_SECONDS, longest).refused
+    assert longest < RESULT_SECONDS
 
 
 @pytest.mark.parametrize("seconds", [None, 0, 3601, 14 * 86400])

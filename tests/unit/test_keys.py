@@ -3,7 +3,7 @@
 from worker.core import keys
 
 QUARANTINE = (keys.QUARANTINE, keys.QUARANTINE_INDEX, keys.QUARANTINE_UNREADABLE)
-TABLES = (keys.DUE, keys.JOBS, *QUARANTINE, keys.HEALTH)
+TABLES = (keys.DUE, keys.ENDING, keys.LEAVING, keys.JOBS, *QUARANTINE, keys.HEALTH)
 
 
 def test_every_key_is_marked_as_ours_and_no_two_are_the_same() -> None:

@@ -37,6 +37,16 @@ def test_the_provider_needs_a_way_back(url: str, level: Level) -> None:
     assert surroundings.check_public_url(url).level is level
 
 
+@pytest.mark.parametrize("scheme", ["https", "http"])
+def test_no_password_of_a_url_is_shown(scheme: str) -> None:
+    url = f"{scheme}://user:secret@[::1]:8080/in?a=b"
+    for check in (surroundings.check_public_url, surroundings.check_provider_url):
+        said = check(url).said
+        assert said.startswith(f"{scheme}://[::1]:8080/in?a=b")
+        assert "secret" not in said
+        assert "user" not in said
+
+
 @pytest.mark.parametrize(
     ("keys", "api_key", "level"),
     [

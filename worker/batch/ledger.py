@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from worker.core import keys
-from worker.core.errors import UnknownBatch
-from worker.core.models import JobId, JSONObject
+from worker.core import keys, protocol, results
+from worker.core.errors import FermataError, UnknownBatch
+from worker.core.models import JobId, JSONObject, ProviderTaskId
+from worker.core.operations import find
 from worker.core.states import TERMINAL, JobState
 from worker.flow import Step
 from worker.scripts import load_script
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 200
 _ERROR: Final = "error:"
+_SHOWN: Final = ("state", "result", "error", "cost")
+_READ_LATE: Final = ("late", "operation", "clip_id", "provider_task_id")
 
 
 class Phase(StrEnum):
@@ -93,6 +96,8 @@ class Job:
     result: JSONObject | None = field(default=None, repr=False)
     error: JSONObject | None = None
     cost: float = 0
+    late: JSONObject | None = field(default=None, repr=False)
+    """The result that came when the job had ended without it: it was paid for."""
 
     @property
     def failed(self) -> bool:
@@ -109,23 +114,41 @@ class Ledger:
     def __init__(self, redis: "Redis", retain_seconds: int) -> None:
         self._redis = redis
         self._retain_seconds = retain_seconds
+        self._begin = load_script(redis, "begin")
         self._enter = load_script(redis, "enter")
         self._replace = load_script(redis, "replace")
 
     def open(
-        self, batch_id: str, *, now: float, rows: int, expected_jobs: int, expected_credits: float
-    ) -> None:
-        """Begin a batch, or go on with it."""
+        self,
+        batch_id: str,
+        *,
+        now: float,
+        rows: int,
+        expected_jobs: int,
+        expected_credits: float,
+        again: bool = False,
+    ) -> bool:
+        """Begin a batch, or go on with it; False where it was cancelled, and stays so.
+
+        Args:
+            again: go on with it although it was cancelled: somebody who knows asks for it.
+        """
         batch = keys.BATCH + batch_id
-        expected: dict[Any, Any] = {"rows": rows, "expected_jobs": expected_jobs}
+        expected = {
+            "rows": rows, "expected_jobs": expected_jobs, "expected_credits": expected_credits,
+            "retained_seconds": self._retain_seconds,
+        }  # fmt: skip
+        fields = [part for pair in expected.items() for part in pair]
+        unless = "" if again else Phase.CANCELLED
+        if not self._begin(keys=[batch], args=[Phase.SUBMITTING, unless, now, *fields]):
+            return False
         with self._redis.pipeline() as pipe:
-            pipe.hsetnx(batch, "created_at", str(now))
-            pipe.hset(batch, mapping=expected | {"expected_credits": expected_credits})
-            pipe.hset(batch, "phase", Phase.SUBMITTING)
             pipe.zadd(keys.BATCHES, {batch_id: now})
-            pipe.zremrangebyscore(keys.BATCHES, "-inf", now - self._retain_seconds)
+            # Only a list: one whose jobs still go on may be a little older.
+            pipe.zremrangebyscore(keys.BATCHES, "-inf", now - 2 * self._retain_seconds)
             pipe.expire(batch, self._retain_seconds)
             pipe.execute()
+        return True
 
     def is_cancelled(self, batch_id: str) -> bool:
         return self._redis.hget(keys.BATCH + batch_id, "phase") == Phase.CANCELLED
@@ -243,14 +266,45 @@ class Ledger:
         """Read jobs, in one round trip."""
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
-                pipe.hmget(keys.job(job_id), ["state", "result", "error", "cost"])
-            return [_job(*found) for found in pipe.execute()]
+                pipe.hmget(keys.job(job_id), [*_SHOWN, *_READ_LATE])
+            pairs = zip(job_ids, pipe.execute(), strict=True)
+            return [_job(job_id, *found) for job_id, found in pairs]
 
 
-def _job(state: str | None, result: str | None, error: str | None, cost: str | None) -> Job:
+def _job(
+    job_id: JobId,
+    state: str | None,
+    result: str | None,
+    error: str | None,
+    cost: str | None,
+    *late: str | None,
+) -> Job:
     return Job(
         state=JobState(state) if state else None,
         result=json.loads(result) if result else None,
         error=json.loads(error) if error else None,
         cost=int(cost or 0) / 1000,
+        late=_read_late(job_id, *late),
     )
+
+
+def _read_late(
+    job_id: JobId,
+    late: str | None,
+    operation: str | None,
+    clip_id: str | None,
+    provider_task_id: str | None,
+) -> JSONObject | None:
+    if not late or not operation:
+        return None
+    provider_task = ProviderTaskId(provider_task_id) if provider_task_id else None
+    try:
+        return results.job_result(
+            job_id,
+            find(operation),
+            protocol.parse(json.loads(late)["body"]),
+            clip_id=clip_id,
+            provider_task_id=provider_task,
+        )
+    except FermataError:
+        return None  # that it failed was delivered late: nothing was paid for

@@ -11,7 +11,7 @@ from worker.core.models import JSONObject
 from worker.core.states import JobState
 
 COLUMNS: Final = (
-    "line", "key", "name", "state", "job_id", "urls", "error_type", "error", "credits",
+    "line", "key", "name", "state", "job_id", "urls", "error_type", "error", "credits", "late",
 )  # fmt: skip
 
 
@@ -28,7 +28,8 @@ def rows(ledger: Ledger, batch_id: str) -> Iterator[JSONObject]:
 def describe(row: LedgerRow, jobs: list[Job]) -> JSONObject:
     """Describe a row: its state is that of the job that it waits for, or that failed.
 
-    Where its first job is past its retention, the row is ``forgotten``.
+    Where its first job is past its retention, the row is ``forgotten``. Of a job that failed and
+    whose result came ``late``, the files are named too.
     """
     telling = next((place for place, job in enumerate(jobs) if job.failed), None)
     if telling is None:
@@ -41,11 +42,16 @@ def describe(row: LedgerRow, jobs: list[Job]) -> JSONObject:
         "name": row.name,
         "state": jobs[telling].state or ("not begun" if jobs[0].state else "forgotten"),
         "job_id": row.steps[telling].job_id,
-        "urls": _urls(job.result for job in jobs if job.result),
+        "urls": _urls(found for job in jobs if (found := job.result or job.late)),
         "error_type": error.get("type"),
         "error": error.get("message"),
-        "credits": sum(job.cost for job in jobs if job.state is JobState.SUCCEEDED),
+        "credits": sum(job.cost for job in jobs if job.state is JobState.SUCCEEDED or _late(job)),
+        "late": any(map(_late, jobs)),
     }
+
+
+def _late(job: Job) -> bool:
+    return job.failed and job.late is not None
 
 
 def _urls(results: Iterable[JSONObject]) -> list[str]:

@@ -42,6 +42,8 @@ class Retry:
     """Jobs that were submitted anew."""
     lost: list[int] = field(default_factory=list)
     """Lines of rows where a job needs a result that is past its retention."""
+    late: list[int] = field(default_factory=list)
+    """Lines of rows where a job failed whose result came afterwards: it is not bought again."""
 
 
 class Runs:
@@ -106,7 +108,7 @@ class Runs:
         self._ledger.cancel(batch_id)
         cancelled = 0
         for job_id in self._ledger.live(batch_id):
-            outcome = self._cancellations.cancel(job_id, by=by)
+            outcome = self._cancellations.cancel_in_turn(job_id, by=by)
             cancelled += outcome is Cancellation.ENDING
             progress(cancelled)
         return cancelled
@@ -117,7 +119,7 @@ class Runs:
         """Submit anew the jobs that failed, and what follows them.
 
         What succeeded is not paid again: a follow-up that failed takes the result that the job
-        before it had.
+        before it had. Nor is what failed, and came late.
 
         Args:
             rows: the manifest's, for the parameters of the jobs.
@@ -141,8 +143,11 @@ class Runs:
     ) -> None:
         by_id = dict(zip((step.job_id for step in row.steps), jobs, strict=True))
         failed = [step for step in row.steps if by_id[step.job_id].failed]
-        ready = [step for step in failed if step.after is None or by_id[step.after].result]
-        if len(ready) < len(failed):
+        unpaid = [step for step in failed if not by_id[step.job_id].late]
+        if len(unpaid) < len(failed):
+            done.late.append(row.line)
+        ready = [step for step in unpaid if step.after is None or by_id[step.after].result]
+        if len(ready) < len(unpaid):
             done.lost.append(row.line)
         done.retried += len(ready)
         for step in ready:
@@ -155,7 +160,7 @@ class Runs:
             self._ledger.replace(batch_id, row, renewed, by_id[step.job_id])
             if self._ledger.is_cancelled(batch_id):
                 # Whoever cancelled it just now may not have found the new job in its row.
-                self._cancellations.cancel(again, by="batch cancel")
+                self._cancellations.cancel_in_turn(again, by="batch cancel")
             row = renewed
 
 

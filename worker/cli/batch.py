@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from worker import manifest, show
-from worker.batch import Batch, Ledger, report
+from worker.batch import Batch, Ledger, Runs, Submission, report
 from worker.bootstrap import open_batches
 from worker.cli.group import (
     EXIT_CODES,
@@ -140,27 +140,36 @@ def submit(  # noqa: PLR0917  (click passes them by name)
       make-songs | fermata batch submit - --format jsonl --id friday
     """
     with _opened(file, form) as found:
-        # What is then submitted is the JSON; the check of it is told beside that.
-        tally = _check(found, as_json=as_json and dry_run, err=as_json)
-        if dry_run or (tally.errors and not skip_bad):
-            sys.exit(EXIT_USAGE if tally.errors else 0)
+        if dry_run:
+            sys.exit(EXIT_USAGE if _check(found, as_json=as_json).errors else 0)
         batch_id = _batch_id(file, batch_id)
-        ledger = _submit(found, batch_id, tally, as_json=as_json and not wait, err=as_json)
+        ledger, runs = open_batches(load(Role.CLIENT))
+        # Known before the check: whoever cancels it while that lasts has the last word.
+        again = ledger.is_cancelled(batch_id)
+        # What is then submitted is the JSON; the check of it is told beside that.
+        tally = _check(found, as_json=False, err=as_json)
+        if tally.errors and not skip_bad:
+            sys.exit(EXIT_USAGE)
+        opened = ledger.open(
+            batch_id,
+            now=time.time(),
+            rows=tally.rows,
+            expected_jobs=tally.jobs,
+            expected_credits=tally.credits,
+            again=again,
+        )
+        done = _submit(runs, found, batch_id, tally) if opened else Submission(cancelled=True)
+    _print_submission(batch_id, done, as_json=as_json and not wait, err=as_json)
     if wait:
         _watch(ledger, batch_id, None, as_json=as_json)
 
 
-def _submit(found: _Manifest, batch_id: str, tally: _Tally, *, as_json: bool, err: bool) -> Ledger:
-    ledger, runs = open_batches(load(Role.CLIENT))
-    ledger.open(
-        batch_id,
-        now=time.time(),
-        rows=tally.rows,
-        expected_jobs=tally.jobs,
-        expected_credits=tally.credits,
-    )
+def _submit(runs: Runs, found: _Manifest, batch_id: str, tally: _Tally) -> Submission:
     with _progress("submitting", tally.rows) as progress:
-        done = runs.submit(batch_id, found.right_rows(), progress)
+        return runs.submit(batch_id, found.right_rows(), progress)
+
+
+def _print_submission(batch_id: str, done: Submission, *, as_json: bool, err: bool) -> None:
     if as_json:
         described = {"batch_id": batch_id, "submitted": done.submitted, "present": done.present}
         click.echo(json.dumps(described))
@@ -172,7 +181,6 @@ def _submit(found: _Manifest, batch_id: str, tally: _Tally, *, as_json: bool, er
             f"batch {batch_id} was cancelled meanwhile: its rows end, or were not submitted",
             EXIT_FAILED,
         )
-    return ledger
 
 
 @batch.command(epilog=EXIT_CODES)
@@ -252,13 +260,14 @@ def retry(file: str, form: str | None, batch_id: str | None, failed: bool, as_js
             batch_id, found.right_rows(), lambda n: live.update(f"{n:,} jobs submitted anew")
         )
     if as_json:
-        described = {"batch_id": batch_id, "retried": done.retried, "lost": done.lost}
-        click.echo(json.dumps(described))
+        click.echo(json.dumps({"batch_id": batch_id, **asdict(done)}))
     else:
         out.print(f"batch {batch_id}: {done.retried:,} jobs submitted anew")
     for line in done.lost:
         tell(f"line {line}: not retried, for what it would work on is past its retention")
-    if done.lost:
+    for line in done.late:
+        tell(f"line {line}: not retried, for its result came late: see `fermata batch report`")
+    if done.lost or done.late:
         fail("to run such a row from its beginning, give it another key", EXIT_FAILED)
 
 

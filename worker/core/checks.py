@@ -201,9 +201,9 @@ _SERVER_RULES: Final[tuple[Callable[[Server], Finding], ...]] = (
 
 
 def longest_deadline(policy: Policy) -> float:
-    """Return the seconds that the most patient job may take, in its queue and after."""
+    """Return the seconds that the most patient job may take: queued, held, and at the provider."""
     begun = policy.deadline_seconds or max(row.deadline_seconds for row in OPERATIONS.values())
-    return policy.queued_seconds + begun
+    return policy.queued_seconds + policy.held_seconds + begun
 
 
 def check_expiry(name: str, seconds: float | None, longest: float) -> Finding:

@@ -5,6 +5,8 @@
 | fermata:job:<job_id>     | hash       | a job's record and parked message| settlement + retention|
 | fermata:step:<run>       | string     | which copy of a plain step runs  | a retention           |
 | fermata:due              | sorted set | job_id by its next moment        | until the job settles |
+| fermata:ending           | sorted set | job_id by when it was to end     | until its turn        |
+| fermata:leaving          | sorted set | job_id of those that end now     | until it has ended    |
 | fermata:jobs             | sorted set | job_id by creation               | trimmed by the sweep  |
 | fermata:pace:<what>      | string     | the moment that is free next     | until it has passed   |
 | fermata:gate             | hash       | rate, credits, breaker: gate.lua | for ever              |
@@ -12,9 +14,9 @@
 | fermata:lanes:<class>    | sorted set | tenants who wait, by their share | while they wait       |
 | fermata:held:<lane>      | sorted set | job_id by when it began to wait  | until admitted        |
 | fermata:wake             | list       | a word to who admits             | until it is heard     |
-| fermata:batch:<batch_id> | hash       | what became of its jobs          | two retentions        |
-| fermata:rows:<batch_id>  | sorted set | row_id by line: submitted rows   | two retentions        |
-| fermata:row_jobs:<batch> | hash       | row_id -> the jobs of the row    | two retentions        |
+| fermata:batch:<batch_id> | hash       | what became of its jobs          | see docs/batches.md   |
+| fermata:rows:<batch_id>  | sorted set | row_id by line: submitted rows   | see docs/batches.md   |
+| fermata:row_jobs:<batch> | hash       | row_id -> the jobs of the row    | see docs/batches.md   |
 | fermata:batches          | sorted set | batch_id by when it was begun    | two retentions        |
 | fermata:schedule:<name>  | hash       | a schedule's last run            | for ever              |
 | fermata:schedule:<name>: | string     | a due minute that was seen to    | two weeks             |
@@ -29,6 +31,8 @@ Times are Unix seconds. The broker's and the result backend's own keys stand bes
 from typing import Final
 
 DUE: Final = "fermata:due"
+ENDING: Final = "fermata:ending"
+LEAVING: Final = "fermata:leaving"
 RECORDS: Final = "fermata:job:"
 STEPS: Final = "fermata:step:"
 GATE: Final = "fermata:gate"
@@ -42,6 +46,8 @@ BATCHES: Final = "fermata:batches"
 BATCH: Final = "fermata:batch:"
 ROWS: Final = "fermata:rows:"
 ROW_JOBS: Final = "fermata:row_jobs:"
+OF_A_BATCH: Final = (BATCH, ROWS, ROW_JOBS)
+"""What is remembered of a batch for as long as its jobs go on (tally.lua)."""
 SCHEDULE: Final = "fermata:schedule:"
 POLL_PACE: Final = "fermata:pace:poll"
 JOBS: Final = "fermata:jobs"

@@ -14,11 +14,17 @@ from worker.core.models import Answer
 from worker.core.operations import OPERATIONS
 
 
+def _shown(url: str) -> str:
+    """Leave out who is let in, and by which password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def check_provider_url(url: str) -> Finding:
     """Judge where requests go; settings refuse plain http to another machine."""
     if urlsplit(url).scheme == "https":
-        return Finding("provider URL", Level.OK, f"{url}.")
-    return Finding("provider URL", Level.NOTE, f"{url} is on this machine: a simulator?")
+        return Finding("provider URL", Level.OK, f"{_shown(url)}.")
+    return Finding("provider URL", Level.NOTE, f"{_shown(url)} is on this machine: a simulator?")
 
 
 def check_public_url(url: str) -> Finding:
@@ -27,8 +33,8 @@ def check_public_url(url: str) -> Finding:
         do = "Set FERMATA_PUBLIC_URL to an https address of the receiver."
         return Finding("public URL", Level.DANGER, "FERMATA_PUBLIC_URL is not set.", do)
     if urlsplit(url).scheme == "https":
-        return Finding("public URL", Level.OK, f"{url}.")
-    said = f"{url}: only a provider on this machine, such as the simulator, can call back."
+        return Finding("public URL", Level.OK, f"{_shown(url)}.")
+    said = f"{_shown(url)}: only a provider on this machine, such as the simulator, can call back."
     return Finding("public URL", Level.NOTE, said)
 
 

@@ -2,9 +2,51 @@
 -- Closes the race between sweeps: any number may run, and each job goes to one of them. A
 -- sweep that dies loses nothing, for its jobs come due again when the lease ends.
 --
--- KEYS  1 due
--- ARGV  1 now  2 end of the lease  3 how many at most
+-- What is cancelled or expires before the gate may be thousands at once, and each ends by a message
+-- that goes before all others. So these wait aside, and few are on their way to a worker at a time.
+--
+-- KEYS  1 due  2 prefix of the records  3 ending: who waits aside  4 leaving: who is on their way
+-- ARGV  1 now  2 end of the lease  3 how many at most, and as many of those that end
 -- Returns job ids, the longest overdue first.
-local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[3])
-for _, id in ipairs(ids) do redis.call('ZADD', KEYS[1], ARGV[2], id) end
-return ids
+local DUE, RECORDS, ENDING, LEAVING = unpack(KEYS)
+-- As many, and as long, as those that the gate admits (gate.lua).
+local ON_THEIR_WAY, AWAY_SECONDS = 20, 60
+-- Bounded: one call must not stop the server for long.
+local LOOKED_AT = 5000
+local now, most, leased = tonumber(ARGV[1]), tonumber(ARGV[3]), {}
+
+local function lease(id)
+  redis.call('ZADD', DUE, ARGV[2], id)
+  table.insert(leased, id)
+end
+
+local function ends(id)
+  local r = redis.call('HMGET', RECORDS .. id, 'state', 'cancelled_by')
+  return r[1] == 'held' or (r[2] and (r[1] == 'queued' or r[1] == 'admitted'))
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, LOOKED_AT)) do
+  if #leased == most then break end
+  if ends(id) then
+    redis.call('ZREM', DUE, id)
+    redis.call('ZADD', ENDING, 'NX', now, id)
+  else
+    lease(id)
+  end
+end
+
+redis.call('ZREMRANGEBYSCORE', LEAVING, '-inf', now - AWAY_SECONDS)
+for _, id in ipairs(redis.call('ZRANGE', LEAVING, 0, -1)) do
+  local state = redis.call('HGET', RECORDS .. id, 'state')
+  if not state or ENDS[state] then redis.call('ZREM', LEAVING, id) end
+end
+local room = math.min(most, ON_THEIR_WAY - redis.call('ZCARD', LEAVING))
+for _, id in ipairs(room > 0 and redis.call('ZRANGE', ENDING, 0, room - 1) or {}) do
+  redis.call('ZREM', ENDING, id)
+  -- What something else has ended, or resumed, meanwhile has its own moment.
+  if ends(id) then
+    redis.call('ZADD', LEAVING, now, id)
+    lease(id)
+  end
+end
+return leased

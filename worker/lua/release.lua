@@ -44,8 +44,9 @@ for _ = 1, 20 * most do
     -- Not when its last job left: whoever comes one by one has no more than their share either.
     redis.call('ZREM', LANES .. class, tenant)
   else
-    local r = redis.call('HMGET', KEYS[1] .. id, 'state', 'cost')
-    if r[1] == 'held' then
+    local r = redis.call('HMGET', KEYS[1] .. id, 'state', 'cost', 'cancelled_by')
+    -- One that was cancelled is not submitted: the sweep ends it in its turn (due.lua).
+    if r[1] == 'held' and not r[3] then
       local why, at = closed(limits, tonumber(r[2]), now)
       if why then
         again = at or ''
