@@ -305,15 +305,15 @@ def settle(lab: Lab, job_ids: list[JobId]) -> None:
 def test_of_many_that_end_before_the_gate_few_are_on_their_way_at_a_time(
     lab: Lab, end: Callable[[Lab, list[JobId]], None]
 ) -> None:
-    held = [lab.held(f"held-{number}") for number in range(100)]
+    held = [lab.held(f"held-{number}") for number in range(300)]
     end(lab, held)
     sweeps = [lab.sweep() for _ in range(3)]
 
-    for _ in range(5):
+    for _ in range(3):
         for sweep in sweeps:
             work_off(sweep)
         leaving = on_their_way(lab, held)
-        assert len(leaving) == 20
+        assert len(leaving) == 100
         settle(lab, leaving)
 
     assert {lab.store.state(job_id) for job_id in held} == {JobState.CANCELLED}
@@ -330,13 +330,13 @@ def test_what_is_due_is_seen_to_while_many_end_before_the_gate(lab: Lab) -> None
 
 
 def test_those_that_no_worker_takes_do_not_keep_the_others_from_ending(lab: Lab) -> None:
-    held = [lab.held(f"held-{number}") for number in range(50)]
+    held = [lab.held(f"held-{number}") for number in range(250)]
     lab.cancel(held)
     sweep = lab.sweep()
     work_off(sweep)
     lab.now += 61
     work_off(sweep)
-    assert len(on_their_way(lab, held)) == 40
+    assert len(on_their_way(lab, held)) == 200
 
 
 def test_what_was_cancelled_before_the_gate_is_not_admitted(lab: Lab) -> None:

@@ -9,8 +9,8 @@
 -- ARGV  1 now  2 end of the lease  3 how many at most, and as many of those that end
 -- Returns job ids, the longest overdue first.
 local DUE, RECORDS, ENDING, LEAVING = unpack(KEYS)
--- As many, and as long, as those that the gate admits (gate.lua).
-local ON_THEIR_WAY, AWAY_SECONDS = 20, 60
+-- A worker ends so many in less than half a second. Who is not back in a minute is given up.
+local ON_THEIR_WAY, AWAY_SECONDS = 100, 60
 -- Bounded: one call must not stop the server for long.
 local LOOKED_AT = 5000
 local now, most, leased = tonumber(ARGV[1]), tonumber(ARGV[3]), {}
