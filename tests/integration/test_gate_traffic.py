@@ -32,7 +32,9 @@ def redis(valkey: EmbeddedValkey) -> Iterator[Any]:
     client.close()
 
 
-LANES = st.sampled_from([lane("a"), lane("b"), batch("a"), batch("b"), batch("c")])
+LANES = st.sampled_from(
+    [lane("a"), lane("b"), lane("b", slow=True), batch("a"), batch("b"), batch("b", slow=True)]
+)
 
 
 class Traffic(RuleBasedStateMachine):
