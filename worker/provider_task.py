@@ -148,7 +148,7 @@ class ProviderTask(Task[..., JSONObject]):
             parked = self._park()
         except TRANSIENT as error:
             raise Reject(repr(error), requeue=True) from None
-        lane = lane_of(self.request.headers or {})
+        lane = lane_of(self.request.headers or {}, slow=self.operation.slow)
         if not jobs.begin(attempt, body, parked, lane, expires_at=self._expires_at):
             raise Ignore
         try:

@@ -65,7 +65,7 @@ class Recorder:
         another request.
         """
         headers = wire["headers"]
-        job_id, lane = JobId(str(headers["id"])), lane_of(headers)
+        job_id, lane = JobId(str(headers["id"])), lane_of(headers, slow=operation.slow)
         if not JOB_ID.fullmatch(job_id):
             return True  # the worker says what is wrong with it
         held = lane.priority is Priority.BATCH and not headers.get("eta")

@@ -20,12 +20,12 @@ COST = 10
 REMASTER = find("sonic.remaster")
 
 
-def lane(tenant: str = "acme", priority: str = "interactive") -> Lane:
-    return Lane(Priority(priority), tenant)
+def lane(tenant: str = "acme", priority: str = "interactive", *, slow: bool = False) -> Lane:
+    return Lane(Priority(priority), tenant, slow)
 
 
-def batch(tenant: str = "acme") -> Lane:
-    return lane(tenant, "batch")
+def batch(tenant: str = "acme", *, slow: bool = False) -> Lane:
+    return lane(tenant, "batch", slow=slow)
 
 
 class Door:
@@ -124,13 +124,15 @@ class Door:
         for job_id in (j for j, state in states.items() if state == "held"):
             where = lane_of(job_id)
             assert self.redis.zscore(f"{keys.HELD}{where}", job_id) is not None
-            assert self.redis.zscore(f"{keys.LANES}{where.priority}", where.tenant) is not None
+            name, _, tenant = str(where).partition(":")
+            assert self.redis.zscore(keys.LANES + name, tenant) is not None
             assert self.redis.zscore(keys.DUE, job_id) is not None
 
 
 def lane_of(job_id: str) -> Lane:
-    priority, tenant, _ = job_id.split(":")
-    return lane(tenant, priority)
+    name, tenant, _ = job_id.split(":")
+    priority, _, slow = name.partition(".")
+    return lane(tenant, priority, slow=bool(slow))
 
 
 def _fields() -> JSONObject:

@@ -414,19 +414,38 @@ def test_a_batch_waits_without_messages_until_a_worker_comes(start: Start) -> No
     assert flow.turns(second.id)[:3] == ["hold", "admit", "submit"]
 
 
+def upload(flow: Flow, queue: str) -> Signature[Any]:
+    return flow.system.app.signature(
+        "fermata.sonic.upload", (), {"url": "https://files.example/a.mp3"}, queue=queue,
+        task_id=clip(),
+    )  # fmt: skip
+
+
 def test_a_slow_job_of_a_batch_reaches_the_workers_of_its_queue(start: Start) -> None:
     flow = start(workers=False, FERMATA_IN_FLIGHT="1")
     backend(flow.system)
-    slow = flow.system.app.signature(
-        "fermata.sonic.upload", (), {"url": "https://files.example/a.mp3"}, queue=QUEUE,
-        task_id=clip(),
-    )  # fmt: skip
+    slow = upload(flow, QUEUE)
     flow.jobs.append(slow.id)
     enqueue(slow)
+    assert flow.record(slow.id).lane == "batch.slow:default"
     work(flow.system)
     work(flow.system, "slow", queues=SLOW_QUEUE)
     flow.ends()
     assert succeeded(flow, slow.id)
+    assert flow.record(slow.id).lane == "batch.slow:default"
+
+
+def test_uploads_of_a_batch_that_no_worker_takes_keep_nobody_waiting(start: Start) -> None:
+    flow = start()
+    backend(flow.system)
+    uploads = [upload(flow, SLOW_QUEUE) for _ in range(25)]
+    for slow in uploads:
+        enqueue(slow)
+    wait_until(lambda: flow.state(uploads[0].id) == "admitted", what="the first are admitted")
+    person = flow.job(clip())
+    person.apply_async()
+    flow.ends()
+    assert waited(flow, person.id) < 2
 
 
 def test_a_cancelled_batch_needs_no_worker_and_no_place(start: Start) -> None:

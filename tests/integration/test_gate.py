@@ -429,6 +429,71 @@ def test_jobs_that_no_worker_takes_do_not_stop_the_others(door: Door) -> None:
     assert door.release() == jobs[20:40]
 
 
+def test_an_interactive_job_passes_a_batch_that_no_worker_takes(door: Door) -> None:
+    closed_while(door, batch("many"), each=50)
+    assert len(door.release()) == 20
+    waits = door.begin(lane("other"))
+    assert door.state(waits) == "held"
+    assert door.release() == [waits]
+
+
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_while_no_more_may_be_on_their_way_no_moment_is_named(door: Door, waiting: int) -> None:
+    """Else every worker would look again at once, and again."""
+    closed_while(door, batch(), each=20 + waiting)
+    assert len(door.release()) == 20
+    released = door.gate.release(now=door.now, stale_at=door.now + 30)
+    assert (released.job_ids, released.again_at) == ([], None)
+
+
+@pytest.mark.parametrize("where", [lane("other"), batch("other"), batch("many")], ids=str)
+def test_slow_jobs_on_their_way_keep_no_quick_one(door: Door, where: Any) -> None:
+    closed_while(door, batch("many", slow=True), lane("many", slow=True), each=50)
+    slow = door.release()
+    assert Counter(lane_of(job).priority for job in slow) == {"batch": 4, "interactive": 4}
+    quick = door.record(where)
+    assert door.release() == [quick]
+    door.now += 61
+    assert door.release() == []
+    door.begin(lane_of(slow[0]), slow[0])
+    (follows,) = door.release()
+    assert lane_of(follows) == lane_of(slow[0])
+
+
+def test_slow_and_quick_jobs_of_a_batch_take_turns(door: Door) -> None:
+    door.change(in_flight=1)
+    closed_while(door, batch(), batch(slow=True), each=10)
+    served = [lane_of(job).slow for job in door.serve()]
+    assert served == [False, True] * 10
+
+
+def test_slow_jobs_that_no_worker_takes_stop_others_for_a_quarter_of_an_hour(door: Door) -> None:
+    jobs = [door.record(batch(slow=True)) for _ in range(8)]
+    assert door.release() == jobs[:4]
+    door.now += 899
+    assert door.release() == []
+    door.now += 2
+    assert door.release() == jobs[4:]
+
+
+# --- Who admits is woken. ---
+
+
+def woken(door: Door) -> bool:
+    """Say whether who admits was woken since this was asked last."""
+    return door.redis.delete(keys.WAKE) == 1
+
+
+def test_whoever_is_the_first_to_wait_in_a_class_wakes(door: Door) -> None:
+    closed_while(door, batch("many"), each=50)
+    door.release()
+    assert woken(door)
+    door.begin(batch("other"))
+    assert not woken(door)
+    door.begin(lane("other"))
+    assert woken(door)
+
+
 # --- Races. ---
 
 

@@ -11,7 +11,9 @@ from tests.integration.gate import COST, Door, batch, lane, lane_of
 from worker.core import keys
 from worker.core.states import Turn
 
-LANES = st.sampled_from([lane("a"), lane("b"), batch("a"), batch("b"), batch("c")])
+LANES = st.sampled_from(
+    [lane("a"), lane("b"), lane("b", slow=True), batch("a"), batch("b"), batch("b", slow=True)]
+)
 
 
 class Traffic(RuleBasedStateMachine):

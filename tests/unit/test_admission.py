@@ -14,6 +14,7 @@ def test_a_job_without_headers_is_interactive_and_nobodys_in_particular() -> Non
 def test_headers_choose_the_lane() -> None:
     headers = {"fermata_priority": "batch", "fermata_tenant": "acme"}
     assert lane_of(headers) == Lane(Priority.BATCH, "acme")
+    assert str(lane_of(headers, slow=True)) == "batch.slow:acme"
 
 
 @pytest.mark.parametrize(

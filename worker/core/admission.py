@@ -52,13 +52,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Where a job waits: with its tenant, in its priority."""
+    """Where a job waits: with its tenant, in its priority; apart, if its operation is slow."""
 
     priority: Priority = Priority.INTERACTIVE
     tenant: str = DEFAULT_TENANT
+    slow: bool = False
 
     def __str__(self) -> str:
-        return f"{self.priority}:{self.tenant}"
+        return f"{self.priority}{'.slow' if self.slow else ''}:{self.tenant}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,11 @@ class Bid:
     limits: Limits
 
 
-def lane_of(headers: Mapping[str, Any]) -> Lane:
+def lane_of(headers: Mapping[str, Any], *, slow: bool = False) -> Lane:
     """Read a message's lane from its headers.
+
+    Args:
+        slow: whether it is of a slow operation.
 
     Raises InvalidRequest.
     """
@@ -84,7 +88,7 @@ def lane_of(headers: Mapping[str, Any]) -> Lane:
         raise InvalidRequest(f"{PRIORITY_HEADER} must be one of: {', '.join(Priority)}")
     if not isinstance(tenant, str) or not TENANT.fullmatch(tenant):
         raise InvalidRequest(f"{TENANT_HEADER} must match {TENANT.pattern}")
-    return Lane(Priority(priority), tenant)
+    return Lane(Priority(priority), tenant, slow)
 
 
 def thousandths(amount: float) -> int:

@@ -71,7 +71,7 @@ class JobRecord:
     cancelled_by: str | None = None
     """Who cancelled it before a worker began it."""
     lane: str = ""
-    """Its priority and tenant, once it stood before the gate."""
+    """Its priority and tenant (admission.Lane), once it stood before the gate."""
     progress: JSONObject | None = None
     result: JSONObject | None = None
     error: JSONObject | None = None

@@ -2,18 +2,17 @@
 --
 -- Its keys follow the script's own three: KEYS 4 gate  5 flight  6 lanes  7 held  8 wake.
 -- `gate` is a hash: free_at (rate); reserved, spent, balance, and spent_before, which the balance
--- knows of (credits, in thousandths); breaker, closed_at and probe_at; served, virtual:<class>. `flight` holds who is at the provider, with the cost.
+-- knows of (credits, in thousandths); breaker, closed_at and probe_at; served, last:<priority>,
+-- virtual:<class>. `flight` holds who is at the provider, with the cost.
 -- `lanes<class>` holds the tenants that have somebody waiting, by the share they have had (and
 -- those that had just now, until the others caught up); `held<class>:<tenant>` who waits there,
 -- by when. Both names are prefixes: Fermata's broker is one server, never a cluster.
 local GATE, FLIGHT, LANES, HELD, WAKE = KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local CLASSES = {'interactive', 'batch'}
--- Of ten that are served while both wait, one is of the batch: it is slowed, never starved.
-local BATCH_TURN = 10
--- So many may be on their way to a worker at once. Whoever comes to the broker by itself stands behind
--- these, not behind a whole batch. One that no worker takes in a minute waits for one that is not there.
-local ADMITTED, ON_THEIR_WAY, AWAY_SECONDS = GATE .. ':admitted', 20, 60
--- Seconds by which the clocks of workers may differ; the start-up checks call more harmful.
+-- Slow operations have workers of their own: who waits for those keeps nobody else.
+local CLASSES = {'interactive', 'interactive.slow', 'batch', 'batch.slow'}
+-- Of each class, who is on the way to a worker, by when they were admitted.
+local ADMITTED = GATE .. ':admitted:'
+-- Seconds by which the clocks of workers may differ at most; the start-up checks refuse less already.
 local CLOCKS_DIFFER = 30
 
 local function wake()
@@ -21,13 +20,22 @@ local function wake()
   redis.call('LTRIM', WAKE, 0, 0)
 end
 
+local function waits(class)
+  return redis.call('EXISTS', LANES .. class) == 1
+end
+
 local function anybody_waits()
-  return redis.call('EXISTS', LANES .. CLASSES[1], LANES .. CLASSES[2]) > 0
+  for _, class in ipairs(CLASSES) do
+    if waits(class) then return true end
+  end
+  return false
 end
 
 -- A job that was admitted is in a worker's hands, or has ended.
 local function arrive(job_id)
-  if redis.call('ZREM', ADMITTED, job_id) == 1 and anybody_waits() then wake() end
+  for _, class in ipairs(CLASSES) do
+    if redis.call('ZREM', ADMITTED .. class, job_id) == 1 and anybody_waits() then wake() end
+  end
 end
 
 -- Move what a job was expected to cost from what is reserved to what is spent: the provider
@@ -53,8 +61,9 @@ end
 -- Let a job wait in its lane. A lane that was empty joins where the others are by now. How long
 -- it may wait is set once, however often it comes back; its own deadline stands still meanwhile.
 local function hold(job_id, job, lane, now, latest)
-  if not anybody_waits() then wake() end
-  local class, tenant = string.match(lane, '^(%l+):(.*)$')
+  local class, tenant = string.match(lane, '^([%l.]+):(.*)$')
+  -- Whoever waits in another class may do so for a reason of its own.
+  if not waits(class) then wake() end
   redis.call('ZADD', HELD .. lane, now, job_id)
   local virtual = redis.call('HGET', GATE, 'virtual:' .. class) or '0'
   redis.call('ZADD', LANES .. class, 'NX', virtual, tenant)

@@ -6,35 +6,53 @@
 -- ARGV  1 now  2 moment at which a job that was not published is stale  3 how many at most
 --       4-8 limits (gate.lua)  9 JSON: the share of each tenant that is not 1
 -- Returns {job ids, moment to ask again ('' where nobody waits, or only an event can open the
--- gate)}.
+-- gate, or make room on the way)}.
 local now, most, limits, weights = tonumber(ARGV[1]), tonumber(ARGV[3]), read_limits(4), cjson.decode(ARGV[9])
+-- Of ten that are served while both wait, one is of the batch: it is slowed, never starved.
+local BATCH_TURN = 10
+-- So many of a class may be on their way to a worker at once. Whoever comes to the broker by itself stands
+-- behind these, not behind a whole batch. One that no worker takes in so many seconds waits for one that is
+-- not there; a slow operation keeps its worker for minutes.
+local QUICK, SLOW = {most = 20, seconds = 60}, {most = 4, seconds = 900}
 
-local function next_class()
-  local waiting = {}
-  for _, class in ipairs(CLASSES) do
-    if redis.call('EXISTS', LANES .. class) == 1 then table.insert(waiting, class) end
-  end
-  if #waiting < 2 then return waiting[1] end
-  local served = tonumber(redis.call('HGET', GATE, 'served') or '0')
-  return served % BATCH_TURN == BATCH_TURN - 1 and 'batch' or 'interactive'
+local function has_room(class)
+  local way = string.match(class, '%.slow$') and SLOW or QUICK
+  redis.call('ZREMRANGEBYSCORE', ADMITTED .. class, '-inf', now - way.seconds)
+  return redis.call('ZCARD', ADMITTED .. class) < way.most
 end
 
-local function admit(id, cost)
+-- Quick and slow operations of a priority take turns, unless no more of the one may be on their way.
+local function next_of(priority)
+  local ready = {}
+  for _, class in ipairs({priority, priority .. '.slow'}) do
+    if waits(class) and has_room(class) then table.insert(ready, class) end
+  end
+  local last = redis.call('HGET', GATE, 'last:' .. priority)
+  return ready[1] == last and ready[2] or ready[1]
+end
+
+local function next_class()
+  local interactive, batch = next_of('interactive'), next_of('batch')
+  if not interactive or not batch then return interactive or batch end
+  local served = tonumber(redis.call('HGET', GATE, 'served') or '0')
+  return served % BATCH_TURN == BATCH_TURN - 1 and batch or interactive
+end
+
+local function admit(id, cost, class)
   pass(id, limits, cost, now)
   redis.call('HINCRBY', GATE, 'served', 1)
-  redis.call('ZADD', ADMITTED, now, id)
+  redis.call('HSET', GATE, 'last:' .. string.match(class, '^%l+'), class)
+  redis.call('ZADD', ADMITTED .. class, now, id)
   redis.call('HSET', KEYS[1] .. id, 'state', 'admitted')
   redis.call('ZADD', KEYS[2], ARGV[2], id)
   tell(KEYS[1] .. id, cjson.encode({at = now, what = 'admit', state = 'admitted'}), TURN_ROOM)
 end
 
-redis.call('ZREMRANGEBYSCORE', ADMITTED, '-inf', now - AWAY_SECONDS)
-most = math.min(most, ON_THEIR_WAY - redis.call('ZCARD', ADMITTED))
 local admitted, again = {}, ARGV[1]
 -- Bounded: one call must not stop the server for long, however many were cancelled meanwhile.
 for _ = 1, 20 * most do
   local class = next_class()
-  if not class or most < 1 then again = '' end
+  if not class then again = '' end
   if not class or #admitted >= most then break end
   local tenant, share = unpack(redis.call('ZRANGE', LANES .. class, 0, 0, 'WITHSCORES'))
   redis.call('HSET', GATE, 'virtual:' .. class, share)
@@ -52,7 +70,7 @@ for _ = 1, 20 * most do
         again = at or ''
         break
       end
-      admit(id, tonumber(r[2]))
+      admit(id, tonumber(r[2]), class)
       redis.call('ZADD', LANES .. class, share + 1 / (weights[tenant] or 1), tenant)
       table.insert(admitted, id)
     end
