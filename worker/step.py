@@ -22,10 +22,14 @@ class Step(Task[..., Any]):
 
     abstract = True
 
-    @property  # type: ignore[misc]
+    @property
     def backend(self) -> Any:
         # What was acknowledged early cannot go back to be counted again.
         return StepBackend(super().backend) if self.acks_late else super().backend
+
+    @backend.setter
+    def backend(self, backend: Any) -> None:
+        self._backend = backend
 
     def before_start(self, task_id: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Let one copy begin.
