@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -131,9 +132,10 @@ def test_of_many_turns_at_once_each_is_taken_at_most_once(records: Store) -> Non
         return records.turn(JOB, turns[number % 3], now=NOW, due_at=NOW + number)
 
     won = [turns[number % 3] for number, each in enumerate(at_once(take)) if each]
-    # After doubt a late answer is still accepted: one turn more, and in that order.
-    assert set(won) in ({Turn.ACCEPT}, {Turn.POSTPONE}, {Turn.DOUBT}, {Turn.DOUBT, Turn.ACCEPT})
-    assert len(won) == len(set(won))
+    # A late answer is still accepted: one turn more, and in that order.
+    assert Counter(won) <= Counter((Turn.ACCEPT, Turn.POSTPONE)) or Counter(won) <= Counter(
+        (Turn.ACCEPT, Turn.DOUBT)
+    )
     assert len(records.read(JOB).timeline) == 1 + len(won)
 
 
