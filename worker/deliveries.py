@@ -14,7 +14,7 @@ from worker.core.models import Event, JobId, JobRecord, JSONObject, Source
 from worker.core.operations import find
 from worker.core.protocol import Delivery
 from worker.core.schedule import Policy
-from worker.core.states import TERMINAL, JobState, Turn
+from worker.core.states import TERMINAL, TRANSITIONS, JobState, Turn
 from worker.handover import Clock, Handover
 from worker.quarantine import Entry, Kind, Quarantine
 from worker.store import LOST, Store
@@ -23,6 +23,7 @@ log = structlog.get_logger()
 
 SONG_COMPLETED: Final = "song.completed"
 _ENDS: Final = TERMINAL | {JobState.RESUMING}
+_NOT_ACCEPTED: Final = TRANSITIONS[Turn.ACCEPT][0]
 
 
 class Receipt(StrEnum):
@@ -122,8 +123,9 @@ class Deliveries:
                 return self._too_late(job_id, delivery, delivery_id)
             # Not worth keeping even where the job is gone: the end will say all of it again.
             return Receipt.WITHOUT_EFFECT
-        if delivery.provider_task_id and state in {JobState.SUBMITTING, JobState.UNCONFIRMED}:
-            # Whoever streams has accepted: even if the submit's answer is lost, we can poll now.
+        if delivery.provider_task_id and state in _NOT_ACCEPTED:
+            # Whoever streams has accepted: even if the submit's answer is lost, we can poll now. A
+            # job that was about to be submitted again would be paid twice.
             known = {"provider_task_id": delivery.provider_task_id[:256]}
             due_at = now + self._policy.poll_every_seconds
             self._store.turn(job_id, Turn.ACCEPT, now=now, due_at=due_at, why=why, fields=known)

@@ -140,11 +140,11 @@ class Jobs:
     ) -> float | None:
         """Write the record of a job that the worker of another queue is to begin.
 
-        Returns the moment at which it is published again if nobody has begun it; None where
-        somebody has.
+        Returns the moment at which it is published again, unless it is marked as published or
+        somebody begins it; None where somebody has.
         """
         now = self._clock()
-        due_at = schedule.backlog(0, self._policy, now=now)
+        due_at = now + schedule.PUBLISH_LEASE_SECONDS
         fields = _record_fields(operation, body, parked)
         fields["deadline_at"] = min(now + self._policy.queued_seconds, expires_at or math.inf)
         written = self._store.turn(job_id, Turn.REROUTE, now=now, due_at=due_at, fields=fields)

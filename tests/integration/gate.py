@@ -121,6 +121,8 @@ class Door:
         states, flight = self.states(), self.flight()
         assert set(flight) == {j for j, state in states.items() if state in AT_THE_PROVIDER}
         assert self.number("reserved") == sum(flight.values())
+        for on_their_way in self.redis.keys(f"{keys.GATE}:admitted:*"):
+            assert {states[j] for j in self.redis.zrange(on_their_way, 0, -1)} == {"admitted"}
         for job_id in (j for j, state in states.items() if state == "held"):
             where = lane_of(job_id)
             assert self.redis.zscore(f"{keys.HELD}{where}", job_id) is not None

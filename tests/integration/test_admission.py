@@ -16,7 +16,7 @@ from celery.canvas import Signature
 
 from tests.acceptance.test_cli import fermata
 from tests.integration.conftest import Flows
-from tests.integration.flow import GET_SECONDS, Flow, clip, completed
+from tests.integration.flow import GET_SECONDS, Flow, clip, completed, streaming, who
 from tests.system import System, stop, wait_until
 from worker import bootstrap
 from worker.admission import Gate
@@ -363,6 +363,30 @@ def test_a_held_job_that_comes_twice_is_submitted_once(place: Flow) -> None:
     leave(place, first)
     place.ends()
     place.paid_once()
+
+
+def test_a_job_held_before_its_second_submission_is_not_sent_again_once_the_first_streams(
+    start: Start,
+) -> None:
+    flow = start(
+        FERMATA_IN_FLIGHT="1", FERMATA_ON_UNCONFIRMED="resubmit",
+        FERMATA_UNCONFIRMED_GRACE_SECONDS="1",
+    )  # fmt: skip
+    job, other = flow.job(clip(), rule={"submit": "drop", "webhook": "lost"}), flow.hold()
+    result = job.apply_async()
+    wait_until(lambda: flow.state(job.id) == "unconfirmed", what="nobody knows of it")
+    other.apply_async()
+    held(flow, job.id)
+    flow.waits(other.id)
+
+    assert flow.deliver(job.id, streaming()).json() == {"status": "progress"}
+
+    assert (flow.state(job.id), flow.record(job.id).provider_task_id) == ("waiting", "delivered")
+    leave(flow, other.id)
+    leave(flow, job.id)
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+    flow.ends()
+    flow.paid_once()
 
 
 def test_held_jobs_outlive_their_workers(start: Start) -> None:

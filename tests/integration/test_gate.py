@@ -189,6 +189,35 @@ def test_two_answers_about_the_balance_at_once_do_not_count_twice(door: Door) ->
     assert door.state(door.begin(lane())) == "held"
 
 
+@pytest.mark.parametrize("state", ["queued", "held", "admitted"])
+def test_what_is_accepted_after_all_is_charged_once_and_not_submitted_again(
+    door: Door, state: str
+) -> None:
+    door.change(in_flight=1)
+    job = door.begin(lane())
+    deadline = door.store.read(JobId(job)).deadline_at
+    door.turn(job, Turn.DOUBT, leg="leg")
+    door.turn(job, Turn.RESUBMIT, leg="leg")
+    if state != "queued":
+        other = door.begin(lane())
+        door.begin(lane(), job, leg="another leg")
+        door.now += 100
+        deadline += 100
+        door.claim(other)
+    if state == "admitted":
+        assert door.release() == [job]
+    assert door.state(job) == state
+
+    assert door.turn(job, Turn.ACCEPT)
+
+    assert door.flight() == {job: 0}
+    charged = 1 if state == "queued" else 2  # with the other job
+    assert (door.number("spent"), door.number("reserved")) == (charged * COST * 1000, 0)
+    assert door.store.read(JobId(job)).deadline_at == pytest.approx(deadline, abs=0.01)
+    door.begin(lane(), job, leg="another leg")
+    assert (door.release(), door.state(job)) == ([], "waiting")
+
+
 # --- The breaker. ---
 
 REFUSED = protocol.Refused(KeyRefused("no"))

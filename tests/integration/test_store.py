@@ -5,25 +5,32 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from kombu.exceptions import OperationalError
 from redis import Redis
 
 from tests import servers
 from worker import connection
+from worker.admission import Gate
 from worker.cancellation import Cancellation, Cancellations
 from worker.connection import StoreUnavailable
 from worker.core import keys
+from worker.core.admission import Limits
 from worker.core.errors import UnknownJob
-from worker.core.models import Claim, Event, JobId, Source, Taker
-from worker.core.schedule import Policy
+from worker.core.models import Claim, Event, JobId, Parked, Source, Taker
+from worker.core.operations import find
+from worker.core.schedule import PUBLISH_LEASE_SECONDS, Policy
 from worker.core.states import TERMINAL, JobState, Turn
 from worker.embedded import EmbeddedValkey
 from worker.handover import BrokerHandover, Publisher
+from worker.jobs import Callbacks, Jobs
 from worker.store import Store
 
 NOW = 1_763_800_000.0
@@ -124,9 +131,10 @@ def test_of_many_turns_at_once_each_is_taken_at_most_once(records: Store) -> Non
         return records.turn(JOB, turns[number % 3], now=NOW, due_at=NOW + number)
 
     won = [turns[number % 3] for number, each in enumerate(at_once(take)) if each]
-    # After doubt a late answer is still accepted: one turn more, and in that order.
-    assert set(won) in ({Turn.ACCEPT}, {Turn.POSTPONE}, {Turn.DOUBT}, {Turn.DOUBT, Turn.ACCEPT})
-    assert len(won) == len(set(won))
+    # A late answer is still accepted: one turn more, and in that order.
+    assert Counter(won) <= Counter((Turn.ACCEPT, Turn.POSTPONE)) or Counter(won) <= Counter(
+        (Turn.ACCEPT, Turn.DOUBT)
+    )
     assert len(records.read(JOB).timeline) == 1 + len(won)
 
 
@@ -746,6 +754,29 @@ def test_a_message_in_its_queue_does_not_outlast_the_deadline(records: Store, re
     records.turn(JOB, Turn.ENQUEUE, now=NOW, due_at=NOW + 30, fields=fields)
     records.mark_published(JOB, stale_at=NOW + 30, until=NOW + 900)
     assert redis.zscore(keys.DUE, JOB) == NOW + 100
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"), [(OperationalError("no such queue"), PUBLISH_LEASE_SECONDS), (None, 900)]
+)
+def test_a_slow_job_that_could_not_be_passed_on_is_soon_published_again(
+    records: Store, redis: Any, error: Exception | None, seconds: float
+) -> None:
+    provider: Any = None
+    jobs = Jobs(
+        store=records, provider=provider, gate=Gate(redis, Limits(), held_seconds=60),
+        callbacks=Callbacks("https://fermata.example", "k"), policy=Policy(), clock=lambda: NOW,
+        jitter=lambda: 0.0,
+    )  # fmt: skip
+    publisher = Mock(spec=Publisher, **{"publish.side_effect": error})
+    handover = BrokerHandover(records, publisher, lambda: NOW, Policy())
+
+    stale_at = jobs.pass_on(JOB, find("sonic.upload"), {}, Parked("a message", None))
+    assert stale_at is not None
+    handover.submit_again(JOB, stale_at=stale_at)
+
+    publisher.publish.assert_called_once()
+    assert due_at(redis) == NOW + seconds
 
 
 def test_polls_are_spaced_by_the_servers_own_clock(records: Store) -> None:

@@ -85,11 +85,12 @@ def test_every_arrow_of_the_picture_is_in_the_table() -> None:
     assert drawn() <= EDGES
 
 
-def test_what_the_picture_leaves_out_is_the_claim_the_early_end_and_the_way_back() -> None:
+def test_what_the_picture_leaves_out_is_the_claim_the_early_end_and_the_ways_back() -> None:
     left_out = {(a, b) for a, b in EDGES - drawn() if a is not None}
     claims = {(a, JobState.RESUMING) for a in TRANSITIONS[Turn.CLAIM][0] if a}
     again = {(JobState.RESUMING, JobState.RESUMING)}
     begun = (JobState.QUEUED, JobState.ADMITTED)
     early = {(a, end) for a in begun for end in TERMINAL - {JobState.SUCCEEDED}}
     back = {(a, JobState.QUEUED) for a in (*begun, JobState.UNCONFIRMED)}
-    assert left_out <= claims | again | early | back
+    taken_after_all = {(a, JobState.WAITING) for a in (*begun, JobState.HELD)}
+    assert left_out <= claims | again | early | back | taken_after_all

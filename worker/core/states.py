@@ -39,7 +39,7 @@ class Turn(StrEnum):
     REROUTE = "reroute"
     """It belongs to another queue, and waits there for a worker."""
     ACCEPT = "accept"
-    """The provider took the work."""
+    """The provider took the work; perhaps what we had given up, and would have submitted again."""
     POSTPONE = "postpone"
     """The provider certainly did not take it, or is not ready: ask again later."""
     DOUBT = "doubt"
@@ -72,7 +72,10 @@ TRANSITIONS: Final[dict[Turn, tuple[frozenset[JobState | None], JobState]]] = {
     Turn.SUBMIT: (frozenset({None, _S.QUEUED, _S.ADMITTED}), _S.SUBMITTING),
     Turn.ENQUEUE: (frozenset({None}), _S.QUEUED),
     Turn.REROUTE: (frozenset({None, _S.QUEUED, _S.ADMITTED}), _S.QUEUED),
-    Turn.ACCEPT: (frozenset({_S.SUBMITTING, _S.UNCONFIRMED}), _S.WAITING),
+    Turn.ACCEPT: (
+        frozenset({_S.QUEUED, _S.HELD, _S.ADMITTED, _S.SUBMITTING, _S.UNCONFIRMED}),
+        _S.WAITING,
+    ),
     Turn.POSTPONE: (frozenset({_S.SUBMITTING}), _S.QUEUED),
     Turn.DOUBT: (frozenset({_S.SUBMITTING}), _S.UNCONFIRMED),
     Turn.RESUBMIT: (frozenset({_S.UNCONFIRMED}), _S.QUEUED),

@@ -37,11 +37,7 @@ end
 
 arrive(ARGV[1])
 redis.call('HSET', job, 'state', 'submitting', 'leg', leg, 'begun_at', ARGV[2])
-local time_left = redis.call('HGET', job, 'time_left')
-if time_left then
-  redis.call('HSET', job, 'deadline_at', string.format('%.6f', now + tonumber(time_left)))
-  redis.call('HDEL', job, 'time_left')
-end
+let_time_go_on(job, now)
 if redis.call('HINCRBY', job, 'attempts', 1) == 1 then
   redis.call('HSET', job, 'deadline_at', ARGV[5])
 end

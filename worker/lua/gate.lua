@@ -48,6 +48,14 @@ local function charge(job_id)
   redis.call('HINCRBY', GATE, 'spent', string.format('%d', cost))
 end
 
+-- Let the time of a job that was held go on, which stood still meanwhile.
+local function let_time_go_on(job, now)
+  local time_left = redis.call('HGET', job, 'time_left')
+  if not time_left then return end
+  redis.call('HSET', job, 'deadline_at', string.format('%.6f', now + tonumber(time_left)))
+  redis.call('HDEL', job, 'time_left')
+end
+
 -- Give a job's place at the provider back, and what is still reserved for it.
 -- Counts are written as whole numbers: a Redis 7 takes the -0 of a free operation for none.
 local function land(job_id)
@@ -56,6 +64,15 @@ local function land(job_id)
   redis.call('ZREM', FLIGHT, job_id)
   redis.call('HINCRBY', GATE, 'reserved', string.format('%d', -tonumber(cost)))
   if anybody_waits() then wake() end
+end
+
+-- Give a place to a job that stands before the gate, or is just being submitted again: the provider works on
+-- a submission that was given up. What that may have cost was charged then.
+local function take_place(job_id, job, now)
+  arrive(job_id)
+  land(job_id)
+  redis.call('ZADD', FLIGHT, 0, job_id)
+  let_time_go_on(job, now)
 end
 
 -- Let a job wait in its lane. A lane that was empty joins where the others are by now. How long

@@ -42,7 +42,11 @@ count(KEYS[1], state, to)
 
 if to == 'waiting' then
   -- The provider took it: whatever had closed the gate is over.
-  charge(ARGV[1])
+  if state == 'submitting' or state == 'unconfirmed' then
+    charge(ARGV[1])
+  else
+    take_place(ARGV[1], KEYS[1], tonumber(ARGV[7]))
+  end
   redis.call('HDEL', GATE, 'failures')
   open(KEYS[1], tonumber(ARGV[7]))
 elseif to == 'held' then
