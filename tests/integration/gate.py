@@ -48,7 +48,11 @@ class Door:
     def begin(self, where: Lane, job_id: str = "", leg: str = "leg") -> str:
         """Run a submit leg up to the gate; returns the job's id."""
         job_id = job_id or self._name(where)
-        self.store.admit(
+        self.admit(where, job_id, leg)
+        return job_id
+
+    def admit(self, where: Lane, job_id: str, leg: str) -> JobState | None:
+        return self.store.admit(
             JobId(job_id),
             self.gate.bid(REMASTER, where, now=self.now, expires_at=None),
             now=self.now,
@@ -57,7 +61,6 @@ class Door:
             fields=_fields(),
             leg=leg,
         )
-        return job_id
 
     def record(self, where: Lane) -> str:
         """Record a job of a batch, which never had a message."""

@@ -178,6 +178,15 @@ def test_what_may_have_been_charged_counts_until_the_balance_is_known(door: Door
     assert door.state(door.begin(lane(), job)) == "held"
 
 
+def test_what_a_webhook_ends_before_the_submits_answer_was_charged(door: Door) -> None:
+    door.change(credit_floor=0)
+    know(door, COST)
+    job = door.begin(lane())
+    assert door.claim(job)
+    assert (door.number("reserved"), door.number("spent")) == (0, COST * 1000)
+    assert door.state(door.begin(lane())) == "held"
+
+
 def test_two_answers_about_the_balance_at_once_do_not_count_twice(door: Door) -> None:
     door.change(credit_floor=0)
     know(door, 10 * COST)
@@ -523,6 +532,15 @@ def test_whoever_is_the_first_to_wait_in_a_class_wakes(door: Door) -> None:
     assert woken(door)
 
 
+def test_a_worker_that_takes_an_admitted_job_makes_room_and_wakes(door: Door) -> None:
+    jobs = [door.record(batch()) for _ in range(21)]
+    door.release()
+    assert woken(door)
+    door.begin(batch(), jobs[0])
+    assert woken(door)
+    assert door.release() == jobs[20:]
+
+
 # --- Races. ---
 
 
@@ -531,6 +549,13 @@ def test_what_was_sent_twice_counts_once(door: Door) -> None:
     assert door.begin(lane(), job) == job
     assert door.store.read(JobId(job)).attempts == 1
     assert len(door.flight()) == 1
+
+
+def test_a_leg_whose_reply_was_lost_hears_that_it_has_begun(door: Door) -> None:
+    """Else nobody would submit the job, until the sweep took its leg for dead."""
+    job = door.begin(lane(), leg="leg")
+    assert door.admit(lane(), job, "leg") == "submitting"
+    assert door.admit(lane(), job, "another leg") is None
 
 
 def test_releasers_at_once_admit_each_job_once(door: Door) -> None:
