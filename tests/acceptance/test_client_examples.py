@@ -126,7 +126,7 @@ def test_a_caller_chooses_neither_the_job_nor_its_lane(system: System, backend: 
 
 def test_the_examples_are_started_as_their_first_line_says() -> None:
     assert "flask --app examples/flask_app.py run" in (EXAMPLES / "flask_app.py").read_text()
-    assert "uvicorn --app-dir examples fastapi_app:app" in (
+    assert "uvicorn --port 8080 --app-dir examples fastapi_app:app" in (
         (EXAMPLES / "fastapi_app.py").read_text()
     )
     assert f"python {Path('examples/django_app.py')}" in (EXAMPLES / "django_app.py").read_text()
