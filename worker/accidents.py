@@ -72,6 +72,7 @@ class ChordBackend:
             counted_chord.reset(counted)
 
     def _leave_claimed(self, task_id: str, claim: bytes | None) -> None:
+        """Raise Reject where another task's claim holds the chord; each kind of task says how."""
         raise NotImplementedError
 
     def _fail_chord(self, callback: Any, exc: Any = None) -> Any:
