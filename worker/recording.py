@@ -127,7 +127,7 @@ def _unix(stamp: str | None, otherwise: float) -> float:
 
 
 counted_chord: Final[ContextVar[str | None]] = ContextVar("counted_chord", default=None)
-"""The group whose chord a task is being counted for: what is published meanwhile follows it."""
+"""The group whose chord a task is being counted for: the body that is published then follows it."""
 
 _by_celery: Final = ContextVar("by_celery", default=False)
 """Whether Celery itself publishes what follows a task, rather than the task's own code."""
@@ -207,10 +207,11 @@ class RecordingAMQP(AMQP):
         parent = self.app.current_worker_task
         if parent is None:
             return None
-        behind_a_job = _by_celery.get() and parent.request.get(COPY_HEADER)
-        if not (_operation(parent.name) or behind_a_job):
+        by_celery = _by_celery.get()
+        if not (_operation(parent.name) or (by_celery and parent.request.get(COPY_HEADER))):
             return None
-        return counted_chord.get() or parent.request.id
+        # An errback is not published so: it follows the one job that failed.
+        return (by_celery and counted_chord.get()) or parent.request.id
 
     def _inherited(self) -> dict[str, Any]:
         """Return what a follow-up has from the task that publishes it."""
