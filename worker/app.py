@@ -6,7 +6,7 @@ from celery import Celery
 from celery.schedules import crontab
 from celery.signals import setup_logging
 
-from worker import bootstrap, log, redelivery, redis_url, startup
+from worker import bootstrap, log, redelivery, redis_url, startup, untraced
 from worker.background import AdmissionStep, SweepStep
 from worker.core.contract import QUEUE, SCHEDULE_TICK
 from worker.core.schedule import hard_time_limit, soft_time_limit
@@ -85,6 +85,7 @@ TASK_MODULES: Final = [
 ]
 
 redelivery.install()
+untraced.install()
 app = Celery(
     "fermata",
     task_cls="worker.step:Step",
