@@ -12,8 +12,9 @@ from worker.core import keys, protocol, results, submission
 from worker.core.admission import TRIPS_AFTER, Bid, Lane, Limits, thousandths
 from worker.core.models import JobId
 from worker.core.operations import Operation, find
+from worker.core.ports import Clock
 from worker.core.schedule import PUBLISH_LEASE_SECONDS
-from worker.handover import Clock, Handover
+from worker.message import SubmitLegs
 from worker.scripts import load_script
 
 if TYPE_CHECKING:
@@ -120,9 +121,9 @@ class Gate:
 class Admissions:
     """Wakes those who wait before the gate, one worker's share of it."""
 
-    def __init__(self, gate: Gate, handover: Handover, clock: Clock) -> None:
+    def __init__(self, gate: Gate, submit_legs: SubmitLegs, clock: Clock) -> None:
         self._gate = gate
-        self._handover = handover
+        self._submit_legs = submit_legs
         self._clock = clock
 
     def run_once(self) -> float:
@@ -131,7 +132,7 @@ class Admissions:
         stale_at = now + PUBLISH_LEASE_SECONDS
         released = self._gate.release(now=now, stale_at=stale_at)
         for job_id in released.job_ids:
-            self._handover.submit_again(job_id, stale_at=stale_at)
+            self._submit_legs.publish(job_id, stale_at=stale_at)
         if released.again_at is None:
             return LISTEN_SECONDS
         return max(released.again_at - self._clock(), 0)

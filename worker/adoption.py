@@ -9,8 +9,8 @@ from worker.core import protocol, results
 from worker.core.errors import InvalidRequest, TaskFailed
 from worker.core.models import JSONObject
 from worker.core.operations import Operation
+from worker.core.ports import Clock
 from worker.core.states import JobState, Turn
-from worker.handover import Clock
 from worker.quarantine import Entry
 from worker.store import Store
 

@@ -8,9 +8,10 @@ from celery.signals import setup_logging
 
 from worker import bootstrap, log, redelivery, redis_url, startup, untraced
 from worker.background import AdmissionStep, SweepStep
+from worker.conductor import ConductorStep
 from worker.core.contract import QUEUE, SCHEDULE_TICK
 from worker.core.schedule import hard_time_limit, soft_time_limit
-from worker.handover import PUBLISH_RETRIES
+from worker.message import PUBLISH_RETRIES
 from worker.settings import Role, load
 
 RESULT_SECONDS: Final = 21 * 86400
@@ -93,7 +94,7 @@ app = Celery(
     amqp=bootstrap.recording(lambda: bootstrap.open_recorder(load(Role.CLIENT))),
 )
 app.add_defaults(_configuration)
-app.steps["worker"].update({SweepStep, AdmissionStep})
+app.steps["worker"].update({SweepStep, AdmissionStep, ConductorStep})
 app.steps["worker"].add("worker.revocation:RevokeStep")
 app.steps["consumer"].add(startup.RiskStep)
 

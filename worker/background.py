@@ -19,7 +19,7 @@ SOON_SECONDS: Final = 0.25
 """Redis looks at who waits for a list ten times a second; a thread can be more punctual."""
 
 
-class _Background(bootsteps.StartStopStep):
+class Background(bootsteps.StartStopStep):
     """One such thread."""
 
     # After the pool has forked: a thread does not survive a fork, the locks it holds do.
@@ -55,7 +55,7 @@ class _Background(bootsteps.StartStopStep):
         raise NotImplementedError
 
 
-class SweepStep(_Background):
+class SweepStep(Background):
     """Sweeps; no beat is needed."""
 
     def _work(self) -> float:
@@ -79,7 +79,7 @@ class SweepStep(_Background):
         return True
 
 
-class AdmissionStep(_Background):
+class AdmissionStep(Background):
     """Admits jobs that wait before the gate, at the moment at which it opens."""
 
     def _work(self) -> float:

@@ -21,15 +21,9 @@ from worker.client import HTTPProvider
 from worker.core.checks import longest_deadline
 from worker.core.contract import QUEUE
 from worker.deliveries import Deliveries
-from worker.handover import (
-    PUBLISH_RETRIES,
-    BrokerHandover,
-    Handover,
-    Publisher,
-    RedisHandover,
-)
 from worker.jobs import Callbacks, Jobs
 from worker.journal import Journal
+from worker.message import PUBLISH_RETRIES, Publisher, SubmitLegs
 from worker.quarantine import Quarantine
 from worker.recording import Recorder, RecordingAMQP
 from worker.settings import Role, Settings, load
@@ -53,7 +47,7 @@ class Parts:
 
     settings: Settings
     store: Store
-    handover: Handover
+    submit_legs: SubmitLegs
     jobs: Jobs
     sweep: Sweep
     gate: Gate
@@ -90,17 +84,17 @@ def _parts_of(_pid: int) -> Parts:
         "jitter": random.random,
     }
     callbacks = Callbacks(settings.public_url, settings.signing_keys[0])
-    handover = open_handover(settings, state)
+    submit_legs = open_submit_legs(settings, state)
     return Parts(
         settings=settings,
         store=state,
-        handover=handover,
+        submit_legs=submit_legs,
         jobs=Jobs(callbacks=callbacks, gate=gate, **common),
-        sweep=Sweep(handover=handover, **common),
+        sweep=Sweep(submit_legs=submit_legs, **common),
         gate=gate,
-        admissions=Admissions(gate, handover, time.time),
+        admissions=Admissions(gate, submit_legs, time.time),
         treasury=Treasury(gate, provider, settings.credits_every_seconds),
-        cancellations=Cancellations(state, handover, time.time),
+        cancellations=Cancellations(state, time.time),
     )
 
 
@@ -120,7 +114,6 @@ def open_deliveries(settings: Settings, redis: "Redis") -> Deliveries:
     return Deliveries(
         store=state,
         quarantine=Quarantine(redis),
-        handover=open_handover(settings, state),
         signing_keys=settings.signing_keys,
         tolerance=timedelta(seconds=settings.webhook_tolerance_seconds),
         policy=settings.policy,
@@ -152,7 +145,7 @@ def open_batches(settings: Settings) -> tuple[Ledger, Runs]:
     # From the last that began or ended: the next may wait for so long, and nobody hears of it.
     patience = math.ceil(longest_deadline(settings.policy))
     ledger = Ledger(client, retain_seconds=2 * settings.policy.retention_seconds + patience)
-    cancellations = Cancellations(state, open_handover(settings, state), time.time)
+    cancellations = Cancellations(state, time.time)
     return ledger, Runs(open_producer(settings), ledger, cancellations, time.time)
 
 
@@ -170,15 +163,14 @@ def open_timetable(settings: Settings) -> Timetable:
     )
 
 
-def open_handover(settings: Settings, state: Store) -> Handover:
-    """Open the hand-over that fits: one script where broker and state share a database."""
+def open_submit_legs(settings: Settings, state: Store) -> SubmitLegs:
+    """Open what publishes submit legs again."""
     publisher = Publisher(
         redis_url.celery_url(settings.broker_url),
         broker_options(settings),
         connect_seconds(settings),
     )
-    adapter = RedisHandover if settings.one_database else BrokerHandover
-    return adapter(state, publisher, time.time, settings.policy)
+    return SubmitLegs(state, publisher, time.time, settings.policy)
 
 
 def recording(recorder: Callable[[], Recorder]) -> Any:

@@ -5,8 +5,8 @@ from typing import Final
 
 from worker.core.errors import JobCancelled
 from worker.core.models import Event, JobId, Source
+from worker.core.ports import Clock
 from worker.core.states import TERMINAL, JobState
-from worker.handover import Clock, Handover
 from worker.store import Store
 
 WAITS_SECONDS: Final = 14 * 86400
@@ -32,9 +32,8 @@ class Cancellation(StrEnum):
 class Cancellations:
     """Cancels jobs. What the provider then still delivers is kept on the record."""
 
-    def __init__(self, store: Store, handover: Handover, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
-        self._handover = handover
         self._clock = clock
 
     def cancel(self, job_id: JobId, *, by: str) -> Cancellation:
@@ -46,7 +45,7 @@ class Cancellations:
         marked = False
         for _ in range(_ATTEMPTS):
             # With the mark there is nothing left to do: its leg sees it before it submits.
-            if self._handover.resume(job_id, event) or marked:
+            if self._store.claim(job_id, event, now=self._clock()) or marked:
                 return Cancellation.ENDING
             state = self._mark(job_id, by, None, retain_seconds=WAITS_SECONDS)
             if state is None:

@@ -12,10 +12,10 @@ from worker.core.contract import PROBE_BODY, PROBE_ID
 from worker.core.errors import FermataError, InvalidPayload, UnknownJob
 from worker.core.models import Event, JobId, JobRecord, JSONObject, Source
 from worker.core.operations import find
+from worker.core.ports import Clock
 from worker.core.protocol import Delivery
 from worker.core.schedule import Policy
 from worker.core.states import TERMINAL, TRANSITIONS, JobState, Turn
-from worker.handover import Clock, Handover
 from worker.quarantine import Entry, Kind, Quarantine
 from worker.store import LOST, Store
 
@@ -39,14 +39,13 @@ class Receipt(StrEnum):
 
 
 class Deliveries:
-    """Receives deliveries: signature, then schema, then claim and publish."""
+    """Receives deliveries: signature, then schema, then claim."""
 
     def __init__(
         self,
         *,
         store: Store,
         quarantine: Quarantine,
-        handover: Handover,
         signing_keys: Sequence[str],
         tolerance: timedelta,
         policy: Policy,
@@ -54,7 +53,6 @@ class Deliveries:
     ) -> None:
         self._store = store
         self._quarantine = quarantine
-        self._handover = handover
         self._signing_keys = signing_keys
         self._tolerance = tolerance
         self._policy = policy
@@ -110,7 +108,7 @@ class Deliveries:
         if not delivery.final:
             return self._progress(job_id, delivery, delivery_id)
         event = Event(Source.WEBHOOK, body=delivery.body, delivery_id=delivery_id)
-        if self._handover.resume(job_id, event):
+        if self._store.claim(job_id, event, now=self._clock()):
             return Receipt.RESUMED
         return self._too_late(job_id, delivery, delivery_id)
 

@@ -18,17 +18,16 @@ from worker.core.models import (
     JobId,
     JobRecord,
     JSONObject,
-    Parked,
+    Leased,
     Source,
     Standing,
-    Taker,
     Webhook,
 )
 from worker.core.operations import Operation
+from worker.core.ports import Clock
 from worker.core.schedule import Policy
 from worker.core.signing import derive_secret
 from worker.core.states import JobState, Turn
-from worker.handover import Clock
 from worker.patience import insist
 from worker.store import Store
 
@@ -37,6 +36,9 @@ log = structlog.get_logger()
 _T = TypeVar("_T")
 
 MOST_REFUSALS: Final = 2
+
+SETTLE_SECONDS: Final = 5
+"""How long a leg insists on settling its job; after that a conductor leases the job again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Jobs:
         self,
         attempt: Attempt,
         body: Mapping[str, Any],
-        parked: Parked,
+        message: str | None,
         lane: Lane,
         *,
         expires_at: float | None = None,
@@ -100,6 +102,7 @@ class Jobs:
         """Write the record that can be resumed, before the provider hears of the job.
 
         Args:
+            message: what starts the job, pressed; None if the record has it already.
             expires_at: when nobody wants it any more, if it is still held then.
 
         Returns False where this leg must not submit: another has begun, or the job is held.
@@ -113,7 +116,7 @@ class Jobs:
                 now=now,
                 due_at=now + schedule.submit_lease(operation, self._policy),
                 deadline_at=schedule.deadline(operation, self._policy, now=now),
-                fields=_record_fields(operation, body, parked),
+                fields=_record_fields(operation, body, message),
                 leg=attempt.leg,
             ),
         )
@@ -134,7 +137,7 @@ class Jobs:
         job_id: JobId,
         operation: Operation,
         body: Mapping[str, Any],
-        parked: Parked,
+        message: str,
         *,
         expires_at: float | None = None,
     ) -> float | None:
@@ -145,7 +148,7 @@ class Jobs:
         """
         now = self._clock()
         due_at = now + schedule.PUBLISH_LEASE_SECONDS
-        fields = _record_fields(operation, body, parked)
+        fields = _record_fields(operation, body, message)
         fields["deadline_at"] = min(now + self._policy.queued_seconds, expires_at or math.inf)
         written = self._store.turn(job_id, Turn.REROUTE, now=now, due_at=due_at, fields=fields)
         return due_at if written else None
@@ -265,47 +268,27 @@ class Jobs:
         self._turn(attempt, Turn.DOUBT, due_at=due_at, why=reason)
         return None
 
-    def claim_here(self, attempt: Attempt, event: Event) -> bool:
-        """Claim a job for an event that this very leg will settle, with nothing to publish."""
-        now = self._clock()
-        stale_at = now + schedule.take_lease(attempt.operation, self._policy)
-        claim = self._insist(
+    def claim_here(self, attempt: Attempt, event: Event) -> None:
+        """Claim a job for what this very leg has heard."""
+        self._insist(
             attempt,
-            lambda: self._store.claim(
-                attempt.job_id,
-                event,
-                now=now,
-                stale_at=stale_at,
-                published_stale_at=stale_at,
-                push=False,
-                leg=attempt.leg,
-            ),
+            lambda: self._store.claim(attempt.job_id, event, now=self._clock(), leg=attempt.leg),
         )
-        if claim is None:
-            return False
-        taker = Taker(claim.number, attempt.leg)
-        return self.take(attempt.job_id, attempt.operation, taker) is not None
 
-    def take(self, job_id: JobId, operation: Operation, taker: Taker) -> Event | None:
-        """Take the event of a resumed job; None where it is not this message's to take."""
-        now = self._clock()
-        stale_at = now + schedule.take_lease(operation, self._policy)
-        return self._store.take(job_id, taker, now=now, stale_at=stale_at)
-
-    def result(self, job_id: JobId, operation: Operation, event: Event) -> JSONObject:
-        """Read an event into the job's result.
+    def result(self, leased: Leased, operation: Operation) -> JSONObject:
+        """Read the event of a leased job into its result.
 
         Raises the error that the event carries, or that the provider's words mean.
         """
+        event = leased.event
         if event.error is not None:
             raise errors.from_json(event.error)
-        said, record = protocol.parse(event.body or ""), self._store.read(job_id)
         return results.job_result(
-            job_id,
+            leased.job_id,
             operation,
-            said,
-            clip_id=record.clip_id,
-            provider_task_id=record.provider_task_id,
+            protocol.parse(event.body or ""),
+            clip_id=leased.clip_id,
+            provider_task_id=leased.provider_task_id,
         )
 
     def settle(
@@ -325,7 +308,7 @@ class Jobs:
                 drop=_dropped(outcome),
                 retain_seconds=self._policy.retention_seconds,
             ),
-            seconds=self._policy.resume_seconds / 2,
+            seconds=SETTLE_SECONDS,
             clock=self._clock,
         )
         name = "job_settled" if settled else "job_was_settled"
@@ -333,11 +316,11 @@ class Jobs:
 
 
 def _record_fields(
-    operation: Operation, body: Mapping[str, Any], parked: Parked
+    operation: Operation, body: Mapping[str, Any], message: str | None
 ) -> dict[str, str | float]:
-    fields: dict[str, str | float] = {"operation": operation.name, "parked": parked.message}
-    if parked.list_key:
-        fields["list_key"] = parked.list_key
+    fields: dict[str, str | float] = {"operation": operation.name}
+    if message is not None:
+        fields["parked"] = message
     clip = body.get(operation.clip_field or "")
     if isinstance(clip, str):
         fields["clip_id"] = clip
@@ -346,7 +329,7 @@ def _record_fields(
 
 def _dropped(outcome: JSONObject | BaseException) -> list[str]:
     """Name what a settled record does without; what did not become a result is kept as it came."""
-    dropped = ["parked", "list_key", "taken_by", "taken_until", "leg"]
+    dropped = ["parked", "leg"]
     return dropped if isinstance(outcome, BaseException) else [*dropped, "event"]
 
 

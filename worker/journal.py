@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from worker.core import keys
-from worker.handover import Clock
+from worker.core.ports import Clock
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 import structlog
 
 from worker.connection import StoreUnavailable
-from worker.handover import Clock
+from worker.core.ports import Clock
 
 log = structlog.get_logger()
 

@@ -1,14 +1,15 @@
 """The Task base that parks a job instead of holding a worker slot.
 
-The submit leg writes the record, calls the provider once, and raises ``Ignore``. The resumed
-leg runs the same task from the parked message, and Celery does the rest natively: chain,
-chord, callbacks, errbacks, ``AsyncResult``.
+The submit leg writes the record, calls the provider once, and raises ``Ignore``. A conductor runs
+the resumed leg: the same task, from the message on the record; and Celery does the rest natively:
+chain, chord, callbacks, errbacks, ``AsyncResult``.
 """
 
 import inspect
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
@@ -16,22 +17,23 @@ import structlog
 from celery import Task
 from celery.exceptions import Ignore, Reject
 from celery.states import SUCCESS
+from kombu.utils.json import dumps
 
 from worker import bootstrap
-from worker.accidents import ACCIDENTS, TRANSIENT, PatientBackend
+from worker.accidents import ACCIDENTS, PatientBackend
 from worker.cancellation import cancelled
 from worker.connection import StoreUnavailable
 from worker.core import submission
 from worker.core.admission import lane_of
-from worker.core.contract import CLAIM_HEADER, JOB_ID, PARKED, QUEUE, SLOW_QUEUE, task_name
+from worker.core.contract import JOB_ID, OURS_HEADER, PARKED, QUEUE, SLOW_QUEUE, task_name
 from worker.core.errors import DeadlineExceeded, FermataError, InvalidRequest, NeedsWorker
-from worker.core.models import Event, JobId, JobRecord, JSONObject, Parked, Source, Standing, Taker
+from worker.core.models import Event, JobId, JobRecord, JSONObject, Leased, Source, Standing
 from worker.core.operations import OPERATIONS, Operation, find
 from worker.core.schedule import hard_time_limit, moment, soft_time_limit
 from worker.core.signatures import signature
 from worker.core.states import TRANSITIONS, JobState, Turn
-from worker.handover import park
 from worker.jobs import Attempt, Jobs
+from worker.message import press
 
 log = structlog.get_logger()
 
@@ -40,6 +42,10 @@ _OURS: Final = ("source", "pick", "extra")
 
 
 _BEGINS_FROM: Final = TRANSITIONS[Turn.SUBMIT][0]
+
+
+resuming: Final[ContextVar[Leased | None]] = ContextVar("resuming", default=None)
+"""The job whose resumed leg a conductor runs in this thread."""
 
 
 class ProviderTask(Task[..., JSONObject]):
@@ -63,19 +69,18 @@ class ProviderTask(Task[..., JSONObject]):
         Raises Ignore where the job is parked, or belongs to another leg; Reject (requeued)
         where nothing has happened yet because Redis is away; else what the job failed with.
         """
+        if leased := resuming.get():
+            return self._resumed_leg(leased)
         self._require_worker()
         structlog.contextvars.bind_contextvars(job_id=self._job_id, operation=self.operation.name)
         jobs = bootstrap.parts().jobs
         try:
-            claim = int(self.request.get(CLAIM_HEADER) or 0)
-            if claim:
-                return self._resumed_leg(jobs, claim)
             standing = jobs.standing(self._job_id)
             self._require_turn(standing)
             body = self._check(args, kwargs)
             if self.operation.slow and self._queue == QUEUE:
                 return self._pass_on(jobs, body)
-            return self._submit_leg(jobs, body, announced=standing.announced)
+            return self._submit_leg(jobs, body, standing)
         except StoreUnavailable as error:
             log.warning("state_unavailable", error=repr(error))
             raise Reject(repr(error), requeue=True) from None
@@ -107,7 +112,7 @@ class ProviderTask(Task[..., JSONObject]):
         # After a first attempt, or the gate, a job begins by a message of ours. What comes again
         # under its id may ask for something else, and must not run before the moment has come.
         begun = standing.attempts or standing.state is JobState.ADMITTED
-        if begun and self.request.get(CLAIM_HEADER) is None:
+        if begun and self.request.get(OURS_HEADER) is None:
             raise Ignore
         if standing.state is None:
             self._require_wanted(standing)
@@ -142,17 +147,15 @@ class ProviderTask(Task[..., JSONObject]):
         ours = {name: given.pop(name) for name in _OURS if name in given}
         return submission.check_parameters(self.operation, given, **ours)
 
-    def _submit_leg(self, jobs: Jobs, body: JSONObject, *, announced: bool) -> JSONObject:
+    def _submit_leg(self, jobs: Jobs, body: JSONObject, standing: Standing) -> NoReturn:
         attempt = Attempt(self._job_id, self.operation, uuid.uuid4().hex)
-        try:
-            parked = self._park()
-        except TRANSIENT as error:
-            raise Reject(repr(error), requeue=True) from None
+        # A record that is there already has the message.
+        message = None if standing.state else self._press()
         lane = lane_of(self.request.headers or {}, slow=self.operation.slow)
-        if not jobs.begin(attempt, body, parked, lane, expires_at=self._expires_at):
+        if not jobs.begin(attempt, body, message, lane, expires_at=self._expires_at):
             raise Ignore
         try:
-            if not announced:
+            if not standing.announced:
                 self._announce_parked()
             current = jobs.current(attempt)
         except Exception as error:
@@ -162,15 +165,13 @@ class ProviderTask(Task[..., JSONObject]):
             raise Ignore
         try:
             event = self._barred(current) or jobs.submit(attempt, body)
-            mine = event is not None and jobs.claim_here(attempt, event)
+            if event:
+                jobs.claim_here(attempt, event)
         except Exception:
             # The provider may hold the work and the record can be resumed: failing now would
             # be a lie. Webhook, poll or sweep settle the job.
             log.exception("submit_interrupted")
-            raise Ignore from None
-        if event is None or not mine:
-            raise Ignore
-        return jobs.result(self._job_id, self.operation, event)
+        raise Ignore from None
 
     def _barred(self, job: JobRecord) -> Event | None:
         """Return the end of a job that was cancelled while its record was being written."""
@@ -189,15 +190,12 @@ class ProviderTask(Task[..., JSONObject]):
 
         The record comes first: should no worker take it there, the deadline still ends it.
         """
-        try:
-            parked = self._park(queue=SLOW_QUEUE, expires=self._expires)
-        except TRANSIENT as error:
-            raise Reject(repr(error), requeue=True) from None
+        message = self._press(queue=SLOW_QUEUE, expires=self._expires)
         stale_at = jobs.pass_on(
-            self._job_id, self.operation, body, parked, expires_at=self._expires_at
+            self._job_id, self.operation, body, message, expires_at=self._expires_at
         )
         if stale_at is not None:
-            bootstrap.parts().handover.submit_again(self._job_id, stale_at=stale_at)
+            bootstrap.parts().submit_legs.publish(self._job_id, stale_at=stale_at)
         raise Ignore
 
     def _announce_parked(self) -> None:
@@ -212,30 +210,25 @@ class ProviderTask(Task[..., JSONObject]):
         if self.app.conf.worker_send_task_events:
             self.send_event("task-parked")
 
-    def _park(self, queue: str | None = None, *, expires: datetime | None = None) -> Parked:
-        """Press the message that resumes this same task: same arguments, canvas and queue."""
-        resume_seconds = bootstrap.parts().settings.policy.resume_seconds
+    def _press(self, queue: str | None = None, *, expires: datetime | None = None) -> str:
+        """Press the message of this same task: same arguments, canvas and queue."""
         signature = self.signature_from_request(
             queue=queue,
-            # A resumed message must not be discarded as expired, nor its retries be eaten.
+            # Once the job has begun, its own deadline ends it.
             expires=expires,
             retries=0,
-            # The limits of the submit leg must not cut off a result that is being stored.
-            soft_time_limit=resume_seconds,
-            time_limit=resume_seconds * 1.1,
-            headers={**(self.request.headers or {}), CLAIM_HEADER: 1},
         )
-        with self.app.producer_or_acquire() as producer:
-            return park(signature, producer.channel)
+        pressed = press(
+            lambda to: signature.apply_async(producer=to, add_to_parent=False, declare=[])
+        )
+        return dumps(pressed)
 
-    def _resumed_leg(self, jobs: Jobs, claim: int) -> JSONObject:
+    def _resumed_leg(self, leased: Leased) -> JSONObject:
         # The request is not checked again: it was paid for under the rules of its day.
-        event = jobs.take(self._job_id, self.operation, self._taker(claim))
-        if event is None:
-            raise Ignore
-        result = jobs.result(self._job_id, self.operation, event)
-        if (claim > 1 or self._redelivered) and self._was_stored(result):
-            jobs.settle(self._job_id, self.operation, result)
+        jobs = bootstrap.parts().jobs
+        result = jobs.result(leased, self.operation)
+        if leased.claims > 1 and self._was_stored(result):
+            jobs.settle(leased.job_id, self.operation, result)
             raise Ignore
         return result
 
@@ -250,20 +243,6 @@ class ProviderTask(Task[..., JSONObject]):
             return False
         stored = self.AsyncResult(self._job_id)
         return stored.state == SUCCESS and stored.result == result
-
-    @property
-    def _redelivered(self) -> bool:
-        return bool((self.request.delivery_info or {}).get("redelivered"))
-
-    def _taker(self, claim: int) -> Taker:
-        """Tell this message from its copies: by kombu's tag, which a redelivery keeps.
-
-        AMQP numbers deliveries, not messages, but flags a redelivery.
-        """
-        tag = (self.request.properties or {}).get("delivery_tag")
-        if tag:
-            return Taker(claim, str(tag))
-        return Taker(claim, uuid.uuid4().hex, self._redelivered)
 
     # Celery calls these two when the outcome is stored and the next step is published. Only
     # then is the job settled: a worker that dies before leaves it to be resumed again.

@@ -22,10 +22,10 @@ from worker.core import schedule
 from worker.core.admission import Lane, Priority, lane_of, thousandths
 from worker.core.contract import (
     BATCH_HEADER,
-    CLAIM_HEADER,
     COPY_HEADER,
     DIGEST_HEADER,
     JOB_ID,
+    OURS_HEADER,
     PRIORITY_HEADER,
     TASK_PREFIX,
     TENANT_HEADER,
@@ -33,9 +33,10 @@ from worker.core.contract import (
 from worker.core.errors import AlreadyEnqueued, InvalidRequest
 from worker.core.models import JobId, JSONObject
 from worker.core.operations import OPERATIONS, Operation
+from worker.core.ports import Clock
 from worker.core.schedule import Policy
 from worker.core.states import JobState, Turn
-from worker.handover import Clock, press
+from worker.message import press
 from worker.store import Store
 
 log = structlog.get_logger()
@@ -151,7 +152,7 @@ class RecordingAMQP(AMQP):
             options["headers"] = headers
             if operation is None and (followed := self._followed()):
                 headers[COPY_HEADER] = f"{followed}/{uuid.uuid4().hex}"
-            if operation and CLAIM_HEADER not in headers and self._can_be_recorded(headers):
+            if operation and OURS_HEADER not in headers and self._can_be_recorded(headers):
                 quietly = options | {"declare": [], "retry": False}
                 wire = press(lambda presser: send(presser, name, message, **quietly))
                 if not self._recorder().record(operation, wire):

@@ -8,12 +8,14 @@ if TYPE_CHECKING:
 
 _PRELUDES: Final = {
     "transition": ("record", "gate", "tally"),
-    "claim": ("record", "gate"),
+    "claim": ("record", "gate", "ready"),
     "admit": ("record", "gate"),
     "release": ("record", "gate"),
     "open": ("gate",),
+    "lease": ("ready",),
+    "renew": ("ready",),
     "late": ("record",),
-    "due": ("tally",),
+    "due": ("tally", "ready"),
 }
 
 

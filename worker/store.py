@@ -8,13 +8,12 @@ from worker.core import keys
 from worker.core.admission import Bid
 from worker.core.errors import UnknownJob
 from worker.core.models import (
-    Claim,
     Event,
     JobId,
     JobRecord,
     JSONObject,
+    Leased,
     Standing,
-    Taker,
 )
 from worker.core.states import TERMINAL, TRANSITIONS, JobState, Turn
 from worker.scripts import load_script
@@ -38,7 +37,8 @@ class Store:
         self._claim = load_script(redis, "claim")
         self._admit = load_script(redis, "admit")
         self._announce = load_script(redis, "announce")
-        self._take = load_script(redis, "take")
+        self._lease = load_script(redis, "lease")
+        self._renew = load_script(redis, "renew")
         self._due = load_script(redis, "due")
         self._extend = load_script(redis, "extend")
         self._pace = load_script(redis, "pace")
@@ -166,7 +166,10 @@ class Store:
     ) -> tuple[bool, JobState | None]:
         pairs = [part for name, value in fields.items() for part in (name, records.dump(value))]
         won, state = self._transition(
-            keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE, *keys.OF_A_BATCH],
+            keys=[
+                *(keys.job(job_id), keys.DUE, keys.JOBS),
+                *(*keys.BEFORE_THE_GATE, *keys.OF_A_BATCH, keys.READY),
+            ],
             args=[
                 *(job_id, _csv(sources), target or "", due, retain, entry, now, leg, count),
                 *(len(fields), *pairs, *drop),
@@ -180,74 +183,47 @@ class Store:
         event: Event,
         *,
         now: float,
-        stale_at: float,
-        published_stale_at: float,
-        push: bool,
         leg: str = "",
         seen: JobState | None = None,
-    ) -> Claim | None:
-        """Claim a parked job for an event; None where another event has won.
+    ) -> bool:
+        """Claim a parked job for an event, and make it ready; False if another event has won.
 
         Args:
-            stale_at, published_stale_at: when the sweep resumes the job again, if the claim
-                was not, or was, published.
-            push: also push the parked message to its Redis list, in the same step.
             leg: only while this run of the submit leg is the last one. The claim is then safe to
                 send twice.
             seen: only while the job is in this state.
         """
-        stale = (stale_at, published_stale_at)
-        sources = None if seen is None else (seen,)
-        return self._run_claim(
-            job_id, Turn.CLAIM, event, now=now, stale=stale, push=push, leg=leg, sources=sources
-        )
-
-    def reclaim(self, job_id: JobId, *, now: float, stale_at: float) -> Claim | None:
-        """Claim a job again whose claim went stale."""
-        stale = (stale_at, stale_at)
-        return self._run_claim(job_id, Turn.RECLAIM, None, now=now, stale=stale, push=False)
-
-    def _run_claim(
-        self,
-        job_id: JobId,
-        turn: Turn,
-        event: Event | None,
-        *,
-        now: float,
-        stale: tuple[float, float],
-        push: bool,
-        leg: str = "",
-        sources: Iterable[JobState | None] | None = None,
-    ) -> Claim | None:
-        allowed, target = TRANSITIONS[turn]
-        why = f"{event.source} {event.delivery_id or ''}".strip() if event else "stale"
-        reply = self._claim(
-            keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE],
+        sources, target = TRANSITIONS[Turn.CLAIM]
+        why = f"{event.source} {event.delivery_id or ''}".strip()
+        won = self._claim(
+            keys=[keys.job(job_id), keys.DUE, keys.READY, *keys.BEFORE_THE_GATE, keys.RING],
             args=[
                 job_id,
-                _csv(allowed if sources is None else sources),
-                event.dumps() if event else "",
-                *stale,
-                records.entry(now, turn, target, why),
-                int(push),
+                _csv(sources if seen is None else (seen,)),
+                event.dumps(),
+                int(event.body is not None),
+                records.entry(now, Turn.CLAIM, target, why),
                 leg,
             ],
         )
-        if not reply[0]:
-            return None
-        return Claim(number=reply[2], message=reply[3], pushed=bool(reply[4]))
+        return bool(won)
+
+    def lease(self, *, seconds: float, limit: int) -> list[Leased]:
+        """Lease up to ``limit`` jobs that are ready to be resumed; others may in ``seconds``."""
+        found = self._lease(keys=[keys.READY, keys.RECORDS], args=[seconds, limit])
+        return [_leased(fields) for fields in found]
+
+    def renew(self, job_ids: Iterable[JobId], *, seconds: float) -> None:
+        """Let the leases of jobs end ``seconds`` from now; sooner, if somebody else is to try."""
+        self._renew(keys=[keys.READY], args=[seconds, *job_ids])
+
+    def wait_for_ready(self, seconds: float) -> None:
+        """Wait until a job is ready to be resumed, but not longer."""
+        self._redis.blpop([keys.RING], timeout=seconds)
 
     def announce(self, job_id: JobId, leg: str) -> bool:
         """Note that the job's PARKED state is stored; False where the leg is not its last."""
         return bool(self._announce(keys=[keys.job(job_id)], args=[leg]))
-
-    def take(self, job_id: JobId, taker: Taker, *, now: float, stale_at: float) -> Event | None:
-        """Take the event of a resumed job; None where it is not this message's to take."""
-        event = self._take(
-            keys=[keys.job(job_id), keys.DUE],
-            args=[job_id, taker.claim, taker.message_id, int(taker.redelivered), now, stale_at],
-        )
-        return Event.loads(event) if event else None
 
     def take_step(self, run: str, copy: str, *, seconds: int) -> bool:
         """Take a run of a plain step for a copy of its message; False where another has it."""
@@ -256,7 +232,7 @@ class Store:
 
     def due(self, *, now: float, lease_until: float, limit: int) -> list[JobId]:
         """Lease up to ``limit`` jobs whose moment has come, and as many that only end."""
-        where = [keys.DUE, keys.RECORDS, keys.ENDING, keys.LEAVING]
+        where = [keys.DUE, keys.RECORDS, keys.ENDING, keys.LEAVING, keys.READY, keys.RING]
         return cast(list[JobId], self._due(keys=where, args=[now, lease_until, limit]))
 
     def drop_due(self, job_id: JobId) -> None:
@@ -362,6 +338,14 @@ class Store:
         """Raise StoreUnavailable where the server would not write; it writes nothing."""
         # A server that is full or read-only refuses even a write that would come to nothing.
         self._redis.set(keys.HEALTH, "ok", xx=True, keepttl=True)
+
+
+def _leased(fields: Sequence[Any]) -> Leased:
+    job_id, operation, message, event, claims, clip_id, provider_task_id = fields
+    return Leased(
+        job_id, operation, message, Event.loads(event), claims,
+        clip_id=clip_id or None, provider_task_id=provider_task_id or None,
+    )  # fmt: skip
 
 
 def _csv(states: Iterable[JobState | None]) -> str:

@@ -13,10 +13,11 @@ from worker.core import protocol, schedule, submission
 from worker.core.errors import DeadlineExceeded, FermataError, UnknownJob
 from worker.core.models import Event, JobId, JobRecord, Source
 from worker.core.operations import Operation, find
+from worker.core.ports import Clock
 from worker.core.schedule import Policy, Step
 from worker.core.states import JobState, Turn
-from worker.handover import Clock, Handover
 from worker.jobs import unconfirmed
+from worker.message import SubmitLegs
 from worker.store import Store
 
 log = structlog.get_logger()
@@ -37,14 +38,14 @@ class Sweep:
         *,
         store: Store,
         provider: Provider,
-        handover: Handover,
+        submit_legs: SubmitLegs,
         policy: Policy,
         clock: Clock,
         jitter: Callable[[], float],
     ) -> None:
         self._store = store
         self._provider = provider
-        self._handover = handover
+        self._submit_legs = submit_legs
         self._policy = policy
         self._clock = clock
         self._jitter = jitter
@@ -110,8 +111,6 @@ class Sweep:
                 return False
             case Step.SUBMIT:
                 self._submit_again(job, lease_until)
-            case Step.RECLAIM:
-                self._handover.resume_again(job.job_id)
             case Step.DOUBT:
                 self._doubt(job, find(job.operation))
             case Step.RESUBMIT:
@@ -137,7 +136,7 @@ class Sweep:
             self._store.note(
                 job.job_id, now=self._clock(), what="republish", why=why, count="republished"
             )
-        self._handover.submit_again(
+        self._submit_legs.publish(
             job.job_id, stale_at=lease_until, republished=job.republished + lost
         )
 
@@ -165,7 +164,11 @@ class Sweep:
     def _resume_failing(self, job: JobRecord, error: FermataError) -> None:
         event = Event(Source.SWEEP, error=error.to_json())
         # What has happened since it was read is news to us, and may be that it was accepted.
-        self._handover.resume(job.job_id, event, leg=job.leg, seen=job.state)
+        now = self._clock()
+        self._store.claim(job.job_id, event, now=now, leg=job.leg, seen=job.state)
+
+    def _resume(self, job: JobRecord, event: Event) -> None:
+        self._store.claim(job.job_id, event, now=self._clock())
 
     def _poll_safely(self, job: JobRecord) -> None:
         try:
@@ -181,11 +184,11 @@ class Sweep:
         outcome = self._ask(job, operation)
         match outcome:
             case protocol.Finished(body):
-                self._handover.resume(job.job_id, Event(Source.POLL, body=body))
+                self._resume(job, Event(Source.POLL, body=body))
             case protocol.Failed(error):
-                self._handover.resume(job.job_id, Event(Source.POLL, error=error.to_json()))
+                self._resume(job, Event(Source.POLL, error=error.to_json()))
             case protocol.Running(_, str(usable)) if self._clock() >= job.deadline_at:
-                self._handover.resume(job.job_id, Event(Source.POLL, body=usable))
+                self._resume(job, Event(Source.POLL, body=usable))
             case _ if self._clock() >= job.deadline_at:
                 self._resume_failing(job, _expired(job))
             case protocol.Postponed(reason, retry_after):

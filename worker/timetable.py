@@ -18,8 +18,8 @@ from worker.core import keys, timetable
 from worker.core.batch import Row
 from worker.core.errors import ConfigError, InvalidRequest, UnknownBatch
 from worker.core.models import JSONObject
+from worker.core.ports import Clock
 from worker.core.timetable import Overlap, Schedule
-from worker.handover import Clock
 from worker.journal import Journal
 
 if TYPE_CHECKING:

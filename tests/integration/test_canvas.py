@@ -10,7 +10,6 @@ from celery.result import AsyncResult, GroupResult
 
 from tests.integration.flow import GET_SECONDS, HELD, Flow, clip, completed, ids, who
 from tests.system import wait_until
-from worker.core.contract import CLAIM_HEADER
 from worker.core.errors import TaskFailed
 
 FAILS = {"outcome": "fail"}
@@ -352,7 +351,7 @@ def test_the_resumed_message_keeps_stamps_headers_priority_and_ids(flow: Flow) -
     assert (headers["root_id"], headers["parent_id"]) == (first.id, first.id)
     assert headers["stamped_headers"] == ["batch"]
     assert headers["stamps"] == {"batch": "b7"}
-    assert (headers["tenant"], headers[CLAIM_HEADER]) == ("acme", 1)
+    assert headers["tenant"] == "acme"
     assert message["properties"]["priority"] == 3
     assert flow.deliver(held.id, completed()).json() == {"status": "resumed"}
     assert who(result.get(timeout=GET_SECONDS)) == held.id

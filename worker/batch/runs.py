@@ -15,8 +15,8 @@ from worker.core.batch import Row, row_id
 from worker.core.contract import BATCH_HEADER, PRIORITY_HEADER, TENANT_HEADER
 from worker.core.flows import Plan
 from worker.core.models import JobId
+from worker.core.ports import Clock
 from worker.flow import Step
-from worker.handover import Clock
 
 _PAGE: Final = 100
 Progress = Callable[[int], None]

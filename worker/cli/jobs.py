@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from worker import bootstrap, flow, show, watch
-from worker.bootstrap import open_handover, open_producer, open_store
+from worker.bootstrap import open_producer, open_store
 from worker.cancellation import Cancellation, Cancellations
 from worker.cli.group import (
     EXIT_CODES,
@@ -223,7 +223,7 @@ def cancel(job_ids: Sequence[str], as_json: bool) -> None:
     """
     settings = load(Role.CLIENT)
     store = open_store(settings)
-    cancellations = Cancellations(store, open_handover(settings, store), time.time)
+    cancellations = Cancellations(store, time.time)
     outcomes = {each: cancellations.cancel(JobId(each), by="the operator") for each in job_ids}
     if as_json:
         click.echo(json.dumps(outcomes, indent=2))

@@ -21,8 +21,8 @@ TASK_PREFIX: Final = "fermata."
 PARKED: Final = "PARKED"
 """The Celery state of a job that waits for the provider."""
 
-CLAIM_HEADER: Final = "fermata_claim"
-"""Message header: the number of the claim that resumed the job; 0 or absent on the submit leg."""
+OURS_HEADER: Final = "fermata_claim"
+"""Message header: this is the message on the record, published again. Its value says nothing."""
 
 PRIORITY_HEADER: Final = "fermata_priority"
 """Message header: ``interactive`` (the default) or ``batch``. Follow-ups inherit it."""

@@ -5,6 +5,8 @@
 | fermata:job:<job_id>     | hash       | a job's record and parked message| settlement + retention|
 | fermata:step:<run>       | string     | which copy of a plain step runs  | a retention           |
 | fermata:due              | sorted set | job_id by its next moment        | until the job settles |
+| fermata:ready            | sorted set | job_id by when it may be leased  | claim to settlement   |
+| fermata:ring             | list       | a word to idle conductors        | until it is heard     |
 | fermata:ending           | sorted set | job_id by when it was to end     | until its turn        |
 | fermata:leaving          | sorted set | job_id of those that end now     | until it has ended    |
 | fermata:jobs             | sorted set | job_id by creation               | trimmed by the sweep  |
@@ -31,6 +33,8 @@ Times are Unix seconds. The broker's and the result backend's own keys stand bes
 from typing import Final
 
 DUE: Final = "fermata:due"
+READY: Final = "fermata:ready"
+RING: Final = "fermata:ring"
 ENDING: Final = "fermata:ending"
 LEAVING: Final = "fermata:leaving"
 RECORDS: Final = "fermata:job:"

@@ -112,32 +112,18 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
-    """The message that resumes a job, in kombu's own wire form (see :mod:`worker.handover`)."""
+class Leased:
+    """A claimed job that a conductor has to itself for a while, and what its leg needs."""
 
+    job_id: JobId
+    operation: str
     message: str
-    list_key: str | None
-    """The Redis list it is pushed to, where the broker shares the state's database."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to resume a job."""
-
-    number: int
-    message: str
-    pushed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Taker:
-    """The message that resumes a job, told apart from its copies."""
-
-    claim: int
-    message_id: str
-    """The same when the broker redelivers the message, another one for a copy of it."""
-    redelivered: bool = False
-    """The broker redelivers it, and gives messages no id that would tell."""
+    """The message that started it, in kombu's own wire form (see :mod:`worker.message`)."""
+    event: Event
+    claims: int
+    """How often it was leased, this time included."""
+    clip_id: str | None = None
+    provider_task_id: ProviderTaskId | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,14 +78,6 @@ def submit_lease(operation: Operation, policy: Policy) -> float:
     return hard_time_limit(submit_seconds) * 1.2
 
 
-def take_lease(operation: Operation, policy: Policy) -> float:
-    """Return how long a leg that took its event may take to settle; after that it is dead.
-
-    That is a resumed leg, or a submit leg whose answer was the result.
-    """
-    return max(submit_lease(operation, policy), policy.resume_seconds * 1.3)
-
-
 class Step(StrEnum):
     """What a job needs."""
 
@@ -98,8 +90,6 @@ class Step(StrEnum):
     """It stayed unconfirmed through the grace period."""
     RESUBMIT = "resubmit"
     """The same, where the operator chose so."""
-    RECLAIM = "reclaim"
-    """It was claimed, but its resumed leg did not settle it."""
     EXPIRE = "expire"
     CANCEL = "cancel"
     """It was cancelled before anybody could resume it."""
@@ -115,8 +105,6 @@ def next_step(job: JobRecord, policy: Policy, *, now: float) -> Step:
             return Step.CANCEL
         case JobState.SUBMITTING:
             return Step.DOUBT
-        case JobState.RESUMING:
-            return Step.RECLAIM
         case JobState.WAITING:
             # Past its deadline too: work that was paid for is asked after before it is given up.
             return Step.POLL

@@ -47,9 +47,7 @@ class Turn(StrEnum):
     RESUBMIT = "resubmit"
     """Nobody ever knew, and the operator chose to risk a second submission."""
     CLAIM = "claim"
-    """An event won the right to resume the job."""
-    RECLAIM = "reclaim"
-    """The sweep resumes a job whose claim went stale."""
+    """An event ends the job: it is ready to be resumed."""
     SUCCEED = "succeed"
     FAIL = "fail"
     CANCEL = "cancel"
@@ -85,7 +83,6 @@ TRANSITIONS: Final[dict[Turn, tuple[frozenset[JobState | None], JobState]]] = {
         frozenset({_S.QUEUED, _S.HELD, _S.ADMITTED, _S.SUBMITTING, _S.UNCONFIRMED, _S.WAITING}),
         _S.RESUMING,
     ),
-    Turn.RECLAIM: (frozenset({_S.RESUMING}), _S.RESUMING),
     Turn.SUCCEED: (frozenset({_S.RESUMING}), _S.SUCCEEDED),
     Turn.FAIL: (_ENDS_FROM, _S.FAILED),
     Turn.CANCEL: (_ENDS_FROM, _S.CANCELLED),

@@ -5,10 +5,13 @@
 -- What is cancelled or expires before the gate may be thousands at once, and each ends by a message
 -- that goes before all others. So these wait aside, and few are on their way to a worker at a time.
 --
+-- A job that was claimed before its worker was upgraded stands here and not with the ready ones.
+--
 -- KEYS  1 due  2 prefix of the records  3 ending: who waits aside  4 leaving: who is on their way
+--       5 ready  6 ring
 -- ARGV  1 now  2 end of the lease  3 how many at most, and as many of those that end
 -- Returns job ids, the longest overdue first.
-local DUE, RECORDS, ENDING, LEAVING = unpack(KEYS)
+local DUE, RECORDS, ENDING, LEAVING, READY, RING = unpack(KEYS)
 -- A worker ends so many in less than half a second. Who is not back in a minute is given up.
 local ON_THEIR_WAY, AWAY_SECONDS = 100, 60
 -- Bounded: one call must not stop the server for long.
@@ -20,16 +23,20 @@ local function lease(id)
   table.insert(leased, id)
 end
 
-local function ends(id)
+local function look(id)
   local r = redis.call('HMGET', RECORDS .. id, 'state', 'cancelled_by')
-  return r[1] == 'held' or (r[2] and (r[1] == 'queued' or r[1] == 'admitted'))
+  return r[1], r[1] == 'held' or (r[2] and (r[1] == 'queued' or r[1] == 'admitted'))
 end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, LOOKED_AT)) do
   if #leased == most then break end
-  if ends(id) then
+  local state, ends = look(id)
+  if ends then
     redis.call('ZREM', DUE, id)
     redis.call('ZADD', ENDING, 'NX', now, id)
+  elseif state == 'resuming' then
+    redis.call('ZREM', DUE, id)
+    make_ready(READY, RING, id)
   else
     lease(id)
   end
@@ -44,7 +51,8 @@ local room = math.min(most, ON_THEIR_WAY - redis.call('ZCARD', LEAVING))
 for _, id in ipairs(room > 0 and redis.call('ZRANGE', ENDING, 0, room - 1) or {}) do
   redis.call('ZREM', ENDING, id)
   -- What something else has ended, or resumed, meanwhile has its own moment.
-  if ends(id) then
+  local _, ends = look(id)
+  if ends then
     redis.call('ZADD', LEAVING, now, id)
     lease(id)
   end

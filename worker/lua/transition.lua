@@ -2,7 +2,7 @@
 -- Closes every race in which two processes decide about one job at once: exactly one of
 -- two turns from the same state wins, and the other changes nothing.
 --
--- KEYS  1 record  2 due  3 jobs  4-8 the gate's (gate.lua)  9-11 prefixes of batches (tally.lua)
+-- KEYS  1 record  2 due  3 jobs  4-8 the gate's (gate.lua)  9-11 prefixes of batches (tally.lua)  12 ready
 -- ARGV  1 job_id  2 ',state,state,' it may start from  3 new state ('' keeps it)
 --       4 next moment ('' keeps it, '-' forgets it)  5 seconds to retain ('' for ever)
 --       6 timeline entry  7 now  8 leg: the run of the submit leg that takes the turn, or for
@@ -72,6 +72,7 @@ if state == '' and to ~= '' and called_off(KEYS[1]) then
 end
 if due == '-' then
   redis.call('ZREM', KEYS[2], ARGV[1])
+  redis.call('ZREM', KEYS[12], ARGV[1])
 elseif due ~= '' then
   redis.call('ZADD', KEYS[2], due, ARGV[1])
 end

@@ -1,0 +1,188 @@
+"""The conductor runs the resumed legs of jobs whose event has come, in the worker's own process.
+
+A receiver, a poll, a cancellation or a deadline claims a job and makes it ready, and does no more.
+Every worker has one conductor. It leases what is ready, many jobs in one round trip, and runs each
+job's task from the message on its record with Celery's own tracer, in a few threads: no queue, no
+pool slot. Celery publishes the next step, stores the result, counts the chord, calls the errbacks;
+then the job is settled.
+
+The leases are short, and the conductor renews those of the jobs in hand. If it dies, another one
+has its jobs within seconds. A job may be impossible to resume now, because its next step cannot be
+published or its result cannot be stored: it is put off, ever longer, and the others go on.
+"""
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final
+
+import structlog
+from celery import Celery, states
+from celery.app.trace import build_tracer
+from kombu.message import Message
+from kombu.serialization import prepare_accept_content
+from kombu.utils.encoding import safe_repr
+
+from worker import startup
+from worker.background import Background
+from worker.core.contract import task_name
+from worker.core.models import JobId, JSONObject, Leased
+from worker.provider_task import resuming
+from worker.store import Store
+
+log = structlog.get_logger()
+
+LEASE_SECONDS: Final = 10.0
+"""How long a dead conductor keeps its jobs from the others, at most."""
+
+RENEW_EVERY_SECONDS: Final = LEASE_SECONDS / 3
+THREADS: Final = 4
+AT_ONCE: Final = 4 * THREADS
+"""Jobs in hand at most: those that wait for a thread could be another conductor's."""
+
+LISTEN_SECONDS: Final = 1.0
+STOP_SECONDS: Final = 10.0
+LONGEST_PUT_OFF_SECONDS: Final = 60.0
+
+
+class Conductor:
+    """Runs resumed legs of one worker."""
+
+    def __init__(self, app: Celery, store: Store, hostname: str) -> None:
+        self._app = app
+        self._store = store
+        self._hostname = hostname
+        self._threads = ThreadPoolExecutor(THREADS, "fermata-leg")
+        self._tracers: dict[str, Callable[..., Any]] = {}
+        self._in_hand: dict[JobId, Future[None]] = {}
+        self._changed = threading.Condition()
+        self._renew_at = 0.0
+        self._accept = prepare_accept_content(app.conf.accept_content)
+
+    def run_once(self) -> None:
+        """Lease what there is to do and room for; if there is none, wait for it a little."""
+        self._renew()
+        room = AT_ONCE - len(self._in_hand)
+        if room <= 0:
+            with self._changed:
+                self._changed.wait_for(lambda: len(self._in_hand) < AT_ONCE, LISTEN_SECONDS)
+            return
+        leased = self._store.lease(seconds=LEASE_SECONDS, limit=room)
+        for job in leased:
+            with self._changed:
+                self._in_hand[job.job_id] = self._threads.submit(self._conduct, job)
+        if not leased:
+            self._store.wait_for_ready(LISTEN_SECONDS)
+
+    def _renew(self) -> None:
+        now = time.monotonic()
+        if now >= self._renew_at:
+            self._renew_at = now + RENEW_EVERY_SECONDS
+            if in_hand := list(self._in_hand):
+                self._store.renew(in_hand, seconds=LEASE_SECONDS)
+
+    def stop(self) -> None:
+        """Finish the legs that run, and leave the others to another conductor at once."""
+        with self._changed:
+            left = [job_id for job_id, leg in self._in_hand.items() if leg.cancel()]
+            for job_id in left:
+                del self._in_hand[job_id]
+        if left:
+            self._store.renew(left, seconds=0)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._in_hand, STOP_SECONDS)
+        self._threads.shutdown(wait=False)
+
+    def _conduct(self, job: Leased) -> None:
+        """Run one leg; runs in a thread."""
+        structlog.contextvars.bind_contextvars(job_id=job.job_id, operation=job.operation)
+        token = resuming.set(job)
+        try:
+            self._run(job)
+        except Exception as error:
+            self._put_off(job, error)
+        finally:
+            resuming.reset(token)
+            structlog.contextvars.clear_contextvars()
+            with self._changed:
+                del self._in_hand[job.job_id]
+                self._changed.notify_all()
+
+    def _run(self, job: Leased) -> None:
+        task = self._app.tasks[task_name(job.operation)]
+        trace = self._tracers.get(task.name)
+        if trace is None:
+            trace = build_tracer(task.name, task, app=self._app, hostname=self._hostname)
+            self._tracers[task.name] = trace
+        request = self._request(job.message)
+        self._tell(job, trace(job.job_id, request["args"], request["kwargs"], request))
+
+    def _request(self, message: str) -> JSONObject:
+        """Make of a message what a worker's pool would get of it (celery.worker.request)."""
+        wire = json.loads(message)
+        properties = wire["properties"]
+        route = properties["delivery_info"]
+        body: Any = base64.b64decode(wire["body"])
+        args, kwargs, embed = Message(
+            body,
+            content_type=wire["content-type"],
+            content_encoding=wire["content-encoding"],
+            headers=wire["headers"],
+            accept=self._accept,
+        ).payload
+        return {
+            **wire["headers"],
+            "properties": properties,
+            "reply_to": properties.get("reply_to"),
+            "correlation_id": properties.get("correlation_id"),
+            "hostname": self._hostname,
+            "delivery_info": {
+                "exchange": route["exchange"],
+                "routing_key": route["routing_key"],
+                "priority": properties.get("priority"),
+                "redelivered": False,
+            },
+            "is_eager": False,
+            "args": args,
+            "kwargs": kwargs,
+            **embed,
+        }
+
+    def _tell(self, job: Leased, told: Any) -> None:
+        """Tell monitors how the leg ended, as the pool's requests do."""
+        if told.info is None:
+            self._send("task-succeeded", job, result=told.retstr, runtime=told.runtime)
+        elif told.info.state == states.FAILURE:
+            error = safe_repr(told.info.retval)
+            self._send("task-failed", job, exception=error, traceback=told.retval.traceback)
+
+    def _send(self, kind: str, job: Leased, **fields: Any) -> None:
+        if self._app.conf.worker_send_task_events:
+            with self._app.events.default_dispatcher(hostname=self._hostname) as dispatcher:
+                dispatcher.send(kind, uuid=job.job_id, **fields)
+
+    def _put_off(self, job: Leased, error: Exception) -> None:
+        seconds = min(2.0**job.claims, LONGEST_PUT_OFF_SECONDS)
+        log.warning("leg_put_off", why=repr(error), seconds=seconds)
+        self._store.renew([job.job_id], seconds=seconds)
+
+
+class ConductorStep(Background):
+    """The worker's conductor."""
+
+    _conductor: Conductor
+
+    def start(self, parent: Any) -> None:
+        self._conductor = Conductor(parent.app, startup.parts().store, parent.hostname)
+        super().start(parent)
+
+    def _work(self) -> float:
+        self._conductor.run_once()
+        return 0.0
+
+    def stop(self, parent: Any) -> None:
+        super().stop(parent)
+        self._conductor.stop()

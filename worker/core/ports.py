@@ -1,0 +1,6 @@
+"""What the engine asks of the world around it."""
+
+from collections.abc import Callable
+
+Clock = Callable[[], float]
+"""Returns the time now, in Unix seconds."""

@@ -1,0 +1,145 @@
+"""A job's own message, as its record keeps it.
+
+The message is pressed before it is published, or when its first submit leg begins: Celery
+publishes it to a kombu channel that keeps it instead of sending it. The record keeps kombu's own
+wire form: a submit leg can be published again without task, canvas or result backend, and a
+conductor runs the resumed leg from it.
+"""
+
+import base64
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, Final, cast
+
+import structlog
+from kombu import Connection
+from kombu.exceptions import KombuError, OperationalError
+from kombu.transport import memory
+from redis.exceptions import RedisError
+
+from worker.core import schedule
+from worker.core.contract import OURS_HEADER
+from worker.core.models import JobId
+from worker.core.ports import Clock
+from worker.core.schedule import Policy
+from worker.store import Store
+
+log = structlog.get_logger()
+
+PUBLISH_RETRIES: Final = {
+    "max_retries": 2,
+    "interval_start": 0.05,
+    "interval_step": 0.2,
+    "interval_max": 0.5,
+}
+_ENVELOPE: Final = ("body_encoding", "delivery_tag", "delivery_info", "priority", "expiration")
+"""Properties that belong to one publishing of a message. When it expires, its header says."""
+
+
+class _PressChannel(memory.Channel):
+    """Keeps the one message that is published, for whichever exchange."""
+
+    pressed: dict[str, Any]
+
+    def basic_publish(
+        self, message: dict[str, Any], exchange: str, routing_key: str, **_: Any
+    ) -> None:
+        self._inplace_augment_message(message, exchange, routing_key)
+        self.pressed = message
+
+
+class _PressTransport(memory.Transport):
+    Channel = _PressChannel
+
+
+def press(publish: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return, in wire form, the message that is published to the producer given."""
+    with Connection(transport=_PressTransport) as connection:
+        channel = cast(_PressChannel, connection.default_channel)
+        with connection.Producer(auto_declare=False) as producer:
+            publish(producer)
+        return channel.pressed
+
+
+class Publisher:
+    """Publishes pressed messages on any broker. Not fork-safe: one per process."""
+
+    def __init__(self, url: str, transport_options: dict[str, Any], connect_seconds: float) -> None:
+        self._connect_seconds = connect_seconds
+        self._pool = Connection(
+            url, transport_options=transport_options, connect_timeout=connect_seconds
+        ).Pool(limit=16)
+
+    def publish(self, message: str) -> None:
+        """Publish a pressed message, marked as ours.
+
+        Raises kombu's OperationalError if the broker cannot be reached or has no such queue.
+        """
+        wire = json.loads(message)
+        properties = wire["properties"]
+        route = properties["delivery_info"]
+        headers = wire["headers"] | {OURS_HEADER: 0}
+        kept = {name: value for name, value in properties.items() if name not in _ENVELOPE}
+        with self._connection() as connection:
+            connection.Producer(auto_declare=False).publish(
+                base64.b64decode(wire["body"]),
+                exchange=route["exchange"],
+                routing_key=route["routing_key"],
+                priority=properties["priority"],
+                content_type=wire["content-type"],
+                content_encoding=wire["content-encoding"],
+                headers=headers,
+                # AMQP drops a message for a queue that is not there, and confirms it.
+                mandatory=True,
+                retry=True,
+                retry_policy=dict(PUBLISH_RETRIES),
+                **kept,
+            )
+
+    def close(self) -> None:
+        """Close all connections; the next publish opens new ones."""
+        self._pool.force_close_all()
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        with self._pool.acquire(block=True, timeout=self._connect_seconds) as connection:
+            try:
+                yield connection
+            except Exception as error:
+                # What AMQP still has to say about this message would be taken for the next one's.
+                connection.collect()
+                raise OperationalError(str(error) or repr(error)) from error
+
+
+class SubmitLegs:
+    """Publishes the submit legs of jobs that backed off, passed the gate, or lost their message."""
+
+    def __init__(self, store: Store, publisher: Publisher, clock: Clock, policy: Policy) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._clock = clock
+        self._policy = policy
+
+    def close(self) -> None:
+        """Close the connections to the broker."""
+        self._publisher.close()
+
+    def publish(self, job_id: JobId, *, stale_at: float, republished: int = 0) -> None:
+        """Publish the submit leg of a queued job, whose due time was moved to ``stale_at``.
+
+        If that fails, the job is due again then.
+
+        Args:
+            republished: how often that was done before.
+        """
+        message = self._store.message(job_id)
+        if not message:
+            return
+        try:
+            self._publisher.publish(message)
+        except (KombuError, RedisError, OSError) as error:
+            log.warning("publish_failed", job_id=job_id, error=repr(error))
+            return
+        until = schedule.backlog(republished, self._policy, now=self._clock())
+        self._store.mark_published(job_id, stale_at=stale_at, until=until)
