@@ -30,7 +30,7 @@ from worker import startup
 from worker.background import Background
 from worker.core.contract import task_name
 from worker.core.models import JobId, JSONObject, Leased
-from worker.provider_task import resuming
+from worker.recording import resuming
 from worker.store import Store
 
 log = structlog.get_logger()

@@ -9,7 +9,6 @@ import inspect
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
@@ -34,6 +33,7 @@ from worker.core.signatures import signature
 from worker.core.states import TRANSITIONS, JobState, Turn
 from worker.jobs import Attempt, Jobs
 from worker.message import press
+from worker.recording import resuming
 
 log = structlog.get_logger()
 
@@ -42,10 +42,6 @@ _OURS: Final = ("source", "pick", "extra")
 
 
 _BEGINS_FROM: Final = TRANSITIONS[Turn.SUBMIT][0]
-
-
-resuming: Final[ContextVar[Leased | None]] = ContextVar("resuming", default=None)
-"""The job whose resumed leg a conductor runs in this thread."""
 
 
 class ProviderTask(Task[..., JSONObject]):

@@ -31,7 +31,7 @@ from worker.core.contract import (
     TENANT_HEADER,
 )
 from worker.core.errors import AlreadyEnqueued, InvalidRequest
-from worker.core.models import JobId, JSONObject
+from worker.core.models import JobId, JSONObject, Leased
 from worker.core.operations import OPERATIONS, Operation
 from worker.core.ports import Clock
 from worker.core.schedule import Policy
@@ -130,6 +130,9 @@ def _unix(stamp: str | None, otherwise: float) -> float:
 counted_chord: Final[ContextVar[str | None]] = ContextVar("counted_chord", default=None)
 """The group whose chord a task is being counted for: the body that is published then follows it."""
 
+resuming: Final[ContextVar[Leased | None]] = ContextVar("resuming", default=None)
+"""The job whose resumed leg a conductor runs in this thread."""
+
 _by_celery: Final = ContextVar("by_celery", default=False)
 """Whether Celery itself publishes what follows a task, rather than the task's own code."""
 
@@ -164,13 +167,15 @@ class RecordingAMQP(AMQP):
     def _retry_publish(self, publish: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Publish what follows a task, with patience: it has its ids, so twice does no harm.
 
+        A conductor needs none here: it puts the job off, and goes on with the others.
+
         Celery takes a chord whose body it cannot publish for one that failed, although its
         header succeeded: it calls the errbacks, and nothing would ever publish the body.
         """
         send: Callable[..., Any] = super()._retry_publish  # type: ignore[misc]
         by_celery = _by_celery.set(True)
         try:
-            for pause in PAUSES_SECONDS:
+            for pause in () if resuming.get() else PAUSES_SECONDS:
                 try:
                     return send(publish, *args, **kwargs)
                 except (RedisError, KombuError, OSError) as error:

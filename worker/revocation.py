@@ -39,14 +39,6 @@ class ProviderRequest(Request):
                 log.warning("revoke_postponed", job_id=self.id, error=repr(error))
         return False
 
-    def _success_was_stored(self) -> bool:
-        """Let Celery redeliver a leg whose process died after it had stored its result.
-
-        Celery would call that the end. But the part of a chord may not have been counted yet,
-        and the job is not settled: both would wait until the sweep finds the leg stale.
-        """
-        return False
-
 
 class RevokeStep(bootsteps.Step):
     """Makes the worker's ``revoke`` command cancel jobs, and revoke whatever else it is given.
