@@ -7,6 +7,7 @@ records), ``fermata dev`` and the demo (they bring their own server), and the ch
 looks into Redis's queues.
 """
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from tests.integration.flow import Flow, clip, completed, who
 from tests.servers import RabbitMQ
 from tests.system import System, stop, wait_until
 from worker.core.models import JobId
-from worker.handover import Publisher, park
+from worker.message import Publisher, press
 
 GET_SECONDS = 60
 TIMEOUT_SECONDS = 2
@@ -98,7 +99,7 @@ def test_a_message_for_a_queue_that_is_not_there_is_an_error_and_not_dropped(
     publisher = Publisher(flow.system.broker_url, {"confirm_publish": True}, TIMEOUT_SECONDS)
     try:
         with pytest.raises(Exception, match="NO_ROUTE"):
-            publisher.publish(park(signature, None).message, claim=1)
+            publisher.publish(json.dumps(press(lambda to: signature.apply_async(producer=to))))
     finally:
         publisher.close()
 
