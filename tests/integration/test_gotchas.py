@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,17 +19,16 @@ from celery.result import AsyncResult
 from tests.integration.flow import GET_SECONDS, HELD, Flow, active, clip, completed, who
 from tests.integration.test_canvas import for_each_clip
 from tests.system import ROOT, System, stop, wait_until
-from worker import bootstrap
-from worker.core.contract import CLAIM_HEADER, QUEUE
+from worker.core.contract import QUEUE
 from worker.core.errors import DeadlineExceeded, TaskFailed
 from worker.core.models import Event, JobId, Source
 from worker.core.operations import find
-from worker.core.schedule import submit_lease, take_lease
-from worker.handover import Publisher
+from worker.core.schedule import submit_lease
+from worker.message import Publisher
 from worker.settings import Role, load
 
 
-# 1. Handling: expires=None in ProviderTask._park.
+# 1. Handling: expires=None in ProviderTask._press; a conductor looks at no expiry.
 def test_a_job_that_expires_while_it_is_parked_is_still_resumed(flow: Flow) -> None:
     job = flow.job(clip(), rule={"latency_seconds": 1.3}, expires=1)
 
@@ -53,7 +53,7 @@ def test_a_job_that_expires_before_it_runs_ends_natively_and_is_never_submitted(
     assert (flow.accepted(job.id), flow.state(job.id)) == ([], "expired")
 
 
-# 1. Handling: retries=0 in ProviderTask._park.
+# 1. Handling: retries=0 in ProviderTask._press.
 def test_the_resumed_leg_starts_with_all_its_retries(flow: Flow) -> None:
     job = flow.hold()
 
@@ -82,8 +82,8 @@ def test_a_job_can_be_resumed_before_its_submit_is_answered(flow: Flow) -> None:
     assert flow.state(job.id) == "succeeded"
 
 
-# 3. Handling: ProviderTask._park changes headers alone.
-def test_the_resumed_message_has_the_arguments_of_the_first(flow: Flow) -> None:
+# 3. Handling: ProviderTask._press changes headers alone.
+def test_the_parked_message_has_the_arguments_of_the_first(flow: Flow) -> None:
     job, source = flow.job(rule=HELD), clip()
     job.kwargs |= {"pick": 0, "variation_category": "subtle"}
 
@@ -94,24 +94,24 @@ def test_the_resumed_message_has_the_arguments_of_the_first(flow: Flow) -> None:
     args, kwargs, embedded = message["body"]
     assert (args, kwargs) == ([source], job.kwargs)
     assert [step["task"] for step in embedded["chain"]] == ["test.note"]
-    assert message["headers"][CLAIM_HEADER] == 1
     flow.deliver(job.id, completed())
     assert who(result.get(timeout=GET_SECONDS)) == job.id
     flow.ends()
 
 
-# 3. Handling: in ProviderTask._park, CLAIM_HEADER comes after the request's own headers: a
-# submit leg that was published again carries a claim of 0, which must not be parked.
-def test_a_job_that_parks_again_overwrites_the_header(flow: Flow) -> None:
+# 3. Handling: Publisher.publish marks the message that it sends, not the one on the record.
+def test_a_job_that_is_submitted_again_keeps_the_message_of_the_first_time(flow: Flow) -> None:
     source = clip()
     flow.system.simulator.rule(source, times=1, submit="rate_limited")
     job = flow.hold(source)
 
     result = (job | flow.note()).apply_async()
+    wait_until(lambda: flow.state(job.id) == "queued", what="it was put off")
+    before = flow.parked_message(job.id)
     flow.waits(job.id)
 
     assert flow.record(job.id).attempts == 2
-    assert flow.parked_message(job.id)["headers"][CLAIM_HEADER] == 1
+    assert flow.parked_message(job.id) == before
     assert flow.deliver(job.id, completed()).json() == {"status": "resumed"}
     assert who(result.get(timeout=GET_SECONDS)) == job.id
     flow.ends()
@@ -136,26 +136,7 @@ class Pile:
         self._control.add_consumer(QUEUE, destination=["worker@test"], reply=True, timeout=5)
 
 
-# 4. Handling: Jobs.take in ProviderTask._resumed_leg (worker/lua/take.lua).
-def test_copies_of_a_resumed_message_run_the_next_step_once(flow: Flow) -> None:
-    jobs = [flow.hold() for _ in range(5)]
-    results = [(job | flow.note()).apply_async() for job in jobs]
-    for job in jobs:
-        flow.waits(job.id)
-
-    with Pile(flow.system) as publisher:
-        for job in jobs:
-            message = flow.system.store.message(JobId(job.id))
-            flow.deliver(job.id, completed())
-            for _ in range(3):
-                publisher.publish(message or "", claim=1)
-
-    assert [who(r.get(timeout=GET_SECONDS)) for r in results] == [job.id for job in jobs]
-    flow.quiet()
-    flow.ends()
-
-
-# 4. Handling: take.lua returns nothing unless the job is resuming.
+# 4. Handling: ProviderTask._require_turn: a message of a job that goes on has nothing to do.
 def test_a_copy_of_a_parked_message_resumes_nothing_by_itself(flow: Flow) -> None:
     job = flow.hold()
     result = (job | flow.note()).apply_async()
@@ -163,8 +144,8 @@ def test_a_copy_of_a_parked_message_resumes_nothing_by_itself(flow: Flow) -> Non
     message = flow.system.store.message(JobId(job.id)) or ""
 
     with Pile(flow.system) as publisher:
-        for claim in (1, 1, 1, 0, 2):
-            publisher.publish(message, claim=claim)
+        for _ in range(5):
+            publisher.publish(message)
     flow.quiet()
 
     assert (flow.state(job.id), result.state, flow.record(job.id).attempts) == (
@@ -176,7 +157,7 @@ def test_a_copy_of_a_parked_message_resumes_nothing_by_itself(flow: Flow) -> Non
     flow.paid_once()
 
 
-# 4. Handling: Jobs.may_submit and the compare-and-set of Jobs.begin.
+# 4. Handling: ProviderTask._require_turn and the compare-and-set of Jobs.begin.
 def test_copies_of_a_submit_are_accepted_once(flow: Flow) -> None:
     job = flow.job(clip())
     canvas = job | flow.note()
@@ -190,7 +171,7 @@ def test_copies_of_a_submit_are_accepted_once(flow: Flow) -> None:
     flow.paid_once()
 
 
-# 5. Handling: in ProviderTask._submit_leg, update_state comes before jobs.begin. Here the
+# 5. Handling: in ProviderTask._submit_leg, _announce_parked comes before jobs.submit. Here the
 # failure is stored while the submit is still unanswered; a later PARKED would overwrite it.
 def test_a_failure_is_not_overwritten_by_the_parked_state(flow: Flow) -> None:
     rule = {"webhook": "early", "outcome": "fail", "submit": "slow", "submit_delay_seconds": 0.5}
@@ -211,7 +192,7 @@ def test_a_failure_is_not_overwritten_by_the_parked_state(flow: Flow) -> None:
 
 
 # 7. Handling: soft_time_limit_seconds in worker/settings.py, the two limits in worker/app.py,
-# the two leases in worker/core/schedule.py.
+# the lease in worker/core/schedule.py.
 @pytest.mark.parametrize("timeout", ["0.5", "30", "300"])
 def test_a_submit_ends_before_its_time_limits_and_they_before_its_lease(
     monkeypatch: pytest.MonkeyPatch, timeout: str
@@ -228,9 +209,7 @@ def test_a_submit_ends_before_its_time_limits_and_they_before_its_lease(
     # An answer that trickles is read for up to twice the timeout (worker/client.py).
     longest = settings.connect_timeout_seconds + 2 * settings.policy.submit_timeout_seconds
     assert longest < soft < hard
-    operation = find("sonic.remaster")
-    assert hard < submit_lease(operation, settings.policy)
-    assert hard < take_lease(operation, settings.policy)
+    assert hard < submit_lease(find("sonic.remaster"), settings.policy)
 
 
 def _printed(code: str, **environment: str) -> str:
@@ -292,7 +271,9 @@ def heard(system: System) -> Iterator[Heard]:
 
 
 # 9. Handling: a job settles in ProviderTask.on_success and on_failure, which Ignore skips.
-def test_two_legs_start_and_only_the_last_one_succeeds(flow: Flow, heard: Heard) -> None:
+def test_one_leg_starts_in_the_pool_and_only_the_last_one_succeeds(
+    flow: Flow, heard: Heard
+) -> None:
     job = flow.job(clip())
 
     job.apply_async().get(timeout=GET_SECONDS)
@@ -300,11 +281,11 @@ def test_two_legs_start_and_only_the_last_one_succeeds(flow: Flow, heard: Heard)
     flow.ends()
     wait_until(lambda: "task-succeeded" in heard.of(job.id), what="the event of the success")
     events = heard.of(job.id)
-    assert (events.count("task-started"), events.count("task-succeeded")) == (2, 1)
+    assert (events.count("task-started"), events.count("task-succeeded")) == (1, 1)
     assert flow.turns(job.id) == ["submit", "accept", "claim", "succeed"]
 
 
-# 10. Handling: self.update_state(PARKED) in ProviderTask._submit_leg.
+# 10. Handling: ProviderTask._announce_parked.
 def test_a_parked_job_says_so_and_holds_no_slot(flow: Flow) -> None:
     job = flow.hold()
 
@@ -318,7 +299,7 @@ def test_a_parked_job_says_so_and_holds_no_slot(flow: Flow) -> None:
     assert result.state == "SUCCESS"
 
 
-# 10. Handling: send_event("task-parked") in ProviderTask._submit_leg: without it, event
+# 10. Handling: send_event("task-parked") in ProviderTask._announce_parked: without it, event
 # consumers such as Flower show a parked task as STARTED.
 def test_a_parked_job_tells_event_consumers(flow: Flow, heard: Heard) -> None:
     job = flow.hold()
@@ -332,7 +313,7 @@ def test_a_parked_job_tells_event_consumers(flow: Flow, heard: Heard) -> None:
     assert who(result.get(timeout=GET_SECONDS)) == job.id
 
 
-# 11. Handling: ProviderTask._park builds each job's signature from its own request.
+# 11. Handling: ProviderTask._press builds each job's signature from its own request.
 def test_one_signature_applied_four_times_is_four_jobs(flow: Flow) -> None:
     job = flow.job(clip())
     flow.jobs.remove(job.options.pop("task_id"))
@@ -375,22 +356,16 @@ def test_results_of_a_nested_group_are_told_apart_by_their_ids(flow: Flow) -> No
         assert by_job[job.id]["provider_task_id"] == task["provider_task_id"]
 
 
-# 13. Handling: celery>=5.7 in pyproject.toml; and worker/handover.py publishes by kombu alone,
-# so that a publisher subscribes to no result.
-def test_a_process_that_waits_on_a_job_may_resume_it(
-    flow: Flow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in flow.system.environment.items():
-        monkeypatch.setenv(name, value)
+# 13. Handling: celery>=5.7 in pyproject.toml; and Store.claim publishes nothing, so that whoever
+# claims subscribes to no result.
+def test_a_process_that_waits_on_a_job_may_claim_it(flow: Flow) -> None:
     job = flow.hold()
     result = (job | flow.note()).apply_async()
     result.then(lambda _: None)
     flow.waits(job.id)
 
-    handover = bootstrap.open_handover(load(Role.RECEIVER), flow.system.store)
     event = Event(Source.WEBHOOK, body=json.dumps(completed()))
-    assert handover.resume(JobId(job.id), event) is True
-    handover.close()
+    assert flow.system.store.claim(JobId(job.id), event, now=time.time())
 
     assert celery.VERSION >= (5, 7)
     assert who(result.get(timeout=GET_SECONDS)) == job.id
@@ -414,4 +389,6 @@ def test_every_pool_runs_a_parked_chain(flow: Flow, pool: str) -> None:
     finally:
         stop(worker)
     assert "Traceback" not in flow.system.log(pool)
-    assert first.id not in flow.system.log("worker")
+    # Any worker's conductor may resume it; its submit leg is its own queue's.
+    told = f"job_submitted                  job_id={first.id}"
+    assert [told in flow.system.log(name) for name in (pool, "worker")] == [True, False]

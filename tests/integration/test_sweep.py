@@ -22,7 +22,7 @@ from worker.cancellation import Cancellation, Cancellations
 from worker.core import keys
 from worker.core.admission import Limits
 from worker.core.contract import PRIORITY_HEADER, QUEUE, task_name
-from worker.core.models import Answer, Event, JobId, Request, Source
+from worker.core.models import Answer, JobId, Request
 from worker.core.operations import OPERATIONS
 from worker.core.schedule import Policy, first_poll
 from worker.core.states import JobState, Turn
