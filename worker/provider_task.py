@@ -213,6 +213,8 @@ class ProviderTask(Task[..., JSONObject]):
             # Once the job has begun, its own deadline ends it.
             expires=expires,
             retries=0,
+            # The record is this leg's to write: without the mark, publishing would write it too.
+            headers={**(self.request.headers or {}), OURS_HEADER: 0},
         )
         pressed = press(
             lambda to: signature.apply_async(producer=to, add_to_parent=False, declare=[])
