@@ -1,0 +1,33 @@
+"""A worker whose legs tell what signals they send, and pause where a test says so."""
+
+import time
+from typing import Any
+
+from celery import signals
+
+from tests.canvas_app import _book, app
+
+__all__ = ["PAUSES", "app"]
+
+PAUSES = "test:pauses"
+"""Hash: a job, and the seconds that its next leg pauses when it begins."""
+
+TOLD = {
+    "prerun": signals.task_prerun,
+    "success": signals.task_success,
+    "failure": signals.task_failure,
+    "postrun": signals.task_postrun,
+}
+
+
+def _tell(signal: Any, sender: Any, **_: Any) -> None:
+    [name] = [name for name, each in TOLD.items() if each is signal]
+    job_id, book = sender.request.id, _book()
+    book.rpush(f"test:signals:{job_id}", name)
+    if name == "prerun" and (seconds := book.hget(PAUSES, job_id)):
+        book.hdel(PAUSES, job_id)
+        time.sleep(float(seconds))
+
+
+for _signal in TOLD.values():
+    _signal.connect(_tell, weak=False)
