@@ -1,11 +1,13 @@
 """A worker whose legs tell what signals they send, and pause where a test says so."""
 
+import functools
 import time
 from typing import Any
 
 from celery import signals
 
-from tests.canvas_app import _book, app
+from tests import canvas_app
+from tests.canvas_app import app
 
 __all__ = ["PAUSES", "app"]
 
@@ -18,6 +20,9 @@ TOLD = {
     "failure": signals.task_failure,
     "postrun": signals.task_postrun,
 }
+
+
+_book = functools.cache(canvas_app._book)
 
 
 def _tell(signal: Any, sender: Any, **_: Any) -> None:
