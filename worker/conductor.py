@@ -49,12 +49,19 @@ LONGEST_PUT_OFF_SECONDS: Final = 60.0
 
 
 class Conductor:
-    """Runs resumed legs of one worker."""
+    """Runs resumed legs of one worker.
 
-    def __init__(self, app: Celery, store: Store, hostname: str) -> None:
+    Args:
+        patience_seconds: within which Redis has to answer, also where nothing comes to be ready.
+    """
+
+    def __init__(
+        self, app: Celery, store: Store, hostname: str, *, patience_seconds: float
+    ) -> None:
         self._app = app
         self._store = store
         self._hostname = hostname
+        self._listen_seconds = min(LISTEN_SECONDS, patience_seconds / 2)
         self._threads = ThreadPoolExecutor(THREADS, "fermata-leg")
         self._tracers: dict[str, Callable[..., Any]] = {}
         self._in_hand: dict[JobId, Future[None]] = {}
@@ -75,7 +82,7 @@ class Conductor:
             with self._changed:
                 self._in_hand[job.job_id] = self._threads.submit(self._conduct, job)
         if not leased:
-            self._store.wait_for_ready(LISTEN_SECONDS)
+            self._store.wait_for_ready(self._listen_seconds)
 
     def _renew(self) -> None:
         now = time.monotonic()
@@ -176,7 +183,11 @@ class ConductorStep(Background):
     _conductor: Conductor
 
     def start(self, parent: Any) -> None:
-        self._conductor = Conductor(parent.app, startup.parts().store, parent.hostname)
+        parts = startup.parts()
+        patience = parts.settings.redis_timeout_seconds
+        self._conductor = Conductor(
+            parent.app, parts.store, parent.hostname, patience_seconds=patience
+        )
         super().start(parent)
 
     def _work(self) -> float:
