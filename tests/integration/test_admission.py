@@ -485,3 +485,17 @@ def test_a_cancelled_batch_needs_no_worker_and_no_place(start: Start) -> None:
     flow.ends()
     assert [flow.state(job.id) for job in jobs] == ["cancelled"] * 4 + ["succeeded"]
     assert len(flow.accepted("")) == 1
+
+
+def test_a_job_of_a_batch_that_was_sent_by_name_waits_before_the_gate(start: Start) -> None:
+    """Its record is written by the worker that takes the message, and not by its publisher."""
+    flow = start(FERMATA_IN_FLIGHT="1")
+    first = occupy(flow)
+    job = flow.job(clip()).set(headers={PRIORITY_HEADER: "batch"})
+    result = job.apply_async()
+    held(flow, job.id)
+    assert flow.turns(job.id) == ["hold"]
+    leave(flow, first)
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+    flow.ends()
+    flow.paid_once()

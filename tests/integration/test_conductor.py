@@ -10,15 +10,19 @@ from signal import SIGTERM
 from typing import Any
 
 import pytest
+from celery import Celery
 from celery.events.state import State
 
 from tests.conducted_app import PAUSES
 from tests.integration.conftest import Flows
-from tests.integration.flow import GET_SECONDS, Flow, completed, failed, who
+from tests.integration.flow import GET_SECONDS, Flow, clip, completed, failed, who
 from tests.system import System, stop, wait_until
-from worker.conductor import LEASE_SECONDS, STOP_SECONDS
+from worker import connection
+from worker.conductor import LEASE_SECONDS, STOP_SECONDS, Conductor
 from worker.core import keys
 from worker.core.contract import QUEUE
+from worker.embedded import EmbeddedValkey
+from worker.store import Store
 
 FOR_EVER = 600
 PATIENT = {"FERMATA_POLL_FIRST_SECONDS": "600"}
@@ -252,3 +256,25 @@ def test_jobs_of_the_version_before_are_resumed_and_its_messages_do_no_harm(
     assert set(flow.runs().values()) == {1}
     assert {*map(flow.state, flow.jobs)} == {"succeeded"}
     assert not any(map(flow.accepted, flow.jobs))
+
+
+def test_a_broker_in_a_database_of_its_own_works(tmp_path: Path) -> None:
+    with System(tmp_path, one_database=False) as system:
+        system.worker(app="tests.canvas_app")
+        flows = Flows(system)
+        flow = flows.open()
+        job, following = flow.job(clip()), flow.job()
+        result = (job | following | flow.note()).apply_async()
+        assert who(result.get(timeout=GET_SECONDS)) == following.id
+        flow.ends()
+        flow.paid_once()
+        flows.close()
+
+
+def test_a_conductor_that_has_nothing_to_do_takes_that_for_no_outage(
+    valkey: EmbeddedValkey,
+) -> None:
+    """A wait that outlasts the timeout would be one, and be followed by a pause."""
+    store = Store(connection.connect(valkey.url, timeout_seconds=0.4, retries=0))
+    app = Celery(set_as_current=False)
+    Conductor(app, store, "worker@test", patience_seconds=0.4).run_once()
