@@ -53,14 +53,12 @@ class Stage(System):
 
     receiver_app = "tests.chaos.wsgi:app"
 
-    def __init__(self, folder: Path, *, one_database: bool) -> None:
+    def __init__(self, folder: Path) -> None:
         # With everysec the server may hold writes back while the disk is busy; what a producer
         # was told is stored must be stored.
         valkey = EmbeddedValkey(folder, appendfsync="always")
         timetable = str(folder / minutely.TIMETABLE)
-        super().__init__(
-            folder, one_database=one_database, redis=valkey, FERMATA_TIMETABLE=timetable, **SETTINGS
-        )
+        super().__init__(folder, redis=valkey, FERMATA_TIMETABLE=timetable, **SETTINGS)
         self.restarts = 0
         self._running: dict[str, tuple[subprocess.Popen[bytes], tuple[str, ...]]] = {}
 
