@@ -1,4 +1,4 @@
-"""Fixtures: the real system, once for each way of handing over."""
+"""Fixtures: the real system, once for each broker."""
 
 from collections.abc import Iterator
 
@@ -7,13 +7,12 @@ import pytest
 from tests.system import System
 
 
-@pytest.fixture(scope="session", params=["one script", "any broker", "RabbitMQ"])
+@pytest.fixture(scope="session", params=["Redis", "RabbitMQ"])
 def system(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[System]:
-    """Valkey, simulator, receiver and a prefork worker; the hand-over is the parameter."""
+    """Valkey, simulator, receiver and a prefork worker; the broker is the parameter."""
     folder = tmp_path_factory.mktemp("system")
-    one_database, rabbitmq = request.param == "one script", request.param == "RabbitMQ"
-    with System(folder, one_database=one_database, rabbitmq=rabbitmq) as system:
+    with System(folder, rabbitmq=request.param == "RabbitMQ") as system:
         system.worker(app="tests.canvas_app")
         yield system

@@ -4,6 +4,7 @@ from typing import Any, Final, cast
 
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -14,6 +15,18 @@ StoreUnavailable: Final = RedisError
 """What any method raises when Redis is away, or will not write: out of memory, read-only."""
 
 
+_HALVES: Final = "backslashreplace"
+"""JSON may hold half of a character, which UTF-8 cannot."""
+
+
+class _Packer(HiredisRespSerializer):
+    """Encodes text before hiredis does, which knows no `encoding_errors` and would raise."""
+
+    def pack(self, *args: Any) -> Any:
+        encoded: Any = [arg.encode(errors=_HALVES) if isinstance(arg, str) else arg for arg in args]
+        return super().pack(*encoded)
+
+
 def connect(url: str, *, timeout_seconds: float = 5, retries: int = 2) -> "Redis":
     """Open a client that gives up: no call blocks longer than its timeouts and retries."""
     timeouts = {
@@ -22,8 +35,8 @@ def connect(url: str, *, timeout_seconds: float = 5, retries: int = 2) -> "Redis
     }
     options: dict[str, Any] = {
         "decode_responses": True,
-        # JSON may hold half of a character, which UTF-8 cannot.
-        "encoding_errors": "backslashreplace",
+        "encoding_errors": _HALVES,
+        "command_packer": _Packer(),
         "health_check_interval": 30,
         "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries),
         **timeouts,

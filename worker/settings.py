@@ -95,12 +95,6 @@ class Settings:
     log_format: str
     allowed_risks: frozenset[str]
 
-    @property
-    def one_database(self) -> bool:
-        """Say whether broker and state share one Redis database: then one script hands over."""
-        by_script = self.redis_url.startswith(("redis://", f"{redis_url.SENTINEL}://"))
-        return by_script and self.broker_url == self.redis_url
-
 
 def load(role: Role) -> Settings:
     """Read the settings a role needs: environment, then ``.env``, then a running ``fermata dev``.

@@ -27,8 +27,8 @@ from worker.core.contract import PRIORITY_HEADER, QUEUE, SLOW_QUEUE, TENANT_HEAD
 from worker.core.errors import DeadlineExceeded, JobCancelled, OutOfCredits
 from worker.core.models import JobId
 from worker.core.schedule import Policy
-from worker.handover import BrokerHandover, Publisher
 from worker.jobs import MOST_REFUSALS
+from worker.message import Publisher
 from worker.recording import Recorder
 
 BATCH = {PRIORITY_HEADER: "batch"}
@@ -416,7 +416,7 @@ def test_a_job_admitted_by_a_worker_that_died_is_submitted_once(start: Start, co
     assert list(gate.release(now=now, stale_at=now + 30).job_ids) == [job.id]
     publisher = Publisher(system.broker_url, {}, 5)
     for _ in range(copies):
-        publisher.publish(system.store.message(JobId(job.id)) or "", claim=0)
+        publisher.publish(system.store.message(JobId(job.id)) or "")
     flow.redis.zadd(keys.DUE, {job.id: now})
     work(system)
     flow.ends()
@@ -478,9 +478,7 @@ def test_a_cancelled_batch_needs_no_worker_and_no_place(start: Start) -> None:
     jobs = [flow.job(clip()) for _ in range(5)]
     for job in jobs:
         enqueue(job)
-    publisher = Publisher(flow.system.broker_url, {}, 5)
-    handover = BrokerHandover(flow.system.store, publisher, time.time, Policy())
-    cancellations = Cancellations(flow.system.store, handover, time.time)
+    cancellations = Cancellations(flow.system.store, time.time)
     for job in jobs[:-1]:
         cancellations.cancel(JobId(job.id), by="a test")
     work(flow.system)

@@ -65,9 +65,8 @@ class Desk:
         return [str(line["state"]) for line in report.rows(self.ledger, NAME)]
 
     def claim(self, job_id: JobId) -> None:
-        stale = {"stale_at": time.time() + 99, "published_stale_at": time.time() + 99}
         event = Event(Source.WEBHOOK, body="{}")
-        assert self.store.claim(job_id, event, now=time.time(), push=False, **stale)
+        assert self.store.claim(job_id, event, now=time.time())
 
     def end(self, job_id: JobId, turn: Turn = Turn.FAIL) -> None:
         self.claim(job_id)

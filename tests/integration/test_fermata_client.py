@@ -26,11 +26,6 @@ def fermata(flow: Flow) -> Iterator[Fermata]:
     fermata.close()
 
 
-pytestmark = pytest.mark.parametrize(
-    "system", ["one script", "RabbitMQ"], indirect=True, scope="session"
-)
-
-
 def native(flow: Flow, job_id: str) -> Any:
     return flow.system.app.AsyncResult(job_id).get(timeout=20)
 

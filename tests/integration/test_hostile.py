@@ -21,7 +21,6 @@ from tests.integration.flow import GET_SECONDS, Flow, completed, raw, signed, st
 from tests.integration.hostile import KINDS, Delivery, Sender, Source
 from tests.system import System, stop, wait_until
 from worker.core import keys
-from worker.core.contract import QUEUE
 from worker.core.states import Turn
 from worker.quarantine import Quarantine
 
@@ -91,12 +90,10 @@ class Calls:
         return Counter({name: n for name, n in names if not name.startswith(CONNECTING)})
 
 
-@pytest.fixture(params=[True, False], ids=["one script", "any broker"])
-def besieged(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Flow]:
+@pytest.fixture
+def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
     folder, patient = tmp_path_factory.mktemp("hostile"), {"FERMATA_POLL_FIRST_SECONDS": "600"}
-    with System(folder, one_database=request.param, **patient) as system:
+    with System(folder, **patient) as system:
         flows = Flows(system)
         yield flows.open()
         flows.close()
@@ -117,7 +114,7 @@ def park(flow: Flow, jobs: int) -> list[Any]:
 def others(flow: Flow) -> dict[str, bytes | None]:
     """Every key that no delivery for a live job changes, as Redis serialises it."""
     gate = {keys.FLIGHT, keys.GATE, keys.WAKE}
-    live = {keys.DUE, QUEUE, *gate, *(keys.job(job_id) for job_id in flow.jobs)}
+    live = {keys.DUE, keys.READY, keys.RING, *gate, *map(keys.job, flow.jobs)}
     with Redis.from_url(flow.system.redis_url) as redis:
         names = {key.decode() for key in redis.scan_iter("*")} - live
         return {name: redis.dump(name) for name in sorted(names)}

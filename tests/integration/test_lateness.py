@@ -16,7 +16,6 @@ from worker.core.operations import find
 from worker.core.schedule import Policy
 from worker.core.states import Turn
 from worker.deliveries import Deliveries
-from worker.handover import RedisHandover
 from worker.quarantine import Quarantine
 from worker.store import Store
 
@@ -42,11 +41,9 @@ class Door:
         self.redis = redis
         self.store = Store(redis)
         self.quarantine = Quarantine(redis)
-        self.handover = RedisHandover(self.store, None, time.time, Policy())
         self._deliveries = Deliveries(
             store=self.store,
             quarantine=self.quarantine,
-            handover=self.handover,
             signing_keys=[SIGNING_KEY],
             tolerance=timedelta(minutes=5),
             policy=Policy(),
@@ -54,11 +51,14 @@ class Door:
         )
 
     def submit(self, job_id: JobId = JOB, *, accepted: bool = True) -> None:
-        fields = {"operation": "sonic.create_music", "parked": "{}", "list_key": "queue"}
+        fields = {"operation": "sonic.create_music", "parked": "{}"}
         now = time.time()
         self.store.turn(job_id, Turn.SUBMIT, now=now, due_at=now, fields=fields, leg="leg")
         if accepted:
             self.store.turn(job_id, Turn.ACCEPT, now=now, due_at=now, leg="leg")
+
+    def claim(self, event: Event) -> bool:
+        return self.store.claim(JOB, event, now=time.time())
 
     def deliver(self, content: Any, job_id: JobId = JOB) -> str:
         body = raw(content)
@@ -99,7 +99,7 @@ FAILURES = {
 def test_a_song_that_a_failure_was_ahead_of_is_kept_before_and_after_the_job_settles(
     parked: Door, failure: str, settled: bool
 ) -> None:
-    assert parked.handover.resume(JOB, FAILURES[failure])
+    assert parked.claim(FAILURES[failure])
     if settled:
         parked.settle(Turn.FAIL, error={"type": "TaskFailed"})
 
@@ -119,7 +119,7 @@ def test_a_failure_that_a_song_was_ahead_of_is_nothing_to_keep(parked: Door) -> 
 
 @pytest.mark.parametrize("ahead", [SONG, SONG | {"message": "another wording"}])
 def test_a_song_that_resumes_its_job_already_is_not_late(parked: Door, ahead: JSONObject) -> None:
-    assert parked.handover.resume(JOB, Event(Source.POLL, body=json.dumps(ahead)))
+    assert parked.claim(Event(Source.POLL, body=json.dumps(ahead)))
     assert parked.deliver(SONG) == "without effect"
     assert parked.late() is None
 
@@ -176,7 +176,7 @@ def test_a_completion_that_is_no_end_is_kept_where_the_job_is_gone(door: Door, n
 
 @pytest.mark.parametrize("name", NO_END)
 def test_a_completion_that_is_no_end_is_late_until_the_end_comes(parked: Door, name: str) -> None:
-    assert parked.handover.resume(JOB, FAILURES["the deadline"])
+    assert parked.claim(FAILURES["the deadline"])
     parked.settle(Turn.EXPIRE, error={"type": "DeadlineExceeded"})
 
     assert parked.deliver(NO_END[name]) == "late"

@@ -7,6 +7,7 @@ records), ``fermata dev`` and the demo (they bring their own server), and the ch
 looks into Redis's queues.
 """
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -20,8 +21,7 @@ from tests.integration.conftest import Flows
 from tests.integration.flow import Flow, clip, completed, who
 from tests.servers import RabbitMQ
 from tests.system import System, stop, wait_until
-from worker.core.models import JobId
-from worker.handover import Publisher, park
+from worker.message import Publisher, press
 
 GET_SECONDS = 60
 TIMEOUT_SECONDS = 2
@@ -67,7 +67,7 @@ def test_a_frozen_rabbitmq_is_an_error_in_seconds_and_no_delivery_is_lost(
     finally:
         rabbitmq.signal(SIGCONT)
 
-    # The event is in the record: the sweep publishes what RabbitMQ would not take.
+    # The event is on the record: the next step is published when RabbitMQ takes it again.
     assert (answer.status_code, answer.json()) == (200, {"status": "resumed"})
     assert (submitted.returncode, lasted < 2 * IN_SECONDS) == (4, True), submitted.stderr
     assert who(result.get(timeout=GET_SECONDS)) == job.id
@@ -98,22 +98,20 @@ def test_a_message_for_a_queue_that_is_not_there_is_an_error_and_not_dropped(
     publisher = Publisher(flow.system.broker_url, {"confirm_publish": True}, TIMEOUT_SECONDS)
     try:
         with pytest.raises(Exception, match="NO_ROUTE"):
-            publisher.publish(park(signature, None).message, claim=1)
+            publisher.publish(json.dumps(press(lambda to: signature.apply_async(producer=to))))
     finally:
         publisher.close()
 
 
-def test_a_job_whose_worker_is_killed_goes_on_when_rabbitmq_delivers_it_again(flow: Flow) -> None:
+def test_a_job_whose_worker_is_killed_begins_when_rabbitmq_delivers_it_again(flow: Flow) -> None:
     """The first worker is stopped with the message in its hand: it is redelivered."""
     system = flow.system
     doomed = system.worker("doomed", concurrency=1, queues="doomed", app="tests.canvas_app")
-    job = flow.hold().set(queue="doomed")
-    result = (job | flow.note()).apply_async()
-    flow.waits(job.id)
     for process in _family(doomed.pid):
         process.suspend()
-    flow.deliver(job.id, completed())
-    wait_until(lambda: flow.state(job.id) == "resuming", what="the event was claimed")
+    job = flow.job(clip(), queue="doomed")
+    result = (job | flow.note()).apply_async()
+    wait_until(lambda: system.backlog("doomed")[0] == 0, what="it was delivered")
     stop(doomed, kill=True)
 
     successor = system.worker("successor", concurrency=1, queues="doomed", app="tests.canvas_app")
@@ -130,21 +128,18 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def test_messages_of_jobs_survive_a_restart_of_rabbitmq(flow: Flow, rabbitmq: RabbitMQ) -> None:
-    """Persistent messages in durable queues, the resumed ones too."""
+    """Persistent messages in durable queues."""
     queue = f"durable-{os.getpid()}"
     system = flow.system
-    first = system.worker("first", concurrency=1, queues=queue, app="tests.canvas_app")
-    job = flow.hold().set(queue=queue)
+    stop(system.worker("first", concurrency=1, queues=queue, app="tests.canvas_app"))
+    job = flow.job(clip(), queue=queue)
     result = (job | flow.note()).apply_async()
-    flow.waits(job.id)
-    stop(first)
-    flow.deliver(job.id, completed())
-    wait_until(lambda: system.backlog(queue)[0] == 1, what="the resumed message is queued")
+    wait_until(lambda: system.backlog(queue)[0] == 1, what="the message is queued")
 
     rabbitmq.restart()
 
     second = system.worker("second", concurrency=1, queues=queue, app="tests.canvas_app")
     assert who(result.get(timeout=GET_SECONDS)) == job.id
-    assert system.store.read(JobId(job.id)).claims == 1
     flow.ends()
+    flow.paid_once()
     stop(second)

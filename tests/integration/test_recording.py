@@ -29,13 +29,11 @@ from worker.core.errors import DeadlineExceeded, InvalidRequest
 from worker.core.flows import Plan
 from worker.core.models import JobId
 from worker.embedded import free_port
-from worker.handover import Publisher
+from worker.message import Publisher
 from worker.settings import Role, load
 
 # These look into the broker's lists, and lose messages there.
-pytestmark = pytest.mark.parametrize(
-    "system", ["one script", "any broker"], indirect=True, scope="session"
-)
+pytestmark = pytest.mark.parametrize("system", ["Redis"], indirect=True, scope="session")
 
 REMASTER = "sonic.remaster"
 MODEL = {"mv": "chirp-v5"}
@@ -195,7 +193,7 @@ def test_a_job_whose_message_stood_in_its_queue_past_the_deadline_is_not_submitt
     flow.system.simulator.forget_rules()
     flow.redis.hset(keys.job(job.id), "deadline_at", 1)
     publisher = Publisher(flow.system.broker_url, {}, 5)
-    publisher.publish(flow.system.store.message(JobId(job.id)) or "", claim=0)
+    publisher.publish(flow.system.store.message(JobId(job.id)) or "")
     publisher.close()
 
     flow.quiet()

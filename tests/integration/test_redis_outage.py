@@ -22,12 +22,9 @@ IN_SECONDS = 20
 SETTINGS = {"FERMATA_REDIS_TIMEOUT_SECONDS": "2"}
 
 
-@pytest.fixture(scope="module", params=["one script", "any broker"])
-def outage(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[System]:
-    folder, one_database = tmp_path_factory.mktemp("outage"), request.param == "one script"
-    with System(folder, one_database=one_database, **SETTINGS) as system:
+@pytest.fixture(scope="module")
+def outage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with System(tmp_path_factory.mktemp("outage"), **SETTINGS) as system:
         system.worker(app="tests.canvas_app")
         yield system
 

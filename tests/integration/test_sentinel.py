@@ -81,12 +81,7 @@ def flow(redundant: System) -> Iterator[Flow]:
     flows.close()
 
 
-def test_a_flow_runs_by_the_url_of_the_sentinels_alone(
-    flow: Flow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in flow.system.environment.items():
-        monkeypatch.setenv(name, value)
-    assert load(Role.WORKER).one_database
+def test_a_flow_runs_by_the_url_of_the_sentinels_alone(flow: Flow) -> None:
     job = flow.hold()
     result = (job | flow.note()).apply_async()
     flow.waits(job.id)

@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 
 from tests import servers
+from tests.system import wait_until
 from worker import connection
 from worker.admission import Gate
 from worker.cancellation import Cancellation, Cancellations
@@ -24,13 +25,13 @@ from worker.connection import StoreUnavailable
 from worker.core import keys
 from worker.core.admission import Limits
 from worker.core.errors import UnknownJob
-from worker.core.models import Claim, Event, JobId, Parked, Source, Taker
+from worker.core.models import Event, JobId, Leased, Source
 from worker.core.operations import find
 from worker.core.schedule import PUBLISH_LEASE_SECONDS, Policy
 from worker.core.states import TERMINAL, JobState, Turn
 from worker.embedded import EmbeddedValkey
-from worker.handover import BrokerHandover, Publisher
 from worker.jobs import Callbacks, Jobs
+from worker.message import Publisher, SubmitLegs
 from worker.store import Store
 
 NOW = 1_763_800_000.0
@@ -76,16 +77,29 @@ def begin(records: Store, job_id: JobId = JOB, *, leg: str = "leg-1", **fields: 
     return begun and records.announce(job_id, leg)
 
 
-def claim(
-    records: Store, job_id: JobId = JOB, *, event: Event = EVENT, push: bool = False
-) -> Claim | None:
-    return records.claim(
-        job_id, event, now=NOW, stale_at=NOW + 30, published_stale_at=NOW + 900, push=push
-    )
+def claim(records: Store, job_id: JobId = JOB, *, event: Event = EVENT, **options: Any) -> bool:
+    return records.claim(job_id, event, now=NOW, **options)
 
 
-def taker(claim: int, message_id: str = "", *, redelivered: bool = False) -> Taker:
-    return Taker(claim, message_id or f"message-{claim}", redelivered)
+def lease(records: Store, *, seconds: float = 60, limit: int = 9) -> list[JobId]:
+    return [leased.job_id for leased in records.lease(seconds=seconds, limit=limit)]
+
+
+def make_ready(records: Store, *job_ids: str) -> None:
+    """Claim jobs, in this order."""
+    for job_id in job_ids:
+        begin(records, JobId(job_id))
+        assert claim(records, JobId(job_id))
+
+
+def leasable_in(records: Store, redis: Any, job_id: str = JOB) -> float:
+    """The seconds until a job may be leased, by the server's clock."""
+    return float(redis.zscore(keys.READY, job_id)) - records.clock()
+
+
+def enqueue(records: Store, *, due_at: float, **fields: Any) -> None:
+    given = {"operation": "sonic.remaster", "parked": "m"} | fields
+    assert records.turn(JOB, Turn.ENQUEUE, now=NOW, due_at=due_at, fields=given)
 
 
 def settle(records: Store, turn: Turn = Turn.SUCCEED, *, retain: int | None = 600) -> bool:
@@ -178,8 +192,7 @@ def test_no_turn_leaves_a_terminal_state(records: Store, redis: Any, turn: Turn)
     settled(records, turn)
     before = redis.hgetall(keys.job(JOB))
     assert not any(records.turn(JOB, each, now=NOW + 9, due_at=NOW + 9) for each in Turn)
-    assert claim(records) is None
-    assert records.reclaim(JOB, now=NOW, stale_at=NOW) is None
+    assert not claim(records)
     assert redis.hgetall(keys.job(JOB)) == before
     assert due_at(redis) is None
 
@@ -205,15 +218,15 @@ def test_a_request_that_was_wrong_from_the_start_is_recorded_too(
 
 
 def test_fields_are_set_and_dropped_in_one_turn(records: Store, redis: Any) -> None:
-    begin(records, list_key="fermata")
+    begin(records)
     claim(records)
     records.turn(
         JOB, Turn.SUCCEED, now=NOW, due_at=None, fields={"result": {"clips": []}},
-        drop=("parked", "list_key", "event"),
+        drop=("parked", "event"),
     )  # fmt: skip
     assert records.read(JOB).result == {"clips": []}
     assert records.message(JOB) is None
-    assert {"parked", "list_key", "event"}.isdisjoint(redis.hgetall(keys.job(JOB)))
+    assert {"parked", "event"}.isdisjoint(redis.hgetall(keys.job(JOB)))
 
 
 # -- notes ------------------------------------------------------------------------------------
@@ -280,50 +293,54 @@ def test_a_full_timeline_still_tells_how_the_job_ended(records: Store) -> None:
 # -- claims -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("push", [False, True])
-def test_of_many_claims_at_once_exactly_one_wins(records: Store, redis: Any, push: bool) -> None:
-    begin(records, list_key="fermata")
-
-    def one(number: int) -> Claim | None:
-        event = Event(Source.WEBHOOK, body=str(number), delivery_id=f"d-{number}")
-        return claim(records, event=event, push=push)
-
-    won = [(n, each) for n, each in enumerate(at_once(one)) if each]
-    assert len(won) == 1
-    assert won[0][1] == Claim(number=1, message=f"message of {JOB}", pushed=push)
-    assert redis.llen("fermata") == int(push)
-    event = records.take(JOB, taker(1), now=NOW, stale_at=NOW + 60)
-    assert event is not None
-    assert event.delivery_id == f"d-{won[0][0]}"
-
-
-def test_a_claim_that_pushed_leaves_the_message_in_the_queue(records: Store, redis: Any) -> None:
-    begin(records, list_key="fermata")
-    claimed = claim(records, push=True)
-    assert claimed
-    assert claimed.pushed
-    assert redis.lrange("fermata", 0, -1) == [f"message of {JOB}"]
-    assert due_at(redis) == NOW + 900
-
-
-def test_a_claim_without_a_list_is_left_to_the_publisher(records: Store, redis: Any) -> None:
+def test_of_many_claims_at_once_exactly_one_wins(records: Store) -> None:
     begin(records)
-    claimed = claim(records, push=True)
-    assert claimed
-    assert not claimed.pushed
-    assert due_at(redis) == NOW + 30
+
+    def one(number: int) -> bool:
+        event = Event(Source.WEBHOOK, body=str(number), delivery_id=f"d-{number}")
+        return claim(records, event=event)
+
+    won = at_once(one)
+    assert won.count(True) == 1
+    [leased] = records.lease(seconds=60, limit=9)
+    assert leased.event.delivery_id == f"d-{won.index(True)}"
+
+
+def test_a_claim_makes_the_job_ready_and_leaves_nothing_to_the_sweep(
+    records: Store, redis: Any
+) -> None:
+    begin(records)
+    assert claim(records)
+    assert leasable_in(records, redis) <= 0
+    assert due_at(redis) is None
+
+
+def test_a_claim_wakes_a_conductor_that_waits(records: Store) -> None:
+    begin(records)
+    with ThreadPoolExecutor(1) as conductor:
+        waiting = conductor.submit(records.wait_for_ready, 4)
+        began = time.monotonic()
+        claim(records)
+        waiting.result()
+    assert time.monotonic() - began < 2
+    assert lease(records) == [JOB]
+
+
+def test_of_many_claims_few_words_stay_behind(records: Store, redis: Any) -> None:
+    make_ready(records, *(f"job-{number}" for number in range(20)))
+    assert redis.llen(keys.RING) == 8
 
 
 def test_a_job_without_a_parked_message_cannot_be_claimed(records: Store, redis: Any) -> None:
     fields = {"operation": "sonic.remaster"}
     records.turn(JOB, Turn.SUBMIT, now=NOW, due_at=NOW + 100, fields=fields, leg="leg-1")
     before = redis.hgetall(keys.job(JOB))
-    assert claim(records) is None
+    assert not claim(records)
     assert redis.hgetall(keys.job(JOB)) == before
 
 
 def test_a_job_that_does_not_exist_cannot_be_claimed(records: Store, redis: Any) -> None:
-    assert claim(records) is None
+    assert not claim(records)
     assert redis.keys("*") == []
 
 
@@ -347,58 +364,106 @@ def test_a_job_can_be_claimed_from_the_moment_its_callback_exists(
     assert records.state(JOB) is JobState.RESUMING
 
 
-def test_a_stale_claim_is_claimed_again_with_the_event_it_had(records: Store, redis: Any) -> None:
-    begin(records, list_key="fermata")
-    claim(records, push=True)
-    again = records.reclaim(JOB, now=NOW + 900, stale_at=NOW + 930)
-    assert again == Claim(number=2, message=f"message of {JOB}", pushed=False)
-    assert redis.llen("fermata") == 1
-    assert due_at(redis) == NOW + 930
-    assert records.take(JOB, taker(2), now=NOW + 900, stale_at=NOW + 999) == EVENT
+# -- leases -----------------------------------------------------------------------------------
 
 
-def test_only_a_claimed_job_can_be_claimed_again(records: Store) -> None:
+def test_of_many_conductors_that_lease_at_once_each_job_goes_to_one(
+    records: Store, redis: Any
+) -> None:
+    make_ready(records, *(f"job-{number}" for number in range(100)))
+    shares = at_once(lambda _: lease(records, limit=3))
+    leased = [job_id for share in shares for job_id in share]
+    assert len(leased) == len(set(leased)) == 100
+    assert max(map(len, shares)) == 3
+    assert {records.read(job_id).claims for job_id in leased} == {1}
+
+
+def test_the_longest_ready_are_leased_first(records: Store) -> None:
+    make_ready(records, "first", "second", "third")
+    assert lease(records, limit=2) == ["first", "second"]
+    assert lease(records, limit=2) == ["third"]
+
+
+def test_a_lease_hands_out_all_that_the_leg_needs(records: Store) -> None:
+    event = Event(Source.POLL, body='{"title": "Café \\ud83c\\udfb5 \\ud800", "n": 1}')
+    begin(records, clip_id="c-1", provider_task_id="t-1")
+    claim(records, event=event)
+    assert records.lease(seconds=60, limit=9) == [
+        Leased(
+            JOB, "sonic.remaster", f"message of {JOB}", event, 1,
+            clip_id="c-1", provider_task_id="t-1",
+        )
+    ]  # fmt: skip
+
+
+def test_when_a_lease_ends_another_conductor_has_the_job(records: Store, redis: Any) -> None:
+    make_ready(records, JOB)
+    assert lease(records, seconds=0.2) == [JOB]
+    assert lease(records) == []
+    wait_until(lambda: leasable_in(records, redis) <= 0)
+    won = at_once(lambda _: records.lease(seconds=60, limit=9))
+    [leased] = [job for share in won for job in share]
+    assert (leased.job_id, leased.claims, leased.event) == (JOB, 2, EVENT)
+
+
+def test_leases_go_by_the_servers_clock(
+    records: Store, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A conductor or receiver whose clock is wrong neither takes what is another's nor hides it."""
+    monkeypatch.setattr(time, "time", lambda: NOW + 10**9)
+    make_ready(records, JOB)
+    assert lease(records, seconds=60) == [JOB]
+    assert lease(records) == []
+    assert leasable_in(records, redis) == pytest.approx(60, abs=5)
+
+
+def test_a_renewed_lease_ends_later_or_at_once(records: Store, redis: Any) -> None:
+    make_ready(records, JOB, "job-2")
+    lease(records, seconds=60)
+    records.renew([JOB], seconds=300)
+    records.renew([JobId("job-2")], seconds=0)
+    assert leasable_in(records, redis) == pytest.approx(300, abs=5)
+    assert lease(records) == ["job-2"]
+
+
+def test_only_what_is_still_ready_is_renewed(records: Store, redis: Any) -> None:
+    make_ready(records, JOB, "job-2")
+    lease(records)
+    assert settle(records)
+    records.renew([JOB, JobId("job-2"), JobId("never-heard-of")], seconds=300)
+    assert redis.zrange(keys.READY, 0, -1) == ["job-2"]
+
+
+@pytest.mark.parametrize("turn", [Turn.SUCCEED, Turn.FAIL, Turn.CANCEL, Turn.EXPIRE])
+def test_a_settled_job_is_ready_no_more(records: Store, redis: Any, turn: Turn) -> None:
+    settled(records, turn)
+    assert redis.zcard(keys.READY) == 0
+    assert lease(records) == []
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_is_ready_and_cannot_be_resumed_is_forgotten(
+    records: Store, redis: Any, gone: bool
+) -> None:
     begin(records)
-    assert records.reclaim(JOB, now=NOW, stale_at=NOW) is None
-    assert records.state(JOB) is JobState.SUBMITTING
+    if gone:
+        redis.delete(keys.job(JOB))
+    redis.zadd(keys.READY, {JOB: 1})
+    assert lease(records) == []
+    assert redis.zcard(keys.READY) == 0
 
 
-# -- taking -----------------------------------------------------------------------------------
-
-
-def test_the_same_claim_may_take_its_event_again(records: Store, redis: Any) -> None:
+def test_a_job_that_the_version_before_had_claimed_is_made_ready(
+    records: Store, redis: Any
+) -> None:
+    """That version kept its claims among what is due."""
     begin(records)
-    claim(records)
-    assert records.take(JOB, taker(1), now=NOW, stale_at=NOW + 60) == EVENT
-    assert records.take(JOB, taker(1), now=NOW + 10, stale_at=NOW + 70) == EVENT
-    assert due_at(redis) == NOW + 70
-
-
-def test_another_claim_takes_the_event_only_after_the_lease(records: Store) -> None:
-    begin(records)
-    claim(records)
-    assert records.take(JOB, taker(1), now=NOW, stale_at=NOW + 60) == EVENT
-    records.reclaim(JOB, now=NOW + 1, stale_at=NOW + 30)
-    assert records.take(JOB, taker(2), now=NOW + 59.999, stale_at=NOW + 120) is None
-    assert records.take(JOB, taker(2), now=NOW + 60, stale_at=NOW + 120) == EVENT
-    assert records.take(JOB, taker(1), now=NOW + 61, stale_at=NOW + 121) is None
-
-
-def test_of_many_claims_that_take_at_once_exactly_one_works(records: Store) -> None:
-    begin(records)
-    claim(records)
-    taken = at_once(lambda n: records.take(JOB, taker(n + 1), now=NOW, stale_at=NOW + 60))
-    assert [each for each in taken if each] == [EVENT]
-
-
-def test_nothing_is_taken_of_a_job_that_is_not_resuming(records: Store, redis: Any) -> None:
-    assert records.take(JOB, taker(1), now=NOW, stale_at=NOW + 60) is None
-    begin(records)
-    assert records.take(JOB, taker(1), now=NOW, stale_at=NOW + 60) is None
-    claim(records)
-    settle(records)
-    assert records.take(JOB, taker(1), now=NOW, stale_at=NOW + 60) is None
+    redis.hset(keys.job(JOB), mapping={"state": "resuming", "event": EVENT.dumps(), "claims": 1})
+    redis.zadd(keys.DUE, {JOB: NOW - 1, "job-2": NOW - 1})
+    assert records.due(now=NOW, lease_until=NOW + 60, limit=9) == ["job-2"]
     assert due_at(redis) is None
+    [leased] = records.lease(seconds=60, limit=9)
+    assert (leased.job_id, leased.event, leased.claims) == (JOB, EVENT, 2)
 
 
 # -- moments ----------------------------------------------------------------------------------
@@ -432,18 +497,16 @@ def test_a_lease_that_nobody_used_comes_due_again(records: Store, redis: Any) ->
 def test_a_published_message_moves_the_moment_its_publisher_had_set(
     records: Store, redis: Any, moment: float
 ) -> None:
-    begin(records)
-    records.claim(JOB, EVENT, now=NOW, stale_at=moment, published_stale_at=0, push=False)
+    enqueue(records, due_at=moment)
     records.mark_published(JOB, stale_at=moment, until=NOW + 900)
     assert due_at(redis) == NOW + 900
 
 
 def test_a_moment_that_somebody_else_has_set_is_not_overwritten(records: Store, redis: Any) -> None:
+    enqueue(records, due_at=NOW + 30)
     begin(records)
-    claim(records)
-    records.take(JOB, taker(1), now=NOW, stale_at=NOW + 180)
     records.mark_published(JOB, stale_at=NOW + 30, until=NOW + 900)
-    assert due_at(redis) == NOW + 180
+    assert due_at(redis) == NOW + 100
 
 
 def test_a_job_that_has_settled_gets_no_moment_from_its_publisher(
@@ -490,13 +553,6 @@ def test_the_newest_jobs_come_first_and_the_forgotten_not_at_all(
     assert [job.job_id for job in records.recent(3)] == ["job-4", "job-2"]
     records.forget_index(before=NOW + 2)
     assert redis.zrange(keys.JOBS, 0, -1) == ["job-3", "job-4"]
-
-
-def test_an_event_comes_back_as_it_was(records: Store) -> None:
-    begin(records)
-    event = Event(Source.POLL, body='{"title": "Café \\ud83c\\udfb5 \\ud800", "n": 1}')
-    claim(records, event=event)
-    assert records.take(JOB, taker(1), now=NOW, stale_at=NOW + 60) == event
 
 
 LATE = {"at": NOW, "delivery_id": "d-1", "final": True, "body": "{}"}
@@ -579,7 +635,9 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "turn": begin,
     "note": lambda records: records.note(JOB, now=NOW),
     "claim": claim,
-    "take": lambda records: records.take(JOB, taker(1), now=NOW, stale_at=NOW),
+    "lease": lease,
+    "renew": lambda records: records.renew([JOB], seconds=1),
+    "wait_for_ready": lambda records: records.wait_for_ready(0.1),
     "due": lambda records: records.due(now=NOW, lease_until=NOW, limit=1),
     "mark_published": lambda records: records.mark_published(JOB, stale_at=NOW, until=NOW),
     "read": lambda records: records.read(JOB),
@@ -647,23 +705,6 @@ def test_a_restarted_server_still_knows_the_jobs(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_a_copy_of_the_message_that_took_the_event_finds_it_taken(records: Store) -> None:
-    begin(records)
-    claim(records)
-    assert records.take(JOB, taker(1, "original"), now=NOW, stale_at=NOW + 60) is not None
-    assert records.take(JOB, taker(1, "copy"), now=NOW + 1, stale_at=NOW + 61) is None
-
-
-def test_a_redelivery_that_has_no_id_of_its_own_may_take_the_event_again(records: Store) -> None:
-    begin(records)
-    claim(records)
-    assert records.take(JOB, taker(1, "leg-1"), now=NOW, stale_at=NOW + 60) is not None
-    again = taker(1, "leg-2", redelivered=True)
-    assert records.take(JOB, again, now=NOW + 1, stale_at=NOW + 61) is not None
-    other = taker(2, "leg-3", redelivered=True)
-    assert records.take(JOB, other, now=NOW + 2, stale_at=NOW + 62) is None
-
-
 def test_a_leg_that_speaks_late_is_not_heard_once_another_has_begun(records: Store) -> None:
     """A lost reply to "not accepted", sent again, must not put back what its successor submits."""
     begin(records, leg="leg-1")
@@ -679,9 +720,8 @@ def test_a_claim_on_behalf_of_a_leg_is_refused_once_another_has_begun(records: S
     begin(records, leg="leg-1")
     records.turn(JOB, Turn.POSTPONE, now=NOW, due_at=NOW + 2, leg="leg-1")
     begin(records, leg="leg-2")
-    moments = {"now": NOW, "stale_at": NOW + 30, "published_stale_at": NOW + 900, "push": False}
-    assert records.claim(JOB, EVENT, leg="leg-1", **moments) is None
-    assert records.claim(JOB, EVENT, leg="leg-2", **moments) is not None
+    assert not claim(records, leg="leg-1")
+    assert claim(records, leg="leg-2")
 
 
 @pytest.mark.parametrize("turn", [Turn.POSTPONE, Turn.DOUBT, Turn.ACCEPT])
@@ -703,34 +743,30 @@ def test_of_the_copies_of_a_plain_step_one_runs_and_may_be_redelivered(records: 
 
 
 def test_a_claim_for_a_state_that_was_seen_is_refused_in_another(records: Store) -> None:
-    moments = {"now": NOW, "stale_at": NOW, "published_stale_at": NOW, "push": False}
     begin(records)
-    assert records.claim(JOB, EVENT, seen=JobState.QUEUED, **moments) is None
-    assert records.claim(JOB, EVENT, seen=JobState.SUBMITTING, **moments) is not None
+    assert not claim(records, seen=JobState.QUEUED)
+    assert claim(records, seen=JobState.SUBMITTING)
 
 
 def test_a_claim_of_a_leg_that_was_sent_twice_was_won_once(records: Store) -> None:
-    moments = {"now": NOW, "stale_at": NOW, "published_stale_at": NOW, "push": False}
     begin(records)
-    first = records.claim(JOB, EVENT, leg="leg-1", **moments)
-    again = records.claim(JOB, EVENT, leg="leg-1", **moments)
-    assert again == first
-    assert records.claim(JOB, EVENT, **moments) is None
-    other = Event(Source.WEBHOOK, body="{}")
-    assert records.claim(JOB, other, leg="leg-1", **moments) is None
+    assert claim(records, leg="leg-1")
+    assert claim(records, leg="leg-1")
+    assert not claim(records)
+    assert not claim(records, event=Event(Source.WEBHOOK, body="{}"), leg="leg-1")
+    assert lease(records) == [JOB]
 
 
 def test_until_parked_is_stored_a_job_is_claimed_by_its_leg_or_the_provider_alone(
     records: Store, redis: Any
 ) -> None:
     """Else PARKED, stored a moment later, would overwrite the FAILURE of a cancelled job."""
-    moments = {"now": NOW, "stale_at": NOW, "published_stale_at": NOW, "push": False}
     cancel = Event(Source.CANCEL, error={"type": "JobCancelled", "message": "by a test"})
     for ours, leg, wins in ((cancel, "", False), (cancel, "leg-1", True), (EVENT, "", True)):
         redis.flushdb()
         begin(records)
         redis.hdel(keys.job(JOB), "announced")
-        assert (records.claim(JOB, ours, leg=leg, **moments) is not None) is wins
+        assert claim(records, event=ours, leg=leg) is wins
 
 
 def test_a_job_cancelled_before_parked_is_stored_is_marked_for_its_leg(
@@ -738,9 +774,7 @@ def test_a_job_cancelled_before_parked_is_stored_is_marked_for_its_leg(
 ) -> None:
     begin(records)
     redis.hdel(keys.job(JOB), "announced")
-    publisher = Publisher("memory://", {}, 1)
-    handover = BrokerHandover(records, publisher, lambda: NOW, Policy())
-    cancellations = Cancellations(records, handover, lambda: NOW)
+    cancellations = Cancellations(records, lambda: NOW)
 
     assert cancellations.cancel(JOB, by="a test") is Cancellation.ENDING
 
@@ -750,8 +784,7 @@ def test_a_job_cancelled_before_parked_is_stored_is_marked_for_its_leg(
 
 
 def test_a_message_in_its_queue_does_not_outlast_the_deadline(records: Store, redis: Any) -> None:
-    fields = {"operation": "sonic.remaster", "parked": "m", "deadline_at": NOW + 100}
-    records.turn(JOB, Turn.ENQUEUE, now=NOW, due_at=NOW + 30, fields=fields)
+    enqueue(records, due_at=NOW + 30, deadline_at=NOW + 100)
     records.mark_published(JOB, stale_at=NOW + 30, until=NOW + 900)
     assert redis.zscore(keys.DUE, JOB) == NOW + 100
 
@@ -769,11 +802,11 @@ def test_a_slow_job_that_could_not_be_passed_on_is_soon_published_again(
         jitter=lambda: 0.0,
     )  # fmt: skip
     publisher = Mock(spec=Publisher, **{"publish.side_effect": error})
-    handover = BrokerHandover(records, publisher, lambda: NOW, Policy())
+    submit_legs = SubmitLegs(records, publisher, lambda: NOW, Policy())
 
-    stale_at = jobs.pass_on(JOB, find("sonic.upload"), {}, Parked("a message", None))
+    stale_at = jobs.pass_on(JOB, find("sonic.upload"), {}, "a message")
     assert stale_at is not None
-    handover.submit_again(JOB, stale_at=stale_at)
+    submit_legs.publish(JOB, stale_at=stale_at)
 
     publisher.publish.assert_called_once()
     assert due_at(redis) == NOW + seconds

@@ -27,7 +27,7 @@ from worker.core.operations import OPERATIONS
 from worker.core.schedule import Policy, first_poll
 from worker.core.states import JobState, Turn
 from worker.embedded import EmbeddedValkey
-from worker.handover import BrokerHandover, Publisher, press
+from worker.message import Publisher, SubmitLegs, press
 from worker.recording import Recorder
 from worker.store import Store
 from worker.sweep import Sweep
@@ -120,7 +120,7 @@ class Lab:
         return Sweep(
             store=self.store,
             provider=Counting(self.redis, finished),
-            handover=BrokerHandover(self.store, publisher, clock, self.policy),
+            submit_legs=SubmitLegs(self.store, publisher, clock, self.policy),
             policy=self.policy,
             clock=clock,
             jitter=lambda: 0.5,
@@ -145,8 +145,7 @@ class Lab:
         return JobId(job_id)
 
     def cancel(self, job_ids: list[JobId]) -> None:
-        handover = BrokerHandover(self.store, Publisher(self.url, {}, 5), self.clock, self.policy)
-        cancellations = Cancellations(self.store, handover, self.clock)
+        cancellations = Cancellations(self.store, self.clock)
         for job_id in job_ids:
             assert cancellations.cancel_in_turn(job_id, by="a test") is Cancellation.ENDING
 
@@ -159,19 +158,20 @@ class Lab:
         self.store.turn(made, Turn.ACCEPT, due_at=due_at, fields=fields, **leg)
         return made
 
-    def resuming(self, job_id: str) -> JobId:
-        """A job that was claimed; the message that resumes it was lost."""
-        made, stale = self.waiting(job_id), self.now + 30
-        event = Event(Source.WEBHOOK, body=json.dumps(completed()))
-        self.store.claim(
-            made, event, now=self.now, stale_at=stale, published_stale_at=stale, push=False
-        )
+    def doubtful(self, job_id: str) -> JobId:
+        """A job whose worker went silent in the middle of its submit."""
+        made = self.queued(job_id)
+        leg = {"leg": "leg", "now": self.now, "due_at": self.now + 99}
+        self.store.turn(made, Turn.SUBMIT, count="attempts", **leg)
         return made
 
     def published(self) -> Counter[str]:
         """How often each job's message stands in the queue."""
         messages = self.redis.lrange(QUEUE, 0, -1)
         return Counter(json.loads(message)["headers"]["id"] for message in messages)
+
+    def job_ids(self) -> list[JobId]:
+        return [JobId(key) for key in self.redis.zrange(keys.JOBS, 0, -1)]
 
     def polls(self) -> Counter[str]:
         return Counter({k: int(v) for k, v in self.redis.hgetall("test:polls").items()})
@@ -238,7 +238,7 @@ JOBS = 200
 
 def make_due(lab: Lab) -> None:
     """Two hundred jobs, of all kinds that a sweep sees to, whose moment has come."""
-    makers = [lab.waiting, lab.waiting, lab.resuming, lab.queued]
+    makers = [lab.waiting, lab.waiting, lab.doubtful, lab.queued]
     for number in range(JOBS):
         makers[number % len(makers)](clip())
     lab.now += 7200
@@ -277,10 +277,10 @@ def test_eight_sweeps_at_once_do_everything_and_nothing_twice(
     shares = together(lab)
 
     assert sum(shares) == JOBS
-    assert lab.published() == dict.fromkeys(lab.published(), 1)
-    assert len(lab.published()) == JOBS
-    assert set(lab.polls().values()) == {1}
-    assert len(lab.polls()) == JOBS / 2
+    assert Counter(lab.published().values()) == {1: JOBS / 4}
+    assert Counter(lab.polls().values()) == {1: JOBS / 2}
+    states = Counter(lab.store.state(job_id) for job_id in lab.job_ids())
+    assert states == {"resuming": JOBS / 2, "unconfirmed": JOBS / 4, "queued": JOBS / 4}
     assert lab.redis.zcount(keys.DUE, "-inf", lab.now) == 0
 
 
@@ -322,10 +322,9 @@ def test_of_many_that_end_before_the_gate_few_are_on_their_way_at_a_time(
 def test_what_is_due_is_seen_to_while_many_end_before_the_gate(lab: Lab) -> None:
     lab.cancel([lab.held(f"held-{number}") for number in range(100)])
     lab.now += 1
-    lost = lab.resuming(clip())
-    lab.now += 40
-    sweep = lab.sweep()
-    sweep.run_once()
+    lost = lab.queued(clip())
+    lab.now += lab.policy.backlog_seconds
+    lab.sweep().run_once()
     assert lab.published()[lost] == 1
 
 

@@ -41,7 +41,8 @@ def job(state: JobState) -> JobRecord:
         (JobState.SUBMITTING, Step.DOUBT),
         (JobState.UNCONFIRMED, Step.GIVE_UP),
         (JobState.WAITING, Step.POLL),
-        (JobState.RESUMING, Step.RECLAIM),
+        # A conductor has it.
+        (JobState.RESUMING, Step.NOTHING),
         (JobState.SUCCEEDED, Step.NOTHING),
         (JobState.FAILED, Step.NOTHING),
         (JobState.CANCELLED, Step.NOTHING),
@@ -61,9 +62,9 @@ def test_each_state_has_its_step_before_the_deadline(state: JobState, step: Step
         (JobState.UNCONFIRMED, Step.EXPIRE),
         # Work that was paid for is asked after before it is given up.
         (JobState.WAITING, Step.POLL),
-        # These two are in somebody's hands, and come back with a state that expires.
+        # It is in somebody's hands, and comes back with a state that expires.
         (JobState.SUBMITTING, Step.DOUBT),
-        (JobState.RESUMING, Step.RECLAIM),
+        (JobState.RESUMING, Step.NOTHING),
     ],
 )
 @pytest.mark.parametrize("late", [0, 1, 10**6])
@@ -153,15 +154,6 @@ def test_a_slow_operation_has_limits_of_its_own() -> None:
     assert slow.submit_seconds == 120
     assert schedule.submit_lease(slow, Policy()) > schedule.hard_time_limit(120)
     assert schedule.submit_lease(quick, Policy()) < schedule.submit_lease(slow, Policy())
-
-
-@given(st.sampled_from(list(OPERATIONS.values())), st.floats(0.01, 300))
-def test_a_taken_event_is_kept_longer_than_any_leg_lives(
-    operation: Operation, seconds: float
-) -> None:
-    lease = schedule.take_lease(operation, Policy(submit_timeout_seconds=seconds))
-    assert lease > schedule.hard_time_limit(operation.submit_seconds or seconds)
-    assert lease > Policy().resume_seconds * 1.1
 
 
 def test_an_unconfirmed_job_is_submitted_again_only_by_choice_and_not_for_ever() -> None:

@@ -63,30 +63,15 @@ def test_a_complete_environment_is_read() -> None:
     assert read.signing_keys == (KEY, OTHER_KEY)
     assert read.provider_url == settings.DEFAULT_PROVIDER_URL
     assert read.broker_url == read.result_backend == COMPLETE["FERMATA_REDIS_URL"]
-    assert read.one_database
-
-
-@pytest.mark.parametrize(
-    ("broker", "same"),
-    [
-        (COMPLETE["FERMATA_REDIS_URL"], True),
-        ("redis://127.0.0.1:6379/1", False),
-        ("amqp://127.0.0.1", False),
-    ],
-)
-def test_one_script_hands_over_only_within_one_database(broker: str, same: bool) -> None:
-    given(FERMATA_BROKER_URL=broker)
-    assert load(Role.WORKER).one_database is same
 
 
 SENTINEL = f"redis+sentinel://:{PASSWORD}@one:26379,two:26379/music/0"
 
 
-def test_one_script_hands_over_behind_sentinels_too() -> None:
+def test_a_url_of_sentinels_is_the_brokers_and_the_result_backends_too() -> None:
     given(FERMATA_REDIS_URL=SENTINEL)
     read = load(Role.WORKER)
     assert read.broker_url == read.result_backend == SENTINEL
-    assert read.one_database
 
 
 @pytest.mark.parametrize(
