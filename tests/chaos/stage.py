@@ -35,7 +35,6 @@ SETTINGS: Final = {
     "FERMATA_REDIS_TIMEOUT_SECONDS": "1",
     "FERMATA_SUBMIT_TIMEOUT_SECONDS": "3",
     "FERMATA_UNCONFIRMED_GRACE_SECONDS": "12",
-    "FERMATA_RESUME_SECONDS": "30",
     "FERMATA_BACKLOG_SECONDS": "15",
     "FERMATA_VISIBILITY_SECONDS": "60",
     # Below the time limit of slow operations, of which none runs here.

@@ -23,7 +23,7 @@ from worker.core.contract import CLAIM_HEADER, QUEUE
 from worker.core.errors import DeadlineExceeded, TaskFailed
 from worker.core.models import Event, JobId, Source
 from worker.core.operations import find
-from worker.core.schedule import submit_lease, take_lease
+from worker.core.schedule import submit_lease
 from worker.handover import Publisher
 from worker.settings import Role, load
 
@@ -230,7 +230,6 @@ def test_a_submit_ends_before_its_time_limits_and_they_before_its_lease(
     assert longest < soft < hard
     operation = find("sonic.remaster")
     assert hard < submit_lease(operation, settings.policy)
-    assert hard < take_lease(operation, settings.policy)
 
 
 def _printed(code: str, **environment: str) -> str:
