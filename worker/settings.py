@@ -246,7 +246,6 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
                 )
                 or OnUnconfirmed.FAIL
             ),
-            resume_seconds=env.float("FERMATA_RESUME_SECONDS", 300, validate=positive),
             backlog_seconds=env.float("FERMATA_BACKLOG_SECONDS", 900, validate=positive),
             queued_seconds=env.float("FERMATA_QUEUED_SECONDS", 86400, validate=_QUEUED),
             held_seconds=env.float("FERMATA_HELD_SECONDS", 6 * 86400, validate=_QUEUED),

@@ -14,7 +14,7 @@ from tests.chaos.run import Effort, Outcome, run
 HELP = """Break Fermata: real processes under load, killed, frozen, restarted and lied to.
 
 Then the simulator's own books are compared with the records, Celery's results and the steps that
-were counted. Exit code 0: every promise was kept. Seeds alternate between the two hand-overs.
+were counted. Exit code 0: every promise was kept.
 
 \b
 Examples:
@@ -51,11 +51,9 @@ def main(jobs: int, faults: int, seed: int, seeds: int, folder: Path) -> None:
 
 
 def _run(seed: int, effort: Effort, folder: Path) -> Outcome:
-    one_database = seed % 2 == 1
     outcome = run(
-        seed, effort, folder, one_database=one_database,
-        say=lambda line: click.echo(f"seed {seed} {line}", err=True),
-    )  # fmt: skip
+        seed, effort, folder, say=lambda line: click.echo(f"seed {seed} {line}", err=True)
+    )
     click.echo(report.table([outcome]) + report.broken([outcome]), err=True)
     if not outcome.verdict.broken:
         shutil.rmtree(folder / "valkey")  # large; of a broken run it is the evidence

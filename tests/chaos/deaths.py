@@ -2,20 +2,15 @@
 
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import requests
 from celery.result import AsyncResult
-from redis import Redis
 
 from tests.chaos.mortal import Mortal
 from tests.integration.flow import SETTLED, Flow, clip, completed, failed, who
-from tests.integration.test_gotchas import Pile
 from tests.system import wait_until
-from worker.core.contract import QUEUE
 from worker.core.errors import SubmissionUnconfirmed
 
 LONG = 60
@@ -31,8 +26,8 @@ class Point:
     scenario: "Callable[[Run], None]"
     guard: str
     without: "Callable[[Run], None]"
-    moments: tuple[str, ...] = ()
-    """The states in which nothing but the job's next moment moves it on."""
+    due: tuple[str, ...] = ()
+    """The states in which nothing but the job's due time moves it on."""
     fails: type[Exception] | None = None
     """Where nobody can know whether the provider took it: a clear failure, and no second one."""
 
@@ -63,12 +58,12 @@ class Run:
         self.mortal.passed(self.point.name, self.job_id)
 
     def time_passes(self, *states: str) -> None:
-        """Bring the job's moment in each of the states that nothing else moves it on from."""
-        for state in states or self.point.moments:
-            if not self.guarded and self.mortal.moment(self.job_id) is None:
+        """Let the job be due in each of the states that nothing else moves it on from."""
+        for state in states or self.point.due:
+            if not self.guarded and self.mortal.due_at(self.job_id) is None:
                 return
             wait_until(lambda s=state: self.flow.state(self.job_id) == s, what=f"it is {state}")
-            self.mortal.moment_comes(self.job_id)
+            self.mortal.time_comes(self.job_id)
 
     def accepted(self, job_id: str) -> int:
         return len(self.flow.accepted(job_id))
@@ -132,19 +127,15 @@ def step_popped(run: Run) -> None:
     run.mortal.worker_died(long_ago=True)
 
 
-def resumed_and_popped(run: Run) -> None:
-    job, following = run.flow.hold(), run.flow.job()
-    run.enqueue(job | following | run.step)
-    run.flow.waits(job.id)
-    run.meets(job)
-    run.flow.deliver(job.id, completed())
-    run.mortal.worker_died()
+def with_its_conductor(scenario: Callable[[Run], None]) -> Callable[[Run], None]:
+    """The point is in a resumed leg: the conductor dies there, and its worker with it."""
 
+    def both_die(run: Run) -> None:
+        scenario(run)
+        # It may have taken the next step's message already.
+        run.mortal.worker_died(long_ago=True)
 
-def chain_and_worker(run: Run) -> None:
-    """The whole worker is gone: nobody is left to give its message back at once."""
-    chain(run)
-    run.mortal.worker_died()
+    return both_die
 
 
 def redelivered(run: Run) -> None:
@@ -160,20 +151,6 @@ def answered(run: Run) -> None:
     wait_until(lambda: run.flow.accepted(run.job_id)[0]["deliveries"], what="the delivery")
 
 
-def resumed_twice(run: Run) -> None:
-    """The receiver dies before it has marked the message, so that the sweep sends another."""
-    job = run.flow.hold()
-    run.meets(job)
-    run.enqueue(job | run.step)
-    run.flow.waits(job.id)
-    with Pile(run.mortal), Redis.from_url(run.mortal.broker_url) as broker:
-        with suppress(requests.ConnectionError):
-            run.flow.deliver(job.id, completed())
-        run.dies()
-        run.mortal.moment_comes(job.id)
-        wait_until(lambda: broker.llen(QUEUE) == 2, what="the message and its copy")
-
-
 def swept(run: Run) -> None:
     jobs = [run.flow.job(clip(), rule={"webhook": "lost"}) for _ in range(3)]
     run.enqueue(run.flow.chord(jobs, run.step))
@@ -183,7 +160,7 @@ def swept(run: Run) -> None:
     run.mortal.redis.zadd("fermata:due", {job.id: 1 for job in jobs})
     run.mortal.worker_died()
     for job in jobs:
-        run.mortal.moment_comes(job.id)
+        run.mortal.time_comes(job.id)
 
 
 def failing(run: Run) -> None:
@@ -204,10 +181,14 @@ def last_of_its_chord(run: Run) -> None:
     run.flow.waits(job.id)
     run.flow.deliver(job.id, failed() if run.point.fails else completed())
     run.dies()
+    # However long the worker takes to come back, the claim of the dead one is still there.
+    for claim in _claims(run):
+        run.mortal.redis.expire(claim, 10 * LONG)
+    run.mortal.worker_died(long_ago=True)
     if run.guarded:
-        left = f"leg_left_to_sweep              job_id={job.id}"
-        wait_until(lambda: left in run.mortal.log("worker"), what="the leg is left to the sweep")
-        wait_until(lambda: not _claims(run), what="the claim of the dead worker is over")
+        run.time_passes()
+        wait_until(lambda: "leg_put_off" in run.mortal.log("worker"), what="the leg is put off")
+        run.mortal.redis.delete(*_claims(run))
 
 
 def embodied(run: Run) -> None:
@@ -225,7 +206,7 @@ def embodied(run: Run) -> None:
     run.dies()
     run.mortal.worker_died(long_ago=True)
     wait_until(lambda: not _claims(run), what="the claim of the dead worker is over")
-    run.mortal.moment_comes(other.id)
+    run.mortal.time_comes(other.id)
     wait_until(lambda: run.flow.state(other.id) in SETTLED, what="the other is settled")
 
 
@@ -274,7 +255,7 @@ def ran_twice(run: Run) -> None:
 def never_known(run: Run) -> None:
     """There is no record, and no message: nothing can ever find the job again."""
     run.flow.quiet()
-    assert (run.flow.state(run.job_id), run.mortal.moment(run.job_id)) == (None, None)
+    assert (run.flow.state(run.job_id), run.mortal.due_at(run.job_id)) == (None, None)
     assert run.accepted(run.job_id) == 0
 
 
@@ -285,7 +266,7 @@ def never_runs(run: Run) -> None:
 
 def stands_still(run: Run) -> None:
     """It is not settled, there is no message, and no moment brings anything."""
-    run.mortal.moment_comes(run.job_id)
+    run.mortal.time_comes(run.job_id)
     run.flow.quiet()
     assert run.flow.state(run.job_id) not in SETTLED
     assert (run.flow.ran(run.step), run.flow.ran(run.errback)) == ([], [])

@@ -18,8 +18,7 @@ from celery.backends.redis import RedisBackend
 from worker import client
 from worker.accidents import PatientBackend
 from worker.client import HTTPProvider
-from worker.handover import BrokerHandover
-from worker.jobs import Jobs
+from worker.conductor import Conductor
 from worker.provider_task import ProviderTask
 from worker.recording import Recorder
 from worker.store import Store
@@ -36,16 +35,14 @@ class Point(StrEnum):
     BEGUN = "record, POST"
     POSTED = "POST, response"
     ANSWERED = "response, record"
-    CLAIMED = "claim, publish"
-    PUBLISHED = "publish, mark"
-    TAKEN = "event taken, outcome"
+    CLAIMED = "claimed, leased"
+    LEASED = "leased, outcome"
     HANDED_ON = "next step published, result stored"
     FAILING = "failure, errbacks"
     CHORD = "result stored, chord told"
     BODY = "chord complete, body published"
     DOOMED = "chord failed, its body told"
     STORED = "outcome stored, settled"
-    SETTLED = "settled, acknowledged"
 
 
 def arm(folder: Path, point: Point, *, whole: bool) -> Path:
@@ -86,13 +83,12 @@ def install() -> None:
     """Put the kill points into this process and its children."""
     _around(Recorder, "record", after=Point.RECORDED)
     _around_posts()
-    _around(BrokerHandover, "_publish", before=Point.CLAIMED)
-    _around(Store, "mark_published", before=Point.PUBLISHED)
-    _around(Jobs, "take", after=Point.TAKEN)
+    _around(Store, "claim", after=Point.CLAIMED)
+    _around(Conductor, "_run", before=Point.LEASED)
     _around(RedisBackend, "on_chord_part_return", before=Point.CHORD)
     _around(RedisBackend, "_chord_publish_claim_expires", after=Point.BODY)
     _around(RedisBackend, "chord_error_from_stack", before=Point.DOOMED)
-    _around(ProviderTask, "_settle", before=Point.STORED, after=Point.SETTLED)
+    _around(ProviderTask, "_settle", before=Point.STORED)
     _around(PatientBackend, "mark_as_failure", before=Point.FAILING)
     _around(PatientBackend, "mark_as_done", before=Point.HANDED_ON)
 

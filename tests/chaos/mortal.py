@@ -50,8 +50,12 @@ class Mortal(System):
 
         Args:
             long_ago: the visibility timeout is over for what it had in hand: Redis redelivers.
+                RabbitMQ does so at once.
         """
         wait_until(lambda: self._worker.poll() is not None, what="the worker is dead")
+        if self.rabbitmq:
+            self.revive()
+            return
         with Redis.from_url(self.broker_url) as broker:
             in_hand = broker.hkeys("unacked") if long_ago else []
             for tag in in_hand:
@@ -66,18 +70,18 @@ class Mortal(System):
         command = [sys.executable, "-c", code, json.dumps(canvas)]
         subprocess.run(command, check=False, env=self.environment, cwd=self.folder, timeout=30)
 
-    def moment(self, job_id: str) -> float | None:
-        return self.redis.zscore(keys.DUE, job_id)
+    def due_at(self, job_id: str) -> float | None:
+        """Return when a job is due next: at a sweep, or as one that is ready at a conductor."""
+        times = [self.redis.zscore(key, job_id) for key in (keys.DUE, keys.READY)]
+        return next((at for at in times if at is not None), None)
 
-    def moment_comes(self, *job_ids: str) -> None:
-        """Let the next moment of jobs be now, and wait until a sweep has seen to it.
+    def time_comes(self, *job_ids: str) -> None:
+        """Let jobs be due now, and wait until a sweep or a conductor has seen to it.
 
-        A job that has no moment has none that could come.
+        A job that has no due time has none that could come.
         """
-        for job_id in job_ids:
-            if self.redis.hexists(keys.job(job_id), "taken_until"):
-                self.redis.hset(keys.job(job_id), "taken_until", 1)
-        self.redis.zadd(keys.DUE, dict.fromkeys(job_ids, 1.0), xx=True)
+        for key in (keys.DUE, keys.READY):
+            self.redis.zadd(key, dict.fromkeys(job_ids, 1.0), xx=True)
         wait_until(
-            lambda: all(self.moment(job_id) != 1 for job_id in job_ids), what="a sweep came by"
+            lambda: all(self.due_at(job_id) != 1 for job_id in job_ids), what="somebody came by"
         )

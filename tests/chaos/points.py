@@ -9,15 +9,12 @@ import functools
 import json
 import os
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
 from celery._state import get_current_task
-from celery.app.amqp import AMQP
 from celery.backends.redis import RedisBackend
 from celery.canvas import Signature
-from celery.worker.request import Request
 from kombu import Producer
 from kombu.exceptions import OperationalError
 from kombu.transport.redis import Transport
@@ -26,14 +23,13 @@ from redis import Redis
 from worker import bootstrap, client, log
 from worker.accidents import ChordBackend, PatientBackend
 from worker.client import HTTPProvider
+from worker.conductor import Conductor
 from worker.core import keys
-from worker.core.contract import CLAIM_HEADER
 from worker.core.models import Standing
 from worker.core.states import JobState
-from worker.handover import BrokerHandover, Publisher
 from worker.jobs import Jobs
 from worker.provider_task import ProviderTask
-from worker.recording import Recorder, RecordingAMQP
+from worker.recording import Recorder, resuming
 from worker.settings import Role, load
 from worker.store import Store
 
@@ -170,28 +166,34 @@ def _(self: Any, send: Any, request: Any) -> Any:
     return answer
 
 
-# Claim and publish.
+# The claim, and the leases.
 
 
 @wraps(Store, "claim")
 def _(self: Any, claim: Any, job_id: str, *args: Any, **options: Any) -> Any:
     early = self.state(job_id) is JobState.SUBMITTING
     if early and out("claim while submitting", job_id):
-        return None
-    return claim(self, job_id, *args, **options)
+        return False
+    won = claim(self, job_id, *args, **options)
+    if out("made ready", job_id):
+        self._redis.zrem(keys.READY, job_id)
+    passes("claimed", job_id)
+    return won
 
 
-@wraps(Publisher, "publish")
-def _(self: Any, publish: Any, message: str, *, claim: int) -> None:
-    job_id = json.loads(message)["headers"]["id"]
-    passes("claimed", job_id if claim else None)
-    publish(self, message, claim=claim)
-    passes("published", job_id if claim else None)
+@wraps(Store, "lease")
+def _(self: Any, lease: Any, **options: Any) -> Any:
+    leased = lease(self, **options)
+    for job in leased:
+        if out("end of the lease", job.job_id):
+            self._redis.zrem(keys.READY, job.job_id)
+    return leased
 
 
-@wraps(BrokerHandover, "resume_again")
-def _(self: Any, resume_again: Any, job_id: str) -> bool:
-    return not out("reclaim", job_id) and resume_again(self, job_id)
+@wraps(Conductor, "_run")
+def _(self: Any, run: Any, job: Any) -> None:
+    passes("in hand", job.job_id)
+    run(self, job)
 
 
 @wraps(Store, "due")
@@ -215,31 +217,9 @@ def _(self: Any, take_step: Any, run: str, *args: Any, **options: Any) -> bool:
     return mine or out("one copy", step_id)
 
 
-@wraps(Jobs, "take")
-def _(self: Any, take: Any, job_id: str, *args: Any) -> Any:
-    if out("one taking", job_id):
-        self._store._redis.hdel(keys.job(job_id), "taken_by")
-    event = take(self, job_id, *args)
-    passes("taken", job_id)
-    passes("taken by the worker", job_id, whole_worker=True)
-    if out("one taking", job_id):
-        _meet(job_id)
-    return event
-
-
-def _meet(job_id: str) -> None:
-    """Wait for the copy of this leg: both have taken the event, whichever was the quicker."""
-    with book() as redis:
-        redis.incr(f"test:taken:{job_id}")
-        give_up = time.monotonic() + 10
-        while int(redis.get(f"test:taken:{job_id}")) < 2 and time.monotonic() < give_up:
-            time.sleep(0.01)
-
-
 @wraps(Producer, "publish")
 def _(self: Any, publish: Any, *args: Any, **options: Any) -> Any:
-    task = get_current_task()
-    if task and task.request.get(CLAIM_HEADER) and reached("broker away", job_in_hand()):
+    if resuming.get() and reached("broker away", job_in_hand()):
         raise OperationalError("the broker is away")
     return publish(self, *args, **options)
 
@@ -282,20 +262,11 @@ def _(self: Any, leave: Any, task_id: str, claim: Any) -> None:
         leave(self, task_id, claim)
 
 
-@wraps(RecordingAMQP, "_retry_publish")
-def _(self: Any, publish_patiently: Any, *args: Any, **options: Any) -> Any:
-    if out("patience", job_in_hand() or ""):
-        return AMQP._retry_publish(self, *args, **options)
-    return publish_patiently(self, *args, **options)
-
-
 @wraps(Jobs, "settle")
 def _(self: Any, settle: Any, job_id: str, *args: Any) -> None:
     passes("stored", job_id)
     passes("counted", job_id, whole_worker=True)
-    if not out("settlement", job_id):
-        settle(self, job_id, *args)
-    passes("settled", job_id)
+    settle(self, job_id, *args)
 
 
 @wraps(ProviderTask, "_was_stored")
@@ -309,13 +280,3 @@ def _(self: Any, mark_as_failure: Any, task_id: str, *args: Any, **options: Any)
     if out("patience", task_id):
         return self._backend.mark_as_failure(task_id, *args, **options)
     return mark_as_failure(self, task_id, *args, **options)
-
-
-@wraps(Request, "on_failure")
-def _(self: Any, on_failure: Any, *args: Any, **options: Any) -> Any:
-    if out("redelivery", self.id):
-        self.task.reject_on_worker_lost = False
-    try:
-        return on_failure(self, *args, **options)
-    finally:
-        self.task.reject_on_worker_lost = True

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tests.chaos.run import Outcome
 
 COLUMNS = (
-    "seed", "hand-over", "jobs", "flows", "faults", "provider's faults", "seconds", "unsettled",
+    "seed", "jobs", "flows", "faults", "provider's faults", "seconds", "unsettled",
     "accepted twice", "results lost", "steps run twice", "chords, errbacks, steps missing",
     "Celery disagrees", "unconfirmed", "plain steps run again",
 )  # fmt: skip
@@ -21,7 +21,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
 def _row(outcome: Outcome) -> tuple[object, ...]:
     verdict = outcome.verdict
     return (
-        outcome.seed, outcome.hand_over, outcome.jobs, outcome.flows, outcome.faults.total(),
+        outcome.seed, outcome.jobs, outcome.flows, outcome.faults.total(),
         outcome.trouble.total(), round(outcome.seconds), len(verdict.unsettled),
         len(verdict.accepted_twice), len(verdict.results_lost),
         len(verdict.uncalled) + len(verdict.ran_twice), len(verdict.missing),

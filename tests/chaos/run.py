@@ -42,7 +42,6 @@ class Outcome:
     """What one run did, and what came of it."""
 
     seed: int
-    one_database: bool
     jobs: int
     flows: int
     faults: Counter[str]
@@ -50,10 +49,6 @@ class Outcome:
     restarts: int
     seconds: float
     verdict: Verdict
-
-    @property
-    def hand_over(self) -> str:
-        return "one script" if self.one_database else "any broker"
 
 
 class Run:
@@ -133,14 +128,13 @@ class Run:
         self._say(f"{now:4.0f} s: {jobs} jobs enqueued, {self._faults.count()} faults; {more}")
 
 
-def run(seed: int, effort: Effort, folder: Path, *, one_database: bool, say: Say) -> Outcome:
+def run(seed: int, effort: Effort, folder: Path, *, say: Say) -> Outcome:
     """Run one seed in a folder of its own; nothing of it runs on afterwards."""
     begun = time.monotonic()
-    with Stage(folder, one_database=one_database) as stage:
+    with Stage(folder) as stage:
         flows, faults = Run(stage, seed, effort, say).play()
         return Outcome(
             seed=seed,
-            one_database=one_database,
             jobs=sum(len(flow.jobs) for flow in flows),
             flows=len(flows),
             faults=faults.done,

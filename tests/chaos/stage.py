@@ -35,7 +35,6 @@ SETTINGS: Final = {
     "FERMATA_REDIS_TIMEOUT_SECONDS": "1",
     "FERMATA_SUBMIT_TIMEOUT_SECONDS": "3",
     "FERMATA_UNCONFIRMED_GRACE_SECONDS": "12",
-    "FERMATA_RESUME_SECONDS": "30",
     "FERMATA_BACKLOG_SECONDS": "15",
     "FERMATA_VISIBILITY_SECONDS": "60",
     # Below the time limit of slow operations, of which none runs here.
@@ -53,14 +52,12 @@ class Stage(System):
 
     receiver_app = "tests.chaos.wsgi:app"
 
-    def __init__(self, folder: Path, *, one_database: bool) -> None:
+    def __init__(self, folder: Path) -> None:
         # With everysec the server may hold writes back while the disk is busy; what a producer
         # was told is stored must be stored.
         valkey = EmbeddedValkey(folder, appendfsync="always")
         timetable = str(folder / minutely.TIMETABLE)
-        super().__init__(
-            folder, one_database=one_database, redis=valkey, FERMATA_TIMETABLE=timetable, **SETTINGS
-        )
+        super().__init__(folder, redis=valkey, FERMATA_TIMETABLE=timetable, **SETTINGS)
         self.restarts = 0
         self._running: dict[str, tuple[subprocess.Popen[bytes], tuple[str, ...]]] = {}
 

@@ -24,7 +24,7 @@ SMALL = Effort(jobs=120, faults=25)
 
 @pytest.mark.timeout(600)
 def test_every_promise_is_kept_under_faults(tmp_path: Path) -> None:
-    outcome = run(SEED, SMALL, tmp_path / "stage", one_database=True, say=print)
+    outcome = run(SEED, SMALL, tmp_path / "stage", say=print)
     assert outcome.jobs >= SMALL.jobs
     assert outcome.faults.total() >= SMALL.faults
     assert not outcome.verdict.broken

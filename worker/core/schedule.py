@@ -40,7 +40,6 @@ class Policy:
     polls_per_second: float = 10
     unconfirmed_grace_seconds: float = 900
     on_unconfirmed: OnUnconfirmed = OnUnconfirmed.FAIL
-    resume_seconds: float = 300
     backlog_seconds: float = 900
     queued_seconds: float = 86400
     held_seconds: float = 518400
