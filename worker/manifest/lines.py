@@ -10,7 +10,15 @@ LIMIT: Final = 256 * 1024
 """Bytes in a line, and in a row. A song's words are at most 30 KB, escaped."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
+_OTHER_KINDS: Final = {
+    b"\xff\xfe": "UTF-16: save it as UTF-8",
+    b"\xfe\xff": "UTF-16: save it as UTF-8",
+    b"PK\x03\x04": "a workbook, or a ZIP: save it as CSV, in UTF-8",
+    b"\xd0\xcf\x11\xe0": "an old workbook: save it as CSV, in UTF-8",
+    b"\x1f\x8b": "packed with gzip: unpack it first",
+}
+"""How files begin that are no text in UTF-8, and what to do about them."""
+
 _MARK: Final = b"\xef\xbb\xbf"
 
 
@@ -24,10 +32,21 @@ class Line(NamedTuple):
 def lines(chunks: Iterable[bytes]) -> Iterator[Line | RowError]:
     """Split chunks of bytes into lines, or say what is wrong with a line."""
     for number, raw in enumerate(_split(chunks), start=1):
-        if number == 1 and raw.startswith(_UTF16):
-            yield RowError(1, None, "the manifest is UTF-16: save it as UTF-8")
+        if number == 1 and (why := _no_lines(raw)):
+            yield RowError(1, None, why)
             return
         yield _line(number, raw.removeprefix(_MARK) if number == 1 else raw)
+
+
+def _no_lines(first: bytes) -> str | None:
+    """Say what the first line gives away: that there are no lines to read."""
+    for mark, what in _OTHER_KINDS.items():
+        if first.startswith(mark):
+            return f"the manifest is {what}"
+    if b"\r" in first.rstrip(b"\r"):
+        ends = "the lines end in carriage returns alone"
+        return f"{ends}: save the manifest with line feeds (LF or CRLF)"
+    return None
 
 
 def _split(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -48,7 +67,7 @@ def _line(number: int, raw: bytes) -> Line | RowError:
     if len(raw) > LIMIT:
         return RowError(number, None, f"the line is longer than {LIMIT:,} bytes")
     try:
-        text = raw.decode().removesuffix("\r")
+        text = raw.decode().rstrip("\r")
     except UnicodeDecodeError as error:
         byte = raw[error.start]
         return RowError(number, f"byte {error.start + 1}", f"is not UTF-8: 0x{byte:02X}")
