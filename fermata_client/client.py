@@ -30,6 +30,8 @@ from fermata_client.operations import FLOWS, OPERATIONS, FlowName, OperationName
 Then = OperationName | Sequence[OperationName]
 """A follow-up; or several, each on the result of the one before."""
 
+Id = str | uuid.UUID
+
 
 class Fermata:
     """Fermata, seen from a backend. One for the whole application; threads and forks share it.
@@ -100,9 +102,9 @@ class Fermata:
         operation: OperationName,
         source: Any = None,
         *,
-        job_id: str | None = None,
+        job_id: Id | None = None,
         priority: Priority | None = None,
-        tenant: str | None = None,
+        tenant: Id | None = None,
         **parameters: Any,
     ) -> Signature[Any]:
         """Return the native signature of one job: for ``chain``, ``group`` and ``chord``.
@@ -114,7 +116,7 @@ class Fermata:
         Raises WrongCall.
         """
         lane = _headers(priority, tenant)
-        step = Step(_checked(job_id or str(uuid.uuid4())), operation)
+        step = Step(_checked(job_id or uuid.uuid4()), operation)
         return _signature(self.app, step, source, lane, parameters)
 
     def enqueue(
@@ -122,10 +124,10 @@ class Fermata:
         operation: OperationName,
         source: Any = None,
         *,
-        job_id: str | None = None,
-        idempotency_key: str | None = None,
+        job_id: Id | None = None,
+        idempotency_key: Id | None = None,
         priority: Priority | None = None,
-        tenant: str | None = None,
+        tenant: Id | None = None,
         **parameters: Any,
     ) -> Job:
         """Enqueue one job.
@@ -156,10 +158,10 @@ class Fermata:
         source: Any = None,
         *,
         then: Sequence[Then] = (),
-        job_id: str | None = None,
-        idempotency_key: str | None = None,
+        job_id: Id | None = None,
+        idempotency_key: Id | None = None,
         priority: Priority | None = None,
-        tenant: str | None = None,
+        tenant: Id | None = None,
         **parameters: Any,
     ) -> Flow:
         """Enqueue a named flow, or an operation with follow-ups.
@@ -193,12 +195,12 @@ class Fermata:
             canvas.apply_async()
         return self._flow(steps)
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: Id) -> Job:
         """Return a job by its id. Raises WrongCall where that cannot be one."""
         return self._job(Step(_checked(job_id), ""))
 
     def flow(
-        self, name: OperationName | FlowName, job_id: str, *, then: Sequence[Then] = ()
+        self, name: OperationName | FlowName, job_id: Id, *, then: Sequence[Then] = ()
     ) -> Flow:
         """Return a flow by its name, its first job's id and its follow-ups. Raises WrongCall."""
         return self._flow(list(_plan(name, then).steps(_checked(job_id))))
@@ -234,6 +236,7 @@ def _headers(priority: object, tenant: object) -> dict[str, Any]:
     """Check a lane as the workers would, and return the headers that name it."""
     if priority not in (None, *get_args(Priority)):
         raise WrongCall(f"the priority must be one of: {', '.join(get_args(Priority))}")
+    tenant = _text(tenant)
     if tenant is not None and not (isinstance(tenant, str) and TENANT.fullmatch(tenant)):
         raise WrongCall(f"a tenant must match {TENANT.pattern}")
     given = {PRIORITY_HEADER: priority, TENANT_HEADER: tenant}
@@ -270,15 +273,20 @@ def _check(name: str, known: Collection[str], what: str) -> None:
         raise WrongCall(f"there is no {what} {name!r}{hint}")
 
 
-def _minted(job_id: str | None, idempotency_key: str | None) -> str:
+def _minted(job_id: Id | None, idempotency_key: Id | None) -> str:
     if job_id is not None and idempotency_key is not None:
         raise WrongCall("give a job_id or an idempotency_key, not both")
     if idempotency_key is not None:
         return job_id_of_key(idempotency_key)
-    return _checked(job_id or str(uuid.uuid4()))
+    return _checked(job_id or uuid.uuid4())
+
+
+def _text(value: object) -> object:
+    return str(value) if isinstance(value, uuid.UUID) else value
 
 
 def _checked(job_id: object) -> str:
+    job_id = _text(job_id)
     if not (isinstance(job_id, str) and JOB_ID.fullmatch(job_id)):
         raise WrongCall(f"a job id must match {JOB_ID.pattern}: it stands in a URL")
     return job_id

@@ -108,7 +108,7 @@ def _digest(plan: Plan, tenant: str | None) -> str:
     asked: tuple[Any, ...] = dataclasses.astuple(plan)
     if tenant:
         asked = (*asked, tenant)  # whose song it is; another tenant's is another request
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _follow(first: Step, operations: Branch, branch: str) -> list[Step]:

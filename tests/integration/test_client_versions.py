@@ -29,7 +29,7 @@ assert celery.__version__.startswith(celery_version), celery.__version__
 assert redis.__version__.startswith(redis_version), redis.__version__
 
 def remaster(**options):
-    return fermata.enqueue("sonic.remaster", str(uuid.uuid4()), mv="chirp-v5", **options)
+    return fermata.enqueue("sonic.remaster", uuid.uuid4(), mv="chirp-v5", **options)
 
 fermata = Fermata(url, result_backend=url)
 
@@ -38,13 +38,13 @@ assert job.wait(30)["clips"][0]["audio_url"]
 assert [update.event for update in job.updates(timeout=5)] == ["settled"]
 assert remaster(idempotency_key=url).id == remaster(idempotency_key=url).id
 
-pack = fermata.enqueue_flow("sonic.remaster", str(uuid.uuid4()), mv="chirp-v5", then=["sonic.wav"])
+pack = fermata.enqueue_flow("sonic.remaster", uuid.uuid4(), mv="chirp-v5", then=["sonic.wav"])
 assert [made["operation"] for made in pack.wait(30)] == ["sonic.wav"]
 
-song = fermata.s("sonic.remaster", str(uuid.uuid4()), mv="chirp-v5") | fermata.s("sonic.wav")
+song = fermata.s("sonic.remaster", uuid.uuid4(), mv="chirp-v5") | fermata.s("sonic.wav")
 assert song.apply_async().get(timeout=30)["operation"] == "sonic.wav"
 
-parked = remaster(job_id=held)
+parked = remaster(job_id=uuid.UUID(held))
 try:
     parked.wait(1)
 except StillRunning:

@@ -318,8 +318,8 @@ class Keyed:
         self.flow = tests_flow
 
     def enqueue(self, app: Celery, **changes: Any) -> list[str]:
-        asked: dict[str, Any] = {"parameters": MODEL, "then": (REMASTER, MODEL), **changes}
-        plan = Plan(REMASTER, source=self.source, **asked)
+        asked: dict[str, Any] = {"parameters": MODEL, "then": (REMASTER, MODEL)}
+        plan = Plan(REMASTER, **(asked | {"source": self.source} | changes))
         enqueued = flow.enqueue(app, plan, idempotency_key=self.key)
         return [step.job_id for step in enqueued.steps]
 
@@ -341,7 +341,8 @@ def test_a_repeated_enqueue_under_one_key_is_the_first_flow(
     app = producer()
 
     first = keyed.enqueue(app)
-    again = [keyed.enqueue(app) for _ in range(3)]
+    again = [keyed.enqueue(app), keyed.enqueue(app)]
+    again.append(keyed.enqueue(app, source=uuid.UUID(keyed.source)))
     keyed.ends_once(first)
     after_its_end = keyed.enqueue(app)
 

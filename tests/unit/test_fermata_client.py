@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import uuid
 from typing import Any, get_args
 
 import pytest
@@ -111,6 +112,14 @@ def test_what_cannot_be_an_id_is_refused() -> None:
         FERMATA.job("no id")
     with pytest.raises(WrongCall, match="not both"):
         FERMATA.enqueue("sonic.wav", job_id="a", idempotency_key="b")
+
+
+def test_an_id_may_be_a_uuid() -> None:
+    name = uuid.uuid4()
+    found = FERMATA.s("sonic.wav", job_id=name, tenant=name)
+    assert (found.id, found.options["headers"]) == (str(name), {"fermata_tenant": str(name)})
+    assert FERMATA.job(name).id == FERMATA.flow("sonic.wav", name).id == str(name)
+    assert contract.job_id_of_key(name) == contract.job_id_of_key(str(name))
 
 
 def test_a_broker_that_is_no_redis_needs_the_records_named() -> None:
