@@ -1,6 +1,7 @@
 """The timetable: what is wrong with it is said at once, and every minute is due once."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -154,7 +155,7 @@ def test_asking_in_two_steps_finds_what_one_step_finds(start: int, one: int, two
     total = one + two
     if total > 86_000:
         return
-    asked = {"schedule": schedule, "matches": matcher("*/7 * * * *")}
+    asked: dict[str, Any] = {"schedule": schedule, "matches": matcher("*/7 * * * *")}
     both = due_minutes(**asked, after=base, now=base + total)
     first = due_minutes(**asked, after=base, now=base + one)
     assert first + due_minutes(**asked, after=base + one, now=base + total) == both
