@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1000)
     rows = parser.parse_args().rows
-    limits = {
+    limits: dict[str, Any] = {
         "FERMATA_SUBMITS_PER_SECOND": str(RATE), "SIMULATOR_SUBMITS_PER_SECOND": str(RATE),
         "FERMATA_IN_FLIGHT": str(IN_FLIGHT), "SIMULATOR_IN_FLIGHT": str(IN_FLIGHT),
         "FERMATA_SUBMIT_BURST": "3",

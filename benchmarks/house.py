@@ -102,7 +102,7 @@ def house() -> Iterator[House]:
     """Start a system over a private Valkey in a temporary folder; nothing of it is left."""
     stub_port = free_port()
     stub_url = f"http://127.0.0.1:{stub_port}"
-    settings = {
+    settings: dict[str, Any] = {
         "FERMATA_PROVIDER_URL": f"{stub_url}/api/v1",
         "FERMATA_POLL_FIRST_SECONDS": "3600",
         "FERMATA_SWEEP_EVERY_SECONDS": "2",

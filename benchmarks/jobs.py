@@ -10,23 +10,27 @@ from typing import Any, Final
 from celery.canvas import Signature
 
 from benchmarks.house import House
+from tests.job import Job
 from tests.system import SIGNING_KEY
+from worker import handover
+from worker.admission import Gate
+from worker.core.admission import Lane, Limits
 from worker.core.contract import CLAIM_HEADER, QUEUE, task_name
 from worker.core.models import Answer, Event, JobId, Parked, Request, Source
 from worker.core.operations import find
 from worker.core.schedule import Policy
-from worker.handover import BrokerHandover, Publisher, press
+from worker.handover import BrokerHandover, Publisher
 from worker.jobs import Attempt, Callbacks, Jobs
 
 OPERATION: Final = find("sonic.remaster")
 REQUEST: Final = {"continue_clip_id": str(uuid.uuid4()), "mv": "chirp-v5"}
 
 
-def remaster(house: House, *source: str, **options: Any) -> Signature[Any]:
+def remaster(house: House, *source: str, **options: Any) -> Job:
     """One job; without a source it takes the result of the step before it."""
     options.setdefault("task_id", str(uuid.uuid4()))
     name, wanted = task_name(OPERATION.name), {"mv": REQUEST["mv"]}
-    return house.producer.signature(name, source, wanted, queue=QUEUE, **options)
+    return Job(name, source, wanted, app=house.producer, queue=QUEUE, **options)
 
 
 def completed() -> str:
@@ -59,7 +63,7 @@ def _clip() -> dict[str, Any]:
 def messages(house: House, signatures: Sequence[Signature[Any]]) -> list[Parked]:
     """Press what Celery would publish, so that a whole backlog can appear at one moment."""
     with house.producer.producer_or_acquire() as producer:
-        return [press(each, producer.channel) for each in signatures]
+        return [handover.park(each, producer.channel) for each in signatures]
 
 
 class _AcceptingProvider:
@@ -71,10 +75,11 @@ class _AcceptingProvider:
 
 
 def park(house: House, count: int) -> list[JobId]:
-    """Park jobs as a worker's submit leg does, without a worker: press, begin, submit."""
+    """Park jobs as a worker's submit leg does, without a worker: press, begin, announce, submit."""
     jobs = Jobs(
         store=house.system.store,
         provider=_AcceptingProvider(),
+        gate=Gate(house.redis, Limits(), held_seconds=60),
         callbacks=Callbacks(house.system.receiver_url, SIGNING_KEY),
         policy=Policy(),
         clock=time.time,
@@ -85,7 +90,8 @@ def park(house: House, count: int) -> list[JobId]:
     wanted = [remaster(house, str(uuid.uuid4()), task_id=j, headers=headers) for j in job_ids]
     for job_id, parked in zip(job_ids, messages(house, wanted), strict=True):
         attempt = Attempt(job_id, OPERATION, uuid.uuid4().hex)
-        jobs.begin(attempt, REQUEST, parked, first=True)
+        jobs.begin(attempt, REQUEST, parked, Lane())
+        jobs.current(attempt)
         jobs.submit(attempt, REQUEST)
     house.require("waiting", job_ids)
     return job_ids
@@ -104,7 +110,7 @@ class _Outbox(Publisher):
 def claim(house: House, job_ids: Sequence[str]) -> list[str]:
     """Claim parked jobs for a webhook each; returns the messages that resume them."""
     outbox = _Outbox()
-    handover = BrokerHandover(house.system.store, outbox, time.time)
+    broker = BrokerHandover(house.system.store, outbox, time.time, Policy())
     for job_id in job_ids:
-        handover.resume(JobId(job_id), Event(Source.WEBHOOK, completed(), delivery_id="benchmark"))
+        broker.resume(JobId(job_id), Event(Source.WEBHOOK, completed(), delivery_id="benchmark"))
     return outbox.messages

@@ -8,6 +8,7 @@ canvas, though the provider takes minutes and answers by webhook.
 
 import os
 import sys
+from typing import Any
 
 from celery import Celery, group
 
@@ -19,7 +20,7 @@ if len(sys.argv) != 2 or not {"BROKER_URL", "RESULT_BACKEND"} <= os.environ.keys
 app = Celery(broker=os.environ["BROKER_URL"], backend=os.environ["RESULT_BACKEND"])
 
 
-def fermata(operation: str, *args: object, **parameters: object):
+def fermata(operation: str, *args: object, **parameters: object) -> Any:
     """Name a Fermata operation; a misspelt name would be accepted in silence, so check yours."""
     return app.signature(f"fermata.{operation}", args=args, kwargs=parameters, queue=QUEUE)
 

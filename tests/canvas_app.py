@@ -6,6 +6,8 @@ from worker import connection
 from worker.app import app
 from worker.settings import Role, load
 
+__all__ = ["app"]
+
 
 def _book() -> Any:
     # Patient: a plain step that fails because Redis is frozen says nothing about parked jobs.

@@ -26,7 +26,7 @@ API_KEY = "sk_simulated_0123456789"
 ROOT = Path(__file__).parent.parent
 
 
-def wait_until(fact: Callable[[], Any], *, seconds: float = 20, what: str = "") -> Any:
+def wait_until(fact: Callable[..., Any], *, seconds: float = 20, what: str = "") -> Any:
     """Wait on a fact, not on the clock; returns its first true value."""
     give_up = time.monotonic() + seconds
     while time.monotonic() < give_up:
@@ -208,7 +208,8 @@ class System:
                 ]
                 return broker.llen(queue), len(waiting)
         with self.app.connection_for_read() as connection:
-            told = connection.default_channel.queue_declare(queue, passive=True)
+            channel: Any = connection.default_channel
+            told = channel.queue_declare(queue, passive=True)
         return told.message_count, told.consumer_count
 
     def state(self, job_id: str) -> str | None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_a_misspelt_setting_is_refused_by(module: tuple[str, ...], tmp_path: Pat
 
 def test_a_receiver_with_wrong_settings_says_so_and_ends(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
-    wrong = {"FERMATA_SIGNING_KEYS": "", "FERMATA_IN_FLIHGT": "5"}
+    wrong: dict[str, Any] = {"FERMATA_SIGNING_KEYS": "", "FERMATA_IN_FLIHGT": "5"}
     said = refused(tmp_path, *GUNICORN, "--bind", address, "webhook_receiver.wsgi:app", **wrong)
     assert "fermata: wrong settings:\n" in said
     assert "  FERMATA_SIGNING_KEYS: Required." in said

@@ -99,7 +99,7 @@ def out(guard: str, job_id: str) -> bool:
 
 
 def job_in_hand() -> str | None:
-    task = get_current_task()
+    task: Any = get_current_task()
     return task.request.id if task else None
 
 
@@ -238,7 +238,7 @@ def _meet(job_id: str) -> None:
 
 @wraps(Producer, "publish")
 def _(self: Any, publish: Any, *args: Any, **options: Any) -> Any:
-    task = get_current_task()
+    task: Any = get_current_task()
     if task and task.request.get(CLAIM_HEADER) and reached("broker away", job_in_hand()):
         raise OperationalError("the broker is away")
     return publish(self, *args, **options)
@@ -285,7 +285,7 @@ def _(self: Any, leave: Any, task_id: str, claim: Any) -> None:
 @wraps(RecordingAMQP, "_retry_publish")
 def _(self: Any, publish_patiently: Any, *args: Any, **options: Any) -> Any:
     if out("patience", job_in_hand() or ""):
-        return AMQP._retry_publish(self, *args, **options)
+        return AMQP._retry_publish(self, *args, **options)  # type: ignore[attr-defined]
     return publish_patiently(self, *args, **options)
 
 

@@ -30,7 +30,7 @@ CREDITS: Final = 10_000_000
 JOB_MESSAGE: Final = re.compile(r'"task": "fermata\.(?!schedule\.)')
 
 # Recovery sooner than in production, and still longer than what it watches over ever takes here.
-SETTINGS: Final = {
+SETTINGS: Final[dict[str, Any]] = {
     # Most freezes are longer: they are felt.
     "FERMATA_REDIS_TIMEOUT_SECONDS": "1",
     "FERMATA_SUBMIT_TIMEOUT_SECONDS": "3",

@@ -12,6 +12,7 @@ from celery import chord, group
 from celery.canvas import Signature
 from redis import Redis
 
+from tests.job import Job
 from tests.system import SIGNING_KEY, System, wait_until
 from worker.core import signing
 from worker.core.models import JobId, JobRecord
@@ -20,7 +21,7 @@ from worker.quarantine import Entry, Quarantine
 
 GET_SECONDS = 20
 SETTLED = frozenset(TERMINAL)
-QUICK = {"latency_seconds": 0.1}
+QUICK: dict[str, Any] = {"latency_seconds": 0.1}
 HELD = {"webhook": "lost", "latency_seconds": 600}
 """A scenario: the provider says nothing for as long as any test lasts."""
 
@@ -37,23 +38,23 @@ class Flow:
 
     def job(
         self, *source: Any, operation: str = "sonic.remaster", rule: Any = None, **options: Any
-    ) -> Signature[Any]:
+    ) -> Job:
         """A job that parks; without a source it takes the result of the step before it."""
         job_id = options.setdefault("task_id", str(uuid.uuid4()))
         self.jobs.append(job_id)
         self.system.simulator.rule(job_id, **(QUICK | (rule or {})))
         kwargs = {"mv": "chirp-v5"} if operation == "sonic.remaster" else {}
         task = f"fermata.{operation}"
-        return self.system.app.signature(task, source, kwargs, **({"queue": "fermata"} | options))
+        wanted = {"queue": "fermata"} | options
+        return Job(task, source, kwargs, app=self.system.app, **wanted)
 
-    def song(self, **options: Any) -> Signature[Any]:
+    def song(self, **options: Any) -> Job:
         """A job that needs no source at all."""
         self.jobs.append(options.setdefault("task_id", str(uuid.uuid4())))
         self.system.simulator.rule(self.jobs[-1], **QUICK)
         wanted = {"custom_mode": False, "gpt_description_prompt": "a calm piano piece"}
-        return self.system.app.signature(
-            "fermata.sonic.create_music", (), wanted, queue="fermata", **options
-        )
+        task, app = "fermata.sonic.create_music", self.system.app
+        return Job(task, (), wanted, app=app, queue="fermata", **options)
 
     def note(self, *value: Any, runs: int = 1, **options: Any) -> Signature[Any]:
         """A plain step that passes its input on; ``runs`` is how often it must run."""
@@ -84,7 +85,7 @@ class Flow:
 
     def ran(self, step: Signature[Any]) -> list[str]:
         """What a step wrote each time it ran: an errback, the type of its error."""
-        return self.redis.lrange(f"test:{step.args[-1]}", 0, -1)
+        return [str(each) for each in self.redis.lrange(f"test:{step.args[-1]}", 0, -1)]
 
     def ends(self) -> None:
         """Wait until every job has settled and every step has run; then each ran as it must."""
@@ -124,7 +125,7 @@ class Flow:
     def waits(self, job_id: str) -> None:
         wait_until(lambda: self.state(job_id) == "waiting", what=f"{job_id} is parked")
 
-    def hold(self, *source: Any, **options: Any) -> Signature[Any]:
+    def hold(self, *source: Any, **options: Any) -> Job:
         """A job that stays parked until the test itself delivers."""
         return self.job(*(source or (clip(),)), rule=HELD, **options)
 

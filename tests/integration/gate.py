@@ -81,7 +81,7 @@ class Door:
         assert self.turn(job_id, Turn.ACCEPT, leg="leg")
 
     def claim(self, job_id: str) -> bool:
-        stale = {"stale_at": self.now + 30, "published_stale_at": self.now + 900}
+        stale: dict[str, Any] = {"stale_at": self.now + 30, "published_stale_at": self.now + 900}
         event = Event(Source.WEBHOOK, body="{}")
         claim = self.store.claim(JobId(job_id), event, now=self.now, push=False, **stale)
         return claim is not None

@@ -17,6 +17,7 @@ from celery.canvas import Signature
 from tests.acceptance.test_cli import fermata
 from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, completed, streaming, who
+from tests.job import Job
 from tests.system import System, stop, wait_until
 from worker import bootstrap
 from worker.admission import Gate
@@ -41,7 +42,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start a system with settings of its own, and a flow over it."""
     with ExitStack() as stack:
 
-        def begin(*, concurrency: int = 2, workers: bool = True, **settings: str) -> Flow:
+        def begin(*, concurrency: int = 2, workers: bool = True, **settings: Any) -> Flow:
             system = stack.enter_context(System(tmp_path / "system", **settings))
             if workers:
                 work(system, concurrency=concurrency)
@@ -222,8 +223,9 @@ def test_without_a_floor_the_first_refusal_holds_the_others(start: Start) -> Non
 
 def _apply(flow: Flow, jobs: list[str]) -> None:
     for job_id in jobs:
-        arguments = {"task_id": job_id, "queue": QUEUE, "args": (clip(),)}
-        flow.system.app.send_task("fermata.sonic.remaster", kwargs={"mv": "chirp-v5"}, **arguments)
+        flow.system.app.send_task(
+            "fermata.sonic.remaster", (clip(),), {"mv": "chirp-v5"}, task_id=job_id, queue=QUEUE
+        )
 
 
 def _held(flow: Flow, jobs: list[str]) -> list[str]:
@@ -438,11 +440,9 @@ def test_a_batch_waits_without_messages_until_a_worker_comes(start: Start) -> No
     assert flow.turns(second.id)[:3] == ["hold", "admit", "submit"]
 
 
-def upload(flow: Flow, queue: str) -> Signature[Any]:
-    return flow.system.app.signature(
-        "fermata.sonic.upload", (), {"url": "https://files.example/a.mp3"}, queue=queue,
-        task_id=clip(),
-    )  # fmt: skip
+def upload(flow: Flow, queue: str) -> Job:
+    task, url, app = "fermata.sonic.upload", "https://files.example/a.mp3", flow.system.app
+    return Job(task, (), {"url": url}, app=app, queue=queue, task_id=clip())
 
 
 def test_a_slow_job_of_a_batch_reaches_the_workers_of_its_queue(start: Start) -> None:

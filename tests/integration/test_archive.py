@@ -190,7 +190,7 @@ def test_two_runs_at_once_do_not_write_one_file(cdn: CDN, folder: Path) -> None:
     assert cdn.paths() == ["/a.mp3"]
 
 
-class Multipart(AbstractBufferedFile):
+class Multipart(AbstractBufferedFile):  # type: ignore[misc]
     """An upload as the object stores of fsspec have it: in parts, completed by ``commit``."""
 
     def _initiate_upload(self) -> None:
@@ -211,7 +211,7 @@ class Multipart(AbstractBufferedFile):
             self.fs.uploads.remove(self.path)
 
 
-class ObjectStore(MemoryFileSystem):
+class ObjectStore(MemoryFileSystem):  # type: ignore[misc]
     protocol = "test-store"
     store: dict[str, Any] = {}  # noqa: RUF012
     cachable = False

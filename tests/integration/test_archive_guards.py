@@ -45,8 +45,12 @@ def elsewhere(cdn: CDN, folder: Path, *answers: list[str], **parts: Any) -> tupl
         return socket.create_connection(("127.0.0.1", cdn.port), seconds)
 
     egress = Egress(("cdn.test",))
-    parts = {"egress": egress, "resolve": lambda *_: next(asked), "connect": connect} | parts
-    return archive_of(cdn, folder, **parts), called
+    usual: dict[str, Any] = {
+        "egress": egress,
+        "resolve": lambda *_: next(asked),
+        "connect": connect,
+    }
+    return archive_of(cdn, folder, **usual | parts), called
 
 
 @pytest.mark.parametrize(

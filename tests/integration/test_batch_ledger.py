@@ -42,8 +42,9 @@ class Desk:
         self.ledger, self.runs = bootstrap.open_batches(settings)
 
     def open(self, rows: Sequence[Row]) -> None:
-        expected = {"expected_jobs": 9, "expected_credits": 9, "again": True}
-        self.ledger.open(NAME, now=time.time(), rows=len(rows), **expected)
+        self.ledger.open(
+            NAME, now=time.time(), rows=len(rows), expected_jobs=9, expected_credits=9, again=True
+        )
 
     def submit(self, rows: Sequence[Row]) -> Submission:
         self.open(rows)
@@ -65,9 +66,11 @@ class Desk:
         return [str(line["state"]) for line in report.rows(self.ledger, NAME)]
 
     def claim(self, job_id: JobId) -> None:
-        stale = {"stale_at": time.time() + 99, "published_stale_at": time.time() + 99}
+        stale = time.time() + 99
         event = Event(Source.WEBHOOK, body="{}")
-        assert self.store.claim(job_id, event, now=time.time(), push=False, **stale)
+        assert self.store.claim(
+            job_id, event, now=time.time(), stale_at=stale, published_stale_at=stale, push=False
+        )
 
     def end(self, job_id: JobId, turn: Turn = Turn.FAIL) -> None:
         self.claim(job_id)
@@ -207,7 +210,8 @@ def test_a_batch_that_is_cancelled_twice_is_cancelled_once(desk: Desk) -> None:
 
 
 def test_a_cancelled_batch_is_opened_again_by_who_asks_for_it_alone(desk: Desk) -> None:
-    opened = {"now": time.time(), "rows": 1, "expected_jobs": 1, "expected_credits": 1}
+    opened: dict[str, Any] = {"now": time.time(), "rows": 1}
+    opened |= {"expected_jobs": 1, "expected_credits": 1}
     assert desk.ledger.open(NAME, **opened)
     desk.cancel()
     assert not desk.ledger.open(NAME, **opened | {"rows": 2})

@@ -96,7 +96,7 @@ def idle(flow: Flow) -> Iterator[Idle]:
 
 def test_a_job_that_no_worker_has_begun_is_never_submitted(flow: Flow, idle: Idle) -> None:
     """By name, from a backend: there is no record yet, so the cancellation waits for it."""
-    job = flow.job(clip()).set(queue=idle.queue)
+    job = flow.job(clip(), queue=idle.queue)
     result = (job | flow.note(runs=0)).apply_async(link_error=flow.errback())
 
     assert by_command(flow, job.id) == {job.id: "waiting"}
@@ -111,7 +111,7 @@ def test_a_job_that_no_worker_has_begun_is_never_submitted(flow: Flow, idle: Idl
 
 
 def test_a_revoked_job_that_no_worker_has_begun_ends_natively_too(flow: Flow, idle: Idle) -> None:
-    job = flow.job(clip()).set(queue=idle.queue)
+    job = flow.job(clip(), queue=idle.queue)
     result = (job | flow.note(runs=0)).apply_async(link_error=flow.errback())
 
     by_revoke(flow, job.id)
@@ -184,4 +184,4 @@ def test_a_plain_task_is_revoked_as_ever(flow: Flow, idle: Idle) -> None:
 
     by_revoke(flow, result.id)
 
-    wait_until(lambda: result.state == "REVOKED")
+    wait_until(lambda: str(result.state) == "REVOKED")

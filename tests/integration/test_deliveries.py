@@ -422,7 +422,7 @@ def test_hostile_headers_on_an_authentic_stream_do_no_harm(
     calm: Calm, header: str, value: str
 ) -> None:
     body = provider.raw(streaming())
-    headers = {**signed(calm.parked, body), header: value.encode("latin-1")}
+    headers: dict[str, str | bytes] = {**signed(calm.parked, body), header: value.encode("latin-1")}
 
     answer = deliver(calm.system, calm.parked, body, headers=headers)
 

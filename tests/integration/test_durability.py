@@ -25,7 +25,7 @@ from worker.embedded import EmbeddedValkey
 
 GET_SECONDS = 60
 POLLED = {"webhook": "lost", "latency_seconds": 0.1}
-SETTINGS = {"FERMATA_POLL_FIRST_SECONDS": "6", "FERMATA_REDIS_TIMEOUT_SECONDS": "2"}
+SETTINGS: dict[str, Any] = {"FERMATA_POLL_FIRST_SECONDS": "6", "FERMATA_REDIS_TIMEOUT_SECONDS": "2"}
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def test_only_with_always_a_submission_is_never_repeated_after_the_cut(
     tmp_path: Path, appendfsync: str, submissions: int
 ) -> None:
     with running(tmp_path, appendfsync) as flow:
-        job = flow.job(clip(), rule=POLLED).set(queue="later")
+        job = flow.job(clip(), rule=POLLED, queue="later")
         result = (job | flow.note()).apply_async()
         mark = last_fsync(flow.system) if appendfsync == "everysec" else b""
         flow.system.app.control.add_consumer("later", reply=True, timeout=5)

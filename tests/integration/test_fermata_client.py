@@ -74,8 +74,8 @@ def test_signatures_compose_as_native_canvas(flow: Flow, fermata: Fermata) -> No
     first = fermata.s("sonic.remaster", clip(), mv="chirp-v5", tenant="acme")
     last = fermata.s("sonic.wav")
     chain(first, last, app=fermata.app).apply_async()
-    assert native(flow, last.id)["operation"] == "sonic.wav"
-    assert flow.record(first.id).lane == "interactive:acme"
+    assert native(flow, str(last.id))["operation"] == "sonic.wav"
+    assert flow.record(str(first.id)).lane == "interactive:acme"
 
 
 def test_a_named_flow_is_followed_to_its_ends(flow: Flow, fermata: Fermata) -> None:
@@ -168,12 +168,13 @@ def test_a_job_that_no_worker_has_begun_is_cancelled_before_it_costs_anything(
 ) -> None:
     source = clip()
     signature = fermata.s("sonic.remaster", source, mv="chirp-v5")
-    assert fermata.job(signature.id).cancel() is True
+    job = fermata.job(str(signature.id))
+    assert job.cancel() is True
     signature.apply_async()
     with pytest.raises(JobCancelled):
-        native(flow, signature.id)
+        native(flow, job.id)
     assert flow.accepted(source) == []
-    assert flow.state(signature.id) in TERMINAL
+    assert flow.state(job.id) in TERMINAL
 
 
 def test_what_is_away_is_said_within_seconds(flow: Flow) -> None:
@@ -208,8 +209,9 @@ def test_native_canvas_is_awaited_with_get(flow: Flow) -> None:
     first, last = fermata.s("sonic.remaster", clip(), mv="chirp-v5"), fermata.s("sonic.wav")
     result = chain(first, last, app=fermata.app).apply_async()
     assert result.get(timeout=20)["operation"] == "sonic.wav"
-    fermata.app.backend.result_consumer.stop()
-    fermata.app.backend.client.close()
+    backend: Any = fermata.app.backend
+    backend.result_consumer.stop()
+    backend.client.close()
     fermata.close()
 
 

@@ -85,7 +85,7 @@ def test_a_job_can_be_resumed_before_its_submit_is_answered(flow: Flow) -> None:
 # 3. Handling: ProviderTask._park changes headers alone.
 def test_the_resumed_message_has_the_arguments_of_the_first(flow: Flow) -> None:
     job, source = flow.job(rule=HELD), clip()
-    job.kwargs |= {"pick": 0, "variation_category": "subtle"}
+    job["kwargs"] |= {"pick": 0, "variation_category": "subtle"}
 
     result = (flow.note(source) | job | flow.note()).apply_async()
     flow.waits(job.id)
@@ -387,7 +387,7 @@ def test_a_process_that_waits_on_a_job_may_resume_it(
     result.then(lambda _: None)
     flow.waits(job.id)
 
-    handover = bootstrap.open_handover(load(Role.RECEIVER), flow.system.store)
+    handover: Any = bootstrap.open_handover(load(Role.RECEIVER), flow.system.store)
     event = Event(Source.WEBHOOK, body=json.dumps(completed()))
     assert handover.resume(JobId(job.id), event) is True
     handover.close()

@@ -16,7 +16,7 @@ from worker.core.operations import find
 from worker.core.schedule import Policy
 from worker.core.states import Turn
 from worker.deliveries import Deliveries
-from worker.handover import RedisHandover
+from worker.handover import Publisher, RedisHandover
 from worker.quarantine import Quarantine
 from worker.store import Store
 
@@ -42,7 +42,8 @@ class Door:
         self.redis = redis
         self.store = Store(redis)
         self.quarantine = Quarantine(redis)
-        self.handover = RedisHandover(self.store, None, time.time, Policy())
+        nowhere = Publisher("memory://", {}, 1)
+        self.handover = RedisHandover(self.store, nowhere, time.time, Policy())
         self._deliveries = Deliveries(
             store=self.store,
             quarantine=self.quarantine,

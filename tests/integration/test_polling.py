@@ -40,7 +40,7 @@ class Started:
         assert len(self.flow.accepted(self.source or self.job_id)) == 1
 
 
-SLOW = {
+SLOW: dict[str, tuple[str, dict[str, Any], int | None]] = {
     # Polled, backed off or unconfirmed: each waits its seconds, so all are started together.
     "webhook lost": ("sonic.remaster", LOST, 1),
     "webhook forged": ("sonic.remaster", {"webhook": "forged"}, 1),
@@ -200,7 +200,7 @@ def test_a_wrong_request_fails_before_the_provider_hears_of_it(
     flow: Flow, wrong: dict[str, Any]
 ) -> None:
     job = flow.job(clip())
-    job.kwargs = wrong
+    job["kwargs"] = wrong
     submits = flow.system.simulator.books()["submits"]
 
     result = (job | flow.note(runs=0)).apply_async()
@@ -216,7 +216,7 @@ def test_a_submit_is_sent_again_when_the_provider_is_back(flow: Flow) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/api/v1"
     worker = flow.system.worker("offline", queues="offline", FERMATA_PROVIDER_URL=url)
-    job = flow.job(clip()).set(queue="offline")
+    job = flow.job(clip(), queue="offline")
     try:
         result = (job | flow.note()).apply_async()
         wait_until(lambda: "postpone" in flow.turns(job.id) if flow.state(job.id) else False)

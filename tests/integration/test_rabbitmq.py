@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from signal import SIGCONT, SIGSTOP
+from typing import Any
 
 import psutil
 import pytest
@@ -32,7 +33,8 @@ IN_SECONDS = 20
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """A system on RabbitMQ in which nothing is polled: only messages move its jobs."""
-    settings = {"FERMATA_REDIS_TIMEOUT_SECONDS": "2", "FERMATA_POLL_FIRST_SECONDS": "600"}
+    settings: dict[str, Any] = {"FERMATA_REDIS_TIMEOUT_SECONDS": "2"}
+    settings |= {"FERMATA_POLL_FIRST_SECONDS": "600"}
     with System(tmp_path_factory.mktemp("patient"), rabbitmq=True, **settings) as system:
         system.worker(app="tests.canvas_app")
         yield system
@@ -107,7 +109,7 @@ def test_a_job_whose_worker_is_killed_goes_on_when_rabbitmq_delivers_it_again(fl
     """The first worker is stopped with the message in its hand: it is redelivered."""
     system = flow.system
     doomed = system.worker("doomed", concurrency=1, queues="doomed", app="tests.canvas_app")
-    job = flow.hold().set(queue="doomed")
+    job = flow.hold(queue="doomed")
     result = (job | flow.note()).apply_async()
     flow.waits(job.id)
     for process in _family(doomed.pid):
@@ -134,7 +136,7 @@ def test_messages_of_jobs_survive_a_restart_of_rabbitmq(flow: Flow, rabbitmq: Ra
     queue = f"durable-{os.getpid()}"
     system = flow.system
     first = system.worker("first", concurrency=1, queues=queue, app="tests.canvas_app")
-    job = flow.hold().set(queue=queue)
+    job = flow.hold(queue=queue)
     result = (job | flow.note()).apply_async()
     flow.waits(job.id)
     stop(first)

@@ -20,6 +20,7 @@ from redis import Redis
 
 from tests.integration.flow import GET_SECONDS, Flow, clip, who
 from tests.integration.test_cancel import Idle
+from tests.job import Job
 from tests.system import System, wait_until
 from worker import bootstrap, flow
 from worker.connection import StoreUnavailable
@@ -83,7 +84,7 @@ def idle(system: System) -> Iterator[Lossy]:
 
 def through(app: Celery, canvas: Any) -> AsyncResult[Any]:
     """Enqueue a canvas through our own producer."""
-    ids = canvas.freeze()
+    ids: AsyncResult[Any] = canvas.freeze()
     Signature.from_dict(json.loads(json.dumps(canvas)), app=app).apply_async()
     return ids
 
@@ -162,7 +163,7 @@ def test_a_message_that_the_broker_lost_is_published_again_and_runs_once(
     assert (flow.record(job.id).republished, flow.record(job.id).attempts) == (1, 1)
 
 
-def backs_off(flow: Flow) -> Signature[Any]:
+def backs_off(flow: Flow) -> Job:
     """A job that the provider has put off for longer than any test lasts."""
     job = flow.job(clip(), rule={"submit": "rate_limited", "retry_after_seconds": 600})
     job.apply_async()
@@ -217,7 +218,7 @@ def test_an_expiry_may_have_a_time_zone_or_none(flow: Flow, zone: Any) -> None:
 def test_a_follow_up_that_names_no_tenant_right_does_not_fail_what_was_paid_for(
     flow: Flow,
 ) -> None:
-    job, second = flow.job(clip()), flow.job().set(headers={TENANT_HEADER: "acme corp"})
+    job, second = flow.job(clip()), flow.job(headers={TENANT_HEADER: "acme corp"})
     result = (job | second).apply_async()
 
     with pytest.raises(InvalidRequest, match=TENANT_HEADER):
@@ -282,7 +283,7 @@ def test_copies_come_ever_more_rarely_while_nobody_takes_them(
 def test_a_job_that_is_to_begin_later_is_not_published_again_before(
     flow: Flow, idle: Lossy, producer: Callable[..., Celery], option: str
 ) -> None:
-    later = {"countdown": 3600, "eta": datetime.now(UTC) + timedelta(hours=1)}[option]
+    later: Any = {"countdown": 3600, "eta": datetime.now(UTC) + timedelta(hours=1)}[option]
     job = flow.job(clip(), queue=idle.queue)
     flow.jobs.remove(job.id)
     app = producer()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from signal import SIGCONT, SIGKILL, SIGSTOP
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ GET_SECONDS = 60
 IN_SECONDS = 20
 """What bounds a command, its start-up on a busy machine included; a hang has no bound."""
 
-SETTINGS = {"FERMATA_REDIS_TIMEOUT_SECONDS": "2"}
+SETTINGS: dict[str, Any] = {"FERMATA_REDIS_TIMEOUT_SECONDS": "2"}
 
 
 @pytest.fixture(scope="module", params=["one script", "any broker"])

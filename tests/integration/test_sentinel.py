@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGKILL
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -68,7 +69,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 @pytest.fixture(scope="module")
 def redundant(watched: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    settings = {"FERMATA_REDIS_TIMEOUT_SECONDS": "2"}
+    settings: dict[str, Any] = {"FERMATA_REDIS_TIMEOUT_SECONDS": "2"}
     with System(tmp_path_factory.mktemp("redundant"), redis=watched, **settings) as system:
         system.worker(app="tests.canvas_app")
         yield system

@@ -38,6 +38,13 @@ JOB = JobId("job-1")
 THREADS = 50
 EVENT = Event(Source.WEBHOOK, body='{"event": "song.completed"}', delivery_id="d-1")
 
+AT_ONCE: dict[str, Any] = {
+    "now": NOW,
+    "stale_at": NOW,
+    "published_stale_at": NOW,
+    "push": False,
+}
+
 
 @pytest.fixture(scope="module", params=["Valkey 9", *servers.REDIS_VERSIONS])
 def valkey(
@@ -667,7 +674,7 @@ def test_a_redelivery_that_has_no_id_of_its_own_may_take_the_event_again(records
 def test_a_leg_that_speaks_late_is_not_heard_once_another_has_begun(records: Store) -> None:
     """A lost reply to "not accepted", sent again, must not put back what its successor submits."""
     begin(records, leg="leg-1")
-    postpone = {"now": NOW, "due_at": NOW + 2, "leg": "leg-1"}
+    postpone: dict[str, Any] = {"now": NOW, "due_at": NOW + 2, "leg": "leg-1"}
     assert records.turn(JOB, Turn.POSTPONE, **postpone)
     assert begin(records, leg="leg-2")
     for turn in (Turn.POSTPONE, Turn.DOUBT, Turn.ACCEPT):
@@ -679,7 +686,8 @@ def test_a_claim_on_behalf_of_a_leg_is_refused_once_another_has_begun(records: S
     begin(records, leg="leg-1")
     records.turn(JOB, Turn.POSTPONE, now=NOW, due_at=NOW + 2, leg="leg-1")
     begin(records, leg="leg-2")
-    moments = {"now": NOW, "stale_at": NOW + 30, "published_stale_at": NOW + 900, "push": False}
+    moments: dict[str, Any] = {"now": NOW, "stale_at": NOW + 30, "push": False}
+    moments |= {"published_stale_at": NOW + 900}
     assert records.claim(JOB, EVENT, leg="leg-1", **moments) is None
     assert records.claim(JOB, EVENT, leg="leg-2", **moments) is not None
 
@@ -703,34 +711,31 @@ def test_of_the_copies_of_a_plain_step_one_runs_and_may_be_redelivered(records: 
 
 
 def test_a_claim_for_a_state_that_was_seen_is_refused_in_another(records: Store) -> None:
-    moments = {"now": NOW, "stale_at": NOW, "published_stale_at": NOW, "push": False}
     begin(records)
-    assert records.claim(JOB, EVENT, seen=JobState.QUEUED, **moments) is None
-    assert records.claim(JOB, EVENT, seen=JobState.SUBMITTING, **moments) is not None
+    assert records.claim(JOB, EVENT, seen=JobState.QUEUED, **AT_ONCE) is None
+    assert records.claim(JOB, EVENT, seen=JobState.SUBMITTING, **AT_ONCE) is not None
 
 
 def test_a_claim_of_a_leg_that_was_sent_twice_was_won_once(records: Store) -> None:
-    moments = {"now": NOW, "stale_at": NOW, "published_stale_at": NOW, "push": False}
     begin(records)
-    first = records.claim(JOB, EVENT, leg="leg-1", **moments)
-    again = records.claim(JOB, EVENT, leg="leg-1", **moments)
+    first = records.claim(JOB, EVENT, leg="leg-1", **AT_ONCE)
+    again = records.claim(JOB, EVENT, leg="leg-1", **AT_ONCE)
     assert again == first
-    assert records.claim(JOB, EVENT, **moments) is None
+    assert records.claim(JOB, EVENT, **AT_ONCE) is None
     other = Event(Source.WEBHOOK, body="{}")
-    assert records.claim(JOB, other, leg="leg-1", **moments) is None
+    assert records.claim(JOB, other, leg="leg-1", **AT_ONCE) is None
 
 
 def test_until_parked_is_stored_a_job_is_claimed_by_its_leg_or_the_provider_alone(
     records: Store, redis: Any
 ) -> None:
     """Else PARKED, stored a moment later, would overwrite the FAILURE of a cancelled job."""
-    moments = {"now": NOW, "stale_at": NOW, "published_stale_at": NOW, "push": False}
     cancel = Event(Source.CANCEL, error={"type": "JobCancelled", "message": "by a test"})
     for ours, leg, wins in ((cancel, "", False), (cancel, "leg-1", True), (EVENT, "", True)):
         redis.flushdb()
         begin(records)
         redis.hdel(keys.job(JOB), "announced")
-        assert (records.claim(JOB, ours, leg=leg, **moments) is not None) is wins
+        assert (records.claim(JOB, ours, leg=leg, **AT_ONCE) is not None) is wins
 
 
 def test_a_job_cancelled_before_parked_is_stored_is_marked_for_its_leg(

@@ -142,7 +142,7 @@ def test_any_status_is_an_answer(stage: Stage, status: str) -> None:
 
 @pytest.mark.parametrize("name", ["Retry-After", "retry-after", "RETRY-AFTER"])
 def test_retry_after_is_heard_however_the_provider_writes_it(stage: Stage, name: str) -> None:
-    stage.say = saying(reply("429 Too Many", **{name: "7"}))
+    stage.say = saying(reply("429 Too Many", b"{}", **{name: "7"}))
     answer = provider(stage.url).send(SUBMIT)
     assert read_submit(OPERATIONS["sonic.remaster"], answer) == Postponed(
         "HTTP 429: no reason given", 7

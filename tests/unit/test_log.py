@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import pytest
 import structlog
@@ -59,7 +60,7 @@ def test_no_dataclass_shows_a_secret_when_it_is_printed() -> None:
 
 
 @contextlib.contextmanager
-def logs(monkeypatch: pytest.MonkeyPatch, **settings: str) -> Iterator[io.StringIO]:
+def logs(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Iterator[io.StringIO]:
     """What is logged meanwhile, with these settings."""
     monkeypatch.setenv("FERMATA_REDIS_URL", "redis://127.0.0.1:1/0")
     root = logging.getLogger()

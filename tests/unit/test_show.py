@@ -22,9 +22,9 @@ from worker.watch import Sight
 
 
 def printed(renderable: Any, *, width: int = 200) -> str:
-    console = Console(width=width, file=io.StringIO())
-    console.print(renderable)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    written = io.StringIO()
+    Console(width=width, file=written).print(renderable)
+    return written.getvalue()
 
 
 @pytest.mark.parametrize("case", sorted(recorded.cases("result.json")))
