@@ -22,7 +22,7 @@ from worker.quarantine import Entry, Quarantine
 GET_SECONDS = 20
 SETTLED = frozenset(TERMINAL)
 QUICK: dict[str, Any] = {"latency_seconds": 0.1}
-HELD = {"webhook": "lost", "latency_seconds": 600}
+HELD: dict[str, Any] = {"webhook": "lost", "latency_seconds": 600}
 """A scenario: the provider says nothing for as long as any test lasts."""
 
 

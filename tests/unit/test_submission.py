@@ -3,7 +3,7 @@
 import uuid
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -317,8 +317,8 @@ def test_a_uuid_is_the_id_that_it_stands_for(source: Any) -> None:
 
 
 def test_a_uuid_may_be_any_id_of_a_request() -> None:
-    two = [{"clip_id": "a"}, {"clip_id": ID}]
-    assert check_parameters(WAV, {}, source={"clips": two}, pick=ID) == {"clip_id": CLIP}
+    two, pick = [{"clip_id": "a"}, {"clip_id": ID}], cast(Any, ID)
+    assert check_parameters(WAV, {}, source={"clips": two}, pick=pick) == {"clip_id": CLIP}
     assert check_parameters(WAV, {"clip_id": ID}) == {"clip_id": CLIP}
     mashup = {"mashup_clip_ids": [ID, "b"], "custom_mode": True, "prompt": "la"}
     body = check_parameters(OPERATIONS["sonic.mashup"], mashup, extra={"of": {"user": [ID]}})

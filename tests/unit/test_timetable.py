@@ -1,7 +1,6 @@
 """The timetable: what is wrong with it is said at once, and every minute is due once."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from hypothesis import given
