@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
@@ -113,7 +113,7 @@ def load(role: Role) -> Settings:
         running = dev_environment(data_dir)
         if not _given(env, "FERMATA_REDIS_URL") and running.is_file():
             env.read_env(str(running), recurse=False)
-            _refuse_mixture(env)
+            _refuse_mixture(env, dotenv_values(running))
         settings = _read(env, data_dir)
         missing = {n: ["Required."] for n in _REQUIRED[role] if not _given(env, n)}
         if not settings.redis_url:
@@ -171,10 +171,11 @@ def _given(env: FileAwareEnv, name: str) -> bool:
     return bool(env.str(name, ""))
 
 
-def _refuse_mixture(env: FileAwareEnv) -> None:
+def _refuse_mixture(env: FileAwareEnv, running: Mapping[str, str | None]) -> None:
     """Keep what is meant for a running ``fermata dev`` from going to another system's broker."""
     for name in ("FERMATA_BROKER_URL", "FERMATA_RESULT_BACKEND"):
-        if _given(env, name) and env.str(name) != env.str("FERMATA_REDIS_URL"):
+        own = running.get(name) or running.get("FERMATA_REDIS_URL")
+        if _given(env, name) and env.str(name) != own:
             raise ConfigError(
                 f"{name} is set and FERMATA_REDIS_URL is not, while `fermata dev` runs here with a "
                 "broker of its own. Unset it, or set both."

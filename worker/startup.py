@@ -1,6 +1,7 @@
 """A worker refuses to start where data would be at risk, or with a wrong setting: one clear line,
 exit code 3."""
 
+import signal
 from typing import Any, Final, NoReturn
 
 import click
@@ -25,12 +26,16 @@ class _Refusal(click.ClickException):
 def client_settings() -> Settings:
     """Return what every process needs; a wrong one ends a command line without a traceback.
 
-    Raises ConfigError elsewhere, as in a backend that imports the application.
+    A worker's own are looked at here too: Celery asks before its banner, so that the reason is the
+    last thing on the screen. Raises ConfigError elsewhere, as in a backend that imports the
+    application.
     """
+    context = click.get_current_context(silent=True)
+    is_worker = context is not None and context.find_root().invoked_subcommand == "worker"
     try:
-        return load(Role.CLIENT)
+        return load(Role.WORKER if is_worker else Role.CLIENT)
     except ConfigError as error:
-        if click.get_current_context(silent=True) is None:
+        if context is None:
             raise
         raise _Refusal(error.message) from None
 
@@ -44,8 +49,12 @@ def parts() -> Parts:
 
 
 def refuse(why: str) -> NoReturn:
-    """End the worker; for any other exception Celery prints a traceback."""
+    """End the worker; for any other exception Celery prints a traceback.
+
+    Honcho terminates it when another process has refused as well: it would say no more than that.
+    """
     log.critical("worker_refuses_to_start", why=why)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(EXIT_SETTINGS)
 
 

@@ -1,14 +1,17 @@
 """What cannot start says so in one clear line, with an exit code, and leaves nothing behind."""
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from tests.system import ROOT, SIGNING_KEY
-from worker.embedded import free_port
+from worker.embedded import EmbeddedValkey, free_port
 
 BARE = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
 COMPLETE = BARE | {
@@ -56,6 +59,7 @@ def test_a_receiver_with_wrong_settings_says_so_and_ends(tmp_path: Path) -> None
     assert "fermata: wrong settings:\n" in said
     assert "  FERMATA_SIGNING_KEYS: Required." in said
     assert "did you mean FERMATA_IN_FLIGHT?" in said
+    assert "gunicorn" not in said  # before the server says anything
 
 
 DEV = ("worker", "dev", "--port", "0", "--simulator-port", "0")
@@ -85,6 +89,36 @@ def test_a_demo_whose_output_cannot_be_written_is_refused(place: str, tmp_path: 
 def test_numbers_that_cannot_be_are_wrong_usage(options: tuple[str, ...], tmp_path: Path) -> None:
     assert options[0] in refused(tmp_path, "worker", "dev", *options, code=2)
     assert not (tmp_path / ".fermata" / "valkey.log").exists()
+
+
+@pytest.fixture
+def forgetful(tmp_path: Path) -> Iterator[str]:
+    """A server that keeps nothing: a worker refuses to start with it."""
+    valkey = EmbeddedValkey(tmp_path / "valkey")
+    with Redis.from_url(valkey.start()) as redis:
+        redis.config_set("appendonly", "no")
+    yield valkey.url
+    valkey.stop()
+
+
+@pytest.mark.parametrize(
+    ("api_key", "cause"), [("", "FERMATA_API_KEY: Required."), ("sk", "worker_refuses_to_start")]
+)
+def test_under_honcho_the_cause_of_a_refused_start_is_the_last_that_is_said(
+    api_key: str, cause: str, forgetful: str, tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "Procfile", tmp_path)
+    settings = {"FERMATA_REDIS_URL": forgetful, "FERMATA_API_KEY": api_key, "PORT": "0"}
+    path = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "honcho", "start"], cwd=tmp_path,
+        env=COMPLETE | settings | path, capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 3, ran.stdout
+    lines = ran.stdout.splitlines()
+    last = max(number for number, line in enumerate(lines) if cause in line)
+    said = [line for line in lines[last + 1 :] if " system " not in line]
+    assert [line for line in said if "beat: Starting" not in line] == []
 
 
 INTERRUPTED = """
