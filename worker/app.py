@@ -44,12 +44,10 @@ def _configuration() -> dict[str, Any]:
         "result_chord_expires": RESULT_SECONDS,
         "task_default_queue": QUEUE,
         "task_create_missing_queues": True,
-        # The record makes a second run of either leg harmless; losing one would not be.
-        "task_acks_late": True,
-        "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
-        "task_soft_time_limit": soft_time_limit(submit_seconds),
-        "task_time_limit": hard_time_limit(submit_seconds),
+        # Of the operations alone (ProviderTask.from_config): a plain task has Celery's, or its own.
+        "fermata_soft_time_limit": soft_time_limit(submit_seconds),
+        "fermata_time_limit": hard_time_limit(submit_seconds),
         "task_publish_retry_policy": PUBLISH_RETRIES,
         "worker_max_tasks_per_child": 2000,
         "worker_send_task_events": True,
@@ -89,7 +87,7 @@ app = Celery(
     "fermata",
     task_cls="worker.step:Step",
     include=TASK_MODULES,
-    amqp=bootstrap.recording(lambda: bootstrap.open_recorder(load(Role.CLIENT))),
+    amqp=bootstrap.recording(lambda: load(Role.CLIENT)),
 )
 app.add_defaults(_configuration)
 app.steps["worker"].update({SweepStep, AdmissionStep})

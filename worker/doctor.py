@@ -162,10 +162,7 @@ def _celery(settings: Settings, app: Celery) -> Iterator[Finding]:
         return
     options = conf.broker_transport_options
     visibility = options.get("visibility_timeout", _CELERYS_VISIBILITY_SECONDS)
-    app.loader.import_default_modules()
-    tasks = [task for name, task in app.tasks.items() if not name.startswith("celery.")]
-    limits = [task.time_limit or conf.task_time_limit for task in tasks]
-    yield checks.check_visibility(visibility, limits)
+    yield checks.check_visibility(visibility)
 
 
 def _seconds(value: timedelta | float | None) -> float | None:

@@ -38,8 +38,6 @@ SETTINGS: Final = {
     "FERMATA_RESUME_SECONDS": "30",
     "FERMATA_BACKLOG_SECONDS": "15",
     "FERMATA_VISIBILITY_SECONDS": "60",
-    # Below the time limit of slow operations, of which none runs here.
-    "FERMATA_ALLOW_RISKS": "visibility",
     "FERMATA_SWEEP_EVERY_SECONDS": "0.5",
     "FERMATA_POLL_FIRST_SECONDS": "4",
     "FERMATA_POLL_EVERY_SECONDS": "1",
