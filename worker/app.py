@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from celery import Celery
 from celery.schedules import crontab
-from celery.signals import setup_logging
+from celery.signals import import_modules, setup_logging
 
 from worker import bootstrap, log, redelivery, redis_url, startup
 from worker.background import AdmissionStep, SweepStep
@@ -65,6 +65,11 @@ def _beat_schedule() -> dict[str, Any]:
 @setup_logging.connect
 def _configure_logging(**_: Any) -> None:
     log.configure(load(Role.CLIENT))
+
+
+@import_modules.connect
+def _require_own_tasks(**_: Any) -> None:
+    startup.own_tasks()
 
 
 TASK_MODULES: Final = [

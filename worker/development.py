@@ -16,6 +16,7 @@ from typing import Final
 
 from honcho.manager import Manager
 
+from worker import shadows
 from worker.core.contract import QUEUE, SLOW_QUEUE
 from worker.core.errors import ConfigError, InvalidRequest
 from worker.embedded import EmbeddedValkey, free_port
@@ -50,6 +51,7 @@ def run(port: int, simulator_port: int, concurrency: int) -> int:
     """
     _end_cleanly()
     check()
+    shadows.require_none()
     _refuse_mixture()
     folder = _folder()
     with _alone(folder), contextlib.ExitStack() as stack:

@@ -18,7 +18,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 from urllib3.exceptions import HTTPError
 
-from worker import connection, redis_url
+from worker import connection, redis_url, shadows
 from worker.client import AnswerLost, HTTPProvider, NeverSent
 from worker.connection import StoreUnavailable
 from worker.core import checks, keys, protocol, signing, submission, surroundings
@@ -251,6 +251,8 @@ def _ahead_seconds(answer: Answer) -> float | None:
 
 
 def _files() -> Iterator[Finding]:
+    for said in shadows.in_this_folder():
+        yield Finding("names", Level.DANGER, said, shadows.DO)
     path = Path(".env")
     with suppress(OSError, UnicodeDecodeError):
         lines = path.read_text().splitlines()

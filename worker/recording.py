@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import structlog
 from celery import Celery
+from celery.app import routes
 from celery.app.amqp import AMQP
 from kombu.exceptions import KombuError
 from kombu.utils.json import dumps
@@ -168,6 +169,7 @@ class RecordingAMQP(AMQP):
     """
 
     queues_cls = FoundQueues
+    _rtable: list[Any] | None
 
     def __init__(
         self,
@@ -181,8 +183,8 @@ class RecordingAMQP(AMQP):
 
     def flush_routes(self) -> None:
         """Read ``task_routes`` again; what they say comes before a route of ours."""
-        super().flush_routes()
-        self._rtable = [*self._rtable, follow_up_route(self._follow_up_queue)]
+        theirs = routes.prepare(self.app.conf.task_routes)
+        self._rtable = [*theirs, follow_up_route(self._follow_up_queue)]
 
     @cached_property
     def send_task_message(self) -> Callable[..., Any]:

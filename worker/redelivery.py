@@ -24,7 +24,7 @@ from functools import partial
 from importlib import resources
 from queue import Empty
 from time import monotonic, time
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import structlog
 from kombu.transport import redis, virtual
@@ -103,11 +103,11 @@ class PatientQoS(redis.QoS):
             log.warning("broker_refuses_writes", owed=len(self._owed), error=repr(error))
 
     def _hold_on(self) -> None:
-        """Note the messages in hand as if they had come just now; one that was given back is not."""
-        delivered: Any = self._delivered
+        """Note the messages in hand as if they had come now; one that was given back is not one."""
+        delivered, channel = cast("Any", self._delivered), cast("Any", self.channel)
         tags = set(delivered).difference(self._dirty or ())
         if tags:
-            with self.channel.conn_or_acquire() as client:
+            with channel.conn_or_acquire() as client:
                 client.zadd(self.unacked_index_key, dict.fromkeys(tags, time()), xx=True)
 
     def _owe(self, tags: Iterable[str], write: _Write, error: Exception) -> None:

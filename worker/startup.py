@@ -1,13 +1,15 @@
 """A worker refuses to start where data would be at risk, or with a wrong setting: one clear line,
 exit code 3."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
 import click
 import structlog
 from celery import bootsteps
 
-from worker import bootstrap, doctor
+from worker import bootstrap, doctor, shadows
 from worker.bootstrap import Parts
 from worker.core.errors import ConfigError
 from worker.settings import Role, Settings, load
@@ -22,17 +24,30 @@ class _Refusal(click.ClickException):
     exit_code = EXIT_SETTINGS
 
 
-def client_settings() -> Settings:
-    """Return what every process needs; a wrong one ends a command line without a traceback.
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """End a command line without a traceback.
 
     Raises ConfigError elsewhere, as in a backend that imports the application.
     """
     try:
-        return load(Role.CLIENT)
+        yield
     except ConfigError as error:
         if click.get_current_context(silent=True) is None:
             raise
         raise _Refusal(error.message) from None
+
+
+def client_settings() -> Settings:
+    """Return what every process needs; a wrong one ends a command line, else raises ConfigError."""
+    with _one_line():
+        return load(Role.CLIENT)
+
+
+def own_tasks() -> None:
+    """Look whose ``tasks`` are about to be loaded; a stranger's end a command line as well."""
+    with _one_line():
+        shadows.require_own("tasks")
 
 
 def parts() -> Parts:

@@ -91,7 +91,8 @@ class Step(Task[..., Any]):
         deaths = parts.store.count_death(self.run_id(task_id), seconds=seconds)
         if deaths >= DEATHS:
             # Not Celery's WorkerLostError, after which the message would come again.
-            raise ProcessDied(f"{self.name} was begun {deaths} times, and its process died each time")
+            said = f"{self.name} was begun {deaths} times, and its process died each time"
+            raise ProcessDied(said)
 
 
 @task_postrun.connect

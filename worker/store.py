@@ -258,7 +258,8 @@ class Store:
         """Count one more death in the middle of a run of a plain step; returns how many."""
         key = keys.DEATHS + run
         with self._redis.pipeline() as pipe:
-            pipe.incr(key).expire(key, seconds)
+            pipe.incr(key)
+            pipe.expire(key, seconds)
             return int(pipe.execute()[0])
 
     def forget_deaths(self, run: str) -> None:

@@ -138,6 +138,16 @@ def test_where_the_server_forbids_config_the_rest_is_still_checked(
     assert "eviction" not in found
 
 
+def test_a_file_that_keeps_processes_from_starting_here_is_a_danger(system: System) -> None:
+    theirs = system.folder / "tasks.py"
+    theirs.touch()
+    found = findings(system)["names"]
+    theirs.unlink()
+    assert found["level"] == "danger"
+    assert str(theirs) in found["said"]
+    assert "names" not in levels(system)
+
+
 def test_a_wrong_api_key_is_a_danger(system: System) -> None:
     found = findings(system, FERMATA_API_KEY="sk_wrong")["API key"]
     assert found["level"] == "danger"

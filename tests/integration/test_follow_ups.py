@@ -1,8 +1,7 @@
-"""A backend's own tasks after a job: a worker with none of our code, its own queue, no queue named."""
+"""A backend's own tasks after a job: none of our code, a queue of its own, and no queue named."""
 
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest

@@ -41,9 +41,7 @@ def book() -> Book:
 
 @pytest.fixture
 def app(book: Book) -> Iterator[Celery]:
-    amqp = functools.partial(
-        RecordingAMQP, recorder=lambda: book, follow_up_queue=lambda: "celery"
-    )
+    amqp = functools.partial(RecordingAMQP, recorder=lambda: book, follow_up_queue=lambda: "celery")
     app = Celery(
         "recording", broker="memory://", amqp=amqp, set_as_current=False, changes={
             "task_default_queue": "fermata", "task_send_sent_event": True,
@@ -52,7 +50,9 @@ def app(book: Book) -> Iterator[Celery]:
     )  # fmt: skip
     with app, app.connection_for_write() as connection:
         # What a monitor hears stands here, until the test looks.
-        Queue(MONITOR, Exchange("celeryev", "topic"), "#").declare(channel=connection.default_channel)
+        Queue(MONITOR, Exchange("celeryev", "topic"), "#").declare(
+            channel=connection.default_channel
+        )
         connection.default_channel.queue_purge(MONITOR)
         yield app
 

@@ -99,7 +99,7 @@ class JobCancelled(FermataError):
 
 
 class ProcessDied(FermataError):
-    """A plain task in a Fermata worker was begun again and again, and its process died each time."""
+    """A plain task in a Fermata worker was begun several times, and its process died each time."""
 
 
 class ArchiveFailed(FermataError):
