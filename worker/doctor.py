@@ -175,10 +175,22 @@ def _workers(settings: Settings, app: Celery) -> Iterator[Finding]:
             connection.ensure_connection(max_retries=1)
             asking = app.control.inspect(timeout=WORKERS_SECONDS, connection=connection)
             replies = asking.active_queues() or {}
+            waiting = _waiting(settings.follow_up_queue, connection)
     except (OperationalError, StoreUnavailable, OSError) as error:
         yield _away(type(error).__name__, "broker")
         return
-    yield checks.check_workers({n: {q["name"] for q in queues} for n, queues in replies.items()})
+    consumed = {name: {queue["name"] for queue in queues} for name, queues in replies.items()}
+    yield checks.check_workers(consumed)
+    yield checks.check_follow_ups(settings.follow_up_queue, waiting, consumed)
+
+
+def _waiting(queue: str, connection: Any) -> int:
+    """Return how many messages stand in a queue; one that is not there holds none."""
+    try:
+        with connection.channel() as channel:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+    except connection.channel_errors:
+        return 0
 
 
 # -- the provider, and the way back from it ---------------------------------------------------

@@ -148,6 +148,15 @@ def test_a_file_that_keeps_processes_from_starting_here_is_a_danger(system: Syst
     assert "names" not in levels(system)
 
 
+def test_a_follow_up_that_nobody_takes_is_noticed(system: System, redis: "Redis") -> None:
+    assert levels(system)["follow-ups"] == "ok"
+    system.app.send_task("backend.misspelt", queue="celery")
+    found = findings(system)["follow-ups"]
+    redis.delete("celery")
+    assert found["level"] == "warning"
+    assert "celery (1)" in found["said"]
+
+
 def test_a_wrong_api_key_is_a_danger(system: System) -> None:
     found = findings(system, FERMATA_API_KEY="sk_wrong")["API key"]
     assert found["level"] == "danger"

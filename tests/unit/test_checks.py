@@ -208,6 +208,17 @@ def test_a_worker_that_is_slow_for_a_while_keeps_its_messages(
     assert checks.check_visibility(seconds).refused is refused
 
 
+@pytest.mark.parametrize(
+    ("waiting", "consumed", "level"),
+    [(0, "fermata", Level.OK), (3, "celery", Level.OK), (3, "fermata", Level.WARNING)],
+)
+def test_tasks_that_wait_where_nobody_looks_are_noticed(
+    waiting: int, consumed: str, level: Level
+) -> None:
+    finding = checks.check_follow_ups("celery", waiting, {"a": [consumed]})
+    assert finding.level is level
+
+
 def test_both_queues_need_a_worker() -> None:
     both = checks.check_workers({"a": ["fermata"], "b": ["fermata.slow", "other"]})
     assert both.level is Level.OK

@@ -250,6 +250,19 @@ def check_workers(queues: Mapping[str, Collection[str]]) -> Finding:
     return Finding("workers", Level.OK, f"Both queues are consumed, by {', '.join(queues)}.")
 
 
+def check_follow_ups(queue: str, waiting: int, queues: Mapping[str, Collection[str]]) -> Finding:
+    """Judge whether a backend's own tasks, which follow jobs, reach anyone.
+
+    Args:
+        waiting: messages in the queue to which they go. queues: as for ``check_workers``.
+    """
+    if not waiting or any(queue in each for each in queues.values()):
+        return Finding("follow-ups", Level.OK, f"No task waits in {queue} that nobody takes.")
+    said = f"Tasks wait in the queue {queue} ({waiting}), and no worker answers for it."
+    do = "Start your worker, name another FERMATA_FOLLOW_UP_QUEUE, or look for a misspelt task."
+    return Finding("follow-ups", Level.WARNING, said, do)
+
+
 def check_sweep(overdue_seconds: float) -> Finding:
     """Judge whether anyone sweeps, by how long the most overdue job has been due."""
     if overdue_seconds <= OVERDUE_SECONDS:
