@@ -1,6 +1,7 @@
 """The whole system as real processes, for tests: Valkey, simulator, receiver and workers."""
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from worker import connection, redis_url, store
 from worker.core.contract import QUEUE
 from worker.core.models import JobId
 from worker.embedded import EmbeddedValkey, free_port
+from worker.recording import RecordingAMQP
 from worker.store import Store
 
 SIGNING_KEY = "k4JtXb0PZqv7LwY2cRn8sUe6hDf3aGm1"
@@ -35,6 +37,11 @@ def wait_until(fact: Callable[..., Any], *, seconds: float = 20, what: str = "")
             return value
         time.sleep(0.01)
     raise AssertionError(f"not within {seconds} s: {what or fact}")
+
+
+def recording(recorder: Callable[[], Any]) -> Any:
+    """Return what a backend with our code publishes with, as ``bootstrap.recording`` does."""
+    return functools.partial(RecordingAMQP, recorder=recorder, follow_up_queue=lambda: "celery")
 
 
 class Simulator:

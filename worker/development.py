@@ -21,7 +21,7 @@ from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
 from redis.exceptions import RedisError
 
-from worker import crew, premises
+from worker import crew, premises, shadows
 from worker.bootstrap import open_producer
 from worker.core.contract import QUEUE, SLOW_QUEUE
 from worker.core.errors import ConfigError, InvalidRequest
@@ -83,6 +83,7 @@ def run(options: Options) -> int:
     """
     crew.hear(signal.default_int_handler)
     check()
+    shadows.require_none()
     _refuse_mixture()
     simulated = not configured("FERMATA_PROVIDER_URL")
     _check_options(options, simulated=simulated)

@@ -41,15 +41,18 @@ _ENVELOPE: Final = ("body_encoding", "delivery_tag", "delivery_info", "priority"
 
 
 class _PressChannel(memory.Channel):
-    """Keeps the one message that is published, for whichever exchange."""
+    """Keeps the one message of a task that is published, for whichever exchange."""
 
     pressed: dict[str, Any]
 
     def basic_publish(
         self, message: dict[str, Any], exchange: str, routing_key: str, **_: Any
     ) -> None:
-        self._inplace_augment_message(message, exchange, routing_key)
-        self.pressed = message
+        # With task_send_sent_event, Celery also publishes an event here, of a message that nobody
+        # has sent yet. It has no task.
+        if "task" in (message["headers"] or {}):
+            self._inplace_augment_message(message, exchange, routing_key)
+            self.pressed = message
 
 
 class _PressTransport(memory.Transport):
@@ -57,7 +60,7 @@ class _PressTransport(memory.Transport):
 
 
 def press(publish: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return, in wire form, the message that is published to the producer given."""
+    """Return, in wire form, the task's message that is published to the producer given."""
     with Connection(transport=_PressTransport) as connection:
         channel = cast(_PressChannel, connection.default_channel)
         with connection.Producer(auto_declare=False) as producer:

@@ -49,8 +49,17 @@ class ProviderTask(Task[..., JSONObject]):
     operation: Operation
     # Errors that are ours are outcomes, not accidents: no traceback in the log.
     throws = (FermataError,)
-    # A leg that was cut off is run again, and finds in the record what there is left to do.
+    # The record makes a second run of either leg harmless; losing one would not be. A leg that was
+    # cut off is run again, and finds in the record what there is left to do.
+    acks_late = True
+    reject_on_worker_lost = True
     acks_on_timeout = False
+    # What an application sets for all of its tasks does not cut off a request to the provider.
+    from_config = (
+        ("soft_time_limit", "fermata_soft_time_limit"),
+        ("time_limit", "fermata_time_limit"),
+        *Task.from_config,
+    )
     Request = "worker.revocation:ProviderRequest"
 
     @property  # type: ignore[misc]

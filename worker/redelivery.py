@@ -10,6 +10,9 @@ Seen with kombu 5.7.0 and Celery 5.7.0, where a worker or Redis dies, or is away
 * Messages that a closing channel cannot give back end the worker with an AttributeError, and come
   back only with the visibility timeout.
 * A body that cannot be decoded ends the worker before it has the message.
+* A message that is in hand for longer than the visibility timeout goes to another worker too, again
+  and again, though the first one lives and is at work on it. Here a worker says every few seconds
+  which messages it holds, so that only those of a dead one come again.
 
 What it costs: every message wakes each worker that waits at its queue, and one that waits at
 several queues, or for a message of another priority, notices it up to ``WAIT_SECONDS`` late.
@@ -21,7 +24,7 @@ from functools import partial
 from importlib import resources
 from queue import Empty
 from time import monotonic, time
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import structlog
 from kombu.transport import redis, virtual
@@ -94,9 +97,18 @@ class PatientQoS(redis.QoS):
             for tag, write in list(self._owed.items()):
                 write(self, tag)
                 self._owed.pop(tag, None)
+            self._hold_on()
             super().restore_visible(*args, **options)
         except ResponseError as error:
             log.warning("broker_refuses_writes", owed=len(self._owed), error=repr(error))
+
+    def _hold_on(self) -> None:
+        """Note the messages in hand as if they had come now; one that was given back is not one."""
+        delivered, channel = cast("Any", self._delivered), cast("Any", self.channel)
+        tags = set(delivered).difference(self._dirty or ())
+        if tags:
+            with channel.conn_or_acquire() as client:
+                client.zadd(self.unacked_index_key, dict.fromkeys(tags, time()), xx=True)
 
     def _owe(self, tags: Iterable[str], write: _Write, error: Exception) -> None:
         new = dict.fromkeys(tags, write)

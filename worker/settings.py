@@ -25,6 +25,9 @@ from worker.core.errors import ConfigError
 from worker.core.schedule import OnUnconfirmed, Policy
 
 DEFAULT_PROVIDER_URL: Final = "https://api.aimusicapi.ai/api/v1"
+CELERYS_QUEUE: Final = "celery"
+"""Where a backend's own tasks are by default: Celery's default queue."""
+
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _KEY_LENGTH: Final = 32
 _KEY_VARIETY: Final = 10
@@ -35,7 +38,7 @@ _OF_THE_PROCFILE: Final = frozenset({"FERMATA_HOST"})
 # What Kubernetes tells every container of a Service whose name begins with "fermata".
 _OF_KUBERNETES: Final = re.compile(r"FERMATA_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_\w+)?)")
 
-# The time limits above it must stay below Redis's visibility timeout (bootstrap).
+# A submission may hold its slot for more than twice as long (worker/core/schedule.py).
 _SUBMIT: Final = validate.Range(0, 300, min_inclusive=False)
 # A record must outlive every redelivery of its messages, and a chord every deadline.
 _DEADLINE: Final = validate.Range(0, 7 * 86400, min_inclusive=False)
@@ -75,6 +78,7 @@ class Settings:
     redis_url: str = field(repr=False)
     broker_url: str = field(repr=False)
     result_backend: str = field(repr=False)
+    follow_up_queue: str
     provider_url: str
     api_key: str = field(repr=False)
     public_url: str
@@ -221,6 +225,8 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
         redis_url=state_url,
         broker_url=env.str("FERMATA_BROKER_URL", "", validate=_broker_url) or state_url,
         result_backend=env.str("FERMATA_RESULT_BACKEND", "", validate=_sentinel_url) or state_url,
+        follow_up_queue=env.str("FERMATA_FOLLOW_UP_QUEUE", "", validate=_queue_name)
+        or CELERYS_QUEUE,
         provider_url=env.str(
             "FERMATA_PROVIDER_URL", DEFAULT_PROVIDER_URL, validate=_https_or_loopback
         ),
@@ -349,6 +355,11 @@ def _broker_url(value: str) -> None:
     if value and transport not in TRANSPORT_ALIASES:
         raise ValidationError("Must be a URL of a broker, as redis://host or amqp://host.")
     _sentinel_url(value)
+
+
+def _queue_name(value: str) -> None:
+    if re.search(r"[\s,]", value) or len(value) > 255:
+        raise ValidationError("Must be the name of one queue, without spaces and commas.")
 
 
 def _sentinel_url(value: str) -> None:

@@ -1,14 +1,16 @@
 """A worker refuses to start where data would be at risk, or with a wrong setting: one clear line,
 exit code 3."""
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
 import click
 import structlog
 from celery import bootsteps
 
-from worker import bootstrap, doctor
+from worker import bootstrap, doctor, shadows
 from worker.bootstrap import Parts
 from worker.core.errors import ConfigError
 from worker.settings import Role, Settings, load
@@ -23,21 +25,36 @@ class _Refusal(click.ClickException):
     exit_code = EXIT_SETTINGS
 
 
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """End a command line without a traceback.
+
+    Raises ConfigError elsewhere, as in a backend that imports the application.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        if click.get_current_context(silent=True) is None:
+            raise
+        raise _Refusal(error.message) from None
+
+
 def client_settings() -> Settings:
-    """Return what every process needs; a wrong one ends a command line without a traceback.
+    """Return what every process needs; a wrong one ends a command line, else raises ConfigError.
 
     A worker's own are looked at here too: Celery asks before its banner, so that the reason is the
-    last thing on the screen. Raises ConfigError elsewhere, as in a backend that imports the
-    application.
+    last thing on the screen.
     """
     context = click.get_current_context(silent=True)
     is_worker = context is not None and context.find_root().invoked_subcommand == "worker"
-    try:
+    with _one_line():
         return load(Role.WORKER if is_worker else Role.CLIENT)
-    except ConfigError as error:
-        if context is None:
-            raise
-        raise _Refusal(error.message) from None
+
+
+def own_tasks() -> None:
+    """Look whose ``tasks`` are about to be loaded; a stranger's end a command line as well."""
+    with _one_line():
+        shadows.require_own("tasks")
 
 
 def parts() -> Parts:

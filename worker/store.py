@@ -254,6 +254,18 @@ class Store:
         key = keys.STEPS + run
         return bool(self._redis.set(key, copy, nx=True, ex=seconds)) or self._redis.get(key) == copy
 
+    def count_death(self, run: str, *, seconds: int) -> int:
+        """Count one more death in the middle of a run of a plain step; returns how many."""
+        key = keys.DEATHS + run
+        with self._redis.pipeline() as pipe:
+            pipe.incr(key)
+            pipe.expire(key, seconds)
+            return int(pipe.execute()[0])
+
+    def forget_deaths(self, run: str) -> None:
+        """Forget the deaths of a run that has ended."""
+        self._redis.delete(keys.DEATHS + run)
+
     def due(self, *, now: float, lease_until: float, limit: int) -> list[JobId]:
         """Lease up to ``limit`` jobs whose moment has come, and as many that only end."""
         where = [keys.DUE, keys.RECORDS, keys.ENDING, keys.LEAVING]

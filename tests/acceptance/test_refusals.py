@@ -121,6 +121,41 @@ def test_under_honcho_the_cause_of_a_refused_start_is_the_last_that_is_said(
     assert [line for line in said if "beat: Starting" not in line] == []
 
 
+SERVE = (*GUNICORN, "--bind", "127.0.0.1:0", "webhook_receiver.wsgi:app")
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        pytest.param((*CELERY, "worker"), "tasks.py", id="worker"),
+        pytest.param((*CELERY, "worker"), "tasks/__init__.py", id="worker, a package"),
+        pytest.param((*CELERY, "beat"), "tasks.py", id="beat"),
+        pytest.param(SERVE, "worker.py", id="receiver"),
+        pytest.param(SERVE, "worker/__init__.py", id="receiver, a package"),
+        pytest.param(DEV, "tasks.py", id="fermata dev"),
+        pytest.param(DEV, "simulator.py", id="fermata dev, the simulator"),
+    ],
+)
+def test_a_file_that_stands_before_fermatas_own_is_named(
+    module: tuple[str, ...], name: str, tmp_path: Path
+) -> None:
+    theirs, package = tmp_path / name, name.partition("/")[0].removesuffix(".py")
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text("raise SystemExit('this file was run')\n")
+
+    said = refused(tmp_path, *module)
+
+    assert f"{theirs} would be loaded in place of Fermata's own package, {ROOT / package}." in said
+    assert "Rename it, or start Fermata in another folder." in said
+
+
+def test_a_command_that_loads_no_task_does_not_care(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").touch()
+    command = [sys.executable, "-m", "worker", "operations"]
+    ran = subprocess.run(command, cwd=tmp_path, env=BARE, capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+
+
 INTERRUPTED = """
 import os, runpy, signal, sys
 class Finder:

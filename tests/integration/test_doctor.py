@@ -138,6 +138,25 @@ def test_where_the_server_forbids_config_the_rest_is_still_checked(
     assert "eviction" not in found
 
 
+def test_a_file_that_keeps_processes_from_starting_here_is_a_danger(system: System) -> None:
+    theirs = system.folder / "tasks.py"
+    theirs.touch()
+    found = findings(system)["names"]
+    theirs.unlink()
+    assert found["level"] == "danger"
+    assert str(theirs) in found["said"]
+    assert "names" not in levels(system)
+
+
+def test_a_follow_up_that_nobody_takes_is_noticed(system: System, redis: "Redis") -> None:
+    assert levels(system)["follow-ups"] == "ok"
+    system.app.send_task("backend.misspelt", queue="celery")
+    found = findings(system)["follow-ups"]
+    redis.delete("celery")
+    assert found["level"] == "warning"
+    assert "celery (1)" in found["said"]
+
+
 def test_a_wrong_api_key_is_a_danger(system: System) -> None:
     found = findings(system, FERMATA_API_KEY="sk_wrong")["API key"]
     assert found["level"] == "danger"
@@ -272,8 +291,7 @@ def test_a_worker_names_every_risk_and_starts_where_all_are_allowed(
     [
         ("result_expires=60", "expiry"),
         ("result_chord_expires=60", "expiry"),
-        ("broker_transport_options={'visibility_timeout': 60}", "visibility"),
-        ("task_time_limit=3600", "visibility"),
+        ("broker_transport_options={'visibility_timeout': 30}", "visibility"),
     ],
 )
 def test_a_worker_refuses_a_configuration_of_ones_own_that_loses_results(

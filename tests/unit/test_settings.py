@@ -493,3 +493,15 @@ def test_what_is_meant_for_a_running_fermata_dev_goes_to_no_other_broker(name: s
     os.environ[name] = "redis://127.0.0.1:1/0"
     with pytest.raises(ConfigError, match=name):
         load(Role.CLIENT)
+
+
+def test_a_backends_own_tasks_go_to_celerys_default_queue_or_to_one_that_is_named() -> None:
+    given()
+    assert load(Role.CLIENT).follow_up_queue == "celery"
+    given(FERMATA_FOLLOW_UP_QUEUE="shop.tasks")
+    assert load(Role.CLIENT).follow_up_queue == "shop.tasks"
+
+
+@pytest.mark.parametrize("name", ["shop,mail", "shop mail", "q" * 256])
+def test_a_queue_for_them_is_one_name(name: str) -> None:
+    assert wrong(FERMATA_FOLLOW_UP_QUEUE=name) == {"FERMATA_FOLLOW_UP_QUEUE"}
