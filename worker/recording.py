@@ -35,6 +35,7 @@ from worker.core.models import JobId, JSONObject
 from worker.core.operations import OPERATIONS, Operation
 from worker.core.schedule import Policy
 from worker.core.states import JobState, Turn
+from worker.core.wording import told
 from worker.handover import Clock, press
 from worker.store import Store
 
@@ -173,7 +174,7 @@ class RecordingAMQP(AMQP):
                 try:
                     return send(publish, *args, **kwargs)
                 except (RedisError, KombuError, OSError) as error:
-                    log.warning("next_step_delayed", error=repr(error), seconds=pause)
+                    log.warning("next_step_delayed", error=told(error), seconds=pause)
                     time.sleep(pause)
             return send(publish, *args, **kwargs)
         finally:

@@ -15,6 +15,7 @@ from worker import bootstrap
 from worker.accidents import StepBackend
 from worker.connection import StoreUnavailable
 from worker.core.contract import COPY_HEADER
+from worker.core.wording import told
 
 
 class Step(Task[..., Any]):
@@ -54,6 +55,6 @@ class Step(Task[..., Any]):
         try:
             mine = parts.store.take_step(run, copy, seconds=parts.settings.policy.retention_seconds)
         except StoreUnavailable as error:
-            raise Reject(repr(error), requeue=True) from None
+            raise Reject(told(error), requeue=True) from None
         if not mine:
             raise Ignore
