@@ -32,6 +32,7 @@ def _configuration() -> dict[str, Any]:
         "result_backend_transport_options": {"retry_policy": {"max_retries": 3}, **backend},
         "redis_socket_timeout": timeouts["socket_timeout"],
         "redis_socket_connect_timeout": timeouts["socket_connect_timeout"],
+        "redis_backend_health_check_interval": backend.get("health_check_interval"),
         "broker_heartbeat": bootstrap.AMQP_HEARTBEAT_SECONDS,
         "broker_connection_retry_on_startup": True,
         # However long the broker is away, a worker takes up its work again by itself.

@@ -19,6 +19,7 @@ from rich.live import Live
 
 from worker import crew, flow, premises, show, watch
 from worker.bootstrap import open_producer, open_store
+from worker.client import proxies
 from worker.core.errors import ConfigError, InvalidRequest
 from worker.core.flows import Plan
 from worker.core.models import JSONObject
@@ -139,7 +140,8 @@ def _is_up(folder: Path) -> bool:
     os.environ.update({name: value for name, value in told.items() if value})
     os.environ["FERMATA_DATA_DIR"] = str(folder)
     try:
-        healthy = requests.get(f"{os.environ['FERMATA_PUBLIC_URL']}/healthz", timeout=1).ok
+        url = f"{os.environ['FERMATA_PUBLIC_URL']}/healthz"
+        healthy = requests.get(url, proxies=proxies(url), timeout=1).ok
     except (KeyError, requests.RequestException):
         return False
     producer = open_producer(load(Role.CLIENT))
@@ -170,7 +172,7 @@ def _save(sights: list[Sight], output: Path) -> Iterator[Path]:
         for name, url in _links(sight.record.result if sight.record else None):
             path = output / f"{sight.step.operation.partition('.')[2]}{name}{Path(url).suffix}"
             path.parent.mkdir(exist_ok=True)
-            answer = requests.get(url, timeout=30)
+            answer = requests.get(url, proxies=proxies(url), timeout=30)
             answer.raise_for_status()
             path.write_bytes(answer.content)
             yield path

@@ -24,6 +24,7 @@ from worker.core.contract import CLAIM_HEADER
 from worker.core.models import Event, JobId, Parked
 from worker.core.schedule import PUBLISH_LEASE_SECONDS, Policy
 from worker.core.states import JobState
+from worker.core.wording import told
 from worker.store import Store
 
 log = structlog.get_logger()
@@ -221,7 +222,7 @@ class BrokerHandover:
             self._publisher.publish(message, claim=claim)
         except (KombuError, RedisError, OSError) as error:
             # The claim is written and its event with it: the sweep publishes when it goes stale.
-            log.warning("publish_failed", job_id=job_id, claim=claim, error=repr(error))
+            log.warning("publish_failed", job_id=job_id, claim=claim, error=told(error))
             return
         until = schedule.backlog(republished, self._policy, now=self._clock())
         self._store.mark_published(job_id, stale_at=stale_at, until=until)

@@ -5,8 +5,10 @@ import sys
 from typing import Any, Final
 
 import structlog
+from redis.exceptions import RedisError
 from structlog.tracebacks import ExceptionDictTransformer
 
+from worker.core.wording import told
 from worker.settings import Settings
 
 # Celery logs arguments and return values of tasks: at INFO, its pool at DEBUG. They are lyrics,
@@ -33,6 +35,7 @@ def configure(settings: Settings) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler()
+    handler.addFilter(_retell)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
@@ -44,6 +47,27 @@ def configure(settings: Settings) -> None:
     root.setLevel(settings.log_level)
     for name in _TELLTALES:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _Retold:
+    """An error of Redis whose ``repr``, as libraries log it, has the error's own text."""
+
+    def __init__(self, error: RedisError) -> None:
+        self._error = error
+
+    def __str__(self) -> str:
+        return str(self._error)
+
+    def __repr__(self) -> str:
+        return told(self._error)
+
+
+def _retell(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            _Retold(each) if isinstance(each, RedisError) else each for each in record.args
+        )
+    return True
 
 
 # Both renderers would print the local variables of every frame by default, and with them the

@@ -30,6 +30,7 @@ from worker.core.operations import OPERATIONS, Operation, find
 from worker.core.schedule import hard_time_limit, moment, soft_time_limit
 from worker.core.signatures import signature
 from worker.core.states import TRANSITIONS, JobState, Turn
+from worker.core.wording import told
 from worker.handover import park
 from worker.jobs import Attempt, Jobs
 
@@ -86,8 +87,8 @@ class ProviderTask(Task[..., JSONObject]):
                 return self._pass_on(jobs, body)
             return self._submit_leg(jobs, body, announced=standing.announced)
         except StoreUnavailable as error:
-            log.warning("state_unavailable", error=repr(error))
-            raise Reject(repr(error), requeue=True) from None
+            log.warning("state_unavailable", error=told(error))
+            raise Reject(told(error), requeue=True) from None
         finally:
             structlog.contextvars.clear_contextvars()
 
@@ -156,7 +157,7 @@ class ProviderTask(Task[..., JSONObject]):
         try:
             parked = self._park()
         except TRANSIENT as error:
-            raise Reject(repr(error), requeue=True) from None
+            raise Reject(told(error), requeue=True) from None
         lane = lane_of(self.request.headers or {}, slow=self.operation.slow)
         if not jobs.begin(attempt, body, parked, lane, expires_at=self._expires_at):
             raise Ignore
@@ -201,7 +202,7 @@ class ProviderTask(Task[..., JSONObject]):
         try:
             parked = self._park(queue=SLOW_QUEUE, expires=self._expires)
         except TRANSIENT as error:
-            raise Reject(repr(error), requeue=True) from None
+            raise Reject(told(error), requeue=True) from None
         stale_at = jobs.pass_on(
             self._job_id, self.operation, body, parked, expires_at=self._expires_at
         )

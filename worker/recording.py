@@ -36,6 +36,7 @@ from worker.core.models import JobId, JSONObject
 from worker.core.operations import OPERATIONS, Operation
 from worker.core.schedule import Policy
 from worker.core.states import JobState, Turn
+from worker.core.wording import told
 from worker.handover import Clock, press
 from worker.routing import FoundQueues, follow_up_route
 from worker.store import Store
@@ -218,7 +219,7 @@ class RecordingAMQP(AMQP):
                 try:
                     return send(publish, *args, **kwargs)
                 except (RedisError, KombuError, OSError) as error:
-                    log.warning("next_step_delayed", error=repr(error), seconds=pause)
+                    log.warning("next_step_delayed", error=told(error), seconds=pause)
                     time.sleep(pause)
             return send(publish, *args, **kwargs)
         finally:

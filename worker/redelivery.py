@@ -31,6 +31,8 @@ from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import ResponseError
 
+from worker.core.wording import told
+
 log = structlog.get_logger()
 
 DELIVERY_SECONDS: Final = 30
@@ -100,7 +102,7 @@ class PatientQoS(redis.QoS):
             self._hold_on()
             super().restore_visible(*args, **options)
         except ResponseError as error:
-            log.warning("broker_refuses_writes", owed=len(self._owed), error=repr(error))
+            log.warning("broker_refuses_writes", owed=len(self._owed), error=told(error))
 
     def _hold_on(self) -> None:
         """Note the messages in hand as if they had come now; one that was given back is not one."""
@@ -113,7 +115,7 @@ class PatientQoS(redis.QoS):
     def _owe(self, tags: Iterable[str], write: _Write, error: Exception) -> None:
         new = dict.fromkeys(tags, write)
         self._owed.update(new)
-        log.warning("broker_write_held", count=len(new), error=repr(error))
+        log.warning("broker_write_held", count=len(new), error=told(error))
 
 
 def _forget(qos: Any, tag: str) -> None:
@@ -151,7 +153,7 @@ class PatientMessage(virtual.Message):
             encoding = payload["properties"].pop("body_encoding", None)
             if encoding is None:
                 raise
-            log.error("broker_message_unreadable", body_encoding=encoding, error=repr(error))
+            log.error("broker_message_unreadable", body_encoding=encoding, error=told(error))
             super().__init__(payload, channel, **options)
 
 

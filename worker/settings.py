@@ -9,18 +9,18 @@ from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, cast
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from environs import EnvValidationError, FileAwareEnv
 from kombu.transport import TRANSPORT_ALIASES
 from marshmallow import ValidationError, validate
 
-from worker import redis_url
+from worker import broker_url, redis_url
 from worker.core import names
 from worker.core.admission import Limits
 from worker.core.checks import Risk
-from worker.core.egress import PROVIDER_HOSTS
+from worker.core.egress import PROVIDER_HOSTS, is_this_machine
 from worker.core.errors import ConfigError
 from worker.core.schedule import OnUnconfirmed, Policy
 
@@ -28,7 +28,6 @@ DEFAULT_PROVIDER_URL: Final = "https://api.aimusicapi.ai/api/v1"
 CELERYS_QUEUE: Final = "celery"
 """Where a backend's own tasks are by default: Celery's default queue."""
 
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _KEY_LENGTH: Final = 32
 _KEY_VARIETY: Final = 10
 _WEBHOOK_PATH_LENGTH: Final = 200
@@ -102,8 +101,7 @@ class Settings:
     @property
     def one_database(self) -> bool:
         """Say whether broker and state share one Redis database: then one script hands over."""
-        by_script = self.redis_url.startswith(("redis://", f"{redis_url.SENTINEL}://"))
-        return by_script and self.broker_url == self.redis_url
+        return redis_url.is_same_database(self.broker_url, self.redis_url)
 
 
 def load(role: Role) -> Settings:
@@ -224,14 +222,12 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
     return Settings(
         redis_url=state_url,
         broker_url=env.str("FERMATA_BROKER_URL", "", validate=_broker_url) or state_url,
-        result_backend=env.str("FERMATA_RESULT_BACKEND", "", validate=_sentinel_url) or state_url,
+        result_backend=env.str("FERMATA_RESULT_BACKEND", "", validate=_backend_url) or state_url,
         follow_up_queue=env.str("FERMATA_FOLLOW_UP_QUEUE", "", validate=_queue_name)
         or CELERYS_QUEUE,
-        provider_url=env.str(
-            "FERMATA_PROVIDER_URL", DEFAULT_PROVIDER_URL, validate=_https_or_loopback
-        ),
-        api_key=env.str("FERMATA_API_KEY", ""),
-        public_url=env.str("FERMATA_PUBLIC_URL", "", validate=_https_or_loopback),
+        provider_url=env.str("FERMATA_PROVIDER_URL", DEFAULT_PROVIDER_URL, validate=_base_url),
+        api_key=env.str("FERMATA_API_KEY", "", validate=_api_key),
+        public_url=env.str("FERMATA_PUBLIC_URL", "", validate=_base_url),
         signing_keys=tuple(
             env.list("FERMATA_SIGNING_KEYS", [], subcast=str.strip, validate=_strong_keys) or ()
         ),
@@ -339,22 +335,17 @@ def _template(value: str) -> None:
 
 
 def _redis_url(value: str) -> None:
-    schemes = ("redis", "rediss", redis_url.SENTINEL)
-    if value and value.partition("://")[0] not in schemes:
-        raise ValidationError(f"Must be a URL that starts with {'://, '.join(schemes)}://.")
-    if value.startswith("rediss:") and "ssl_cert_reqs" not in value:
-        raise ValidationError("Celery wants ?ssl_cert_reqs=required in a rediss:// URL.")
-    if redis_url.is_sentinel(value):
-        _sentinel_url(value)
-    else:
-        _split(value)
+    if value and not redis_url.is_redis(value):
+        schemes = "://, ".join(redis_url.SCHEMES)
+        raise ValidationError(f"Must be a URL that starts with {schemes}://.")
+    _broker_url(value)
 
 
 def _broker_url(value: str) -> None:
     transport = value.partition("://")[0].partition("+")[0]  # kombu's: redis+socket:///path
-    if value and transport not in TRANSPORT_ALIASES:
+    if value and transport not in {*TRANSPORT_ALIASES, "unix"}:
         raise ValidationError("Must be a URL of a broker, as redis://host or amqp://host.")
-    _sentinel_url(value)
+    _backend_url(value)
 
 
 def _queue_name(value: str) -> None:
@@ -362,36 +353,45 @@ def _queue_name(value: str) -> None:
         raise ValidationError("Must be the name of one queue, without spaces and commas.")
 
 
-def _sentinel_url(value: str) -> None:
+def _backend_url(value: str) -> None:
     try:
-        if redis_url.is_sentinel(value):
-            redis_url.parse_sentinel(value)
+        broker_url.check(value)
+        tls = redis_url.read(value).tls if redis_url.is_redis(value) else None
     except ValueError as error:
         raise ValidationError(str(error)) from None
-
-
-def _split(value: str) -> SplitResult:
-    try:
-        parts = urlsplit(value)
-        _ = parts.port
-    except ValueError:
-        why = "Not a valid URL; special characters in a password must be percent-encoded."
-        raise ValidationError(why) from None
-    return parts
+    for name in redis_url.TLS_FILES:
+        if tls and name in tls and not os.access(tls[name], os.R_OK):
+            raise ValidationError(f"{name} names a file that cannot be read here.")
 
 
 def is_loopback(url: str) -> bool:
     """Say whether a URL names this very machine."""
-    return urlsplit(url).hostname in _LOOPBACK
+    return is_this_machine(url)
 
 
-def _https_or_loopback(value: str) -> None:
-    parts = _split(value)
-    plain = parts.scheme == "http" and parts.hostname in _LOOPBACK
+def _base_url(value: str) -> None:
+    try:
+        redis_url.check_characters(value)
+        parts = urlsplit(value)
+        redis_url.read_host(parts.netloc.rpartition("@")[2])
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
+    plain = parts.scheme == "http" and is_this_machine(value)
     if value and not (parts.hostname and (parts.scheme == "https" or plain)):
         raise ValidationError("Must be an https:// URL (http:// only for this machine itself).")
+    if parts.query or value.endswith("?"):
+        raise ValidationError("Must end before the ?: a path is put after it.")
+    if "@" in parts.netloc:
+        raise ValidationError(
+            "Must name no user: the API key and signed webhooks take their place."
+        )
     if len(value) > _URL_LIMIT - _WEBHOOK_PATH_LENGTH:
         raise ValidationError("Too long: the provider takes webhook URLs of 1,024 characters.")
+
+
+def _api_key(value: str) -> None:
+    if not (value.isascii() and value.isprintable() and " " not in value):
+        raise ValidationError("Must be ASCII characters without a space, as the provider gave it.")
 
 
 def _strong_keys(keys: list[str]) -> None:
@@ -410,8 +410,8 @@ def _known_risks(names: list[str]) -> None:
 
 def _require_one_broker(settings: Settings) -> None:
     # Celery lets this variable win over any configuration; the receiver would publish elsewhere.
-    broker = ("FERMATA_BROKER_URL", redis_url.celery_url(settings.broker_url))
-    backend = ("FERMATA_RESULT_BACKEND", redis_url.celery_url(settings.result_backend))
+    broker = ("FERMATA_BROKER_URL", settings.broker_url)
+    backend = ("FERMATA_RESULT_BACKEND", settings.result_backend)
     wanted = {
         "CELERY_BROKER_URL": broker,
         "CELERY_BROKER_READ_URL": broker,
@@ -421,7 +421,7 @@ def _require_one_broker(settings: Settings) -> None:
     lines = [
         f"  {theirs}: Unset it; use {ours}."
         for theirs, (ours, value) in wanted.items()
-        if os.environ.get(theirs, value) != value
+        if theirs in os.environ and not broker_url.celery_takes(os.environ[theirs], value)
     ]
     if lines:
         raise ConfigError("wrong settings:\n" + "\n".join(lines))

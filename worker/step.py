@@ -23,6 +23,7 @@ from worker.accidents import StepBackend
 from worker.connection import StoreUnavailable
 from worker.core.contract import COPY_HEADER
 from worker.core.errors import ProcessDied
+from worker.core.wording import told
 
 DEATHS: Final = 3
 """How often a process may die of one run before the task fails."""
@@ -56,7 +57,7 @@ class Step(Task[..., Any]):
                 self._count_again(task_id)
                 self._count_death(task_id)
         except StoreUnavailable as error:
-            raise Reject(repr(error), requeue=True) from None
+            raise Reject(told(error), requeue=True) from None
 
     @property
     def comes_again(self) -> bool:

@@ -252,3 +252,12 @@ def test_an_allowed_risk_is_a_warning_and_no_other_is() -> None:
 def test_only_what_is_refused_can_be_allowed() -> None:
     skewed = found("clock", ahead=15)
     assert checks.allow([skewed], set(Risk)) == [skewed]
+
+
+def test_a_user_who_lacks_a_right_is_refused_and_told_how_to_give_it() -> None:
+    lacking = checks.check_rights("me", ["+hset", "~fermata:*"])
+    assert lacking.refused
+    assert lacking.name == Risk.RIGHTS
+    assert "Its user me lacks these rights: +hset ~fermata:*." in lacking.said
+    assert lacking.do == "Give them: ACL SETUSER me +hset ~fermata:*"
+    assert checks.check_rights("me", []).level is Level.OK

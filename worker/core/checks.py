@@ -4,7 +4,7 @@ Every rule takes facts that :mod:`worker.doctor` has collected, and returns a fi
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -51,6 +51,7 @@ class Risk(StrEnum):
     CLOCK = "clock"
     EXPIRY = "expiry"
     VISIBILITY = "visibility"
+    RIGHTS = "rights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,19 @@ def check_server(server: Server) -> list[Finding]:
     """Judge a server that holds state, messages or results."""
     judged = [rule(server) for rule in _SERVER_RULES] if server.info else [_SILENT]
     return [*judged, _clock(server)]
+
+
+def check_rights(user: str, missing: Sequence[str]) -> Finding:
+    """Judge what a server lets its user do.
+
+    Args:
+        missing: the rights that it lacks, in the words of ACL SETUSER.
+    """
+    if not missing:
+        return Finding(Risk.RIGHTS, Level.OK, f"Its user {user} may do all that is needed.")
+    rules = " ".join(missing)
+    said = f"Its user {user} lacks these rights: {rules}. Jobs fail or wait for ever."
+    return _risk(Risk.RIGHTS, said, f"Give them: ACL SETUSER {user} {rules}")
 
 
 _SILENT: Final = Finding(
