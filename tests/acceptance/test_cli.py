@@ -6,8 +6,8 @@ import subprocess
 import sys
 import uuid
 
+from tests.ports import take_port
 from tests.system import System, wait_until
-from worker.embedded import free_port
 
 REMASTER = ("submit", "sonic.remaster", "-p", "mv=chirp-v5", "-p", "variation_category=subtle")
 
@@ -139,7 +139,7 @@ def test_an_unknown_job_is_exit_code_2(system: System) -> None:
 
 
 def test_a_dead_redis_is_exit_code_4_within_seconds(system: System) -> None:
-    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    nowhere = f"redis://127.0.0.1:{take_port()}/0"
     dead = {"FERMATA_REDIS_URL": nowhere, "FERMATA_BROKER_URL": nowhere}
     for command in (["submit", "account.credits"], ["jobs"], ["job", "some-id"]):
         ran = fermata(system, *command, **dead)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import requests
 
+from tests.ports import take_port
 from tests.system import ROOT, System, stop, wait_until
 from worker.core.models import JobId
-from worker.embedded import free_port
 
 EXAMPLES = ROOT / "examples"
 WANTED = {"gpt_description_prompt": "a calm piano piece"}
@@ -30,7 +30,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 @pytest.fixture(scope="module", params=COMMANDS)
 def backend(system: System, request: pytest.FixtureRequest) -> Iterator[str]:
-    port = str(free_port())
+    port = str(take_port())
     command = [part.format(port=port) for part in COMMANDS[request.param]]
     process = system.run(request.param, *command)
     url = f"http://127.0.0.1:{port}/songs"

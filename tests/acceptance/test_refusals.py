@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from tests.ports import take_port
 from tests.system import ROOT, SIGNING_KEY
-from worker.embedded import EmbeddedValkey, free_port
+from worker.embedded import EmbeddedValkey
 
 BARE = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
 COMPLETE = BARE | {
@@ -53,7 +54,7 @@ def test_a_misspelt_setting_is_refused_by(module: tuple[str, ...], tmp_path: Pat
 
 
 def test_a_receiver_with_wrong_settings_says_so_and_ends(tmp_path: Path) -> None:
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{take_port()}"
     wrong: dict[str, Any] = {"FERMATA_SIGNING_KEYS": "", "FERMATA_IN_FLIHGT": "5"}
     said = refused(tmp_path, *GUNICORN, "--bind", address, "webhook_receiver.wsgi:app", **wrong)
     assert "fermata: wrong settings:\n" in said

@@ -12,11 +12,12 @@ import pytest
 from redis import Redis
 
 from tests.integration.flow import deliver
+from tests.ports import take_port
 from tests.system import System, stop, wait_until
 from worker.core import keys
 from worker.core.checks import Level
 from worker.core.contract import PROBE_ID, QUEUE, SLOW_QUEUE
-from worker.embedded import free_port, server_binary
+from worker.embedded import server_binary
 
 OTHER_KEY = "Zr8wQm2Nf5xLc7Vb0TkYs3HdGj6Pa9Ue"
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -164,12 +165,12 @@ def test_a_wrong_api_key_is_a_danger(system: System) -> None:
 
 
 def test_a_provider_that_is_away_is_a_danger(system: System) -> None:
-    away = f"http://127.0.0.1:{free_port()}"
+    away = f"http://127.0.0.1:{take_port()}"
     assert levels(system, FERMATA_PROVIDER_URL=away)["API key"] == "danger"
 
 
 def test_a_receiver_that_is_down_is_a_danger(system: System) -> None:
-    away = f"http://127.0.0.1:{free_port()}"
+    away = f"http://127.0.0.1:{take_port()}"
     assert levels(system, FERMATA_PUBLIC_URL=away)["receiver"] == "danger"
 
 
@@ -322,7 +323,7 @@ def test_a_worker_with_a_wrong_setting_ends_with_one_clear_line(
 def test_a_server_that_comes_late_is_checked_when_it_has_come(
     system: System, tmp_path: Path
 ) -> None:
-    port = free_port()
+    port = take_port()
     url = f"redis://127.0.0.1:{port}/0"
     urls = dict.fromkeys(("FERMATA_REDIS_URL", "FERMATA_BROKER_URL"), url)
     worker = system.run("early", "-m", "celery", "-A", "worker.app", "worker", "-P", "solo", **urls)

@@ -13,9 +13,10 @@ from tests.acceptance.test_cli import fermata
 from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, clip, who
 from tests.integration.test_doctor import examine, findings, refused
+from tests.ports import take_port
 from tests.system import System, stop, wait_until
 from worker import connection, rights
-from worker.embedded import EmbeddedValkey, free_port
+from worker.embedded import EmbeddedValkey
 
 USER = "limited"
 HELD = ["state", "broker", "results"]
@@ -147,7 +148,7 @@ def status(url: str) -> int | None:
 
 
 def test_a_receiver_says_in_its_log_what_it_may_not(system: System, user: Any) -> None:
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{take_port()}"
     receiver = system.run(
         "fenced-receiver", "-m", "gunicorn", "--no-control-socket", "--bind", address,
         "--worker-class", "webhook_receiver.server.Worker", system.receiver_app, **user("-set"),
