@@ -113,7 +113,7 @@ def _wait_until_up(system: "subprocess.Popen[bytes]", folder: Path) -> None:
 
 
 def _is_up(folder: Path) -> bool:
-    lines = dev_environment(folder).read_text().splitlines()
+    lines = dev_environment(folder).read_text("utf-8").splitlines()
     os.environ.update(dict(line.split("=", 1) for line in lines))
     os.environ["FERMATA_DATA_DIR"] = str(folder)
     try:
@@ -170,7 +170,7 @@ def _summarise(output: Path, sights: list[Sight], files: list[Path], seconds: fl
         "jobs": [_describe(sight) for sight in sights],
         "files": [str(path.relative_to(output)) for path in files],
     }
-    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
 
 
 def _describe(sight: Sight) -> JSONObject:

@@ -118,7 +118,7 @@ def _folder() -> Path:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("a+") as lock:
+    with (folder / "lock").open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -166,9 +166,9 @@ def _signing_key(folder: Path) -> str:
     if not path.exists():
         whole = path.with_suffix(".new")
         whole.touch(mode=0o600)
-        whole.write_text(secrets.token_urlsafe(32))
+        whole.write_text(secrets.token_urlsafe(32), "utf-8")
         whole.rename(path)
-    return path.read_text()
+    return path.read_text("utf-8")
 
 
 def _tell(folder: Path, told: Mapping[str, str]) -> None:
@@ -176,7 +176,8 @@ def _tell(folder: Path, told: Mapping[str, str]) -> None:
     path = dev_environment(folder)
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
-    path.write_text("".join(f"{name}={value}\n" for name, value in sorted(told.items())))
+    lines = "".join(f"{name}={value}\n" for name, value in sorted(told.items()))
+    path.write_text(lines, "utf-8")
 
 
 def _end_with(valkey: EmbeddedValkey, manager: Manager) -> None:

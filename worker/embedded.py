@@ -67,7 +67,7 @@ class EmbeddedValkey:
             "daemonize no",
         )
         configuration.touch(mode=0o600)
-        configuration.write_text("\n".join(lines) + "\n")
+        configuration.write_text("\n".join(lines) + "\n", "utf-8")
         # A session of its own: Ctrl-C in the terminal must reach the workers first.
         command = [server_binary(), str(configuration)]
         self._process = subprocess.Popen(command, start_new_session=True)

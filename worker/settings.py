@@ -1,6 +1,7 @@
 """Settings: the only module that reads the environment. All errors are reported at once."""
 
 import contextlib
+import io
 import os
 import re
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from environs import EnvValidationError, FileAwareEnv
 from kombu.transport import TRANSPORT_ALIASES
 from marshmallow import ValidationError, validate
 
-from worker import redis_url
+from worker import redis_url, text
 from worker.core import names
 from worker.core.admission import Limits
 from worker.core.checks import Risk
@@ -140,8 +141,6 @@ def check() -> None:
 def _one_error() -> Iterator[None]:
     try:
         yield
-    except UnicodeDecodeError:
-        raise ConfigError("settings: a _FILE, as that of FERMATA_API_KEY, is not UTF-8") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"settings: {error}") from None
 
@@ -151,10 +150,34 @@ def configured(name: str) -> str:
     return _environment().str(name, "") or ""
 
 
+class _Env(FileAwareEnv):
+    """Reads ``.env`` and the files of secrets as what they are: text that people wrote."""
+
+    def _load_dotenv(self, path: str | Path, *, override: bool = False) -> None:
+        for name, value in _read_dotenv(Path(path)).items():
+            if value is not None and (override or name not in self._environ):
+                self._environ[name] = value
+
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        name = f"{env_key}_FILE"
+        path = os.environ.get(name) or self._environ.get(name)
+        if not path:
+            return super()._get_value(env_key, default)
+        try:
+            return text.read(Path(path)).strip()
+        except text.Unreadable as error:
+            raise ValueError(f"{name}: {error}") from None
+
+
+def _read_dotenv(path: Path, *, interpolate: bool = True) -> dict[str, str | None]:
+    return dotenv_values(stream=io.StringIO(text.read(path)), interpolate=interpolate)
+
+
 def _environment() -> FileAwareEnv:
-    env = FileAwareEnv(eager=False, strip_whitespace=True)
-    if Path(".env").is_file():
-        env.read_env(".env", recurse=False)
+    env = _Env(eager=False)
+    with _one_error():
+        if Path(".env").is_file():
+            env.read_env(".env", recurse=False)
     return env
 
 
@@ -197,12 +220,17 @@ def _misspelt(env: FileAwareEnv) -> dict[str, list[str]]:
     known = {*env.dump(), *_OF_THE_PROCFILE}
     return {
         name: [_meant(name, known)]
-        for name in {*os.environ, *dotenv_values(".env", interpolate=False)}
+        for name in {*os.environ, *_dotenv_names()}
         if name.startswith("FERMATA_")
         and name not in known
         and name.removesuffix("_FILE") not in known
         and not _OF_KUBERNETES.fullmatch(name)
     }
+
+
+def _dotenv_names() -> set[str]:
+    path = Path(".env")
+    return set(_read_dotenv(path, interpolate=False)) if path.is_file() else set()
 
 
 def _meant(name: str, known: set[str]) -> str:
@@ -223,7 +251,7 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
         provider_url=env.str(
             "FERMATA_PROVIDER_URL", DEFAULT_PROVIDER_URL, validate=_https_or_loopback
         ),
-        api_key=env.str("FERMATA_API_KEY", ""),
+        api_key=env.str("FERMATA_API_KEY", "", validate=_header_value),
         public_url=env.str("FERMATA_PUBLIC_URL", "", validate=_https_or_loopback),
         signing_keys=tuple(
             env.list("FERMATA_SIGNING_KEYS", [], subcast=str.strip, validate=_strong_keys) or ()
@@ -380,6 +408,14 @@ def _https_or_loopback(value: str) -> None:
         raise ValidationError("Must be an https:// URL (http:// only for this machine itself).")
     if len(value) > _URL_LIMIT - _WEBHOOK_PATH_LENGTH:
         raise ValidationError("Too long: the provider takes webhook URLs of 1,024 characters.")
+
+
+def _header_value(value: str) -> None:
+    """Refuse what no HTTP header holds, as a key that was pasted with more than is seen of it."""
+    if found := re.search(r"[^!-~]", value):
+        raise ValidationError(
+            f"Character {found.start() + 1} is U+{ord(found[0]):04X}: a key is visible ASCII."
+        )
 
 
 def _strong_keys(keys: list[str]) -> None:

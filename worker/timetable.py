@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import structlog
 from celery.schedules import ParseException, crontab, crontab_parser
 
-from worker import manifest
+from worker import manifest, text
 from worker.batch import Ledger, Runs
 from worker.core import keys, timetable
 from worker.core.batch import Row
@@ -51,9 +51,9 @@ def read(path: Path) -> tuple[Schedule, ...]:
     Raises ConfigError.
     """
     try:
-        return timetable.parse(path.read_text(), check_cron)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the timetable cannot be read: {error}") from None
+        return timetable.parse(text.read(path), check_cron)
+    except text.Unreadable as error:
+        raise ConfigError(f"the timetable: {error}") from None
 
 
 def _claim_key(schedule: Schedule, minute: datetime) -> str:

@@ -1,5 +1,7 @@
 """``fermata batch``: many flows from one manifest."""
 
+import contextlib
+import io
 import json
 import shutil
 import sys
@@ -10,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import click
 from rich.console import Console
@@ -22,6 +24,7 @@ from worker.bootstrap import open_batches
 from worker.cli.group import (
     EXIT_CODES,
     EXIT_FAILED,
+    EXIT_FILE,
     EXIT_INTERRUPTED,
     EXIT_TIMEOUT,
     EXIT_USAGE,
@@ -276,12 +279,26 @@ def retry(file: str, form: str | None, batch_id: str | None, failed: bool, as_js
 @click.option(
     "--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True
 )
-@click.option("--output", default="-", type=click.File("w", lazy=True), help="Default: stdout.")
-def report_(batch_id: str, form: str, output: Any) -> None:
-    """Write one line for each row: its state, its files, its error, what it cost."""
+@click.option("--output", type=click.Path(dir_okay=False), help="Default: stdout.")
+def report_(batch_id: str, form: str, output: str | None) -> None:
+    """Write one line for each row, in UTF-8: its state, its files, its error, what it cost."""
     ledger, _ = open_batches(load(Role.CLIENT))
     ledger.read(batch_id)
-    report.write(report.rows(ledger, batch_id), output, as_csv=form == "csv")
+    with _written(output) as to:
+        report.write(report.rows(ledger, batch_id), to, as_csv=form == "csv")
+
+
+@contextmanager
+def _written(output: str | None) -> Iterator[IO[str]]:
+    """Open a file; what goes into a pipe or a file is UTF-8, whatever the terminal takes."""
+    if output not in {None, "-"}:
+        with Path(str(output)).open("w", encoding="utf-8") as file:
+            yield file
+        return
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8")
+    yield sys.stdout
+    sys.stdout.flush()
 
 
 @contextmanager
@@ -293,9 +310,14 @@ def _opened(file: str, form: str | None) -> Iterator[_Manifest]:
     if file != "-":
         yield _Manifest(Path(file), found)
         return
-    with tempfile.NamedTemporaryFile() as kept:
-        shutil.copyfileobj(sys.stdin.buffer, kept)
-        kept.flush()
+    with contextlib.ExitStack() as stack:
+        try:
+            kept = stack.enter_context(tempfile.NamedTemporaryFile())
+            shutil.copyfileobj(sys.stdin.buffer, kept)
+            kept.flush()
+        except OSError as error:
+            why = f"standard input cannot be kept in a file: {error.strerror}; set TMPDIR to a "
+            fail(f"{why}folder that can be written to", EXIT_FILE)
         yield _Manifest(Path(kept.name), found)
 
 

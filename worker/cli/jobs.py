@@ -1,6 +1,7 @@
 """``fermata submit``, ``job``, ``jobs``, ``poll``: one job or flow at a time."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from worker import bootstrap, flow, show, watch
+from worker import bootstrap, flow, show, text, watch
 from worker.bootstrap import open_handover, open_producer, open_store
 from worker.cancellation import Cancellation, Cancellations
 from worker.cli.group import (
@@ -34,6 +35,7 @@ from worker.core.flows import find_flow, parse_branch
 from worker.core.models import JobId, JobRecord
 from worker.core.operations import find
 from worker.core.states import JobState
+from worker.core.text import decode
 from worker.settings import Role, load
 from worker.store import Store
 
@@ -86,8 +88,8 @@ def submit(  # noqa: PLR0917  (click passes them by name)
           --then sonic.stems_full --then sonic.wav+sonic.midi --wait
     """
     settings = load(Role.CLIENT)
-    parameters = dict(_parameter(operation, text) for text in params)
-    parsed = [parse_branch(text) for text in branches]
+    parameters = dict(_parameter(operation, each) for each in params)
+    parsed = [parse_branch(each) for each in branches]
     plan = find_flow(operation).plan(parameters, source=source, branches=parsed)
     lane = {PRIORITY_HEADER: priority, TENANT_HEADER: tenant}
     enqueued = flow.enqueue(
@@ -103,16 +105,23 @@ def submit(  # noqa: PLR0917  (click passes them by name)
     _wait(open_store(settings), enqueued, timeout, as_json=as_json)
 
 
-def _parameter(operation: str, text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
+def _parameter(operation: str, argument: str) -> tuple[str, Any]:
+    name, equals, value = argument.partition("=")
     if not equals:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--param")
-    if value.startswith("@"):
-        try:
-            value = Path(value[1:]).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise click.BadParameter(f"{value}: {error}", param_hint="--param") from None
+        raise click.BadParameter(f"{argument!r} is not NAME=VALUE", param_hint="--param")
+    try:
+        value = text.read(Path(value[1:])) if value.startswith("@") else _as_typed(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{name}: {error}", param_hint="--param") from None
     return name, _typed(operation, name, value)
+
+
+def _as_typed(value: str) -> str:
+    """Return an argument as the terminal sent it, which the locale may not have understood.
+
+    Raises NotText.
+    """
+    return decode(os.fsencode(value))
 
 
 def _typed(operation: str, name: str, value: str) -> Any:
