@@ -7,11 +7,14 @@ proxy before it that takes in a whole request before it passes it on.
 """
 
 import contextlib
+import logging
 import socket
 import time
 from typing import Any, Final
 
 from gunicorn.workers.gthread import ThreadWorker
+
+from worker import log
 
 REQUEST_SECONDS: Final = 10
 """Many times what a provider needs to send a webhook."""
@@ -21,6 +24,13 @@ LINGER_SECONDS: Final = 0.2
 
 class Worker(ThreadWorker):  # type: ignore[misc]
     """Threads that stop listening to whoever takes too long."""
+
+    @classmethod
+    def setup(cls) -> None:
+        """Let the server log as we do; runs in the master, before it says anything."""
+        if log.speaks_json() and not log.taken_over():
+            logs = map(logging.getLogger, ("gunicorn.error", "gunicorn.access"))
+            log.take_over(handler for each in logs for handler in each.handlers)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

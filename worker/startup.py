@@ -6,8 +6,10 @@ from typing import Any, Final, NoReturn
 import click
 import structlog
 from celery import bootsteps
+from celery.signals import worker_shutting_down
 
 from worker import bootstrap, doctor
+from worker import log as logs
 from worker.bootstrap import Parts
 from worker.core.errors import ConfigError
 from worker.settings import Role, Settings, load
@@ -18,8 +20,15 @@ EXIT_SETTINGS: Final = 3
 """The command line's exit code for wrong settings."""
 
 
+_SERVING: Final = frozenset({"worker", "beat"})
+"""Celery's commands whose output is a log; what others print is an answer."""
+
+
 class _Refusal(click.ClickException):
     exit_code = EXIT_SETTINGS
+
+    def show(self, file: Any = None) -> None:
+        logs.refuse(self.message)
 
 
 def client_settings() -> Settings:
@@ -27,12 +36,24 @@ def client_settings() -> Settings:
 
     Raises ConfigError elsewhere, as in a backend that imports the application.
     """
+    context = click.get_current_context(silent=True)
     try:
-        return load(Role.CLIENT)
+        settings = load(Role.CLIENT)
     except ConfigError as error:
-        if click.get_current_context(silent=True) is None:
+        if context is None:
             raise
         raise _Refusal(error.message) from None
+    if context and context.find_root().invoked_subcommand in _SERVING:
+        logs.configure(settings)
+        if settings.log_format == "json":
+            logs.take_over()
+    return settings
+
+
+@worker_shutting_down.connect
+def _tell_the_end(how: str, sig: str, **_: Any) -> None:
+    if logs.taken_over():
+        logs.say("worker_shuts_down", how=how.lower(), signal=sig)
 
 
 def parts() -> Parts:
