@@ -13,10 +13,10 @@ from tests.unit import recorded
 from worker import show
 from worker.batch import Batch, Phase
 from worker.core import protocol, results
+from worker.core.canvas import Step
 from worker.core.models import JobId, JobRecord, JSONObject
 from worker.core.operations import OPERATIONS
 from worker.core.states import JobState
-from worker.flow import Step
 from worker.quarantine import Entry, Kind
 from worker.watch import Sight
 

@@ -7,11 +7,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from worker.core import keys, protocol, results
+from worker.core.canvas import Step
 from worker.core.errors import FermataError, UnknownBatch
 from worker.core.models import JobId, JSONObject, ProviderTaskId
 from worker.core.operations import find
 from worker.core.states import TERMINAL, JobState
-from worker.flow import Step
 from worker.scripts import load_script
 
 if TYPE_CHECKING:
