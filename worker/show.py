@@ -294,10 +294,11 @@ def batch(found: Batch, *, since: Batch | None = None, seconds: float = 0) -> Re
     states = [f"{n:,} {_state(state)}" for state, n in found.ended.items() if n]
     for name, value in (
         ("batch", escape(found.batch_id)),
-        ("phase", found.phase),
+        ("phase", found.standing),
         ("rows", f"{found.rows:,}"),
         ("jobs ended", f"{ended:,} of {found.expected_jobs:,} ({share})"),
         ("", ", ".join(states)),
+        ("not run", f"{found.not_run:,}" if found.not_run else ""),
         ("under way", f"{found.live:,}"),
         ("credits", f"{found.spent:,g} of {found.expected_credits:,g} at list price"),
         ("rate", _rate(found, since, seconds)),
@@ -310,10 +311,11 @@ def batch(found: Batch, *, since: Batch | None = None, seconds: float = 0) -> Re
 
 def batch_line(found: Batch) -> str:
     """Tell in one line how a batch stands."""
-    states = "".join(f", {n:,} {state}" for state, n in found.ended.items() if n)
+    counts = [*found.ended.items(), ("not run", found.not_run)]
+    states = "".join(f", {n:,} {state}" for state, n in counts if n)
     ended = sum(found.ended.values())
     return (
-        f"batch {found.batch_id}: {found.phase}, {ended:,} of {found.expected_jobs:,} jobs "
+        f"batch {found.batch_id}: {found.standing}, {ended:,} of {found.expected_jobs:,} jobs "
         f"ended{states}"
     )
 
@@ -336,7 +338,7 @@ def batches_table(found: Iterable[Batch]) -> Table:
         begun = _moment(each.created_at).strftime("%m-%d %H:%M:%S")
         ended = f"{sum(each.ended.values()):,} of {each.expected_jobs:,}"
         table.add_row(
-            begun, escape(each.batch_id), each.phase, f"{each.rows:,}", ended,
+            begun, escape(each.batch_id), each.standing, f"{each.rows:,}", ended,
             f"{each.live:,}", f"{each.spent:,g}",
         )  # fmt: skip
     return table

@@ -267,7 +267,12 @@ class Timetable:
             rows, jobs = rows + 1, jobs + len(row.plan.operations)
             credits_ += row.plan.credits
         opened = self._ledger.open(
-            batch_id, now=self._clock(), rows=rows, expected_jobs=jobs, expected_credits=credits_
+            batch_id,
+            now=self._clock(),
+            rows=rows,
+            expected_jobs=jobs,
+            expected_credits=credits_,
+            manifest=str((self._folder / schedule.manifest).resolve()),
         )
         if self._journal.pin(schedule.name, batch_id, digest) != digest:
             log.warning("schedule_manifest_changed", schedule=schedule.name, batch_id=batch_id)

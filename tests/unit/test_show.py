@@ -193,6 +193,27 @@ def test_a_result_is_shown_whatever_form_its_values_have(data: JSONObject, said:
     assert said in printed(show.job(record))
 
 
+@pytest.mark.parametrize(
+    ("phase", "jobs", "said"),
+    [
+        (Phase.SUBMITTING, 3, "batch songs: submitting, 3 of 5 jobs ended, 2 succeeded, 1 failed"),
+        (Phase.SUBMITTED, 4, "batch songs: submitted, 3 of 5 jobs ended, 2 succeeded, 1 failed"),
+        (Phase.SUBMITTED, 3,
+         "batch songs: over, 3 of 5 jobs ended, 2 succeeded, 1 failed, 2 not run"),
+        (Phase.CANCELLED, 3,
+         "batch songs: cancelled, over, 3 of 5 jobs ended, 2 succeeded, 1 failed, 2 not run"),
+    ],
+)  # fmt: skip
+def test_a_batch_that_is_over_says_so(phase: Phase, jobs: int, said: str) -> None:
+    ended = {JobState.SUCCEEDED: 2, JobState.FAILED: 1}
+    batch = Batch("songs", phase, 1.0, 2, 5, 1.0, jobs, ended, 1.0, {})
+    assert show.batch_line(batch) == said
+    over = "over" in said
+    assert ("over" in printed(show.batches_table([batch]))) is over
+    assert ("not run" in printed(show.batch(batch))) is over
+    assert batch.to_json()["done"] is over
+
+
 def test_a_batch_is_told_in_a_line() -> None:
     ended = {JobState.SUCCEEDED: 1200, JobState.FAILED: 3, JobState.EXPIRED: 0}
     batch = Batch("songs", Phase.SUBMITTED, 1.0, 10, 5000, 1.0, 1300, ended, 1.0, {})

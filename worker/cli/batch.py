@@ -159,6 +159,8 @@ def submit(  # noqa: PLR0917  (click passes them by name)
             rows=tally.rows,
             expected_jobs=tally.jobs,
             expected_credits=tally.credits,
+            manifest="" if file == "-" else str(found.path.resolve()),
+            form=found.form,
             again=again,
         )
         done = _submit(runs, found, batch_id, tally) if opened else Submission(cancelled=True)
@@ -245,19 +247,28 @@ def cancel(batch_id: str, as_json: bool) -> None:
 
 
 @batch.command(epilog=EXIT_CODES)
-@_file
-@_form
-@_id
+@_name
 @click.option("--failed", is_flag=True, required=True, help="What to retry: the jobs that failed.")
+@click.option(
+    "--manifest", "file", type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="The batch's manifest, for the parameters. Default: the file that was submitted.",
+)  # fmt: skip
+@_form
 @json_option
-def retry(file: str, form: str | None, batch_id: str | None, failed: bool, as_json: bool) -> None:
+def retry(batch_id: str, failed: bool, file: str | None, form: str | None, as_json: bool) -> None:
     """Submit the failed jobs of a batch anew, and what follows them.
 
     What succeeded is not paid again: a follow-up that failed takes the result that the job
-    before it had. FILE is the batch's manifest, for the parameters.
+    before it had. The parameters are read from the manifest; a row that it has no longer is left
+    alone.
+
+    \b
+    Examples:
+      fermata batch retry songs --failed
+      fermata batch retry friday --failed --manifest songs.csv
     """
-    batch_id = _batch_id(file, batch_id)
-    _, runs = open_batches(load(Role.CLIENT))
+    ledger, runs = open_batches(load(Role.CLIENT))
+    file, form = _manifest_of(ledger.read(batch_id), file, form)
     with _opened(file, form) as found, errors.status("retrying") as live:
         done = runs.retry(
             batch_id, found.right_rows(), lambda n: live.update(f"{n:,} jobs submitted anew")
@@ -272,6 +283,21 @@ def retry(file: str, form: str | None, batch_id: str | None, failed: bool, as_js
         tell(f"line {line}: not retried, for its result came late: see `fermata batch report`")
     if done.lost or done.late:
         fail("to run such a row from its beginning, give it another key", EXIT_FAILED)
+    if not done.retried and (left := sum(ledger.read(batch_id).errors.values())):
+        fail(f"{left:,} jobs failed, and {file} has none of their rows any more", EXIT_FAILED)
+
+
+def _manifest_of(found: Batch, file: str | None, form: str | None) -> tuple[str, str | None]:
+    """Find the manifest of a batch, and how it is written."""
+    if file is not None:
+        return file, form
+    if found.manifest is None:
+        why = "it was submitted from standard input"
+    elif not Path(found.manifest).is_file():
+        why = f"{found.manifest} is not on this machine"
+    else:
+        return found.manifest, form or found.form
+    raise click.UsageError(f"name the manifest of {found.batch_id}, --manifest FILE: {why}")
 
 
 @batch.command("report", epilog=EXIT_CODES)
