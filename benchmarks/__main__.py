@@ -55,7 +55,7 @@ def main(groups: tuple[str, ...], quick: bool, markdown: bool, json_file: Path |
         click.echo(f"measuring: {group}", err=True)
         figures += GROUPS[group](QUICK if quick else FULL)
     if json_file:
-        json_file.write_text(report.to_json(figures))
+        json_file.write_text(report.to_json(figures), "utf-8")
     if markdown:
         click.echo(report.markdown(figures), nl=False)
     else:

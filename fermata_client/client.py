@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -24,7 +24,7 @@ from fermata_client.contract import (
 )
 from fermata_client.errors import WrongCall
 from fermata_client.flows import Plan, Step
-from fermata_client.jobs import Flow, Job
+from fermata_client.jobs import Flow, Job, Sent
 from fermata_client.operations import FLOWS, OPERATIONS, FlowName, OperationName
 
 Then = OperationName | Sequence[OperationName]
@@ -43,6 +43,8 @@ class Fermata:
         result_backend: only for native canvas whose result is awaited with ``.get()``.
         redis_url: where Fermata keeps its records, if that is not the broker.
         timeout_seconds: how long the broker or Redis may take to answer.
+        begin_seconds: how long a worker may take to begin a job that this client has not sent
+            itself. For so long an id without a record is waited for, then it is unknown.
 
     Raises WrongCall where the records cannot be found.
     """
@@ -54,11 +56,14 @@ class Fermata:
         redis_url: str | None = None,
         *,
         timeout_seconds: float = 5,
+        begin_seconds: float = 60,
     ) -> None:
         self._broker = broker
         self._result_backend = result_backend
         self._redis_url = redis_url
         self._timeout = timeout_seconds
+        self._begin_seconds = begin_seconds
+        self._sent = Sent()
         self._apps: dict[tuple[int, str | None], Celery] = {}
         if isinstance(broker, str) and redis_url is None:
             records_url(broker)
@@ -150,6 +155,7 @@ class Fermata:
         signature = _signature(self._publisher, step, source, lane, parameters)
         with reachable("the broker"):
             signature.apply_async()
+        self._sent.add(step.job_id)
         return self._job(step)
 
     def enqueue_flow(
@@ -193,6 +199,7 @@ class Fermata:
             canvas |= tails[0] if len(tails) == 1 else group(tails, app=app)
         with reachable("the broker"):
             canvas.apply_async()
+        self._sent.add(steps[0].job_id)
         return self._flow(steps)
 
     def job(self, job_id: Id) -> Job:
@@ -206,10 +213,14 @@ class Fermata:
         return self._flow(list(_plan(name, then).steps(_checked(job_id))))
 
     def _job(self, step: Step) -> Job:
-        return Job([step], self._records, lambda: self._publisher)
+        return Job([step], *self._parts)
 
     def _flow(self, steps: Sequence[Step]) -> Flow:
-        return Flow(steps, self._records, lambda: self._publisher)
+        return Flow(steps, *self._parts)
+
+    @property
+    def _parts(self) -> tuple[Records, Callable[[], Celery], Sent, float]:
+        return self._records, lambda: self._publisher, self._sent, self._begin_seconds
 
 
 def _signature(

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from worker import log
 from worker.core.errors import ConfigError
 from worker.settings import Role, load
 
@@ -31,12 +32,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     @classmethod
     def setup(cls) -> None:
-        """Refuse wrong settings; runs in the master, before it opens a port or says anything."""
+        """Refuse wrong settings, and let the server log as we do.
+
+        Runs in the master, before it opens a port or says anything.
+        """
         try:
             load(Role.RECEIVER)
         except ConfigError as error:
-            print(f"fermata: {error.message}", file=sys.stderr)  # noqa: T201
+            log.refuse(error.message)
             sys.exit(3)
+        if log.speaks_json() and not log.taken_over():
+            logs = map(logging.getLogger, ("gunicorn.error", "gunicorn.access"))
+            log.take_over(handler for each in logs for handler in each.handlers)
         logging.getLogger("gunicorn.error").addFilter(_is_no_farewell)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -30,6 +30,8 @@ from worker.settings import Role, load  # noqa: E402
 try:
     _settings = load(Role.RECEIVER)
 except ConfigError as error:
-    _refuse(error.message)
+    # Gunicorn takes this code for a worker that cannot start, and ends as well.
+    log.refuse(error.message)
+    sys.exit(3)
 log.configure(_settings)
 app = create_app(_settings)

@@ -37,7 +37,7 @@ ACCIDENTS: Final = (*TRANSIENT, *_CUT_OFF)
 CLAIMED_PAUSE_SECONDS: Final = 1
 """How long a plain step waits while a dead worker's claim holds its chord; some 17 s at most."""
 
-_UNCLAIM: Final = (resources.files("worker") / "lua" / "unclaim.lua").read_text()
+_UNCLAIM: Final = (resources.files("worker") / "lua" / "unclaim.lua").read_text("utf-8")
 
 
 class ChordBackend:

@@ -273,6 +273,6 @@ def _files() -> Iterator[Finding]:
         yield Finding("names", Level.DANGER, said, shadows.DO)
     path = Path(".env")
     with suppress(OSError, UnicodeDecodeError):
-        lines = path.read_text().splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
         if any(line.startswith(_SECRETS) and line.partition("=")[2] for line in lines):
             yield surroundings.check_file(str(path), path.stat().st_mode)

@@ -19,7 +19,7 @@ from kombu.transport import memory, redis
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
-from worker.core import schedule
+from worker.core import canvas, schedule
 from worker.core.contract import CLAIM_HEADER
 from worker.core.models import Event, JobId, Parked
 from worker.core.schedule import PUBLISH_LEASE_SECONDS, Policy
@@ -80,7 +80,7 @@ def park(signature: Signature[Any], broker_channel: Any) -> Parked:
     list_key = None
     if isinstance(broker_channel, redis.Channel) and not route["exchange"]:
         list_key = _list_key(broker_channel, route["routing_key"], message)
-    return Parked(dumps(message), list_key)
+    return Parked(dumps(message), list_key, canvas.place(message["headers"]))
 
 
 def _list_key(channel: Any, queue: str, message: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from worker.cancellation import cancelled
 from worker.connection import StoreUnavailable
 from worker.core import submission
 from worker.core.admission import lane_of
+from worker.core.canvas import following
 from worker.core.contract import CLAIM_HEADER, JOB_ID, PARKED, QUEUE, SLOW_QUEUE, task_name
 from worker.core.errors import DeadlineExceeded, FermataError, InvalidRequest, NeedsWorker
 from worker.core.models import Event, JobId, JobRecord, JSONObject, Parked, Source, Standing, Taker
@@ -75,6 +76,8 @@ class ProviderTask(Task[..., JSONObject]):
         """
         self._require_worker()
         structlog.contextvars.bind_contextvars(job_id=self._job_id, operation=self.operation.name)
+        # Now: Celery takes a step out of the chain when it publishes it.
+        self.request.update(coming=following(self._job_id, vars(self.request)))
         jobs = bootstrap.parts().jobs
         try:
             claim = int(self.request.get(CLAIM_HEADER) or 0)
@@ -245,7 +248,8 @@ class ProviderTask(Task[..., JSONObject]):
             raise Ignore
         result = jobs.result(self._job_id, self.operation, event)
         if (claim > 1 or self._redelivered) and self._was_stored(result):
-            jobs.settle(self._job_id, self.operation, result)
+            coming = self.request.get("coming", ())
+            jobs.settle(self._job_id, self.operation, result, following=coming)
             raise Ignore
         return result
 
@@ -290,7 +294,8 @@ class ProviderTask(Task[..., JSONObject]):
     def _settle(self, task_id: str, outcome: JSONObject | BaseException) -> None:
         # Celery would take an error here for the task's own, and fire its errbacks again.
         try:
-            bootstrap.parts().jobs.settle(JobId(task_id), self.operation, outcome)
+            coming = self.request.get("coming", ())
+            bootstrap.parts().jobs.settle(JobId(task_id), self.operation, outcome, following=coming)
         except Exception:
             log.exception("settle_postponed", job_id=task_id)
 

@@ -19,7 +19,7 @@ from kombu.exceptions import KombuError
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
-from worker.core import schedule
+from worker.core import canvas, schedule
 from worker.core.admission import Lane, Priority, lane_of, thousandths
 from worker.core.contract import (
     BATCH_HEADER,
@@ -72,7 +72,7 @@ class Recorder:
         if not JOB_ID.fullmatch(job_id):
             return True  # the worker says what is wrong with it
         held = lane.priority is Priority.BATCH and not headers.get("eta")
-        fields = {"operation": operation.name, "parked": dumps(wire)}
+        fields = {"operation": operation.name, "parked": dumps(wire), **canvas.place(headers)}
         if DIGEST_HEADER in headers:
             fields["digest"] = headers[DIGEST_HEADER]
         if BATCH_HEADER in headers:

@@ -42,7 +42,7 @@ WAIT_SECONDS: Final = 0.25
 """How long an idle worker waits at one queue. Then it looks at all of them again, and at the
 messages of other priorities."""
 
-_POP: Final = (resources.files("worker") / "lua" / "pop.lua").read_text()
+_POP: Final = (resources.files("worker") / "lua" / "pop.lua").read_text("utf-8")
 
 _noted: Final = ContextVar("noted", default=False)
 """Whether the message that is being delivered was noted by its pop."""

@@ -1,6 +1,7 @@
 """Settings: the only module that reads the environment. All errors are reported at once."""
 
 import contextlib
+import io
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from environs import EnvValidationError, FileAwareEnv
 from kombu.transport import TRANSPORT_ALIASES
 from marshmallow import ValidationError, validate
 
-from worker import broker_url, redis_url
+from worker import broker_url, redis_url, text
 from worker.core import names
 from worker.core.admission import Limits
 from worker.core.checks import Risk
@@ -142,8 +143,6 @@ def check() -> None:
 def _one_error() -> Iterator[None]:
     try:
         yield
-    except UnicodeDecodeError:
-        raise ConfigError("settings: a _FILE, as that of FERMATA_API_KEY, is not UTF-8") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"settings: {error}") from None
 
@@ -153,10 +152,34 @@ def configured(name: str) -> str:
     return _environment().str(name, "") or ""
 
 
+class _Env(FileAwareEnv):
+    """Reads ``.env`` and the files of secrets as what they are: text that people wrote."""
+
+    def _load_dotenv(self, path: str | Path, *, override: bool = False) -> None:
+        for name, value in _read_dotenv(Path(path)).items():
+            if value is not None and (override or name not in self._environ):
+                self._environ[name] = value
+
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        name = f"{env_key}_FILE"
+        path = os.environ.get(name) or self._environ.get(name)
+        if not path:
+            return super()._get_value(env_key, default)
+        try:
+            return text.read(Path(path)).strip()
+        except text.Unreadable as error:
+            raise ValueError(f"{name}: {error}") from None
+
+
+def _read_dotenv(path: Path, *, interpolate: bool = True) -> dict[str, str | None]:
+    return dotenv_values(stream=io.StringIO(text.read(path)), interpolate=interpolate)
+
+
 def _environment() -> FileAwareEnv:
-    env = FileAwareEnv(eager=False, strip_whitespace=True)
-    if Path(".env").is_file():
-        env.read_env(".env", recurse=False)
+    env = _Env(eager=False)
+    with _one_error():
+        if Path(".env").is_file():
+            env.read_env(".env", recurse=False)
     return env
 
 
@@ -200,12 +223,17 @@ def _misspelt(env: FileAwareEnv) -> dict[str, list[str]]:
     known = {*env.dump(), *_OF_THE_PROCFILE}
     return {
         name: [_meant(name, known)]
-        for name in {*os.environ, *dotenv_values(".env", interpolate=False)}
+        for name in {*os.environ, *_dotenv_names()}
         if name.startswith("FERMATA_")
         and name not in known
         and name.removesuffix("_FILE") not in known
         and not _OF_KUBERNETES.fullmatch(name)
     }
+
+
+def _dotenv_names() -> set[str]:
+    path = Path(".env")
+    return set(_read_dotenv(path, interpolate=False)) if path.is_file() else set()
 
 
 def _meant(name: str, known: set[str]) -> str:
@@ -390,8 +418,11 @@ def _base_url(value: str) -> None:
 
 
 def _api_key(value: str) -> None:
-    if not (value.isascii() and value.isprintable() and " " not in value):
-        raise ValidationError("Must be ASCII characters without a space, as the provider gave it.")
+    """Refuse what no HTTP header holds, as a key that was pasted with more than is seen of it."""
+    if found := re.search(r"[^!-~]", value):
+        raise ValidationError(
+            f"Character {found.start() + 1} is U+{ord(found[0]):04X}: a key is visible ASCII."
+        )
 
 
 def _strong_keys(keys: list[str]) -> None:

@@ -9,8 +9,10 @@ from typing import Any, Final, NoReturn
 import click
 import structlog
 from celery import bootsteps
+from celery.signals import worker_shutting_down
 
 from worker import bootstrap, doctor, shadows
+from worker import log as logs
 from worker.bootstrap import Parts
 from worker.core.errors import ConfigError
 from worker.settings import Role, Settings, load
@@ -21,8 +23,15 @@ EXIT_SETTINGS: Final = 3
 """The command line's exit code for wrong settings."""
 
 
+_SERVING: Final = frozenset({"worker", "beat"})
+"""Celery's commands whose output is a log; what others print is an answer."""
+
+
 class _Refusal(click.ClickException):
     exit_code = EXIT_SETTINGS
+
+    def show(self, file: Any = None) -> None:
+        logs.refuse(self.message)
 
 
 @contextlib.contextmanager
@@ -46,9 +55,20 @@ def client_settings() -> Settings:
     last thing on the screen.
     """
     context = click.get_current_context(silent=True)
-    is_worker = context is not None and context.find_root().invoked_subcommand == "worker"
+    command = context.find_root().invoked_subcommand if context else None
     with _one_line():
-        return load(Role.WORKER if is_worker else Role.CLIENT)
+        settings = load(Role.WORKER if command == "worker" else Role.CLIENT)
+    if command in _SERVING:
+        logs.configure(settings)
+        if settings.log_format == "json":
+            logs.take_over()
+    return settings
+
+
+@worker_shutting_down.connect
+def _tell_the_end(how: str, sig: str, **_: Any) -> None:
+    if logs.taken_over():
+        logs.say("worker_shuts_down", how=how.lower(), signal=sig)
 
 
 def own_tasks() -> None:

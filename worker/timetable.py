@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 
-from worker import manifest
+from worker import manifest, text
 from worker.batch import Ledger, Runs
 from worker.core import keys, timetable
 from worker.core.batch import Row
@@ -49,9 +49,9 @@ def read(path: Path) -> tuple[Schedule, ...]:
     Raises ConfigError.
     """
     try:
-        return timetable.parse(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the timetable cannot be read: {error}") from None
+        return timetable.parse(text.read(path))
+    except text.Unreadable as error:
+        raise ConfigError(f"the timetable: {error}") from None
 
 
 def _claim_key(schedule: Schedule, minute: datetime) -> str:
@@ -225,7 +225,12 @@ class Timetable:
             rows, jobs = rows + 1, jobs + len(row.plan.operations)
             credits_ += row.plan.credits
         opened = self._ledger.open(
-            batch_id, now=self._clock(), rows=rows, expected_jobs=jobs, expected_credits=credits_
+            batch_id,
+            now=self._clock(),
+            rows=rows,
+            expected_jobs=jobs,
+            expected_credits=credits_,
+            manifest=str((self._folder / schedule.manifest).resolve()),
         )
         if self._journal.pin(schedule.name, batch_id, digest) != digest:
             log.warning("schedule_manifest_changed", schedule=schedule.name, batch_id=batch_id)

@@ -41,7 +41,7 @@ def backend(system: System, request: pytest.FixtureRequest) -> Iterator[str]:
 
 def answers(url: str) -> bool:
     try:
-        return requests.get(f"{url}/unknown", timeout=5).ok
+        return requests.get(f"{url}/unknown", timeout=5).status_code == 404
     except requests.ConnectionError:
         return False
 
@@ -61,6 +61,11 @@ def events(backend: str, song_id: str) -> list[tuple[str, dict[str, Any]]]:
         event, data = (line.partition(": ")[2] for line in block.splitlines())
         found.append((event, json.loads(data)))
     return found
+
+
+def test_a_song_that_nobody_knows_is_unknown_and_not_pending(backend: str) -> None:
+    answer = requests.get(f"{backend}/nobody", timeout=10)
+    assert (answer.status_code, answer.json()["state"]) == (404, "unknown")
 
 
 def test_a_song_is_enqueued_followed_and_read(system: System, backend: str) -> None:

@@ -53,6 +53,25 @@ def test_a_misspelt_setting_is_refused_by(module: tuple[str, ...], tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param((*CELERY, "worker"), id="worker"),
+        pytest.param(
+            (*GUNICORN, "--bind", "{address}", "webhook_receiver.wsgi:app"), id="receiver"
+        ),
+        pytest.param(("worker", "jobs"), id="fermata jobs"),
+    ],
+)
+def test_settings_in_another_encoding_are_refused_by(
+    module: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("FERMATA_IN_FLIGHT=5\n", "utf-16")
+    command = [each.format(address=f"127.0.0.1:{take_port()}") for each in module]
+    said = refused(tmp_path, *command)
+    assert "fermata: settings: .env is UTF-16; save it as UTF-8 text\n" in said
+
+
 def test_a_receiver_with_wrong_settings_says_so_and_ends(tmp_path: Path) -> None:
     address = f"127.0.0.1:{take_port()}"
     wrong: dict[str, Any] = {"FERMATA_SIGNING_KEYS": "", "FERMATA_IN_FLIHGT": "5"}
