@@ -9,7 +9,7 @@ from benchmarks import jobs
 from benchmarks.deliveries import deliveries
 from benchmarks.effort import Effort
 from benchmarks.figures import Figure, Subject, compare
-from benchmarks.house import House, Server, cpu_seconds, house
+from benchmarks.house import RECEIVER, House, Server, cpu_seconds, house
 from benchmarks.load import Outcome, Plan, send
 from worker.deliveries import Receipt
 
@@ -41,11 +41,10 @@ def measure(effort: Effort) -> list[Figure]:
 
 
 def _start(home: House) -> _Servers:
-    app = "webhook_receiver.wsgi:app"
     elsewhere = {"FERMATA_BROKER_URL": home.system.redis_url.removesuffix("/0") + "/1"}
     return _Servers(
-        one_script=home.server("one-script", app),
-        any_broker=home.server("any-broker", app, **elsewhere),
+        one_script=home.server("one-script", *RECEIVER),
+        any_broker=home.server("any-broker", *RECEIVER, **elsewhere),
         bare=home.server("bare", "benchmarks.bare:app"),
     )
 

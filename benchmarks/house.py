@@ -20,7 +20,8 @@ from tests.system import System, wait_until
 from worker.core.contract import QUEUE
 
 GUNICORN: Final = ("-m", "gunicorn", "--no-control-socket", "--workers", "1", "--threads", "8")
-"""The receiver and the bare view are started alike."""
+RECEIVER: Final = ("--worker-class", "webhook_receiver.server.Worker", "webhook_receiver.wsgi:app")
+"""As the Procfile starts it, but for one process."""
 
 DRAIN_SECONDS: Final = 60
 _CERTAIN: Final = 5
@@ -45,11 +46,11 @@ class House:
         self.valkey = psutil.Process(self.redis.info("server")["process_id"])
         self.producer = _producer(system)
 
-    def server(self, name: str, app: str, **settings: str) -> Server:
-        """Start an app under gunicorn."""
+    def server(self, name: str, *app: str, **settings: str) -> Server:
+        """Start an app under gunicorn, with options of its own before it."""
         port = take_port()
         bind = ("--bind", f"127.0.0.1:{port}")
-        process = self.system.run(name, *GUNICORN, *bind, app, **settings)
+        process = self.system.run(name, *GUNICORN, *bind, *app, **settings)
         wait_until(lambda: _listens(f"http://127.0.0.1:{port}"), what=f"{name} listens")
         return Server(psutil.Process(process.pid), port)
 
@@ -109,7 +110,7 @@ def house() -> Iterator[House]:
     }
     with (
         tempfile.TemporaryDirectory(prefix="fermata-bench-") as folder,
-        _undisturbed(System(Path(folder), one_database=True, **settings)) as system,
+        undisturbed(System(Path(folder), one_database=True, **settings)) as system,
     ):
         system.run("stub", "-m", "benchmarks.stub", str(stub_port))
         wait_until(lambda: _listens(stub_url), what="the stub listens")
@@ -117,9 +118,13 @@ def house() -> Iterator[House]:
 
 
 @contextlib.contextmanager
-def _undisturbed(system: System) -> Iterator[System]:
-    """Stop a system's processes whatever happens: a second Ctrl-C does not cut that short."""
+def undisturbed(system: System) -> Iterator[System]:
+    """Stop a system's processes whatever happens: SIGTERM counts as Ctrl-C.
+
+    A second Ctrl-C does not cut that short.
+    """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with system:
             try:
@@ -147,6 +152,6 @@ def _cpu_of(process: psutil.Process) -> float:
 def _listens(url: str) -> bool:
     try:
         requests.get(url, timeout=2)
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return False
     return True

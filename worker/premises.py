@@ -134,7 +134,7 @@ def listen(option: str, port: int) -> socket.socket:
 def _holder(port: int) -> str:
     """Name the process that listens at a port, as Linux tells its owner."""
     tables = (path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists())
-    rows = [line.split() for table in tables for line in table.read_text("ascii").splitlines()]
+    rows = [line.split() for table in tables for line in table.read_text("utf-8").splitlines()]
     listening = {
         f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"
     }

@@ -284,7 +284,7 @@ def test_a_url_that_a_path_cannot_be_put_after_is_wrong(name: str, url: str, sai
 @pytest.mark.parametrize("key", ["sk ключ", "sk_ключ", "sk_two\nlines"])
 def test_an_api_key_that_no_header_can_hold_is_wrong(key: str) -> None:
     given(FERMATA_API_KEY=key)
-    with pytest.raises(ConfigError, match="FERMATA_API_KEY: Must be ASCII") as raised:
+    with pytest.raises(ConfigError, match=r"FERMATA_API_KEY: Character \d+ is U\+") as raised:
         load(Role.WORKER)
     assert key not in str(raised.value)
 
