@@ -51,7 +51,8 @@ check: $(READY) ## Lint, format, types, import rules and unit tests: under a min
 	$(BIN)/coverage report
 
 test: check ## Everything in check, then all other tests, on a real Valkey and real workers
-	$(BIN)/python -m pytest tests/architecture tests/integration tests/chaos tests/acceptance
+	$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder \
+		tests/architecture tests/integration tests/chaos tests/acceptance
 
 chaos: $(READY) ## Break it: 2,000 jobs and 200 faults, five times over; half an hour, the table lands in .fermata/chaos
 	$(BIN)/python -m tests.chaos

@@ -59,7 +59,7 @@ def main(
         click.echo(f"measuring: {group}", err=True)
         figures += GROUPS[group](QUICK if quick else FULL)
     if json_file:
-        json_file.write_text(report.to_json(figures, made_on))
+        json_file.write_text(report.to_json(figures, made_on), "utf-8")
     if write:
         page.renew("figures", report.markdown(figures, made_on))
     if markdown:

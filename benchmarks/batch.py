@@ -88,7 +88,7 @@ def _manifest(path: Path, rows: int, *, tenant: str) -> Path:
     row = {"operation": "sonic.remaster", "mv": "chirp-v5", "tenant": tenant}
     then = {"then": "sonic.wav+sonic.midi"}
     sources = _sources(tenant, rows)
-    path.write_text("\n".join(json.dumps(row | then | {"source": s}) for s in sources))
+    path.write_text("\n".join(json.dumps(row | then | {"source": s}) for s in sources), "utf-8")
     return path
 
 

@@ -15,9 +15,9 @@ import requests
 from celery import Celery
 from redis import Redis
 
+from tests.ports import take_port
 from tests.system import System, wait_until
 from worker.core.contract import QUEUE
-from worker.embedded import free_port
 
 GUNICORN: Final = ("-m", "gunicorn", "--no-control-socket", "--workers", "1", "--threads", "8")
 RECEIVER: Final = ("--worker-class", "webhook_receiver.server.Worker", "webhook_receiver.wsgi:app")
@@ -48,7 +48,7 @@ class House:
 
     def server(self, name: str, *app: str, **settings: str) -> Server:
         """Start an app under gunicorn, with options of its own before it."""
-        port = free_port()
+        port = take_port()
         bind = ("--bind", f"127.0.0.1:{port}")
         process = self.system.run(name, *GUNICORN, *bind, *app, **settings)
         wait_until(lambda: _listens(f"http://127.0.0.1:{port}"), what=f"{name} listens")
@@ -101,7 +101,7 @@ def _producer(system: System) -> Celery:
 @contextlib.contextmanager
 def house() -> Iterator[House]:
     """Start a system over a private Valkey in a temporary folder; nothing of it is left."""
-    stub_port = free_port()
+    stub_port = take_port()
     stub_url = f"http://127.0.0.1:{stub_port}"
     settings: dict[str, Any] = {
         "FERMATA_PROVIDER_URL": f"{stub_url}/api/v1",

@@ -61,7 +61,7 @@ def main() -> None:
 def _measure(system: System, path: Path, rows: int) -> Cost:
     row = {"operation": "sonic.remaster", "mv": "chirp-v5", "then": "sonic.wav+sonic.midi"}
     source = "26c9c592-0566-4000-8000-{:012d}"
-    with path.open("w") as manifest:
+    with path.open("w", encoding="utf-8") as manifest:
         manifest.writelines(
             json.dumps(row | {"source": source.format(n)}) + "\n" for n in range(rows)
         )

@@ -29,7 +29,9 @@ def main(clip_id: str) -> None:
     remaster = fermata("sonic.remaster", clip_id, mv="chirp-v5", variation_category="subtle")
     flow = remaster | group(fermata("sonic.wav"), fermata("sonic.midi"))
 
-    wav, midi = flow.delay().get(timeout=600)  # raises the provider's error, if there is one
+    # Raises the provider's error, if there is one. Give it a timeout: to Celery an id that nobody
+    # knows is PENDING, as one is that waits in the queue.
+    wav, midi = flow.delay().get(timeout=600)
 
     print(wav["data"]["wav_url"])
     print(midi["data"]["midi_url"])

@@ -1,6 +1,7 @@
 """The whole system as real processes, for tests: Valkey, simulator, receiver and workers."""
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -14,11 +15,13 @@ import requests
 from celery import Celery
 from redis import Redis
 
+from tests.ports import take_port
 from tests.servers import RabbitMQ
 from worker import connection, redis_url, store
 from worker.core.contract import QUEUE
 from worker.core.models import JobId
-from worker.embedded import EmbeddedValkey, free_port
+from worker.embedded import EmbeddedValkey
+from worker.recording import RecordingAMQP
 from worker.store import Store
 
 SIGNING_KEY = "k4JtXb0PZqv7LwY2cRn8sUe6hDf3aGm1"
@@ -27,14 +30,27 @@ ROOT = Path(__file__).parent.parent
 
 
 def wait_until(fact: Callable[..., Any], *, seconds: float = 20, what: str = "") -> Any:
-    """Wait on a fact, not on the clock; returns its first true value."""
-    give_up = time.monotonic() + seconds
-    while time.monotonic() < give_up:
+    """Wait on a fact, not on the clock; returns its first true value.
+
+    The patience is that of a machine with a core for each process; it grows with the load.
+    """
+    began = time.monotonic()
+    while time.monotonic() - began < seconds * _busyness():
         value = fact()
         if value:
             return value
         time.sleep(0.01)
-    raise AssertionError(f"not within {seconds} s: {what or fact}")
+    raise AssertionError(f"not within {time.monotonic() - began:.0f} s: {what or fact}")
+
+
+def _busyness() -> float:
+    """Return how many processes there are for each core, of those that would run; at least 1."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def recording(recorder: Callable[[], Any]) -> Any:
+    """Return what a backend with our code publishes with, as ``bootstrap.recording`` does."""
+    return functools.partial(RecordingAMQP, recorder=recorder, follow_up_queue=lambda: "celery")
 
 
 class Simulator:
@@ -115,7 +131,7 @@ class System:
             self.broker_url = self.rabbitmq.start()
         elif not self._one_database:
             self.broker_url = self.redis_url.removesuffix("/0") + "/1"
-        simulator_port, receiver_port = free_port(), free_port()
+        simulator_port, receiver_port = take_port(), take_port()
         self.simulator = Simulator(f"http://127.0.0.1:{simulator_port}")
         self.receiver_url = f"http://127.0.0.1:{receiver_port}"
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("FERMATA_")}
@@ -195,7 +211,7 @@ class System:
             "--without-gossip", "--without-mingle", **settings,
         )  # fmt: skip
         log = self.folder / f"{name}.log"
-        wait_until(lambda: b"ready." in log.read_bytes(), seconds=30, what=f"{name} is ready")
+        wait_until(lambda: b"ready." in log.read_bytes(), seconds=60, what=f"{name} is ready")
         return process
 
     def backlog(self, queue: str = QUEUE) -> tuple[int, int]:

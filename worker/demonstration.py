@@ -1,5 +1,6 @@
 """``fermata demo``: the main job, end to end, on a system of its own."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import requests
+from dotenv import dotenv_values
 from rich.console import Console
 from rich.live import Live
 
-from worker import flow, show, watch
+from worker import crew, flow, premises, show, watch
 from worker.bootstrap import open_producer, open_store
-from worker.core.errors import FermataError, InvalidRequest
+from worker.client import proxies
+from worker.core.errors import ConfigError, InvalidRequest
 from worker.core.flows import Plan
 from worker.core.models import JSONObject
 from worker.settings import Role, dev_environment, load
@@ -42,27 +45,35 @@ _FOLLOW_UPS: Final = ("sonic.stems_full", "sonic.midi", "sonic.wav")
 
 def run(output: Path, console: Console) -> int:
     """Run the demo; returns 0 when every job succeeded and every file is there."""
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)  # leave nothing running then either
+    crew.hear(signal.default_int_handler)  # leave nothing running on SIGTERM and SIGHUP either
+    premises.require_temporary_folder()
     output = output.resolve()
     _make_room(output)
     console.print("[bold]Fermata[/]: starting Valkey, simulator, receiver, worker and beat …")
     began = time.monotonic()
-    system = _start(output / "system")
-    _forget_settings(output / "system")
-    try:
+    with _writing(output), _running(output / "system") as system:
+        _forget_settings(output / "system")
         _wait_until_up(system, output / "system")
         console.print(f"All up after {time.monotonic() - began:.1f} s. One native Celery canvas:")
         console.print("  create_music | remaster | group(stems_full, midi, wav)\n")
         sights = _run_flow(console)
         files = list(_save(sights, output))
-    finally:
-        system.terminate()
-        system.wait(STOP_SECONDS)
+        _summarise(output, sights, files, time.monotonic() - began)
     succeeded = all(sight.succeeded for sight in sights)
-    _summarise(output, sights, files, time.monotonic() - began)
     _point(console, output, files, succeeded=succeeded)
     return 0 if succeeded else 1
+
+
+@contextlib.contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """Turn what a full disk says into a line that names the folder. Raises ConfigError."""
+    try:
+        yield
+    except requests.RequestException:
+        raise  # these are OSErrors too
+    except OSError as error:
+        where = error.filename or output
+        raise ConfigError(f"{where}: {error.strerror}; choose another --output") from None
 
 
 def _make_room(output: Path) -> None:
@@ -80,20 +91,31 @@ def _make_room(output: Path) -> None:
         ) from None
 
 
-def _start(folder: Path) -> "subprocess.Popen[bytes]":
-    """Start ``fermata dev`` untouched by this machine's own settings."""
+@contextlib.contextmanager
+def _running(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run ``fermata dev`` untouched by this machine's own settings.
+
+    It ends when its output is read no more: a demo that is killed leaves nothing running either.
+    """
     bare = {k: v for k, v in os.environ.items() if not k.startswith(("FERMATA_", "CELERY_"))}
     command = [sys.executable, "-m", "worker", "dev", "--port", "0", "--simulator-port", "0"]
-    with (folder / "system.log").open("wb") as log:
-        return subprocess.Popen(
+    with (
+        (folder / "system.log").open("wb") as log,
+        subprocess.Popen(
             command,
             cwd=folder,
             env=bare | {"FERMATA_DATA_DIR": str(folder)},
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE,
+            stderr=log,
             start_new_session=True,
-        )
+        ) as system,
+    ):
+        try:
+            yield system
+        finally:
+            system.terminate()
+            system.wait(STOP_SECONDS)
 
 
 def _forget_settings(folder: Path) -> None:
@@ -109,15 +131,17 @@ def _wait_until_up(system: "subprocess.Popen[bytes]", folder: Path) -> None:
         if dev_environment(folder).is_file() and _is_up(folder):
             return
         time.sleep(0.1)
-    raise FermataError(f"the system did not come up; see {folder / 'system.log'}")
+    said = (folder / "system.log").read_text("utf-8", "replace").strip().removeprefix("fermata: ")
+    raise ConfigError(f"the system did not come up: {said or folder / 'logs'}")
 
 
 def _is_up(folder: Path) -> bool:
-    lines = dev_environment(folder).read_text().splitlines()
-    os.environ.update(dict(line.split("=", 1) for line in lines))
+    told = dotenv_values(dev_environment(folder), encoding="utf-8")
+    os.environ.update({name: value for name, value in told.items() if value})
     os.environ["FERMATA_DATA_DIR"] = str(folder)
     try:
-        healthy = requests.get(f"{os.environ['FERMATA_PUBLIC_URL']}/healthz", timeout=1).ok
+        url = f"{os.environ['FERMATA_PUBLIC_URL']}/healthz"
+        healthy = requests.get(url, proxies=proxies(url), timeout=1).ok
     except (KeyError, requests.RequestException):
         return False
     producer = open_producer(load(Role.CLIENT))
@@ -136,6 +160,10 @@ def _run_flow(console: Console) -> list[Sight]:
     with Live(console=console, auto_refresh=False) as live:
         for sights in watch.follow(store, enqueued, timeout_seconds=FLOW_SECONDS):
             live.update(show.flow_table(sights), refresh=True)
+    if not all(sight.ended for sight in sights):
+        full = "; the disk is full" if premises.is_full(settings.data_dir) else ""
+        logs = settings.data_dir / "logs"
+        raise ConfigError(f"the jobs did not end within {FLOW_SECONDS} s{full}: see {logs}")
     return sights
 
 
@@ -144,7 +172,7 @@ def _save(sights: list[Sight], output: Path) -> Iterator[Path]:
         for name, url in _links(sight.record.result if sight.record else None):
             path = output / f"{sight.step.operation.partition('.')[2]}{name}{Path(url).suffix}"
             path.parent.mkdir(exist_ok=True)
-            answer = requests.get(url, timeout=30)
+            answer = requests.get(url, proxies=proxies(url), timeout=30)
             answer.raise_for_status()
             path.write_bytes(answer.content)
             yield path
@@ -170,7 +198,7 @@ def _summarise(output: Path, sights: list[Sight], files: list[Path], seconds: fl
         "jobs": [_describe(sight) for sight in sights],
         "files": [str(path.relative_to(output)) for path in files],
     }
-    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
 
 
 def _describe(sight: Sight) -> JSONObject:
@@ -191,7 +219,7 @@ def _point(console: Console, output: Path, files: list[Path], *, succeeded: bool
         ("wav.wav", "the remaster as WAV"),
         ("midi.mid", "its notes as MIDI"),
         ("summary.json", "jobs, states, timings, files"),
-        ("system/system.log", "what the processes said"),
+        ("system/logs", "what the processes said"),
     ):
         console.print(f"  {pattern:20} {what}")
     console.print("[green]Every job succeeded.[/]" if succeeded else "[red]A job failed.[/]")

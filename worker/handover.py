@@ -19,11 +19,12 @@ from kombu.transport import memory, redis
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
-from worker.core import schedule
+from worker.core import canvas, schedule
 from worker.core.contract import CLAIM_HEADER
 from worker.core.models import Event, JobId, Parked
 from worker.core.schedule import PUBLISH_LEASE_SECONDS, Policy
 from worker.core.states import JobState
+from worker.core.wording import told
 from worker.store import Store
 
 log = structlog.get_logger()
@@ -41,15 +42,18 @@ _ENVELOPE: Final = ("body_encoding", "delivery_tag", "delivery_info", "priority"
 
 
 class _PressChannel(memory.Channel):
-    """Keeps the one message that is published, for whichever exchange."""
+    """Keeps the one message of a task that is published, for whichever exchange."""
 
     pressed: dict[str, Any]
 
     def basic_publish(
         self, message: dict[str, Any], exchange: str, routing_key: str, **_: Any
     ) -> None:
-        self._inplace_augment_message(message, exchange, routing_key)
-        self.pressed = message
+        # With task_send_sent_event, Celery also publishes an event here, of a message that nobody
+        # has sent yet. It has no task.
+        if "task" in (message["headers"] or {}):
+            self._inplace_augment_message(message, exchange, routing_key)
+            self.pressed = message
 
 
 class _PressTransport(memory.Transport):
@@ -57,7 +61,7 @@ class _PressTransport(memory.Transport):
 
 
 def press(publish: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return, in wire form, the message that is published to the producer given."""
+    """Return, in wire form, the task's message that is published to the producer given."""
     with Connection(transport=_PressTransport) as connection:
         channel = cast(_PressChannel, connection.default_channel)
         with connection.Producer(auto_declare=False) as producer:
@@ -76,7 +80,7 @@ def park(signature: Signature[Any], broker_channel: Any) -> Parked:
     list_key = None
     if isinstance(broker_channel, redis.Channel) and not route["exchange"]:
         list_key = _list_key(broker_channel, route["routing_key"], message)
-    return Parked(dumps(message), list_key)
+    return Parked(dumps(message), list_key, canvas.place(message["headers"]))
 
 
 def _list_key(channel: Any, queue: str, message: dict[str, Any]) -> str:
@@ -218,7 +222,7 @@ class BrokerHandover:
             self._publisher.publish(message, claim=claim)
         except (KombuError, RedisError, OSError) as error:
             # The claim is written and its event with it: the sweep publishes when it goes stale.
-            log.warning("publish_failed", job_id=job_id, claim=claim, error=repr(error))
+            log.warning("publish_failed", job_id=job_id, claim=claim, error=told(error))
             return
         until = schedule.backlog(republished, self._policy, now=self._clock())
         self._store.mark_published(job_id, stale_at=stale_at, until=until)

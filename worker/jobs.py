@@ -1,8 +1,8 @@
 """Use cases of a worker: begin a job, submit it, take its event, settle it."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import astuple, dataclass, field
 from typing import Any, Final, TypeVar, assert_never
 from urllib.parse import quote
 
@@ -12,6 +12,7 @@ from worker.admission import Gate
 from worker.client import AnswerLost, NeverSent, Provider
 from worker.core import errors, protocol, results, schedule, submission
 from worker.core.admission import Lane
+from worker.core.canvas import Step
 from worker.core.errors import FermataError
 from worker.core.models import (
     Event,
@@ -309,10 +310,20 @@ class Jobs:
         )
 
     def settle(
-        self, job_id: JobId, operation: Operation, outcome: JSONObject | BaseException
+        self,
+        job_id: JobId,
+        operation: Operation,
+        outcome: JSONObject | BaseException,
+        *,
+        following: Iterable[Step] = (),
     ) -> None:
-        """Record how a job ended; its parked message is no longer needed."""
+        """Record how a job ended; its parked message is no longer needed.
+
+        Args:
+            following: what was to follow it, which that message knew.
+        """
         turn, fields, why = _ending(outcome)
+        fields |= _left_behind(job_id, following, turn)
         # The next step is published: a job that is not settled now would publish it again.
         settled = insist(
             lambda: self._store.turn(
@@ -336,12 +347,20 @@ def _record_fields(
     operation: Operation, body: Mapping[str, Any], parked: Parked
 ) -> dict[str, str | float]:
     fields: dict[str, str | float] = {"operation": operation.name, "parked": parked.message}
+    fields |= parked.place
     if parked.list_key:
         fields["list_key"] = parked.list_key
     clip = body.get(operation.clip_field or "")
     if isinstance(clip, str):
         fields["clip_id"] = clip
     return fields
+
+
+def _left_behind(job_id: JobId, following: Iterable[Step], turn: Turn) -> JSONObject:
+    """Keep what follows a job: each of these has a record of its own, unless none will ever run."""
+    kept = [s for s in following if s.after == job_id or turn is not Turn.SUCCEED]
+    steps = [astuple(step) for step in kept]
+    return {"following": {"steps": steps}} if steps else {}
 
 
 def _dropped(outcome: JSONObject | BaseException) -> list[str]:

@@ -23,6 +23,7 @@ from worker.cancellation import cancelled
 from worker.connection import StoreUnavailable
 from worker.core import submission
 from worker.core.admission import lane_of
+from worker.core.canvas import following
 from worker.core.contract import CLAIM_HEADER, JOB_ID, PARKED, QUEUE, SLOW_QUEUE, task_name
 from worker.core.errors import DeadlineExceeded, FermataError, InvalidRequest, NeedsWorker
 from worker.core.models import Event, JobId, JobRecord, JSONObject, Parked, Source, Standing, Taker
@@ -30,6 +31,7 @@ from worker.core.operations import OPERATIONS, Operation, find
 from worker.core.schedule import hard_time_limit, moment, soft_time_limit
 from worker.core.signatures import signature
 from worker.core.states import TRANSITIONS, JobState, Turn
+from worker.core.wording import told
 from worker.handover import park
 from worker.jobs import Attempt, Jobs
 
@@ -49,8 +51,17 @@ class ProviderTask(Task[..., JSONObject]):
     operation: Operation
     # Errors that are ours are outcomes, not accidents: no traceback in the log.
     throws = (FermataError,)
-    # A leg that was cut off is run again, and finds in the record what there is left to do.
+    # The record makes a second run of either leg harmless; losing one would not be. A leg that was
+    # cut off is run again, and finds in the record what there is left to do.
+    acks_late = True
+    reject_on_worker_lost = True
     acks_on_timeout = False
+    # What an application sets for all of its tasks does not cut off a request to the provider.
+    from_config = (
+        ("soft_time_limit", "fermata_soft_time_limit"),
+        ("time_limit", "fermata_time_limit"),
+        *Task.from_config,
+    )
     Request = "worker.revocation:ProviderRequest"
 
     @property  # type: ignore[misc]
@@ -65,6 +76,8 @@ class ProviderTask(Task[..., JSONObject]):
         """
         self._require_worker()
         structlog.contextvars.bind_contextvars(job_id=self._job_id, operation=self.operation.name)
+        # Now: Celery takes a step out of the chain when it publishes it.
+        self.request.update(coming=following(self._job_id, vars(self.request)))
         jobs = bootstrap.parts().jobs
         try:
             claim = int(self.request.get(CLAIM_HEADER) or 0)
@@ -77,8 +90,8 @@ class ProviderTask(Task[..., JSONObject]):
                 return self._pass_on(jobs, body)
             return self._submit_leg(jobs, body, announced=standing.announced)
         except StoreUnavailable as error:
-            log.warning("state_unavailable", error=repr(error))
-            raise Reject(repr(error), requeue=True) from None
+            log.warning("state_unavailable", error=told(error))
+            raise Reject(told(error), requeue=True) from None
         finally:
             structlog.contextvars.clear_contextvars()
 
@@ -147,7 +160,7 @@ class ProviderTask(Task[..., JSONObject]):
         try:
             parked = self._park()
         except TRANSIENT as error:
-            raise Reject(repr(error), requeue=True) from None
+            raise Reject(told(error), requeue=True) from None
         lane = lane_of(self.request.headers or {}, slow=self.operation.slow)
         if not jobs.begin(attempt, body, parked, lane, expires_at=self._expires_at):
             raise Ignore
@@ -192,7 +205,7 @@ class ProviderTask(Task[..., JSONObject]):
         try:
             parked = self._park(queue=SLOW_QUEUE, expires=self._expires)
         except TRANSIENT as error:
-            raise Reject(repr(error), requeue=True) from None
+            raise Reject(told(error), requeue=True) from None
         stale_at = jobs.pass_on(
             self._job_id, self.operation, body, parked, expires_at=self._expires_at
         )
@@ -235,7 +248,8 @@ class ProviderTask(Task[..., JSONObject]):
             raise Ignore
         result = jobs.result(self._job_id, self.operation, event)
         if (claim > 1 or self._redelivered) and self._was_stored(result):
-            jobs.settle(self._job_id, self.operation, result)
+            coming = self.request.get("coming", ())
+            jobs.settle(self._job_id, self.operation, result, following=coming)
             raise Ignore
         return result
 
@@ -280,7 +294,8 @@ class ProviderTask(Task[..., JSONObject]):
     def _settle(self, task_id: str, outcome: JSONObject | BaseException) -> None:
         # Celery would take an error here for the task's own, and fire its errbacks again.
         try:
-            bootstrap.parts().jobs.settle(JobId(task_id), self.operation, outcome)
+            coming = self.request.get("coming", ())
+            bootstrap.parts().jobs.settle(JobId(task_id), self.operation, outcome, following=coming)
         except Exception:
             log.exception("settle_postponed", job_id=task_id)
 

@@ -6,8 +6,8 @@ import subprocess
 import sys
 import uuid
 
+from tests.ports import take_port
 from tests.system import System, wait_until
-from worker.embedded import free_port
 
 REMASTER = ("submit", "sonic.remaster", "-p", "mv=chirp-v5", "-p", "variation_category=subtle")
 
@@ -35,6 +35,43 @@ def test_follow_ups_run_in_parallel_and_in_sequence(system: System) -> None:
     assert stems["after"] == wav["after"] == remaster["job_id"]
     assert midi["after"] == wav["job_id"]
     assert len(stems["result"]["clips"]) == 12
+
+
+def test_a_flow_is_shown_as_the_tree_that_it_is(system: System) -> None:
+    clip = ("--source", str(uuid.uuid4()))
+    then = ("--then", "sonic.stems_full", "--then", "sonic.wav+sonic.midi")
+    sent = fermata(system, *REMASTER, *clip, *then)
+    ids = [line.split()[0] for line in sent.stdout.splitlines()]
+    tree = ["sonic.remaster", "├ sonic.stems_full", "└ sonic.wav", "  └ sonic.midi"]
+    assert [line.partition("  ")[2] for line in sent.stdout.splitlines()] == tree
+    wait_until(lambda: all(system.state(job_id) == "succeeded" for job_id in ids))
+    for job_id in ids:
+        shown = fermata(system, "job", job_id).stdout.splitlines()
+        assert [line for line in shown if any(line.startswith(f"{each}  ") for each in tree)]
+        told = json.loads(fermata(system, "job", job_id, "--json").stdout)
+        assert [each["job_id"] for each in told["flow"]] == ids
+    listed = [line.split("  ")[1] for line in fermata(system, "jobs").stdout.splitlines()]
+    assert [each for each in listed if each in tree][: len(tree) - 1] == tree[:-1]
+    newest = json.loads(fermata(system, "jobs", "--limit", "1", "--json").stdout)
+    assert (len(newest), newest[0]["first"]) == (1, ids[0])
+
+
+def test_what_is_still_to_come_is_shown_before_it_begins(system: System) -> None:
+    job_id = str(uuid.uuid4())
+    system.simulator.rule(job_id, webhook="lost", latency_seconds=600)
+    clip = ("--source", str(uuid.uuid4()), "--id", job_id)
+    fermata(system, *REMASTER, *clip, "--then", "sonic.wav+sonic.midi")
+    wait_until(lambda: system.state(job_id) == "waiting")
+    told = json.loads(fermata(system, "job", job_id, "--json").stdout)["flow"]
+    assert [(each["operation"], each["state"]) for each in told] == [
+        ("sonic.remaster", "waiting"),
+        ("sonic.wav", "not started"),
+        ("sonic.midi", "not started"),
+    ]
+    fermata(system, "cancel", job_id)
+    wait_until(lambda: system.state(job_id) == "cancelled")
+    told = json.loads(fermata(system, "job", job_id, "--json").stdout)["flow"]
+    assert [each["state"] for each in told] == ["cancelled", "not run", "not run"]
 
 
 def test_one_branch_is_a_chain(system: System) -> None:
@@ -139,7 +176,7 @@ def test_an_unknown_job_is_exit_code_2(system: System) -> None:
 
 
 def test_a_dead_redis_is_exit_code_4_within_seconds(system: System) -> None:
-    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    nowhere = f"redis://127.0.0.1:{take_port()}/0"
     dead = {"FERMATA_REDIS_URL": nowhere, "FERMATA_BROKER_URL": nowhere}
     for command in (["submit", "account.credits"], ["jobs"], ["job", "some-id"]):
         ran = fermata(system, *command, **dead)

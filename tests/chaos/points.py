@@ -30,7 +30,7 @@ from worker.core import keys
 from worker.core.contract import CLAIM_HEADER
 from worker.core.models import Standing
 from worker.core.states import JobState
-from worker.handover import BrokerHandover, Publisher
+from worker.handover import PUBLISH_RETRIES, BrokerHandover, Publisher
 from worker.jobs import Jobs
 from worker.provider_task import ProviderTask
 from worker.recording import Recorder, RecordingAMQP
@@ -236,10 +236,17 @@ def _meet(job_id: str) -> None:
             time.sleep(0.01)
 
 
+_refusals: list[int] = []
+"""One for each time that the broker is still to be away: as often as Celery itself tries."""
+
+
 @wraps(Producer, "publish")
 def _(self: Any, publish: Any, *args: Any, **options: Any) -> Any:
     task: Any = get_current_task()
     if task and task.request.get(CLAIM_HEADER) and reached("broker away", job_in_hand()):
+        _refusals.extend(range(1 + int(PUBLISH_RETRIES["max_retries"])))
+    if _refusals:
+        _refusals.pop()
         raise OperationalError("the broker is away")
     return publish(self, *args, **options)
 

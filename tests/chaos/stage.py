@@ -18,8 +18,8 @@ from redis import Redis
 from tests.chaos import minutely
 from tests.chaos.load import RAN
 from tests.chaos.minutely import Minutely
-from tests.system import System
-from worker import bootstrap, connection
+from tests.system import System, recording
+from worker import connection
 from worker.core.contract import QUEUE
 from worker.core.schedule import Policy
 from worker.embedded import EmbeddedValkey
@@ -38,8 +38,6 @@ SETTINGS: Final[dict[str, Any]] = {
     "FERMATA_RESUME_SECONDS": "30",
     "FERMATA_BACKLOG_SECONDS": "15",
     "FERMATA_VISIBILITY_SECONDS": "60",
-    # Below the time limit of slow operations, of which none runs here.
-    "FERMATA_ALLOW_RISKS": "visibility",
     "FERMATA_SWEEP_EVERY_SECONDS": "0.5",
     "FERMATA_POLL_FIRST_SECONDS": "4",
     "FERMATA_POLL_EVERY_SECONDS": "1",
@@ -91,7 +89,7 @@ class Stage(System):
             broker=self.broker_url,
             backend=self.redis_url,
             set_as_current=False,
-            amqp=bootstrap.recording(self._recorder),
+            amqp=recording(self._recorder),
         )
         app.conf.task_default_queue = QUEUE
         # It waits for no result, so it must not subscribe to each: Celery gives up on a

@@ -12,8 +12,9 @@ from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from tests import system
 from tests.chaos.run import Effort, run
-from worker import bootstrap, recording
+from worker import recording
 from worker.accidents import PatientBackend
 from worker.embedded import EmbeddedValkey
 from worker.recording import Recorder
@@ -97,7 +98,7 @@ def test_a_next_step_is_published_when_the_broker_is_back(monkeypatch: pytest.Mo
         raise AssertionError("nothing is recorded here")
 
     monkeypatch.setattr(recording, "PAUSES_SECONDS", (0, 0))
-    app = Celery(set_as_current=False, amqp=bootstrap.recording(no_recorder))
+    app = Celery(set_as_current=False, amqp=system.recording(no_recorder))
     amqp: Any = app.amqp
     amqp._retry_publish(publish)
     assert not answers

@@ -19,10 +19,10 @@ from worker.core.models import JobId, JobRecord
 from worker.core.states import TERMINAL
 from worker.quarantine import Entry, Quarantine
 
-GET_SECONDS = 20
+GET_SECONDS = 60
 SETTLED = frozenset(TERMINAL)
 QUICK: dict[str, Any] = {"latency_seconds": 0.1}
-HELD = {"webhook": "lost", "latency_seconds": 600}
+HELD: dict[str, Any] = {"webhook": "lost", "latency_seconds": 600}
 """A scenario: the provider says nothing for as long as any test lasts."""
 
 

@@ -18,8 +18,7 @@ from tests.acceptance.test_cli import fermata
 from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, completed, streaming, who
 from tests.job import Job
-from tests.system import System, stop, wait_until
-from worker import bootstrap
+from tests.system import System, recording, stop, wait_until
 from worker.admission import Gate
 from worker.cancellation import Cancellations
 from worker.core import keys
@@ -64,7 +63,7 @@ def backend(system: System) -> None:
         broker=system.broker_url,
         backend=system.redis_url,
         set_as_current=False,
-        amqp=bootstrap.recording(lambda: recorder),
+        amqp=recording(lambda: recorder),
     )
 
 

@@ -47,6 +47,13 @@ def test_a_file_is_stored_whole_with_its_hash_and_a_manifest(cdn: CDN, folder: P
     assert files(folder) == ["job/c0-audio.mp3", "job/manifest.json"]
 
 
+@pytest.mark.parametrize("kind", ["application/force-download", "binary/octet-stream", ""])
+def test_a_song_is_stored_whatever_it_is_served_as(cdn: CDN, folder: Path, kind: str) -> None:
+    cdn.routes["/a.mp3"] = answer(kind=kind)
+    (file,) = archive_of(cdn, folder).store(song(f"{cdn.url}/a.mp3"))["files"]
+    assert (file["sha256"], file["content_type"]) == (SHA256, kind)
+
+
 def test_a_server_is_told_nothing_of_us(cdn: CDN, folder: Path, tmp_path: Path) -> None:
     cdn.routes["/a.mp3"] = answer()
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret")

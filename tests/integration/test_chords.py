@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
 from worker.accidents import ChordBackend, PatientBackend, StepBackend
+from worker.core.schedule import Policy
 from worker.embedded import EmbeddedValkey
 from worker.step import Step
+from worker.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex")  # celery's
 
@@ -48,11 +51,15 @@ class Chord:
 
 
 @pytest.fixture
-def app(valkey: EmbeddedValkey, redis: Any) -> Iterator["Celery[Step]"]:
+def app(
+    valkey: EmbeddedValkey, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator["Celery[Step]"]:
+    policy = SimpleNamespace(policy=Policy(submit_timeout_seconds=30))
+    parts = SimpleNamespace(store=Store(redis), settings=policy)
+    monkeypatch.setattr("worker.step.bootstrap.parts", lambda: parts)
     app = Celery(
         "chords", broker=valkey.url, backend=valkey.url, task_cls=Step, set_as_current=False
     )
-    app.conf.task_acks_late = True
     # A result unsubscribes when it is collected; the server may be gone by then.
     backend: Any = app.backend
     backend.result_consumer.cancel_for = lambda _: None

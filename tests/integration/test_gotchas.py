@@ -210,8 +210,8 @@ def test_a_failure_is_not_overwritten_by_the_parked_state(flow: Flow) -> None:
 # 6. A deadline ends the flow natively: test_polling.py (test_a_deadline_ends_the_flow_natively).
 
 
-# 7. Handling: soft_time_limit_seconds in worker/settings.py, the two limits in worker/app.py,
-# the two leases in worker/core/schedule.py.
+# 7. Handling: the two limits in worker/app.py and ProviderTask.from_config, the two leases in
+# worker/core/schedule.py.
 @pytest.mark.parametrize("timeout", ["0.5", "30", "300"])
 def test_a_submit_ends_before_its_time_limits_and_they_before_its_lease(
     monkeypatch: pytest.MonkeyPatch, timeout: str
@@ -220,8 +220,8 @@ def test_a_submit_ends_before_its_time_limits_and_they_before_its_lease(
     monkeypatch.setenv("FERMATA_SUBMIT_TIMEOUT_SECONDS", timeout)
     settings = load(Role.CLIENT)
     limits = _printed(
-        "from worker.app import app; import json;"
-        "print(json.dumps([app.conf.task_soft_time_limit, app.conf.task_time_limit]))"
+        "from tasks.sonic import remaster; import json;"
+        "print(json.dumps([remaster.soft_time_limit, remaster.time_limit]))"
     )
     soft, hard = json.loads(limits)
 

@@ -7,6 +7,7 @@ from celery.result import AsyncResult
 
 from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, HELD, Flow, clip, who
+from tests.ports import take_port
 from tests.system import stop, wait_until
 from worker.core.errors import (
     DeadlineExceeded,
@@ -15,7 +16,6 @@ from worker.core.errors import (
     SubmissionUnconfirmed,
     TaskFailed,
 )
-from worker.embedded import free_port
 
 LOST = {"webhook": "lost"}
 
@@ -213,7 +213,7 @@ def test_a_wrong_request_fails_before_the_provider_hears_of_it(
 
 
 def test_a_submit_is_sent_again_when_the_provider_is_back(flow: Flow) -> None:
-    port = free_port()
+    port = take_port()
     url = f"http://127.0.0.1:{port}/api/v1"
     worker = flow.system.worker("offline", queues="offline", FERMATA_PROVIDER_URL=url)
     job = flow.job(clip(), queue="offline")

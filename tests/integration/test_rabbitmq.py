@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from kombu import Queue
 
 from tests.acceptance.test_cli import fermata
 from tests.integration.conftest import Flows
@@ -103,6 +104,19 @@ def test_a_message_for_a_queue_that_is_not_there_is_an_error_and_not_dropped(
             publisher.publish(park(signature, None).message, claim=1)
     finally:
         publisher.close()
+
+
+def test_what_follows_a_job_reaches_a_queue_of_another_kind(flow: Flow) -> None:
+    """RabbitMQ refuses a declaration that differs from the one of the backend's own worker."""
+    queue = f"quorum-{clip()}"
+    with flow.system.app.connection_for_write() as connection:
+        theirs = Queue(queue, queue_arguments={"x-queue-type": "quorum"})
+        theirs.declare(channel=connection.default_channel)
+
+    (flow.job(clip()) | flow.note(queue=queue, runs=0)).apply_async()
+
+    wait_until(lambda: flow.system.backlog(queue)[0] == 1, what="its message is there")
+    flow.ends()
 
 
 def test_a_job_whose_worker_is_killed_goes_on_when_rabbitmq_delivers_it_again(flow: Flow) -> None:

@@ -21,6 +21,7 @@ from redis import Redis
 from tests.integration.flow import GET_SECONDS, Flow, clip, who
 from tests.integration.test_cancel import Idle
 from tests.job import Job
+from tests.ports import take_port
 from tests.system import System, wait_until
 from worker import bootstrap, flow
 from worker.connection import StoreUnavailable
@@ -29,7 +30,6 @@ from worker.core.contract import SLOW_QUEUE, TENANT_HEADER
 from worker.core.errors import DeadlineExceeded, InvalidRequest
 from worker.core.flows import Plan
 from worker.core.models import JobId
-from worker.embedded import free_port
 from worker.handover import Publisher
 from worker.settings import Role, load
 
@@ -98,7 +98,7 @@ def test_a_job_is_on_record_with_its_message_before_the_broker_has_it(
     flow: Flow, producer: Callable[..., Celery]
 ) -> None:
     job = flow.job(clip())
-    away = producer(FERMATA_BROKER_URL=f"redis://127.0.0.1:{free_port()}/0")
+    away = producer(FERMATA_BROKER_URL=f"redis://127.0.0.1:{take_port()}/0")
 
     with pytest.raises(OperationalError):
         through(away, job | flow.note())
@@ -115,7 +115,7 @@ def test_without_redis_nothing_is_recorded_and_nothing_published(
     flow: Flow, producer: Callable[..., Celery]
 ) -> None:
     job = flow.job(clip())
-    away = producer(FERMATA_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    away = producer(FERMATA_REDIS_URL=f"redis://127.0.0.1:{take_port()}/0")
 
     # Celery words it as an error of the broker's, which may be the same Redis.
     with pytest.raises((StoreUnavailable, OperationalError)):
@@ -319,8 +319,8 @@ class Keyed:
         self.flow = tests_flow
 
     def enqueue(self, app: Celery, **changes: Any) -> list[str]:
-        asked: dict[str, Any] = {"parameters": MODEL, "then": (REMASTER, MODEL), **changes}
-        plan = Plan(REMASTER, source=self.source, **asked)
+        asked: dict[str, Any] = {"parameters": MODEL, "then": (REMASTER, MODEL)}
+        plan = Plan(REMASTER, **(asked | {"source": self.source} | changes))
         enqueued = flow.enqueue(app, plan, idempotency_key=self.key)
         return [step.job_id for step in enqueued.steps]
 
@@ -342,7 +342,8 @@ def test_a_repeated_enqueue_under_one_key_is_the_first_flow(
     app = producer()
 
     first = keyed.enqueue(app)
-    again = [keyed.enqueue(app) for _ in range(3)]
+    again = [keyed.enqueue(app), keyed.enqueue(app)]
+    again.append(keyed.enqueue(app, source=uuid.UUID(keyed.source)))
     keyed.ends_once(first)
     after_its_end = keyed.enqueue(app)
 
@@ -444,7 +445,7 @@ def test_the_command_takes_an_idempotency_key(keyed: Keyed) -> None:
 
 def test_the_command_says_that_redis_is_away_and_publishes_nothing(flow: Flow) -> None:
     job_id, source = str(uuid.uuid4()), clip()
-    away = f"redis://127.0.0.1:{free_port()}/0"
+    away = f"redis://127.0.0.1:{take_port()}/0"
 
     code, printed, said = command(
         flow.system, "--source", source, "--id", job_id,

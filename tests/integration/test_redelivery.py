@@ -252,6 +252,23 @@ def test_a_consumer_that_waits_gets_messages_of_every_priority(broker: Connectio
     assert got == ["held", "priority None", "priority 5"]
 
 
+@pytest.mark.parametrize(
+    ("lives", "expected"), [(True, ([], 1)), (False, (["held"], 0))], ids=["lives", "is dead"]
+)
+def test_a_message_stays_in_hand_past_the_visibility_timeout_while_its_worker_lives(
+    server: EmbeddedValkey, broker: Connection, lives: bool, expected: tuple[list[str], int]
+) -> None:
+    channel: Any = broker.default_channel
+    channel.basic_get(QUEUE)
+    channel.client.zadd(channel.unacked_index_key, dict.fromkeys(channel.qos._delivered, 1))
+
+    if lives:
+        channel.qos.restore_visible()
+
+    assert left(server) == expected
+    channel.qos._delivered.clear()
+
+
 def test_what_nobody_will_acknowledge_is_not_noted(
     server: EmbeddedValkey, broker: Connection
 ) -> None:

@@ -9,16 +9,20 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 from celery.concurrency.base import BasePool
+from redis.exceptions import NoPermissionError
 
 import worker
 from worker import log
+from worker.core.wording import told
 from worker.settings import Role, load
 
+ROOT = Path(__file__).parent.parent.parent
 SECRET = "sk_very_secret_0123456789"
 
 
@@ -57,6 +61,32 @@ def test_no_dataclass_shows_a_secret_when_it_is_printed() -> None:
     secrets = [(each, f) for each, f in held if SECRETS.search(f.name)]
     assert {each.__name__ for each, _ in secrets} >= {"Callbacks", "Settings", "Webhook"}
     assert [(each, f.name) for each, f in secrets if f.repr] == []
+
+
+DENIED = NoPermissionError("User me has no permissions to run the 'hset' command")
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_librarys_line_repeats_what_redis_said(
+    log_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "hset" not in repr(DENIED)  # which is what Celery logs
+    with logs(monkeypatch, log_format=log_format) as written:
+        logging.getLogger("celery").warning("%s (%r)", "Connection to broker lost", DENIED)
+        logging.getLogger("celery").warning("Cannot connect: %s", DENIED)
+    assert f"Connection to broker lost (NoPermissionError: {DENIED})" in written.getvalue()
+    assert f"Cannot connect: {DENIED}" in written.getvalue()
+
+
+def test_an_error_is_told_with_its_own_text_if_it_has_one() -> None:
+    assert told(DENIED) == f"NoPermissionError: {DENIED}"
+    assert told(TimeoutError()) == "TimeoutError"
+
+
+@pytest.mark.parametrize("package", ["worker", "webhook_receiver", "tasks"])
+def test_no_error_is_logged_by_its_repr(package: str) -> None:
+    sources = {path: path.read_text() for path in (ROOT / package).rglob("*.py")}
+    assert [path for path, text in sources.items() if "=repr(error)" in text] == []
 
 
 @contextlib.contextmanager

@@ -70,6 +70,8 @@ def test_a_complete_environment_is_read() -> None:
     ("broker", "same"),
     [
         (COMPLETE["FERMATA_REDIS_URL"], True),
+        (f"redis://default:{PASSWORD}@127.0.0.1", True),
+        ("redis://127.0.0.1:6379/0", False),
         ("redis://127.0.0.1:6379/1", False),
         ("amqp://127.0.0.1", False),
     ],
@@ -141,7 +143,9 @@ def test_a_broker_may_be_any_that_celery_knows(broker: str) -> None:
     assert load(Role.WORKER).broker_url == broker
 
 
-@pytest.mark.parametrize("broker", ["localhost", "ftp://localhost"])
+@pytest.mark.parametrize(
+    "broker", ["localhost", "ftp://localhost", "sentinel://one/0", "memory://", "amqp://x?ssl=1"]
+)
 def test_a_broker_must_be_one_that_celery_knows(broker: str) -> None:
     assert wrong(FERMATA_BROKER_URL=broker) == {"FERMATA_BROKER_URL"}
 
@@ -257,6 +261,63 @@ def test_any_other_url_is_wrong(name: str, url: str) -> None:
     assert wrong(**{name: url}) == {name}
 
 
+@pytest.mark.parametrize("name", ["FERMATA_PUBLIC_URL", "FERMATA_PROVIDER_URL"])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("https://x.example/?from=here", "Must end before the ?"),
+        ("https://x.example/base?", "Must end before the ?"),
+        ("https://x.example/#here", "Holds a #"),
+        ("https://x.example/#", "Holds a #"),
+        (f"https://me:{PASSWORD}@x.example", "Must name no user"),
+        ("https://x.example/my base", "Holds a space"),
+        ("https://a..b", "A port must be"),
+        ("https://x.example:0", "from 1 to 65535"),
+    ],
+)
+def test_a_url_that_a_path_cannot_be_put_after_is_wrong(name: str, url: str, said: str) -> None:
+    assert wrong(**{name: url}) == {name}
+    with pytest.raises(ConfigError, match=said):
+        load(Role.WORKER)
+
+
+@pytest.mark.parametrize("key", ["sk ключ", "sk_ключ", "sk_two\nlines"])
+def test_an_api_key_that_no_header_can_hold_is_wrong(key: str) -> None:
+    given(FERMATA_API_KEY=key)
+    with pytest.raises(ConfigError, match="FERMATA_API_KEY: Must be ASCII") as raised:
+        load(Role.WORKER)
+    assert key not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["FERMATA_REDIS_URL", "FERMATA_BROKER_URL", "FERMATA_RESULT_BACKEND"]
+)
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (f"redis://:{PASSWORD}@h/abc", "must be a number"),
+        (f"redis://:{PASSWORD}/1@h/0", "percent-encoded"),
+        ("redis://h?socket_timeout=1", "FERMATA_REDIS_TIMEOUT_SECONDS"),
+        ("rediss://h?ssl_ca_certs=/nowhere/ca.pem", "ssl_ca_certs names a file"),
+    ],
+)
+def test_a_redis_that_nobody_could_reach_is_wrong(name: str, url: str, said: str) -> None:
+    assert wrong(**{name: url}) == {name}
+    with pytest.raises(ConfigError, match=f"{name}: .*{said}"):
+        load(Role.WORKER)
+
+
+@pytest.mark.parametrize(
+    "url", ["rediss://h?ssl_cert_reqs=CERT_REQUIRED", "rediss://h", "unix:///run/redis.sock",
+            "redis://h?db=3&health_check_interval=30", "redis://[::1]"],
+)  # fmt: skip
+def test_a_redis_may_be_written_in_any_librarys_way(url: str) -> None:
+    given(FERMATA_REDIS_URL=url)
+    read = load(Role.WORKER)
+    assert read.broker_url == read.result_backend == url
+    assert read.one_database
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1", "127.0.0.1:6379", "redis://[", "amqp://x"])
 def test_the_state_stands_in_redis_alone(url: str) -> None:
     assert wrong(FERMATA_REDIS_URL=url) == {"FERMATA_REDIS_URL"}
@@ -277,8 +338,9 @@ def test_a_variable_that_celery_lets_win_is_refused(name: str) -> None:
     assert wrong(**{name: f"redis://:{PASSWORD}@elsewhere/0"}) == {name}
 
 
-def test_celerys_own_variable_may_say_the_same() -> None:
-    given(CELERY_BROKER_URL=COMPLETE["FERMATA_REDIS_URL"])
+@pytest.mark.parametrize("same", [COMPLETE["FERMATA_REDIS_URL"], f"redis://:{PASSWORD}@127.0.0.1"])
+def test_celerys_own_variable_may_say_the_same(same: str) -> None:
+    given(CELERY_BROKER_URL=same)
     assert load(Role.WORKER).broker_url == COMPLETE["FERMATA_REDIS_URL"]
 
 
@@ -493,3 +555,15 @@ def test_what_is_meant_for_a_running_fermata_dev_goes_to_no_other_broker(name: s
     os.environ[name] = "redis://127.0.0.1:1/0"
     with pytest.raises(ConfigError, match=name):
         load(Role.CLIENT)
+
+
+def test_a_backends_own_tasks_go_to_celerys_default_queue_or_to_one_that_is_named() -> None:
+    given()
+    assert load(Role.CLIENT).follow_up_queue == "celery"
+    given(FERMATA_FOLLOW_UP_QUEUE="shop.tasks")
+    assert load(Role.CLIENT).follow_up_queue == "shop.tasks"
+
+
+@pytest.mark.parametrize("name", ["shop,mail", "shop mail", "q" * 256])
+def test_a_queue_for_them_is_one_name(name: str) -> None:
+    assert wrong(FERMATA_FOLLOW_UP_QUEUE=name) == {"FERMATA_FOLLOW_UP_QUEUE"}

@@ -13,10 +13,10 @@ from tests.unit import recorded
 from worker import show
 from worker.batch import Batch, Phase
 from worker.core import protocol, results
+from worker.core.canvas import Step
 from worker.core.models import JobId, JobRecord, JSONObject
 from worker.core.operations import OPERATIONS
 from worker.core.states import JobState
-from worker.flow import Step
 from worker.quarantine import Entry, Kind
 from worker.watch import Sight
 
@@ -191,6 +191,27 @@ def test_a_result_is_shown_whatever_form_its_values_have(data: JSONObject, said:
         result={"clips": [], "data": data, "partial": False},
     )  # fmt: skip
     assert said in printed(show.job(record))
+
+
+@pytest.mark.parametrize(
+    ("phase", "jobs", "said"),
+    [
+        (Phase.SUBMITTING, 3, "batch songs: submitting, 3 of 5 jobs ended, 2 succeeded, 1 failed"),
+        (Phase.SUBMITTED, 4, "batch songs: submitted, 3 of 5 jobs ended, 2 succeeded, 1 failed"),
+        (Phase.SUBMITTED, 3,
+         "batch songs: over, 3 of 5 jobs ended, 2 succeeded, 1 failed, 2 not run"),
+        (Phase.CANCELLED, 3,
+         "batch songs: cancelled, over, 3 of 5 jobs ended, 2 succeeded, 1 failed, 2 not run"),
+    ],
+)  # fmt: skip
+def test_a_batch_that_is_over_says_so(phase: Phase, jobs: int, said: str) -> None:
+    ended = {JobState.SUCCEEDED: 2, JobState.FAILED: 1}
+    batch = Batch("songs", phase, 1.0, 2, 5, 1.0, jobs, ended, 1.0, {})
+    assert show.batch_line(batch) == said
+    over = "over" in said
+    assert ("over" in printed(show.batches_table([batch]))) is over
+    assert ("not run" in printed(show.batch(batch))) is over
+    assert batch.to_json()["done"] is over
 
 
 def test_a_batch_is_told_in_a_line() -> None:

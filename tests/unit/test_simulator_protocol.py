@@ -5,11 +5,23 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import click.testing
 import pytest
 
-from simulator.app import create_app
+from simulator.__main__ import main
+from simulator.app import CONTROLS, create_app
 from simulator.deliveries import sign
-from simulator.scenarios import BadScenario, Rule, Rulebook, Scenario, vary
+from simulator.scenarios import (
+    FIELD_TYPES,
+    BadScenario,
+    Outcome,
+    Rule,
+    Rulebook,
+    Scenario,
+    Submit,
+    Webhook,
+    vary,
+)
 from simulator.settings import Settings
 from tests.unit.answers import Answer, Http
 
@@ -435,6 +447,48 @@ def test_a_bad_rule_is_400_and_its_fields_are_named(rule: object, named: str) ->
     answer = Api().http.post("/_simulator/scenarios", json=rule)
     assert answer.status_code == 400
     assert named in answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent", "error"),
+    [
+        ("GET", "/_simulator/", None, "there is no GET /_simulator/"),
+        ("GET", "/_simulator/book", None, "there is no GET /_simulator/book"),
+        ("POST", "/_simulator/credits", "{}", "there is no POST /_simulator/credits"),
+        ("POST", "/_simulator/scenarios", "nonsense", "could not understand"),
+        ("POST", "/_simulator/scenarios", "[]", "scenario: an object is expected"),
+        ("PUT", "/_simulator/credits", '{"credits": true}', "credits: a number is expected"),
+        ("PUT", "/_simulator/credits", "7", "credits: a number is expected"),
+        ("POST", f"/_simulator/clips/{CLIP}/age", '{"hour": 1}', "hours: a number is expected"),
+    ],
+)
+def test_what_the_simulator_is_asked_wrongly_teaches_its_control_routes(
+    method: str, path: str, sent: str | None, error: str
+) -> None:
+    answer = Api().http.open(path, method=method, data=sent)
+    assert answer.status_code == (404 if "no" in error.split()[:3] else 400)
+    assert error in answer.json["error"]
+    assert 'PUT /_simulator/credits {"credits": 10}' in answer.json["controls"]
+
+
+def test_curl_needs_no_content_type_for_the_control_routes() -> None:
+    assert Api().http.put("/_simulator/credits", data='{"credits": 5}').status_code == 204
+
+
+def test_the_help_names_every_field_and_route_and_no_document_that_only_we_have() -> None:
+    shown = click.testing.CliRunner().invoke(main, ["--help"], terminal_width=200).output
+    assert all(f"{name}: " in shown for name in FIELD_TYPES)
+    assert all(choice in shown for choice in (*Webhook, *Submit, *Outcome))
+    assert all(route in shown for route in CONTROLS)
+    assert "§" not in shown
+    assert "provider-api" not in shown
+
+
+def test_the_check_refuses_what_a_start_would() -> None:
+    checked = click.testing.CliRunner().invoke(main, ["--check", "--scenario", "webhook=gone"])
+    assert checked.exit_code == 2
+    assert "'gone' is not one of normal, early, duplicate" in checked.output
+    assert click.testing.CliRunner().invoke(main, ["--check"]).exit_code == 0
 
 
 def test_a_scenario_can_be_written_as_text() -> None:

@@ -12,6 +12,7 @@
     ├── SubmissionUnconfirmed      operator: nobody knows whether the provider accepted
     ├── DeadlineExceeded           operator: the provider never finished
     ├── JobCancelled               nobody: someone asked for it
+    ├── ProcessDied                caller: a plain task took its process along, each time it ran
     ├── ArchiveFailed              operator: files of a result could not be stored
     └── ProviderError              (retryable, retry_after)
         ├── RateLimited            wait
@@ -95,6 +96,10 @@ class DeadlineExceeded(FermataError):
 
 class JobCancelled(FermataError):
     """The job was cancelled."""
+
+
+class ProcessDied(FermataError):
+    """A plain task in a Fermata worker was begun several times, and its process died each time."""
 
 
 class ArchiveFailed(FermataError):

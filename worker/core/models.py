@@ -70,6 +70,12 @@ class JobRecord:
     """The moment that its next poll has reserved, where there are many to poll."""
     cancelled_by: str | None = None
     """Who cancelled it before a worker began it."""
+    after: JobId | None = None
+    """The job that it follows; one that is no job of ours has no record."""
+    first: JobId | None = None
+    """The first job of its flow, if that is another one."""
+    following: JSONObject | None = None
+    """What was to follow it when it ended: ``steps``, each a :class:`worker.core.canvas.Step`."""
     lane: str = ""
     """Its priority and tenant (admission.Lane), once it stood before the gate."""
     progress: JSONObject | None = None
@@ -80,7 +86,7 @@ class JobRecord:
     timeline: tuple[JSONObject, ...] = field(default=())
 
     def to_json(self) -> JSONObject:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__slots__ if name != "following"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,8 @@ class Parked:
     message: str
     list_key: str | None
     """The Redis list it is pushed to, where the broker shares the state's database."""
+    place: Mapping[str, str] = field(default_factory=dict)
+    """Where the job stands in its flow (canvas.place)."""
 
 
 @dataclass(frozen=True, slots=True)
