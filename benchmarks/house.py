@@ -36,6 +36,13 @@ class Server:
     port: int
 
 
+class Bare(System):
+    """A system without simulator and receiver: a benchmark starts what it measures."""
+
+    def serve(self, simulator_port: int, receiver_port: int) -> None:
+        pass
+
+
 class House:
     """A running system whose provider is a stub that accepts at once."""
 
@@ -110,7 +117,7 @@ def house() -> Iterator[House]:
     }
     with (
         tempfile.TemporaryDirectory(prefix="fermata-bench-") as folder,
-        undisturbed(System(Path(folder), one_database=True, **settings)) as system,
+        undisturbed(Bare(Path(folder), one_database=True, **settings)) as system,
     ):
         system.run("stub", "-m", "benchmarks.stub", str(stub_port))
         wait_until(lambda: _listens(stub_url), what="the stub listens")

@@ -25,6 +25,7 @@ LONGEST: Final = (
     "chaos/test_kill_points.py",
     "test_redis_outage.py",
     "test_demo.py",
+    "test_benchmarks.py",
     "test_doctor.py",
     "test_schedules.py",
     "test_rabbitmq.py",

@@ -151,9 +151,11 @@ class System:
             "FERMATA_LOG_LEVEL": "INFO",
             **self._extra,
         }
-        self._start_all(simulator_port, receiver_port)
+        self.serve(simulator_port, receiver_port)
+        self._connect()
 
-    def _start_all(self, simulator_port: int, receiver_port: int) -> None:
+    def serve(self, simulator_port: int, receiver_port: int) -> None:
+        """Start what answers HTTP, and wait until it does."""
         command = ["-m", "simulator", "--port", str(simulator_port), "--api-key", API_KEY]
         self.run("simulator", *command, "--latency", "0.3")
         self.run(
@@ -163,6 +165,8 @@ class System:
         )  # fmt: skip
         wait_until(lambda: _answers(f"{self.simulator.url}/_simulator/healthz"), what="simulator")
         wait_until(lambda: _answers(f"{self.receiver_url}/healthz"), what="receiver")
+
+    def _connect(self) -> None:
         self.app.conf.update(
             broker_url=redis_url.celery_url(self.broker_url),
             result_backend=redis_url.celery_url(self.redis_url),

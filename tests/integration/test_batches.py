@@ -115,9 +115,7 @@ def test_without_a_terminal_a_watched_batch_is_told_of_in_lines(desk: Desk) -> N
     desk.write(2)
     desk.submit()
     _, told = desk.start("watch", desk.name, "--timeout", "60").communicate(timeout=100)
-    assert told.splitlines()[-1] == (
-        f"batch {desk.name}: submitted, 4 of 4 jobs ended, 4 succeeded"
-    )
+    assert told.splitlines()[-1] == (f"batch {desk.name}: over, 4 of 4 jobs ended, 4 succeeded")
 
 
 def test_what_is_run_again_submits_what_is_missing(desk: Desk) -> None:

@@ -86,7 +86,7 @@ class JobRecord:
     timeline: tuple[JSONObject, ...] = field(default=())
 
     def to_json(self) -> JSONObject:
-        return {name: getattr(self, name) for name in self.__slots__ if name != "following"}
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
