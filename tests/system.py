@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ SIGNING_KEY = "k4JtXb0PZqv7LwY2cRn8sUe6hDf3aGm1"
 API_KEY = "sk_simulated_0123456789"
 ROOT = Path(__file__).parent.parent
 
+ANSWER_SECONDS = 60
+"""For an answer that comes at once, unless the machine is very busy."""
+
 
 def wait_until(fact: Callable[..., Any], *, seconds: float = 20, what: str = "") -> Any:
     """Wait on a fact, not on the clock; returns its first true value.
@@ -35,7 +38,7 @@ def wait_until(fact: Callable[..., Any], *, seconds: float = 20, what: str = "")
     The patience is that of a machine with a core for each process; it grows with the load.
     """
     began = time.monotonic()
-    while time.monotonic() - began < seconds * _busyness():
+    while time.monotonic() - began < seconds * busyness():
         value = fact()
         if value:
             return value
@@ -43,8 +46,17 @@ def wait_until(fact: Callable[..., Any], *, seconds: float = 20, what: str = "")
     raise AssertionError(f"not within {time.monotonic() - began:.0f} s: {what or fact}")
 
 
-def _busyness() -> float:
-    """Return how many processes there are for each core, of those that would run; at least 1."""
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Assert that the body takes less time, which is more on a machine that is busy."""
+    began = time.monotonic()
+    yield
+    took = time.monotonic() - began
+    assert took < seconds * busyness(), f"took {took:.1f} s, not {seconds} s"
+
+
+def busyness() -> float:
+    """Return how many processes would run, for each core there is; at least 1."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
@@ -62,21 +74,25 @@ class Simulator:
     def rule(self, match: str, *, times: int | None = None, **scenario: Any) -> None:
         """Choose the scenario of submits whose request holds a text (a job id, a clip id)."""
         rule = {"match": match, "times": times, "scenario": scenario}
-        answer = requests.post(f"{self.url}/_simulator/scenarios", json=rule, timeout=5)
+        answer = requests.post(
+            f"{self.url}/_simulator/scenarios", json=rule, timeout=ANSWER_SECONDS
+        )
         assert answer.ok, answer.text
 
     def forget_rules(self) -> None:
-        requests.delete(f"{self.url}/_simulator/scenarios", timeout=5).raise_for_status()
+        requests.delete(
+            f"{self.url}/_simulator/scenarios", timeout=ANSWER_SECONDS
+        ).raise_for_status()
 
     def set_credits(self, balance: float) -> None:
         answer = requests.put(
-            f"{self.url}/_simulator/credits", json={"credits": balance}, timeout=5
+            f"{self.url}/_simulator/credits", json={"credits": balance}, timeout=ANSWER_SECONDS
         )
         answer.raise_for_status()
 
     def books(self, match: str = "") -> dict[str, Any]:
         params = {"match": match}
-        answer = requests.get(f"{self.url}/_simulator/books", params=params, timeout=5)
+        answer = requests.get(f"{self.url}/_simulator/books", params=params, timeout=ANSWER_SECONDS)
         books: dict[str, Any] = answer.json()
         return books
 
@@ -177,9 +193,10 @@ class System:
         self.store: Store = store.Store(connection.connect(self.redis_url))
 
     def __exit__(self, *_: object) -> None:
+        """Kill all of it: what a test wants to see end well, it stops itself."""
         self.app.close()
-        for process in reversed(self._processes):
-            stop(process)
+        for process in self._processes:
+            stop(process, kill=True)
         self.valkey.stop()
         if self.rabbitmq:
             self.rabbitmq.stop()

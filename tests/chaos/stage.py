@@ -76,7 +76,7 @@ class Stage(System):
     def _prepare(self) -> None:
         self.broker = Redis.from_url(self.broker_url, decode_responses=True)
         rich = {"credits": CREDITS}
-        requests.put(f"{self.simulator.url}/_simulator/credits", json=rich, timeout=5)
+        requests.put(f"{self.simulator.url}/_simulator/credits", json=rich, timeout=60)
         self.app = self._producer()
         for name in WORKERS:
             self.worker(name, app="tests.chaos.app")

@@ -149,7 +149,7 @@ class Flow:
 def active(system: System, name: str = "worker") -> list[str]:
     """The ids of the tasks that hold a slot of a worker."""
     node = f"{name}@test"
-    replies = system.app.control.inspect([node], timeout=5).active() or {}
+    replies = system.app.control.inspect([node], timeout=GET_SECONDS).active() or {}
     return [task["id"] for task in replies[node]]
 
 
@@ -218,7 +218,7 @@ def deliver(
     *,
     method: str = "POST",
     headers: Mapping[str, str | bytes] | None = None,
-    timeout: float = 10,
+    timeout: float = GET_SECONDS,
     **signature: Any,
 ) -> requests.Response:
     """Call the receiver as the provider would."""

@@ -18,7 +18,7 @@ from tests.acceptance.test_cli import fermata
 from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, completed, streaming, who
 from tests.job import Job
-from tests.system import System, recording, stop, wait_until
+from tests.system import System, busyness, recording, stop, wait_until
 from worker.admission import Gate
 from worker.cancellation import Cancellations
 from worker.core import keys
@@ -84,6 +84,13 @@ def why_held(flow: Flow, job_id: str) -> list[str]:
     return [turn["why"] for turn in flow.record(job_id).timeline if turn["what"] == "hold"]
 
 
+def overtook(flow: Flow, job_id: str) -> int:
+    """Count the jobs that the provider accepted while this one waited for its turn."""
+    created_at = flow.record(job_id).created_at
+    [accepted_at] = [task["accepted_at"] for task in flow.accepted(job_id)]
+    return sum(created_at < task["accepted_at"] < accepted_at for task in flow.accepted(""))
+
+
 def waited(flow: Flow, job_id: str) -> float:
     record = flow.record(job_id)
     at = next(turn["at"] for turn in record.timeline if turn["what"] == "submit")
@@ -136,7 +143,7 @@ def test_neither_a_person_nor_another_tenant_waits_for_a_large_batch(start: Star
 
     wait_until(lambda: succeeded(flow, person.id, *(job.id for job in few)), seconds=60)
     done = sum(len(flow.accepted(job.id)) for job in many)
-    assert waited(flow, person.id) < 2
+    assert overtook(flow, person.id) < 40  # two seconds' worth
     assert done < len(many) / 2
     assert flow.system.simulator.books()["refused"] == {}
 
@@ -468,7 +475,7 @@ def test_uploads_of_a_batch_that_no_worker_takes_keep_nobody_waiting(start: Star
     person = flow.job(clip())
     person.apply_async()
     flow.ends()
-    assert waited(flow, person.id) < 2
+    assert waited(flow, person.id) < 2 * busyness()
 
 
 def test_a_cancelled_batch_needs_no_worker_and_no_place(start: Start) -> None:

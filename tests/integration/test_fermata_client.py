@@ -45,7 +45,7 @@ def held(flow: Flow) -> str:
 
 def test_a_job_is_enqueued_and_its_result_awaited(flow: Flow, fermata: Fermata) -> None:
     job = fermata.enqueue("sonic.remaster", clip(), mv="chirp-v5")
-    result = job.wait(20)
+    result = job.wait(60)
     assert (result["job_id"], result["operation"]) == (job.id, "sonic.remaster")
     assert result["clips"][0]["audio_url"]
     assert fermata.job(job.id).status().result == result
@@ -54,7 +54,7 @@ def test_a_job_is_enqueued_and_its_result_awaited(flow: Flow, fermata: Fermata) 
 def test_a_failure_has_its_type_and_its_details(flow: Flow, fermata: Fermata) -> None:
     job = fermata.enqueue("sonic.remaster", clip(), mv="no-such-model")
     with pytest.raises(JobFailed) as caught:
-        job.wait(20)
+        job.wait(60)
     assert caught.value.type == "InvalidRequest"
     assert "mv" in caught.value.details["fields"]
 
@@ -66,7 +66,7 @@ def test_a_key_that_is_used_again_is_the_same_job(flow: Flow, fermata: Fermata) 
         for _ in range(3)
     ]
     assert len({job.id for job in jobs}) == 1
-    jobs[0].wait(20)
+    jobs[0].wait(60)
     assert len(flow.accepted(source)) == 1
 
 
@@ -80,7 +80,7 @@ def test_signatures_compose_as_native_canvas(flow: Flow, fermata: Fermata) -> No
 
 def test_a_named_flow_is_followed_to_its_ends(flow: Flow, fermata: Fermata) -> None:
     pack = fermata.enqueue_flow("flows.instrumental_pack", clip(), mv="chirp-v5")
-    results = pack.wait(30)
+    results = pack.wait(60)
     made = [each["operation"] for each in results]
     assert made == ["sonic.stems_full", "sonic.wav", "sonic.midi"]
     again = fermata.flow("flows.instrumental_pack", pack.id)
@@ -92,7 +92,7 @@ def test_a_flow_whose_first_job_fails_says_so_and_skips_the_rest(
 ) -> None:
     broken = fermata.enqueue_flow("sonic.remaster", clip(), mv="nothing", then=["sonic.wav"])
     with pytest.raises(JobFailed, match="InvalidRequest"):
-        broken.wait(20)
+        broken.wait(60)
     assert [status.state for status in broken.statuses()] == ["failed", "skipped"]
 
 
@@ -126,7 +126,7 @@ def test_a_parked_job_is_cancelled_with_its_chain(flow: Flow, fermata: Fermata) 
     flow.waits(job_id)
     assert song.cancel() is True
     with pytest.raises(JobFailed, match=r"JobCancelled: .* by the backend"):
-        song.wait(20)
+        song.wait(60)
     assert song.cancel() is False
 
 
@@ -190,8 +190,8 @@ def test_a_job_is_enqueued_where_the_result_backend_is_away(flow: Flow) -> None:
     """Only native canvas that is awaited with ``.get()`` needs one."""
     system = flow.system
     fermata = Fermata(system.broker_url, "redis://127.0.0.1:1/0", system.redis_url)
-    assert fermata.enqueue("sonic.remaster", clip(), mv="chirp-v5").wait(20)["clips"]
-    fermata.enqueue_flow("sonic.remaster", clip(), mv="chirp-v5", then=["sonic.wav"]).wait(20)
+    assert fermata.enqueue("sonic.remaster", clip(), mv="chirp-v5").wait(60)["clips"]
+    fermata.enqueue_flow("sonic.remaster", clip(), mv="chirp-v5", then=["sonic.wav"]).wait(60)
     fermata.close()
 
 
@@ -222,7 +222,7 @@ def test_many_threads_share_one_client(flow: Flow) -> None:
     def ends_as_it_should(number: int) -> bool:
         if number % 4:
             job = fermata.enqueue("sonic.remaster", clip(), mv="chirp-v5")
-            return job.wait(30)["job_id"] == job.id
+            return job.wait(60)["job_id"] == job.id
         job = fermata.enqueue("sonic.remaster", clip(), job_id=ids[number], mv="chirp-v5")
         flow.waits(job.id)
         return job.cancel()
@@ -245,7 +245,7 @@ before = enqueue().status()
 child = os.fork()
 jobs = [enqueue() for _ in range(20)]
 for job in jobs:
-    assert job.wait(30)["job_id"] == job.id
+    assert job.wait(60)["job_id"] == job.id
 if child:
     assert os.waitpid(child, 0)[1] == 0
 """

@@ -127,13 +127,17 @@ class Pile:
         self._publisher = Publisher(system.broker_url, {}, 5)
 
     def __enter__(self) -> Publisher:
-        self._control.cancel_consumer(QUEUE, destination=["worker@test"], reply=True, timeout=5)
+        self._control.cancel_consumer(
+            QUEUE, destination=["worker@test"], reply=True, timeout=GET_SECONDS
+        )
         wait_until(lambda: not self._system.backlog()[1], what="nobody pops")
         return self._publisher
 
     def __exit__(self, *_: object) -> None:
         self._publisher.close()
-        self._control.add_consumer(QUEUE, destination=["worker@test"], reply=True, timeout=5)
+        self._control.add_consumer(
+            QUEUE, destination=["worker@test"], reply=True, timeout=GET_SECONDS
+        )
 
 
 # 4. Handling: Jobs.take in ProviderTask._resumed_leg (worker/lua/take.lua).
@@ -327,7 +331,7 @@ def test_a_parked_job_tells_event_consumers(flow: Flow, heard: Heard) -> None:
     flow.waits(job.id)
     wait_until(lambda: job.id not in active(flow.system), what="the submit leg has ended")
 
-    wait_until(lambda: "task-parked" in heard.of(job.id), seconds=3, what="task-parked")
+    wait_until(lambda: "task-parked" in heard.of(job.id), what="task-parked")
     flow.deliver(job.id, completed())
     assert who(result.get(timeout=GET_SECONDS)) == job.id
 
@@ -352,7 +356,7 @@ def test_a_follow_up_that_was_frozen_is_still_a_job_for_each_clip(flow: Flow) ->
     follow_up.freeze()
     flow.jobs.remove(follow_up.id)
 
-    results = (song | for_each_clip(flow, follow_up)).apply_async().get(timeout=5)
+    results = (song | for_each_clip(flow, follow_up)).apply_async().get(timeout=GET_SECONDS)
 
     flow.jobs += who(results)
     assert len(set(flow.jobs)) == 3

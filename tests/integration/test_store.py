@@ -4,7 +4,6 @@ says it closes."""
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 
 from tests import servers
+from tests.system import within
 from worker import connection
 from worker.admission import Gate
 from worker.cancellation import Cancellation, Cancellations
@@ -608,10 +608,8 @@ def gone(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("call", CALLS)
 def test_a_redis_that_is_gone_is_one_error_in_time(gone: str, call: str) -> None:
     records = Store(connection.connect(gone, timeout_seconds=0.3, retries=0))
-    began = time.monotonic()
-    with pytest.raises(StoreUnavailable):
+    with within(seconds=0.6), pytest.raises(StoreUnavailable):
         CALLS[call](records)
-    assert time.monotonic() - began < 0.6
 
 
 @pytest.fixture(scope="module")
@@ -629,18 +627,14 @@ def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.parametrize("call", CALLS)
 def test_a_redis_that_hangs_is_one_error_in_time(hung: str, call: str) -> None:
     records = Store(connection.connect(hung, timeout_seconds=0.3, retries=0))
-    began = time.monotonic()
-    with pytest.raises(StoreUnavailable):
+    with within(seconds=0.9), pytest.raises(StoreUnavailable):
         CALLS[call](records)
-    assert time.monotonic() - began < 0.9
 
 
 def test_retries_are_bounded_too(hung: str) -> None:
     records = Store(connection.connect(hung, timeout_seconds=0.2, retries=2))
-    began = time.monotonic()
-    with pytest.raises(StoreUnavailable):
+    with within(seconds=2), pytest.raises(StoreUnavailable):
         records.check()
-    assert time.monotonic() - began < 2
 
 
 def test_a_restarted_server_still_knows_the_jobs(tmp_path: Path) -> None:
