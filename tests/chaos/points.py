@@ -297,11 +297,11 @@ def _(self: Any, publish_patiently: Any, *args: Any, **options: Any) -> Any:
 
 
 @wraps(Jobs, "settle")
-def _(self: Any, settle: Any, job_id: str, *args: Any) -> None:
+def _(self: Any, settle: Any, job_id: str, *args: Any, **options: Any) -> None:
     passes("stored", job_id)
     passes("counted", job_id, whole_worker=True)
     if not out("settlement", job_id):
-        settle(self, job_id, *args)
+        settle(self, job_id, *args, **options)
     passes("settled", job_id)
 
 
