@@ -155,7 +155,9 @@ def test_in_a_pipe_nothing_is_wrapped_and_a_wait_tells_of_each_change(system: Sy
     job_id = str(uuid.uuid4())
     system.simulator.rule(job_id, outcome="fail")
     command = [*REMASTER, "--source", str(uuid.uuid4()), "--id", job_id, "--wait"]
-    told = fermata(system, *command, COLUMNS="80").stderr.splitlines()
+    waited = fermata(system, *command, COLUMNS="80")
+    told = waited.stderr.splitlines()
+    assert waited.stdout.endswith("\n")
     assert told[-1] == f"{job_id}  sonic.remaster  failed"
     assert len(set(told)) == len(told) > 1
     why = json.loads(fermata(system, "job", job_id, "--json").stdout)["error"]["message"]

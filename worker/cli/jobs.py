@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import click
 from rich.console import Console
-from rich.live import Live
 
 from worker import bootstrap, flow, show, text, watch
 from worker.bootstrap import open_handover, open_producer, open_store
@@ -188,7 +187,7 @@ def _follow(
     """Show the jobs of a flow live; without a terminal, tell of each change in a line."""
     sights: list[watch.Sight] = []
     told: dict[str, str] = {}
-    with Live(console=console, auto_refresh=False) as live:
+    with show.live(console) as live:
         for sights in watch.follow(store, enqueued, timeout_seconds=timeout):
             live.update(show.flow_table(sights), refresh=True)
             if not console.is_terminal:
