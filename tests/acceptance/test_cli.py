@@ -171,6 +171,15 @@ def test_cancelling_what_nobody_has_heard_of_says_so(system: System) -> None:
     assert "no record of it" in ran.stdout
 
 
+def test_a_job_is_found_by_the_beginning_of_its_id_that_fermata_dev_shows(system: System) -> None:
+    job_id = str(uuid.uuid4())
+    fermata(system, "submit", "account.credits", "--id", job_id, "--wait")
+    shown = fermata(system, "job", job_id[:8], "--json")
+    assert json.loads(shown.stdout)["job_id"] == job_id
+    nobody = fermata(system, "job", "00000000")
+    assert (nobody.returncode, nobody.stdout) == (2, "")
+
+
 def test_an_unknown_job_is_exit_code_2(system: System) -> None:
     ran = fermata(system, "job", "nobody")
     assert (ran.returncode, ran.stdout) == (2, "")
