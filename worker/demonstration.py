@@ -15,7 +15,6 @@ from typing import Any, Final
 import requests
 from dotenv import dotenv_values
 from rich.console import Console
-from rich.live import Live
 
 from worker import crew, flow, premises, show, watch
 from worker.bootstrap import open_producer, open_store
@@ -157,7 +156,7 @@ def _run_flow(console: Console) -> list[Sight]:
     )
     enqueued = flow.enqueue(open_producer(settings), plan)
     store = open_store(settings)
-    with Live(console=console, auto_refresh=False) as live:
+    with show.live(console) as live:
         for sights in watch.follow(store, enqueued, timeout_seconds=FLOW_SECONDS):
             live.update(show.flow_table(sights), refresh=True)
     if not all(sight.ended for sight in sights):

@@ -11,12 +11,14 @@ import os
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from enum import StrEnum
 from types import TracebackType
 from typing import Any, Final, TextIO
 
 import structlog
 from redis.exceptions import RedisError
 from structlog.tracebacks import ExceptionDictTransformer
+from structlog.typing import EventDict
 
 from worker.core.errors import ConfigError
 from worker.core.wording import told
@@ -32,8 +34,16 @@ _TELLTALES: Final = (
 )
 
 
+def _as_words(_: Any, __: str, fields: EventDict) -> EventDict:
+    """Log a member of an enum as its word, of which the console's renderer may show the repr."""
+    return {
+        name: field.value if isinstance(field, StrEnum) else field for name, field in fields.items()
+    }
+
+
 _SHARED: Final[list[Any]] = [
     structlog.contextvars.merge_contextvars,
+    _as_words,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]

@@ -22,6 +22,7 @@ _GONE: Final = frozenset({errno.EPIPE, errno.EIO})
 _LINE: Final = re.compile(r"\S+T(\d\d:\d\d:\d\d)\S* \[(\w+) *\] (.*)")
 _EVENT: Final = re.compile(r"([a-z]+(?:_[a-z]+)+) +(\w+=.*)")
 _FIELD: Final = re.compile(r"(\w+)=('[^']*'|\"[^\"]*\"|\S*)")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SIMULATOR: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
 
 
@@ -119,8 +120,9 @@ def summary(name: str, line: str, *, started: bool) -> str:
 
 
 def _event(event: str, fields: dict[str, str]) -> str:
-    """Word an event of a job in some 80 columns: its id is cut, as Git cuts its own."""
-    job = fields.pop("job_id", "")[:8]
+    """Word an event of a job in some 80 columns: a UUID is cut, as Git cuts its ids."""
+    job = fields.pop("job_id", "")
+    job = job[:8] if _UUID.fullmatch(job) else job
     fields.pop("provider_task_id", None)
     told = (f"{name}={value}" for name, value in fields.items() if value not in {"", "None"})
     return " ".join([job or "-" * 8, event, *told])

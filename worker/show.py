@@ -1,5 +1,6 @@
 """What a person sees in the terminal: tables of jobs, one job's timeline."""
 
+import contextlib
 import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from typing import Any, Final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -41,6 +43,17 @@ _COLOURS: Final = {
     "submitting": "cyan",
     "unconfirmed": "yellow",
 }
+
+
+@contextlib.contextmanager
+def live(console: Console) -> Iterator[Live]:
+    """Show what changes, in place. In a pipe or a file, its last state ends as a line does."""
+    try:
+        with Live(console=console, auto_refresh=False) as shown:
+            yield shown
+    finally:
+        if not console.is_terminal:
+            console.line()
 
 
 def flow_table(sights: Iterable[Sight]) -> RenderableType:
@@ -101,9 +114,9 @@ def operations_table(rows: Iterable[Operation]) -> Table:
     """Show the operations there are."""
     table = _table("operation", "mode", "credits", "")
     for row in rows:
-        retired = f"[yellow]retired: use {row.retired}[/] " if row.retired else ""
-        summary = row.summary.partition(";")[0].partition(". ")[0]
-        table.add_row(row.name, row.mode, f"{row.credits:g}", retired + _safe(summary))
+        retired = f" [yellow](retired: use {row.retired})[/]" if row.retired else ""
+        summary = row.summary.partition(";")[0].partition(". ")[0].rstrip(".")
+        table.add_row(row.name, row.mode, f"{row.credits:g}", _safe(summary) + retired)
     return table
 
 
@@ -131,7 +144,7 @@ def job(record: JobRecord, flow: Sequence[Sight] = ()) -> RenderableType:
     if len(around) > 1:
         beside = ["", _flow_table(around, here=record.job_id), ""]
     ending = _ending(record.error, record.result)
-    return Group(facts, *beside, timeline, *ending, *_late(record))
+    return Group(facts, *beside, timeline, *([""] if ending else []), *ending, *_late(record))
 
 
 def record_json(record: JobRecord) -> JSONObject:

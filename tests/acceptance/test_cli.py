@@ -155,7 +155,9 @@ def test_in_a_pipe_nothing_is_wrapped_and_a_wait_tells_of_each_change(system: Sy
     job_id = str(uuid.uuid4())
     system.simulator.rule(job_id, outcome="fail")
     command = [*REMASTER, "--source", str(uuid.uuid4()), "--id", job_id, "--wait"]
-    told = fermata(system, *command, COLUMNS="80").stderr.splitlines()
+    waited = fermata(system, *command, COLUMNS="80")
+    told = waited.stderr.splitlines()
+    assert waited.stdout.endswith("\n")
     assert told[-1] == f"{job_id}  sonic.remaster  failed"
     assert len(set(told)) == len(told) > 1
     why = json.loads(fermata(system, "job", job_id, "--json").stdout)["error"]["message"]
@@ -167,6 +169,15 @@ def test_cancelling_what_nobody_has_heard_of_says_so(system: System) -> None:
     ran = fermata(system, "cancel", "nobody-at-all")
     assert ran.returncode == 2
     assert "no record of it" in ran.stdout
+
+
+def test_a_job_is_found_by_the_beginning_of_its_id_that_fermata_dev_shows(system: System) -> None:
+    job_id = str(uuid.uuid4())
+    fermata(system, "submit", "account.credits", "--id", job_id, "--wait")
+    shown = fermata(system, "job", job_id[:8], "--json")
+    assert json.loads(shown.stdout)["job_id"] == job_id
+    nobody = fermata(system, "job", "00000000")
+    assert (nobody.returncode, nobody.stdout) == (2, "")
 
 
 def test_an_unknown_job_is_exit_code_2(system: System) -> None:

@@ -20,6 +20,7 @@ from redis.exceptions import NoPermissionError
 import worker
 from worker import log
 from worker.core.wording import told
+from worker.deliveries import Receipt
 from worker.settings import Role, load
 
 ROOT = Path(__file__).parent.parent.parent
@@ -42,6 +43,16 @@ def test_a_log_at_debug_shows_no_arguments_of_tasks(monkeypatch: pytest.MonkeyPa
         BasePool().apply_async(print, (SECRET,))
     assert "boom" in written.getvalue()
     assert SECRET not in written.getvalue()
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_word_of_ours_is_logged_as_the_word_it_is(
+    log_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with logs(monkeypatch, log_format=log_format) as written:
+        structlog.get_logger().info("delivery_received", receipt=Receipt.WITHOUT_EFFECT)
+    assert "without effect" in written.getvalue()
+    assert "Receipt" not in written.getvalue()
 
 
 SECRETS = re.compile("secret|signing_key|api_key|password|credentials|redis_url|broker|backend")

@@ -39,6 +39,7 @@ def test_a_job_is_shown_with_whatever_its_result_is(case: str) -> None:
     )
     shown = printed(show.job(record))
     assert wanted["operation"] in shown
+    assert not result["clips"] or "\n\nclip " in shown
     assert all(str(clip["clip_id"] or "") in shown or clip["title"] for clip in result["clips"])
 
 
@@ -167,6 +168,16 @@ def test_why_a_job_of_a_flow_failed_stands_below_the_table() -> None:
     table, why = printed(show.flow_table([sight]), width=80).split("sonic.remaster: ")
     assert UUIDS[0] in table
     assert " ".join(why.split()) == WHY.strip()
+
+
+def test_each_operation_is_told_in_one_manner_a_retired_one_too() -> None:
+    rows = [OPERATIONS["sonic.sample"], OPERATIONS["sonic.mashup"], OPERATIONS["riffusion.cover"]]
+    shown = printed(show.operations_table(rows), width=120).splitlines()[1:]
+    assert [line.split("  ")[-1].strip() for line in map(str.rstrip, shown)] == [
+        "Create a song around a sample of a clip or of a file",
+        "Create a song out of two clips",
+        "Cover a clip in another style (retired: use sonic.cover)",
+    ]
 
 
 LYRICS = "[Verse]\nHold the note\n\n[Chorus]\nLet it go"

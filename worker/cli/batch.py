@@ -16,7 +16,6 @@ from typing import IO, Any, Final
 
 import click
 from rich.console import Console
-from rich.live import Live
 
 from worker import manifest, show
 from worker.batch import Batch, Ledger, Runs, Submission, report
@@ -423,7 +422,7 @@ def _follow(ledger: Ledger, batch_id: str, timeout: float | None, console: Conso
     """Show a batch live; without a terminal, tell of it in a line now and then."""
     give_up = None if timeout is None else time.monotonic() + timeout
     began, first, tell_at = time.monotonic(), ledger.read(batch_id), 0.0
-    with Live(console=console, auto_refresh=False) as live:
+    with show.live(console) as live:
         while True:
             found, now = ledger.read(batch_id), time.monotonic()
             live.update(show.batch(found, since=first, seconds=now - began), refresh=True)

@@ -58,8 +58,22 @@ def _hanging_up() -> Iterator[None]:
         sys.exit(EXIT_HUNG_UP)
 
 
-class _Group(click.Group):
+class _Listing(click.Group):
+    """Lists its commands with a whole sentence each; Click cuts what is longer than a line."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        told = [
+            (name, self.commands[name].get_short_help_str(_UNLIMITED))
+            for name in self.list_commands(ctx)
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(told)
+
+
+class _Group(_Listing):
     """Turns our errors into one clear line and an exit code."""
+
+    group_class = _Listing
 
     def main(self, *args: Any, **options: Any) -> Any:
         try:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ from typing import Any, Final
 
 import click
 from rich.console import Console
-from rich.live import Live
 
 from worker import bootstrap, flow, show, text, watch
 from worker.bootstrap import open_handover, open_producer, open_store
@@ -39,6 +39,9 @@ from worker.core.states import JobState
 from worker.core.text import decode
 from worker.settings import Role, load
 from worker.store import Store
+
+_BEGINNING: Final = re.compile(r"[0-9a-f]{8}")
+_NEWEST: Final = 200
 
 
 @main.command(epilog=EXIT_CODES)
@@ -188,7 +191,7 @@ def _follow(
     """Show the jobs of a flow live; without a terminal, tell of each change in a line."""
     sights: list[watch.Sight] = []
     told: dict[str, str] = {}
-    with Live(console=console, auto_refresh=False) as live:
+    with show.live(console) as live:
         for sights in watch.follow(store, enqueued, timeout_seconds=timeout):
             live.update(show.flow_table(sights), refresh=True)
             if not console.is_terminal:
@@ -209,10 +212,19 @@ def _tell_changes(sights: Sequence[watch.Sight], told: dict[str, str]) -> None:
 def job(job_id: str, as_json: bool) -> None:
     """Show one job: its state, its timeline, its result.
 
-    A job of a flow is shown with what it follows, what runs beside it, and what follows it.
+    A job of a flow is shown with what it follows, what runs beside it, and what follows it. For
+    one of the newest jobs, the eight characters that `fermata dev` shows of its id are enough.
     """
     store = open_store(load(Role.CLIENT))
-    _print_job(store, JobId(job_id), as_json=as_json)
+    _print_job(store, _find(store, job_id), as_json=as_json)
+
+
+def _find(store: Store, given: str) -> JobId:
+    """Find the id that begins so; if it is not one of the newest jobs alone, take it as it is."""
+    if not _BEGINNING.fullmatch(given) or store.state(JobId(given)):
+        return JobId(given)
+    alike = [each.job_id for each in store.recent(_NEWEST) if each.job_id.startswith(given)]
+    return alike[0] if len(alike) == 1 else JobId(given)
 
 
 def _print_job(store: Store, job_id: JobId, *, as_json: bool) -> None:
