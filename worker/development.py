@@ -165,13 +165,13 @@ class _System:
         except KeyboardInterrupt:
             self._screen.tell("fermata dev: ending; Ctrl-C again ends it at once")
         finally:
-            crew.hear(lambda *_: self._crew.kill())
+            crew.hear_again(lambda *_: self._crew.kill())
             self._crew.end()
             self._screen.close(_FLUSH_SECONDS)
         return 0
 
     def _interrupt(self, *_: object) -> None:
-        crew.hear(lambda *_: self._crew.kill())
+        crew.hear_again(lambda *_: self._crew.kill())
         raise KeyboardInterrupt
 
     def _start(self) -> list[_Process]:

@@ -124,6 +124,18 @@ def test_it_says_in_a_few_lines_that_it_is_ready_where_and_what_to_try(dev: Dev)
     assert len(dev.said().splitlines()) <= 20
 
 
+@pytest.mark.parametrize("name", ['it\'s a "folder"', "ü \\d\\", "\udcff${HOME} %n", "l" * 200])
+def test_its_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    dev = Dev(folder).start()
+    try:
+        asked = dev.fermata("submit", "account.credits", "--wait")
+    finally:
+        stop(dev.process)
+    assert asked.returncode == 0, asked.stderr
+
+
 def test_a_script_reaches_its_broker_as_the_readme_says(dev: Dev) -> None:
     lines = re.findall(r"^\$ (export BROKER_URL.*)\n\$ (export .*)\n\$ python (.*)$",
                        (ROOT / "README.md").read_text(), re.MULTILINE)  # fmt: skip
@@ -242,6 +254,17 @@ def test_a_closed_terminal_ends_it(tmp_path: Path) -> None:
     terminal.ptyproc.fileobj.close()
     assert terminal.wait() == 0
     dev.require_nothing_left(terminal.before or "")
+
+
+def test_a_shell_and_the_system_may_both_say_that_the_terminal_is_closed(dev: Dev) -> None:
+    dev.child("celery", "worker").suspend()
+    for _ in range(2):
+        dev.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "ending" in dev.said(), what="it is heard")
+    dev.child("celery", "worker").resume()
+    assert dev.process.wait(ENOUGH) == 0
+    assert "ready to exit, bye bye" in (dev.data / "logs" / "valkey.log").read_text()
+    dev.require_nothing_left(dev.said())
 
 
 @pytest.mark.parametrize("ignoring", ["exec nohup", "trap '' HUP; exec"])
