@@ -18,6 +18,7 @@ import pytest
 import requests
 
 from tests.system import ROOT, stop, wait_until
+from worker.cli.group import EXIT_FILE
 from worker.crew import END_SECONDS
 from worker.embedded import EmbeddedValkey
 
@@ -392,6 +393,17 @@ def test_without_room_for_any_file_it_refuses_in_one_line(command: str, tmp_path
         [sys.executable, "-m", "worker", command], cwd=tmp_path, env=ENVIRONMENT,
         capture_output=True, text=True, timeout=60, check=False, preexec_fn=_no_room,
     )  # fmt: skip
-    assert refused.returncode == 3
+    assert refused.returncode == EXIT_FILE
     assert refused.stderr.startswith("fermata: No usable temporary directory found in ")
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["dev", "demo --output /proc/demo"])
+def test_a_folder_that_cannot_be_written_to_is_one_line(command: str, tmp_path: Path) -> None:
+    environment = ENVIRONMENT | {"FERMATA_DATA_DIR": "/proc/data"}
+    refused = subprocess.run(
+        [sys.executable, "-m", "worker", *command.split()], cwd=tmp_path, env=environment,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert refused.returncode == EXIT_FILE, refused.stderr
     assert refused.stderr.count("\n") == 1
