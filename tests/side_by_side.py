@@ -46,7 +46,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 
 def pytest_configure() -> None:
-    """Give children the signals that a background job has ignored: tests send them to some."""
+    """End as by Ctrl-C when terminated, so that no server of a test stays behind.
+
+    And give children the signals that a background job has ignored: tests send them to some.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)

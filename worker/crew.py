@@ -44,6 +44,12 @@ def hear(handler: Handler) -> None:
             signal.signal(number, handler)
 
 
+def hear_again(handler: Handler) -> None:
+    """Handle what insists. A hangup never does: a shell sends one, and the system another."""
+    hear(handler)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 class Crew:
     """Processes in one group, with a keeper.
 

@@ -1,6 +1,7 @@
 """``fermata demo``: the main job, end to end, on a system of its own."""
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from rich.console import Console
 from worker import crew, flow, premises, show, watch
 from worker.bootstrap import open_producer, open_store
 from worker.client import proxies
-from worker.core.errors import ConfigError, InvalidRequest
+from worker.core.errors import ConfigError, InvalidRequest, Unwritable
 from worker.core.flows import Plan
 from worker.core.models import JSONObject
 from worker.settings import Role, dev_environment, load
@@ -47,10 +48,9 @@ def run(output: Path, console: Console) -> int:
     crew.hear(signal.default_int_handler)  # leave nothing running on SIGTERM and SIGHUP either
     premises.require_temporary_folder()
     output = output.resolve()
-    _make_room(output)
-    console.print("[bold]Fermata[/]: starting Valkey, simulator, receiver, worker and beat …")
     began = time.monotonic()
-    with _writing(output), _running(output / "system") as system:
+    with _writing(output), _room(output) as lock, _running(output / "system", lock) as system:
+        console.print("[bold]Fermata[/]: starting Valkey, simulator, receiver, worker and beat …")
         _forget_settings(output / "system")
         _wait_until_up(system, output / "system")
         console.print(f"All up after {time.monotonic() - began:.1f} s. One native Celery canvas:")
@@ -65,36 +65,50 @@ def run(output: Path, console: Console) -> int:
 
 @contextlib.contextmanager
 def _writing(output: Path) -> Iterator[None]:
-    """Turn what a full disk says into a line that names the folder. Raises ConfigError."""
+    """Turn what a full disk says into a line that names the folder.
+
+    Raises Unwritable; ConfigError if a file could not be fetched.
+    """
     try:
         yield
-    except requests.RequestException:
-        raise  # these are OSErrors too
+    except requests.RequestException as error:  # an OSError too
+        raise ConfigError(f"the music cannot be fetched: {error}") from None
     except OSError as error:
         where = error.filename or output
-        raise ConfigError(f"{where}: {error.strerror}; choose another --output") from None
-
-
-def _make_room(output: Path) -> None:
-    try:
-        if output.exists() and any(output.iterdir()) and not (output / MARK).is_file():
-            raise InvalidRequest(
-                f"{output} holds files that are not a demo's: choose another --output"
-            )
-        shutil.rmtree(output, ignore_errors=True)
-        (output / "system").mkdir(parents=True)
-        (output / MARK).touch()
-    except OSError as error:
-        raise InvalidRequest(
-            f"{output} cannot be written to ({error.strerror}): choose another --output"
-        ) from None
+        raise Unwritable(f"{where}: {error.strerror}; choose another --output") from None
 
 
 @contextlib.contextmanager
-def _running(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def _room(output: Path) -> Iterator[int]:
+    """Empty the folder, and lock it; yields the lock's descriptor.
+
+    Raises InvalidRequest if other files are in it, or another demo.
+    """
+    if output.exists() and any(output.iterdir()) and not (output / MARK).is_file():
+        raise InvalidRequest(f"{output} holds files that are not a demo's: choose another --output")
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / MARK).open("ab") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidRequest(
+                f"another demo runs in {output}: choose another --output"
+            ) from None
+        for each in output.iterdir():
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            elif each.name != MARK:
+                each.unlink()
+        (output / "system").mkdir()
+        yield mark.fileno()
+
+
+@contextlib.contextmanager
+def _running(folder: Path, lock: int) -> Iterator["subprocess.Popen[bytes]"]:
     """Run ``fermata dev`` untouched by this machine's own settings.
 
-    It ends when its output is read no more: a demo that is killed leaves nothing running either.
+    It ends when its output is read no more: a demo that is killed leaves nothing running either,
+    and the lock is held until then.
     """
     bare = {k: v for k, v in os.environ.items() if not k.startswith(("FERMATA_", "CELERY_"))}
     command = [sys.executable, "-m", "worker", "dev", "--port", "0", "--simulator-port", "0"]
@@ -108,6 +122,7 @@ def _running(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,
+            pass_fds=(lock,),
         ) as system,
     ):
         try:
@@ -131,7 +146,7 @@ def _wait_until_up(system: "subprocess.Popen[bytes]", folder: Path) -> None:
             return
         time.sleep(0.1)
     said = (folder / "system.log").read_text("utf-8", "replace").strip().removeprefix("fermata: ")
-    raise ConfigError(f"the system did not come up: {said or folder / 'logs'}")
+    raise premises.failure(folder, f"the system did not come up: {said or folder / 'logs'}")
 
 
 def _is_up(folder: Path) -> bool:
@@ -160,9 +175,8 @@ def _run_flow(console: Console) -> list[Sight]:
         for sights in watch.follow(store, enqueued, timeout_seconds=FLOW_SECONDS):
             live.update(show.flow_table(sights), refresh=True)
     if not all(sight.ended for sight in sights):
-        full = "; the disk is full" if premises.is_full(settings.data_dir) else ""
-        logs = settings.data_dir / "logs"
-        raise ConfigError(f"the jobs did not end within {FLOW_SECONDS} s{full}: see {logs}")
+        late = f"the jobs did not end within {FLOW_SECONDS} s; see {settings.data_dir / 'logs'}"
+        raise premises.failure(settings.data_dir, late)
     return sights
 
 

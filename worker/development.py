@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from worker import crew, premises, shadows
 from worker.bootstrap import open_producer
 from worker.core.contract import QUEUE, SLOW_QUEUE
-from worker.core.errors import ConfigError, InvalidRequest
+from worker.core.errors import ConfigError, InvalidRequest, Unwritable
 from worker.crew import Crew
 from worker.embedded import EmbeddedValkey
 from worker.screen import Log, Screen, summary
@@ -77,9 +77,9 @@ class Options:
 def run(options: Options) -> int:
     """Run until Ctrl-C; returns the exit code.
 
-    Raises ConfigError if a setting is wrong, a folder cannot be written to, it already runs here,
-    a port is in use, or one of the processes ends by itself; InvalidRequest if both ports are one,
-    or the simulator knows no such scenario.
+    Raises ConfigError if a setting is wrong, it already runs here, a port is in use, or one of the
+    processes ends by itself; Unwritable if a folder cannot be written to, or its disk is full;
+    InvalidRequest if both ports are one, or the simulator knows no such scenario.
     """
     crew.hear(signal.default_int_handler)
     check()
@@ -94,7 +94,7 @@ def run(options: Options) -> int:
         with premises.alone(folder, screen.tell) as lock:
             return _System(options, folder, lock, screen, simulated=simulated).run()
     except OSError as error:
-        raise ConfigError(f"{error.filename or folder}: {error.strerror}") from None
+        raise Unwritable(f"{error.filename or folder}: {error.strerror}") from None
 
 
 def _refuse_mixture() -> None:
@@ -165,13 +165,13 @@ class _System:
         except KeyboardInterrupt:
             self._screen.tell("fermata dev: ending; Ctrl-C again ends it at once")
         finally:
-            crew.hear(lambda *_: self._crew.kill())
+            crew.hear_again(lambda *_: self._crew.kill())
             self._crew.end()
             self._screen.close(_FLUSH_SECONDS)
         return 0
 
     def _interrupt(self, *_: object) -> None:
-        crew.hear(lambda *_: self._crew.kill())
+        crew.hear_again(lambda *_: self._crew.kill())
         raise KeyboardInterrupt
 
     def _start(self) -> list[_Process]:
@@ -249,7 +249,7 @@ class _System:
                     self._screen.tell(f"{now} {shown}")
 
     def _require_all(self) -> None:
-        """Raise ConfigError if one has ended: nothing here ends by itself."""
+        """Raise ConfigError or Unwritable if one has ended: nothing here ends by itself."""
         fallen = self._crew.fallen()
         if fallen is None:
             return
@@ -258,7 +258,8 @@ class _System:
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         log = self._crew.log(name)
         cause = f": {said}" if log.exists() and (said := Log(name, log).cause()) else ""
-        raise ConfigError(f"the {name} ended by itself ({how}){cause}; see {_shown(log)}")
+        said = f"the {name} ended by itself ({how}){cause}; see {_shown(log)}"
+        raise premises.failure(self._folder, said)
 
     def _warn_of_a_full_disk(self) -> None:
         full = premises.is_full(self._folder)

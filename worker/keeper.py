@@ -13,6 +13,7 @@ closes it, and when it dies, of a SIGKILL too. Then the keeper
 It imports nothing of ours, so that it is small, and starts in no time.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -29,19 +30,24 @@ _LOOK_EVERY_SECONDS: Final = 0.05
 
 def main() -> None:
     """Wait until the pipe closes, then end everybody."""
+    if os.getpgrp() != os.getpid():
+        sys.exit("the keeper kills its group in the end: fermata dev starts it in one of its own")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     told = [line.split() for line in sys.stdin]
-    for stage in sorted({stage for stage, _ in told}):
-        _end([int(pid) for each, pid in told if each == stage])
-    Path(sys.argv[1]).unlink(missing_ok=True)
-    os.killpg(0, signal.SIGKILL)
+    try:
+        for stage in sorted({stage for stage, _ in told}):
+            _end([int(pid) for each, pid in told if each == stage])
+        Path(sys.argv[1]).unlink(missing_ok=True)
+    finally:
+        os.killpg(0, signal.SIGKILL)
 
 
 def _end(pids: Iterable[int]) -> None:
     left = [pid for pid in pids if _is_ours(pid)]
     for pid in left:
-        os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            os.kill(pid, signal.SIGTERM)
     give_up = time.monotonic() + GRACE_SECONDS
     while any(map(_is_ours, left)) and time.monotonic() < give_up:
         time.sleep(_LOOK_EVERY_SECONDS)
@@ -51,7 +57,7 @@ def _is_ours(pid: int) -> bool:
     """Say whether a process is there, and no stranger that was given its id after it ended."""
     try:
         return os.getpgid(pid) == os.getpgrp()
-    except ProcessLookupError:
+    except OSError:  # it has ended; or, on a BSD, it is of another session
         return False
 
 

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -155,6 +156,8 @@ def take_over(handlers: Iterable[logging.Handler] = ()) -> None:
     root.handlers = root.handlers or [_handler(_json())]
     logging.captureWarnings(True)
     sys.excepthook = _log_the_end
+    threading.excepthook = _log_the_end_of_a_thread
+    sys.unraisablehook = _log_the_ignored
     for name in ("stdout", "stderr"):
         setattr(sys, name, _Printed(_original(getattr(sys, name))))
     # Celery prints its banner here; the type checker does not know that one may.
@@ -171,13 +174,18 @@ class _Printed(io.TextIOBase):
     def write(self, text: str) -> int:
         self._begun += text
         if text.endswith("\n"):
-            printed, self._begun = self._begun.strip("\n"), ""
-            if printed.strip():
-                _write(self.stream, printed, "info")
+            self._end_line()
         return len(text)
 
     def flush(self) -> None:
+        """Log what has no line end too: at the end of the process none comes."""
+        self._end_line()
         self.stream.flush()
+
+    def _end_line(self) -> None:
+        printed, self._begun = self._begun.strip("\n"), ""
+        if printed.strip():
+            _write(self.stream, printed, "info")
 
     def fileno(self) -> int:
         # To Celery, which writes past the stream where there is a number, that there is none.
@@ -199,3 +207,14 @@ def _log_the_end(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     logging.getLogger("fermata").critical("uncaught", exc_info=(kind, error, trace))
+
+
+def _log_the_end_of_a_thread(said: threading.ExceptHookArgs) -> None:
+    if said.exc_type is not SystemExit:
+        error = said.exc_value or said.exc_type()
+        _log_the_end(said.exc_type, error, said.exc_traceback)
+
+
+def _log_the_ignored(said: Any) -> None:
+    about = (said.exc_type, said.exc_value, said.exc_traceback)
+    logging.getLogger("fermata").error("ignored: %r", said.object, exc_info=about)

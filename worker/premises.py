@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from worker.core.errors import ConfigError
+from worker.core.errors import ConfigError, FermataError, Unwritable
 from worker.crew import END_SECONDS
 
 _LOOK_EVERY_SECONDS: Final = 0.1
@@ -26,7 +26,7 @@ _PROBE_BYTES: Final = 64 * 1024
 def data_folder(path: Path) -> Path:
     """Make the folder for the data; one that keeps nothing is found out before anything starts.
 
-    Raises ConfigError.
+    Raises Unwritable.
     """
     folder = path.resolve()
     try:
@@ -35,7 +35,7 @@ def data_folder(path: Path) -> Path:
             probe.write(bytes(_PROBE_BYTES))
             probe.flush()
     except OSError as error:
-        raise ConfigError(
+        raise Unwritable(
             f"data cannot be kept in {folder} ({error.strerror}): set FERMATA_DATA_DIR to a "
             "folder that can be written to"
         ) from None
@@ -45,17 +45,22 @@ def data_folder(path: Path) -> Path:
 def require_temporary_folder() -> None:
     """Refuse to start where gunicorn and others could not: they need one.
 
-    Raises ConfigError.
+    Raises Unwritable.
     """
     try:
         tempfile.gettempdir()
     except FileNotFoundError as error:
-        raise ConfigError(f"{error.strerror}: set TMPDIR to one that can be written to") from None
+        raise Unwritable(f"{error.strerror}: set TMPDIR to one that can be written to") from None
 
 
 def is_full(folder: Path) -> bool:
     """Say whether the folder's disk has no room left, as far as that can be known."""
     return shutil.disk_usage(folder).free < _PROBE_BYTES
+
+
+def failure(folder: Path, why: str) -> FermataError:
+    """Return the error of what did not work in a folder: the disk's, if that is full."""
+    return Unwritable(f"{why}; the disk is full") if is_full(folder) else ConfigError(why)
 
 
 @contextlib.contextmanager
@@ -138,13 +143,18 @@ def _holder(port: int) -> str:
     listening = {
         f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"
     }
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # another user's, or gone meanwhile
-            if str(descriptor.readlink()) in listening:
-                process = descriptor.parent.parent
+            if not listening.isdisjoint(_open_in(process)):
                 command = (process / "cmdline").read_text("utf-8", "replace").split("\0")
                 return f", by process {process.name}: {' '.join(command[:_WORDS]).strip()}"
     return ""
+
+
+def _open_in(process: Path) -> Iterator[str]:
+    for descriptor in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            yield str(descriptor.readlink())
 
 
 def signing_key(folder: Path) -> str:

@@ -21,6 +21,7 @@ NOT_RUN: Final = "not run"
 NO_RECORD: Final = "no record"
 """A step that is no job of ours, or has no id before it is published."""
 MOST_STEPS: Final = 500
+"""Of a flow that is longer or wider, the first ones are shown, and the job in question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def _descend(store: Store, level: list[JobRecord], steps: dict[JobId, Step]) -> 
     """Add what follows some jobs, level by level: each knows its own, while it lives all of it."""
     while level and len(steps) < MOST_STEPS:
         for job in level:
-            for step in _following(store, job):
+            for step in _following(store, job)[: MOST_STEPS - len(steps)]:
                 steps.setdefault(step.job_id, step)
         below = {job.job_id for job in level}
         level = store.read_those([each.job_id for each in steps.values() if each.after in below])

@@ -102,3 +102,17 @@ def test_the_demo_leaves_a_folder_alone_that_is_not_its_own(tmp_path: Path) -> N
     assert ran.returncode == 2
     assert "not a demo's" in ran.stderr
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_two_demos_do_not_share_a_folder(tmp_path: Path) -> None:
+    output = tmp_path / "demo-output"
+    command = [sys.executable, "-m", "worker", "demo", "--output", str(output)]
+    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE) as first:
+        wait_until((output / "system").is_dir, seconds=45, what="the first one begins")
+        second = subprocess.run(
+            command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        first.terminate()
+    assert (second.returncode, second.stderr.count("\n")) == (2, 1)
+    assert f"another demo runs in {output}" in second.stderr

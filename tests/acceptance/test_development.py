@@ -18,6 +18,7 @@ import pytest
 import requests
 
 from tests.system import ROOT, stop, wait_until
+from worker.cli.group import EXIT_FILE
 from worker.crew import END_SECONDS
 from worker.embedded import EmbeddedValkey
 
@@ -122,6 +123,18 @@ def test_it_says_in_a_few_lines_that_it_is_ready_where_and_what_to_try(dev: Dev)
     assert tried.returncode == 0, tried.stderr
     wait_until(lambda: "job_settled outcome=succeed" in dev.said(), what="the job is shown")
     assert len(dev.said().splitlines()) <= 20
+
+
+@pytest.mark.parametrize("name", ['it\'s a "folder"', "ü \\d\\", "\udcff${HOME} %n", "l" * 200])
+def test_its_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    dev = Dev(folder).start()
+    try:
+        asked = dev.fermata("submit", "account.credits", "--wait")
+    finally:
+        stop(dev.process)
+    assert asked.returncode == 0, asked.stderr
 
 
 def test_a_script_reaches_its_broker_as_the_readme_says(dev: Dev) -> None:
@@ -242,6 +255,17 @@ def test_a_closed_terminal_ends_it(tmp_path: Path) -> None:
     terminal.ptyproc.fileobj.close()
     assert terminal.wait() == 0
     dev.require_nothing_left(terminal.before or "")
+
+
+def test_a_shell_and_the_system_may_both_say_that_the_terminal_is_closed(dev: Dev) -> None:
+    dev.child("celery", "worker").suspend()
+    for _ in range(2):
+        dev.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "ending" in dev.said(), what="it is heard")
+    dev.child("celery", "worker").resume()
+    assert dev.process.wait(ENOUGH) == 0
+    assert "ready to exit, bye bye" in (dev.data / "logs" / "valkey.log").read_text()
+    dev.require_nothing_left(dev.said())
 
 
 @pytest.mark.parametrize("ignoring", ["exec nohup", "trap '' HUP; exec"])
@@ -369,6 +393,17 @@ def test_without_room_for_any_file_it_refuses_in_one_line(command: str, tmp_path
         [sys.executable, "-m", "worker", command], cwd=tmp_path, env=ENVIRONMENT,
         capture_output=True, text=True, timeout=60, check=False, preexec_fn=_no_room,
     )  # fmt: skip
-    assert refused.returncode == 3
+    assert refused.returncode == EXIT_FILE
     assert refused.stderr.startswith("fermata: No usable temporary directory found in ")
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["dev", "demo --output /proc/demo"])
+def test_a_folder_that_cannot_be_written_to_is_one_line(command: str, tmp_path: Path) -> None:
+    environment = ENVIRONMENT | {"FERMATA_DATA_DIR": "/proc/data"}
+    refused = subprocess.run(
+        [sys.executable, "-m", "worker", *command.split()], cwd=tmp_path, env=environment,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert refused.returncode == EXIT_FILE, refused.stderr
     assert refused.stderr.count("\n") == 1

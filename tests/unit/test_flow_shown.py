@@ -206,3 +206,28 @@ def test_a_flow_without_an_end_is_shown_in_part() -> None:
     ]  # fmt: skip
     flow = watch.flow_of(Records(*chain_of_jobs), chain_of_jobs[0])  # type: ignore[arg-type]
     assert len(flow.steps) == watch.MOST_STEPS
+
+
+def test_a_group_of_any_size_is_shown_in_part_and_the_job_in_question_with_it() -> None:
+    names = [f"job-{n}" for n in range(watch.MOST_STEPS + 10)]
+    rest = following(*((name, "sonic.wav", FIRST) for name in names))
+    first = record(FIRST, "sonic.remaster", JobState.SUCCEEDED, following=rest)
+    last = record(names[-1], "sonic.wav", JobState.WAITING, after=FIRST, first=FIRST)
+    flow = watch.flow_of(Records(first, last), last)  # type: ignore[arg-type]
+    assert len(flow.steps) == watch.MOST_STEPS + 1
+    assert flow.steps[-1].job_id == last.job_id
+
+
+def test_a_sequence_may_be_longer_than_pythons_stack() -> None:
+    ids = [JobId(f"job-{n}") for n in range(1_500)]
+    steps = [Step(each, "sonic.wav", ids[n - 1] if n else None) for n, each in enumerate(ids)]
+    assert [step for _, step in canvas.branches(steps)] == steps
+
+
+def test_jobs_that_follow_one_another_in_a_circle_are_shown_once_each() -> None:
+    steps = (
+        Step(JobId("a"), "sonic.wav", JobId("b")),
+        Step(JobId("b"), "sonic.midi", JobId("a")),
+        Step(JobId("c"), "sonic.bpm", JobId("c")),
+    )
+    assert lines(steps) == ["sonic.wav", "└ sonic.midi", "sonic.bpm"]

@@ -11,7 +11,14 @@ from rich.console import Console
 
 from worker import console
 from worker.connection import StoreUnavailable
-from worker.core.errors import ConfigError, FermataError, InvalidRequest, UnknownBatch, UnknownJob
+from worker.core.errors import (
+    ConfigError,
+    FermataError,
+    InvalidRequest,
+    UnknownBatch,
+    UnknownJob,
+    Unwritable,
+)
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -27,9 +34,11 @@ _UNLIMITED: Final = 100_000
 
 EXIT_CODES = """
 \b
-Exit codes: 0 done · 1 a job failed · 2 wrong request or usage · 3 wrong settings
+Exit codes: 0 done · 1 a job failed · 2 wrong request or usage
+3 wrong settings, or what they name cannot be used: a port, a process
 4 Redis or the broker cannot be reached · 5 --timeout is over
-6 a file or the output cannot be written · 130 Ctrl-C · 141 nobody reads the output any more
+6 a file, a folder or the output cannot be written, or the disk is full
+130 Ctrl-C · 141 nobody reads the output any more
 """
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
@@ -98,6 +107,8 @@ class _Group(_Listing):
                 return super().invoke(ctx)
         except ConfigError as error:
             fail(error.message, EXIT_SETTINGS)
+        except Unwritable as error:
+            fail(error.message, EXIT_FILE)
         except (InvalidRequest, UnknownBatch, UnknownJob) as error:
             fail(error.message, EXIT_USAGE)
         except FermataError as error:

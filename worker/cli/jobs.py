@@ -235,6 +235,8 @@ def _print_job(store: Store, job_id: JobId, *, as_json: bool) -> None:
         click.echo(json.dumps(show.record_json(record) | beside, indent=2))
     else:
         out.print(show.job(record, sights))
+        if len(sights) >= watch.MOST_STEPS:
+            tell(f"Of this flow, the first {watch.MOST_STEPS} jobs are shown.")
 
 
 @main.command(epilog=EXIT_CODES)

@@ -6,7 +6,7 @@ signatures of whatever is still to follow.
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -92,24 +92,30 @@ def _add_chain(
 
 
 def branches(steps: Iterable[Step]) -> Iterator[tuple[str, Step]]:
-    """Yield steps as a tree: each below the one it follows, with the lines that lead to it.
+    """Yield steps as a tree: each once, below the one it follows, with the lines that lead to it.
 
-    A step whose predecessor is not among them stands at the margin.
+    A step whose predecessor is not among them stands at the margin. Steps that follow one another
+    in a circle, as only a wrong record says, are shown too: the first of them at the margin.
     """
     known = {step.job_id: step for step in steps}
     below: dict[JobId | None, list[Step]] = {}
     for step in known.values():
         below.setdefault(step.after if step.after in known else None, []).append(step)
-    for root in below.get(None, ()):
-        yield "", root
-        yield from _below(root, below, "")
+    left = set(known)
+    for root in [*below.get(None, ()), *known.values()]:
+        # A stack of our own: a chain may be longer than Python's.
+        stack = [("", "", root)]
+        while stack:
+            lines, margin, step = stack.pop()
+            if step.job_id not in left:
+                continue
+            left.remove(step.job_id)
+            yield lines, step
+            stack += _below(margin, below.get(step.job_id, []))
 
 
-def _below(
-    step: Step, below: Mapping[JobId | None, list[Step]], margin: str
-) -> Iterator[tuple[str, Step]]:
-    children = below.get(step.job_id, [])
-    for child in children:
+def _below(margin: str, children: Sequence[Step]) -> Iterator[tuple[str, str, Step]]:
+    """Yield the last child first, each with its lines and with the margin of what follows it."""
+    for child in reversed(children):
         last = child is children[-1]
-        yield f"{margin}{'└' if last else '├'} ", child
-        yield from _below(child, below, margin + ("  " if last else "│ "))
+        yield f"{margin}{'└' if last else '├'} ", margin + ("  " if last else "│ "), child

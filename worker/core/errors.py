@@ -2,6 +2,7 @@
 
     FermataError
     ├── ConfigError                operator: a setting is wrong
+    ├── Unwritable                 operator: a file or folder cannot be written to
     ├── NeedsWorker                caller: the task was called eagerly or directly
     ├── InvalidRequest             caller: the parameters are wrong; the provider was not called
     ├── AlreadyEnqueued            nobody: an idempotency key was used again, for the same request
@@ -52,6 +53,10 @@ class FermataError(Exception):
 
 class ConfigError(FermataError):
     """A setting is missing or wrong."""
+
+
+class Unwritable(FermataError):
+    """A file or folder cannot be written to: its rights, or the disk is full."""
 
 
 class NeedsWorker(FermataError):
