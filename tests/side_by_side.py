@@ -64,6 +64,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(group))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to run if groups are not kept: each process would start each system."""
+    if getattr(session.config.option, "loadgroup", False):
+        grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
+        if not all("@" in item.nodeid for item in grouped):
+            raise pytest.UsageError("pytest-xdist takes no notice of groups: see pyproject.toml")
+
+
 def _turn(item: pytest.Item) -> int:
     places = (n for n, name in enumerate(LONGEST) if item.path.match(name))
     return next(places, len(LONGEST))
