@@ -1,7 +1,8 @@
 """Which rights a user of Redis lacks (ACL), found out without changing anything.
 
 Between MULTI and EXEC a server judges each command when it is queued, and DISCARD forgets them all.
-So all commands of ours, kombu's and Celery's are asked for as they are, and none is ever run.
+So all commands of ours, kombu's and Celery's are asked for as they are, and none is ever run: not
+by a server without transactions either, which is asked first, by a PING.
 """
 
 import re
@@ -95,13 +96,12 @@ def missing(client: "Redis", held: Collection[str]) -> list[str]:
     pool = client.connection_pool
     connection: Any = pool.get_connection()
     try:
-        begun = _ask(connection, ["MULTI"])[0]
-        if begun is not None:
+        begun, queued, _ = _ask(connection, ["MULTI", "PING", "DISCARD"])
+        if isinstance(begun, ResponseError) or queued in {"PONG", b"PONG"}:
             # No transaction, no answers; and without one kombu can do nothing either.
             denied = isinstance(begun, NoPermissionError)
             return [f"+{command.lower()}" for command in _TRANSACTION] if denied else []
-        answers = _ask(connection, [command for command, _ in asked])
-        _ask(connection, ["DISCARD"])
+        answers = _ask(connection, ["MULTI", *(command for command, _ in asked), "DISCARD"])[1:-1]
     finally:
         connection.disconnect()
         pool.release(connection)
@@ -114,18 +114,23 @@ def missing(client: "Redis", held: Collection[str]) -> list[str]:
     return [rule for rule in found if "&*" not in found or rule == "&*" or rule[0] != "&"]
 
 
-def _ask(connection: Any, commands: Collection[str]) -> list[ResponseError | None]:
-    for command in commands:
-        connection.send_command(*command.split())
+def _ask(connection: Any, commands: Collection[str]) -> list[Any]:
+    """Return the answer, or the error, to each command.
+
+    All are written at once, and MULTI with them. redis-py may open a connection anew before it
+    writes; a command that came after that, without its MULTI, would be run.
+    """
+    connection.send_packed_command(
+        connection.pack_commands(command.split() for command in commands), check_health=False
+    )
     return [_answer(connection) for _ in commands]
 
 
-def _answer(connection: Any) -> ResponseError | None:
+def _answer(connection: Any) -> Any:
     try:
-        connection.read_response()
+        return connection.read_response()
     except ResponseError as error:
         return error
-    return None
 
 
 def _questions(need: Need) -> Iterator[tuple[str, str]]:
