@@ -93,18 +93,12 @@ NEEDS: Final = {
 def missing(client: "Redis", held: Collection[str]) -> list[str]:
     """Name what the client's user lacks to hold these, in the words of ACL SETUSER."""
     asked = [each for what in held for each in _questions(NEEDS[what])]
-    pool = client.connection_pool
-    connection: Any = pool.get_connection()
     try:
-        begun, queued, _ = _ask(connection, ["MULTI", "PING", "DISCARD"])
-        if isinstance(begun, ResponseError) or queued in {"PONG", b"PONG"}:
-            # No transaction, no answers; and without one kombu can do nothing either.
-            denied = isinstance(begun, NoPermissionError)
-            return [f"+{command.lower()}" for command in _TRANSACTION] if denied else []
-        answers = _ask(connection, ["MULTI", *(command for command, _ in asked), "DISCARD"])[1:-1]
-    finally:
-        connection.disconnect()
-        pool.release(connection)
+        answers = _judged(client, [command for command, _ in asked])
+    except NoPermissionError:
+        return [f"+{command.lower()}" for command in _TRANSACTION]
+    except ResponseError:
+        return []
     found = dict.fromkeys(
         _lacking(str(answer), pattern)
         for answer, (_, pattern) in zip(answers, asked, strict=True)
@@ -112,6 +106,35 @@ def missing(client: "Redis", held: Collection[str]) -> list[str]:
     )
     # ACL SETUSER refuses a channel beside all channels.
     return [rule for rule in found if "&*" not in found or rule == "&*" or rule[0] != "&"]
+
+
+def may_send(client: "Redis", queue: str) -> bool:
+    """Say whether the client's user may put messages into a queue that is not Fermata's."""
+    by_priority = f"{queue}\x06\x163"  # as kombu names one of its lists; it counts them all
+    asked = [f"LPUSH {queue} a", f"LLEN {by_priority}"]
+    try:
+        return not any(isinstance(each, NoPermissionError) for each in _judged(client, asked))
+    except ResponseError:
+        return True  # if transactions are what is missing, `missing` says so
+
+
+def _judged(client: "Redis", commands: Collection[str]) -> list[Any]:
+    """Return what the server answers to commands that it queues, and forgets.
+
+    Raises ResponseError where it has no transactions: no answers, and kombu can do nothing either.
+    """
+    pool = client.connection_pool
+    connection: Any = pool.get_connection()
+    try:
+        begun, queued, _ = _ask(connection, ["MULTI", "PING", "DISCARD"])
+        if isinstance(begun, ResponseError):
+            raise begun
+        if queued in {"PONG", b"PONG"}:
+            raise ResponseError("it has no transactions")
+        return _ask(connection, ["MULTI", *commands, "DISCARD"])[1:-1]
+    finally:
+        connection.disconnect()
+        pool.release(connection)
 
 
 def _ask(connection: Any, commands: Collection[str]) -> list[Any]:

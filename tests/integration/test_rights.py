@@ -122,6 +122,17 @@ def test_the_doctor_names_each_right_that_is_missing(
     assert "It cannot be reached" not in ran.stdout
 
 
+def test_the_doctor_tells_of_a_queue_of_follow_ups_that_is_closed_to_fermata(
+    system: System, user: Any
+) -> None:
+    settings = user("~fermata*", "~unacked*", "~_kombu.*", "~*.celery.pidbox*", "~celery-*", "&*")
+    ran = examine(system, "--json", **settings)
+    found = [each for each in json.loads(ran.stdout) if each["name"] == "follow-ups"]
+    (closed,) = (each for each in found if each["level"] == "warning")
+    assert "may not send to celery" in closed["said"]
+    assert f"ACL SETUSER {USER} ~celery*" in closed["do"]
+
+
 def test_a_user_who_may_do_all_has_no_finding_but_ok(system: System) -> None:
     assert findings(system)["rights"]["level"] == "ok"
 
