@@ -17,16 +17,15 @@ from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.backends.redis import CHORD_CLEANUP_LUA, RedisBackend  # type: ignore[attr-defined]
 from celery.exceptions import BackendError, Reject, SoftTimeLimitExceeded
 from celery.states import SUCCESS
-from kombu.exceptions import KombuError
-from redis.exceptions import RedisError
 
 from worker.core.wording import told
-from worker.recording import counted_chord
+from worker.recording import UNPUBLISHED, counted_chord
 
 log = structlog.get_logger()
 
-TRANSIENT: Final = (BackendError, SoftTimeLimitExceeded, KombuError, RedisError, OSError)
-"""The broker or the result backend is away: the message goes back and is tried again."""
+TRANSIENT: Final = (BackendError, SoftTimeLimitExceeded, *UNPUBLISHED)
+"""The broker or the result backend is away, or refuses: the message goes back and is tried again.
+"""
 
 _CUT_OFF: Final = (TimeLimitExceeded, WorkerLostError, Terminated)
 """The process is gone; Celery gives the message to another one."""

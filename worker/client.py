@@ -20,6 +20,7 @@ was answered       any HTTP status, a proxy's own among them              nothin
 """
 
 import contextlib
+import functools
 import os
 import re
 import socket
@@ -33,8 +34,6 @@ from typing import Any, Final, Protocol
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, ProxyError
 
 from worker.core.egress import is_this_machine
@@ -165,6 +164,15 @@ class _Watch:
         self._timer.cancel()
         _watching.watch = None
 
+    def begin(self) -> None:
+        """Note that the request begins to leave.
+
+        Raises TimeoutError where its time is over: no answer would be waited for.
+        """
+        if self.is_over:
+            raise TimeoutError
+        self.begun = True
+
     def over(self, sock: socket.socket) -> None:
         """Watch over the socket that the answer comes by."""
         self._sock = sock
@@ -192,7 +200,7 @@ class _Watched:
             self.connect()  # type: ignore[attr-defined]
         watch: _Watch | None = getattr(_watching, "watch", None)
         if watch:
-            watch.begun = True
+            watch.begin()
         return super().endheaders(*args, **options)  # type: ignore[misc]
 
     def getresponse(self) -> Any:
@@ -202,34 +210,33 @@ class _Watched:
         return super().getresponse()  # type: ignore[misc]
 
 
-class _WatchedHTTP(_Watched, HTTPConnection):
-    pass
+@functools.cache
+def _watched(pool: Any) -> Any:
+    """Return a class of pools like this one, whose connections are watched.
 
-
-class _WatchedHTTPS(_Watched, HTTPSConnection):
-    pass
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _WatchedHTTP
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _WatchedHTTPS
-
-
-_POOLS: Final = {"http": _HTTPPool, "https": _HTTPSPool}
+    A SOCKS proxy has pools of its own kind. A connection that nobody watches would pass for one
+    that never began a request.
+    """
+    connections = type("_Connection", (_Watched, pool.ConnectionCls), {})
+    return type("_Pool", (pool,), {"ConnectionCls": connections})
 
 
 class _WatchedAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
+        _watch_over(self.poolmanager)
 
-    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **options)
-        manager.pool_classes_by_scheme = _POOLS
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        known = proxy in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **options)
+        if not known:
+            _watch_over(manager)
         return manager
+
+
+def _watch_over(manager: Any) -> None:
+    pools = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _watched(pool) for scheme, pool in pools.items()}
 
 
 class _Bearer(AuthBase):

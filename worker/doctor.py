@@ -102,19 +102,17 @@ def _server(where: str, url: str, settings: Settings) -> Iterator[Finding]:
         return
     client = connection.connect(url, timeout_seconds=settings.redis_timeout_seconds, retries=0)
     try:
-        allowed = _rights(client, where, url)
+        user, held = redis_url.read(url).username or "default", where.split(", ")
+        allowed = checks.check_rights(user, rights.missing(client, held))
         yield replace(allowed, where=where)
+        if "broker" in held and not rights.may_send(client, settings.follow_up_queue):
+            yield replace(checks.check_send(user, settings.follow_up_queue), where=where)
         for finding in checks.check_server(_ask(client)):
             yield replace(finding, where=where)
         if where.startswith("state") and not allowed.refused:
             yield checks.check_sweep(_overdue_seconds(client))
     finally:
         client.close()
-
-
-def _rights(client: "Redis", where: str, url: str) -> Finding:
-    user = redis_url.read(url).username or "default"
-    return checks.check_rights(user, rights.missing(client, where.split(", ")))
 
 
 def _ask(client: "Redis") -> Server:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Final
 
 import structlog
+from amqp.exceptions import AccessRefused
 from celery import Celery
 from celery.app import routes
 from celery.app.amqp import AMQP
@@ -45,6 +46,10 @@ log = structlog.get_logger()
 
 PAUSES_SECONDS: Final = (0.5, 1, 2, 4, 4)
 """How long a broker may be away while the next step is published: most restarts take less."""
+
+UNPUBLISHED: Final = (RedisError, KombuError, OSError, AccessRefused)
+"""What keeps a message from its queue until somebody sees to it: the broker is away, or its user
+lacks a right. kombu leaves RabbitMQ's word for that as it is."""
 
 _INHERITED: Final = (PRIORITY_HEADER, TENANT_HEADER, BATCH_HEADER)
 
@@ -218,7 +223,7 @@ class RecordingAMQP(AMQP):
             for pause in PAUSES_SECONDS:
                 try:
                     return send(publish, *args, **kwargs)
-                except (RedisError, KombuError, OSError) as error:
+                except UNPUBLISHED as error:
                     log.warning("next_step_delayed", error=told(error), seconds=pause)
                     time.sleep(pause)
             return send(publish, *args, **kwargs)

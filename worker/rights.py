@@ -1,7 +1,8 @@
 """Which rights a user of Redis lacks (ACL), found out without changing anything.
 
 Between MULTI and EXEC a server judges each command when it is queued, and DISCARD forgets them all.
-So all commands of ours, kombu's and Celery's are asked for as they are, and none is ever run.
+So all commands of ours, kombu's and Celery's are asked for as they are, and none is ever run: not
+by a server without transactions either, which is asked first, by a PING.
 """
 
 import re
@@ -92,19 +93,12 @@ NEEDS: Final = {
 def missing(client: "Redis", held: Collection[str]) -> list[str]:
     """Name what the client's user lacks to hold these, in the words of ACL SETUSER."""
     asked = [each for what in held for each in _questions(NEEDS[what])]
-    pool = client.connection_pool
-    connection: Any = pool.get_connection()
     try:
-        begun = _ask(connection, ["MULTI"])[0]
-        if begun is not None:
-            # No transaction, no answers; and without one kombu can do nothing either.
-            denied = isinstance(begun, NoPermissionError)
-            return [f"+{command.lower()}" for command in _TRANSACTION] if denied else []
-        answers = _ask(connection, [command for command, _ in asked])
-        _ask(connection, ["DISCARD"])
-    finally:
-        connection.disconnect()
-        pool.release(connection)
+        answers = _judged(client, [command for command, _ in asked])
+    except NoPermissionError:
+        return [f"+{command.lower()}" for command in _TRANSACTION]
+    except ResponseError:
+        return []
     found = dict.fromkeys(
         _lacking(str(answer), pattern)
         for answer, (_, pattern) in zip(answers, asked, strict=True)
@@ -114,18 +108,52 @@ def missing(client: "Redis", held: Collection[str]) -> list[str]:
     return [rule for rule in found if "&*" not in found or rule == "&*" or rule[0] != "&"]
 
 
-def _ask(connection: Any, commands: Collection[str]) -> list[ResponseError | None]:
-    for command in commands:
-        connection.send_command(*command.split())
+def may_send(client: "Redis", queue: str) -> bool:
+    """Say whether the client's user may put messages into a queue that is not Fermata's."""
+    by_priority = f"{queue}\x06\x163"  # as kombu names one of its lists; it counts them all
+    asked = [f"LPUSH {queue} a", f"LLEN {by_priority}"]
+    try:
+        return not any(isinstance(each, NoPermissionError) for each in _judged(client, asked))
+    except ResponseError:
+        return True  # if transactions are what is missing, `missing` says so
+
+
+def _judged(client: "Redis", commands: Collection[str]) -> list[Any]:
+    """Return what the server answers to commands that it queues, and forgets.
+
+    Raises ResponseError where it has no transactions: no answers, and kombu can do nothing either.
+    """
+    pool = client.connection_pool
+    connection: Any = pool.get_connection()
+    try:
+        begun, queued, _ = _ask(connection, ["MULTI", "PING", "DISCARD"])
+        if isinstance(begun, ResponseError):
+            raise begun
+        if queued in {"PONG", b"PONG"}:
+            raise ResponseError("it has no transactions")
+        return _ask(connection, ["MULTI", *commands, "DISCARD"])[1:-1]
+    finally:
+        connection.disconnect()
+        pool.release(connection)
+
+
+def _ask(connection: Any, commands: Collection[str]) -> list[Any]:
+    """Return the answer, or the error, to each command.
+
+    All are written at once, and MULTI with them. redis-py may open a connection anew before it
+    writes; a command that came after that, without its MULTI, would be run.
+    """
+    connection.send_packed_command(
+        connection.pack_commands(command.split() for command in commands), check_health=False
+    )
     return [_answer(connection) for _ in commands]
 
 
-def _answer(connection: Any) -> ResponseError | None:
+def _answer(connection: Any) -> Any:
     try:
-        connection.read_response()
+        return connection.read_response()
     except ResponseError as error:
         return error
-    return None
 
 
 def _questions(need: Need) -> Iterator[tuple[str, str]]:

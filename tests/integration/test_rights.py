@@ -16,6 +16,7 @@ from tests.integration.test_doctor import examine, findings, refused
 from tests.ports import take_port
 from tests.system import System, stop, wait_until
 from worker import connection, rights
+from worker.core.contract import QUEUE
 from worker.embedded import EmbeddedValkey
 
 USER = "limited"
@@ -121,6 +122,17 @@ def test_the_doctor_names_each_right_that_is_missing(
     assert "It cannot be reached" not in ran.stdout
 
 
+def test_the_doctor_tells_of_a_queue_of_follow_ups_that_is_closed_to_fermata(
+    system: System, user: Any
+) -> None:
+    settings = user("~fermata*", "~unacked*", "~_kombu.*", "~*.celery.pidbox*", "~celery-*", "&*")
+    ran = examine(system, "--json", **settings)
+    found = [each for each in json.loads(ran.stdout) if each["name"] == "follow-ups"]
+    (closed,) = (each for each in found if each["level"] == "warning")
+    assert "may not send to celery" in closed["said"]
+    assert f"ACL SETUSER {USER} ~celery*" in closed["do"]
+
+
 def test_a_user_who_may_do_all_has_no_finding_but_ok(system: System) -> None:
     assert findings(system)["rights"]["level"] == "ok"
 
@@ -131,6 +143,19 @@ def test_nothing_is_changed_by_asking(system: System) -> None:
         assert rights.missing(redis, HELD) == []
         after = {key: redis.type(key) for key in redis.scan_iter() if "pidbox" not in key}
     assert before == after
+
+
+def test_a_connection_that_is_opened_anew_meanwhile_runs_nothing(tmp_path: Path) -> None:
+    server = EmbeddedValkey(tmp_path)
+    url = server.start()
+    try:
+        # Pings before each command that may wait for it: between MULTI and DISCARD, in vain.
+        with Redis.from_url(url, health_check_interval=1e-9, socket_timeout=3) as redis:
+            redis.rpush(QUEUE, "a message")
+            assert rights.missing(redis, HELD) == []
+            assert (redis.keys(), redis.llen(QUEUE)) == ([QUEUE.encode()], 1)
+    finally:
+        server.stop()
 
 
 def test_a_worker_refuses_a_user_who_lacks_a_right_and_names_it(system: System, user: Any) -> None:

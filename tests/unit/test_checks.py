@@ -261,3 +261,9 @@ def test_a_user_who_lacks_a_right_is_refused_and_told_how_to_give_it() -> None:
     assert "Its user me lacks these rights: +hset ~fermata:*." in lacking.said
     assert lacking.do == "Give them: ACL SETUSER me +hset ~fermata:*"
     assert checks.check_rights("me", []).level is Level.OK
+
+
+def test_a_queue_of_follow_ups_that_is_closed_is_told_with_the_rule_that_opens_it() -> None:
+    found = checks.check_send("me", "celery")
+    assert (found.level, found.refused) == (Level.WARNING, False)
+    assert found.do.endswith("ACL SETUSER me ~celery*")

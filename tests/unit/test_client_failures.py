@@ -5,17 +5,24 @@ of the line that decides, the first byte of the request.
 """
 
 import http.client
+import importlib
 import inspect
 import json
 import socket
 import ssl
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
+from urllib.parse import urlsplit
 
 import pytest
+import requests.adapters
 import requests.exceptions
+import urllib3.connection
 import urllib3.exceptions
 import urllib3.util.connection
 
@@ -108,7 +115,7 @@ def test_an_error_before_the_request_means_never_sent_and_one_after_it_lost(
 
     assert issubclass(kind, FAILURES)
     with monkeypatch.context() as patch:
-        patch.setattr(client._WatchedHTTP, "connect", fail)
+        patch.setattr(urllib3.connection.HTTPConnection, "connect", fail)
         assert never_sent(stage.url)
     assert stage.heard == []
     monkeypatch.setattr(client._Watched, "getresponse", fail)
@@ -303,6 +310,47 @@ def test_a_proxy_that_cannot_be_used_means_never_sent(
 ) -> None:
     monkeypatch.setenv("https_proxy", proxy)
     assert "proxy.test" not in never_sent(PROVIDER)
+
+
+@pytest.fixture
+def socks(stage: Stage, no_proxies: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let every way lead through a SOCKS proxy, with a library that always reaches the stage."""
+    address = ("127.0.0.1", urlsplit(stage.url).port)
+    library: Any = ModuleType("socks")
+    library.PROXY_TYPE_SOCKS5, library.ProxyError = 2, OSError
+    library.create_connection = lambda *_, timeout, **__: socket.create_connection(address, timeout)
+    with mock.patch.dict(sys.modules, {"socks": library}):
+        module = importlib.import_module("urllib3.contrib.socks")
+        monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", module.SOCKSProxyManager)
+        monkeypatch.setenv("all_proxy", "socks5h://proxy.test")
+        yield
+    sys.modules.pop("urllib3.contrib.socks", None)
+
+
+@pytest.mark.usefixtures("socks")
+def test_behind_a_socks_proxy_a_request_is_sent_and_its_lost_answer_is_one(stage: Stage) -> None:
+    assert provider("http://provider.test").send(SUBMIT).status == 200
+    stage.say = reset
+    assert lost("http://provider.test")
+    assert len(stage.heard) == 2
+
+
+def test_nothing_is_sent_when_opening_the_tunnel_took_all_the_time(
+    stage: Stage, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority / "cert.pem"))
+    tunnelled(stage, authority, saying(reply()), monkeypatch)
+    open_at_once = stage.say
+    watch: Any = client._Watch
+
+    def late(connection: socket.socket) -> None:
+        stage.over.wait(0.4)
+        open_at_once(connection)
+
+    stage.say = late
+    monkeypatch.setattr(client, "_Watch", lambda _: watch(0.2))
+    assert "timed out" in never_sent(PROVIDER)
+    assert [heard.line.split()[0] for heard in stage.heard] == ["CONNECT"]
 
 
 # A plain proxy passes a plain request on: what it heard, the provider may have heard.

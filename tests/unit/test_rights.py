@@ -2,8 +2,10 @@
 
 import re
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from redis.exceptions import ResponseError
 
 from worker import rights
 
@@ -32,3 +34,17 @@ def test_every_command_of_a_script_is_asked_for(path: Path) -> None:
 )
 def test_what_is_missing_is_read_from_the_words_of_any_version(said: str, rule: str) -> None:
     assert rights._lacking(said, "~fermata:*") == rule
+
+
+def test_a_server_without_transactions_is_asked_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def run(_: object, commands: list[str]) -> list[object]:
+        asked.extend(commands)
+        return ["OK", "PONG", ResponseError("DISCARD without MULTI")]
+
+    monkeypatch.setattr(rights, "_ask", run)
+    assert rights.missing(mock.Mock(), ["state", "broker", "results"]) == []
+    assert asked == ["MULTI", "PING", "DISCARD"]

@@ -114,6 +114,13 @@ def check_rights(user: str, missing: Sequence[str]) -> Finding:
     return _risk(Risk.RIGHTS, said, f"Give them: ACL SETUSER {user} {rules}")
 
 
+def check_send(user: str, queue: str) -> Finding:
+    """Tell of a user who may not put messages into the queue of a backend's own tasks."""
+    said = f"Its user {user} may not send to {queue}: a job waits for ever if a task there follows."
+    do = f"If tasks of yours follow jobs: ACL SETUSER {user} ~{queue}*"
+    return Finding("follow-ups", Level.WARNING, said, do)
+
+
 _SILENT: Final = Finding(
     "server",
     Level.NOTE,
