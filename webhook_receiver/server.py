@@ -8,6 +8,7 @@ proxy before it that takes in a whole request before it passes it on.
 
 import contextlib
 import logging
+import re
 import socket
 import sys
 import time
@@ -24,7 +25,9 @@ REQUEST_SECONDS: Final = 10
 
 LINGER_SECONDS: Final = 0.2
 
-_FAREWELLS: Final = ("Handling signal: term", "Worker exiting", "Shutting down")
+_FAREWELLS: Final = re.compile(
+    r"Handling signal: term|Worker exiting|Shutting down|Worker \(pid:\d+\) was sent SIGTERM!"
+)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -82,7 +85,7 @@ def _is_no_farewell(record: logging.LogRecord) -> bool:
     Under ``honcho start`` it is told so when another process has refused to start: the reason for
     that is to be the last thing on the screen.
     """
-    return record.levelno > logging.INFO or not record.getMessage().startswith(_FAREWELLS)
+    return record.levelno > logging.INFO or not _FAREWELLS.match(record.getMessage())
 
 
 def _hang_up(sock: socket.socket) -> None:

@@ -72,9 +72,16 @@ def _tell_the_end(how: str, sig: str, **_: Any) -> None:
 
 
 def own_tasks() -> None:
-    """Look whose ``tasks`` are about to be loaded; a stranger's end a command line as well."""
-    with _one_line():
-        shadows.require_own("tasks")
+    """Look whose ``tasks`` are about to be loaded; a stranger's end a command line as well.
+
+    Celery asks by a signal, and would log an error of ours with its traceback.
+    """
+    try:
+        with _one_line():
+            shadows.require_own("tasks")
+    except _Refusal as refusal:
+        refusal.show()
+        raise SystemExit(EXIT_SETTINGS) from None
 
 
 def parts() -> Parts:

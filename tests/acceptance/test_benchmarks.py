@@ -60,7 +60,9 @@ def test_a_quick_run_measures_every_group_and_leaves_the_page_alone(tmp_path: Pa
             assert value > 0, figure
     assert set(found["versions"]) >= {"Python", "Celery", "kombu"}
     assert (ROOT / "benchmarks" / "README.md").read_bytes() == page
-    assert [each.name for each in tmp_path.iterdir()] == ["figures.json"]
+    # A worker that is killed leaves billiard's own folder.
+    left = [each.name for each in tmp_path.iterdir() if not each.name.startswith("pymp-")]
+    assert left == ["figures.json"]
 
 
 @pytest.mark.timeout(COMMAND_SECONDS + 60)

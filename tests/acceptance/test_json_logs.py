@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.test_refusals import CELERY, COMPLETE, GUNICORN
 from tests.ports import take_port
-from tests.system import System, wait_until
+from tests.system import System, stop, wait_until
 
 JSON: dict[str, Any] = {"FERMATA_LOG_FORMAT": "json"}
 RECEIVER = (*GUNICORN, "--bind", "{address}", "webhook_receiver.wsgi:app")
@@ -33,6 +33,8 @@ def test_every_line_of_a_running_system_is_json(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "worker", *REMASTER, "--source", str(uuid.uuid4())]
         subprocess.run(command, env=system.environment, cwd=tmp_path, check=True, timeout=60)
         system.app.send_task("test.talk", queue="fermata").get(timeout=20)
+        for process in reversed(system._processes):
+            stop(process)
     worker, beat, receiver = (
         [each["event"] for each in events(tmp_path / f"{name}.log")]
         for name in ("worker", "beat", "receiver")

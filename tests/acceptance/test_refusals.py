@@ -88,7 +88,7 @@ DEV = ("worker", "dev", "--port", "0", "--simulator-port", "0")
 @pytest.mark.parametrize("place", ["taken", "taken/below", "/proc/self", "/proc/nowhere"])
 def test_a_folder_that_cannot_keep_data_is_refused(place: str, tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
-    said = refused(tmp_path, *DEV, FERMATA_DATA_DIR=place)
+    said = refused(tmp_path, *DEV, code=6, FERMATA_DATA_DIR=place)
     assert said.startswith("fermata: data cannot be kept in /")
     assert said.count("\n") == 1
 
@@ -96,8 +96,8 @@ def test_a_folder_that_cannot_keep_data_is_refused(place: str, tmp_path: Path) -
 @pytest.mark.parametrize("place", ["taken/below", "/proc/nowhere"])
 def test_a_demo_whose_output_cannot_be_written_is_refused(place: str, tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
-    said = refused(tmp_path, "worker", "demo", "--output", place, code=2)
-    assert "cannot be written to" in said
+    said = refused(tmp_path, "worker", "demo", "--output", place, code=6)
+    assert "choose another --output" in said
     assert said.count("\n") == 1
 
 

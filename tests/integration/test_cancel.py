@@ -165,7 +165,8 @@ def test_what_has_settled_stays_as_it_is(flow: Flow) -> None:
 
 
 def test_a_job_cancelled_while_it_is_being_submitted_is_not_submitted_again(flow: Flow) -> None:
-    job = flow.job(clip(), rule={"submit": "slow", "submit_delay_seconds": 1, "webhook": "lost"})
+    # Longer than the command takes to start on a busy machine.
+    job = flow.job(clip(), rule={"submit": "slow", "submit_delay_seconds": 6, "webhook": "lost"})
     result = job.apply_async()
     wait_until(lambda: flow.state(job.id) == "submitting")
 

@@ -76,7 +76,7 @@ def talk():
 
 threading.Thread(target=talk, daemon=True).start()
 fermata = Fermata(f"redis://127.0.0.1:{door.getsockname()[1]}/0?protocol=2")
-assert fermata.job("unheard-of").status().state == "pending"
+assert fermata.job("unheard-of").status().state == "unknown"
 fermata.close()
 door.close()
 """

@@ -108,7 +108,7 @@ def test_only_with_always_a_submission_is_never_repeated_after_the_cut(
         job = flow.job(clip(), rule=POLLED, queue="later")
         result = (job | flow.note()).apply_async()
         mark = last_fsync(flow.system) if appendfsync == "everysec" else b""
-        flow.system.app.control.add_consumer("later", reply=True, timeout=GET_SECONDS)
+        flow.system.app.control.add_consumer("later", reply=True, timeout=GET_SECONDS, limit=1)
         flow.waits(job.id)
 
         cut_power(flow.system, behind=mark)

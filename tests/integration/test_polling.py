@@ -230,7 +230,7 @@ def test_a_submit_is_sent_again_when_the_provider_is_back(flow: Flow) -> None:
     assert flow.accepted(job.id) == []
     record = flow.record(job.id)
     assert (record.state, flow.turns(job.id).count("accept")) == ("succeeded", 1)
-    assert "cannot connect" in next(e["why"] for e in record.timeline if e["what"] == "postpone")
+    assert "cannot reach" in next(e["why"] for e in record.timeline if e["what"] == "postpone")
 
 
 # The impatient system: its deadline, grace period and HTTP timeout are short.
