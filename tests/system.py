@@ -18,6 +18,7 @@ from redis import Redis
 from tests.ports import take_port
 from tests.servers import RabbitMQ
 from worker import connection, redis_url, store
+from worker.batch.ledger import Batch, Ledger
 from worker.core.contract import QUEUE
 from worker.core.models import JobId
 from worker.embedded import EmbeddedValkey
@@ -35,14 +36,15 @@ ANSWER_SECONDS = 60
 def wait_until(fact: Callable[..., Any], *, seconds: float = 20, what: str = "") -> Any:
     """Wait on a fact, not on the clock; returns its first true value.
 
-    The patience is that of a machine with a core for each process; it grows with the load.
+    The patience is that of a machine with a core for each process; it grows with the load. A fact
+    that is dear to look at, as by a command, is looked at for half of the time at most.
     """
     began = time.monotonic()
-    while time.monotonic() - began < seconds * busyness():
+    while (asked := time.monotonic()) - began < seconds * busyness():
         value = fact()
         if value:
             return value
-        time.sleep(0.01)
+        time.sleep(max(0.01, time.monotonic() - asked))
     raise AssertionError(f"not within {time.monotonic() - began:.0f} s: {what or fact}")
 
 
@@ -248,6 +250,11 @@ class System:
             channel: Any = connection.default_channel
             told = channel.queue_declare(queue, passive=True)
         return told.message_count, told.consumer_count
+
+    def batch(self, batch_id: str) -> Batch:
+        """Read what became of a batch so far; a command would take a second of a core."""
+        with Redis.from_url(self.redis_url, decode_responses=True) as redis:
+            return Ledger(redis, retain_seconds=1).read(batch_id)
 
     def state(self, job_id: str) -> str | None:
         return self.store.state(JobId(job_id))

@@ -27,6 +27,7 @@ from worker.core.contract import PRIORITY_HEADER, QUEUE, SLOW_QUEUE, TENANT_HEAD
 from worker.core.errors import DeadlineExceeded, JobCancelled, OutOfCredits
 from worker.core.models import JobId
 from worker.core.schedule import Policy
+from worker.core.states import JobState
 from worker.handover import BrokerHandover, Publisher
 from worker.jobs import MOST_REFUSALS
 from worker.recording import Recorder
@@ -198,12 +199,13 @@ def test_credits_that_run_out_at_row_400_hold_the_other_600_until_there_are_more
 
     def stand() -> tuple[int, int]:
         """How many have succeeded, and how many have not ended."""
-        told = json.loads(fermata(flow.system, "batch", "status", "songs", "--json").stdout)
-        return told["ended"]["succeeded"], told["live"]
+        batch = flow.system.batch("songs")
+        return batch.ended[JobState.SUCCEEDED], batch.live
 
     wait_until(lambda: stand() == (400, 600), seconds=90, what="what can be paid has succeeded")
     wait_until(lambda: flow.redis.hget(keys.GATE, "balance") == "9000", what="it has looked again")
-    assert stand() == (400, 600)
+    told = json.loads(fermata(flow.system, "batch", "status", "songs", "--json").stdout)
+    assert (told["ended"]["succeeded"], told["live"]) == (400, 600)
     assert {len(flow.accepted(source)) for source in sources[:400]} == {1}
     assert len(flow.accepted("")) == 400
 

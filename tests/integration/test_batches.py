@@ -74,7 +74,9 @@ class Desk:
         return found
 
     def ends(self) -> dict[str, Any]:
-        wait_until(lambda: self.status()["done"], seconds=60, what=f"{self.name} has ended")
+        wait_until(
+            lambda: self.system.batch(self.name).done, seconds=60, what=f"{self.name} has ended"
+        )
         return self.status()
 
     def paid(self) -> Counter[str]:
