@@ -155,6 +155,7 @@ class System:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("FERMATA_")}
         self.environment = inherited | {
             "PYTHONPATH": str(ROOT),
+            "TMPDIR": str(self.folder),  # who is killed does not tidy up
             "FERMATA_REDIS_URL": self.redis_url,
             "FERMATA_BROKER_URL": self.broker_url,
             "FERMATA_PROVIDER_URL": f"{self.simulator.url}/api/v1",

@@ -10,6 +10,7 @@ from typing import Any
 import requests
 from celery import chord, group
 from celery.canvas import Signature
+from celery.result import AsyncResult
 from redis import Redis
 
 from tests.job import Job
@@ -156,6 +157,15 @@ def active(system: System, name: str = "worker") -> list[str]:
 def clip() -> str:
     """An id that no other test uses; any UUID is a song to the simulator."""
     return str(uuid.uuid4())
+
+
+def outcome(result: "AsyncResult[Any]") -> Any:
+    """Return a result that may have come while its server was away.
+
+    ``get`` alone waits for a message, which nobody was subscribed to by then.
+    """
+    wait_until(result.ready, seconds=GET_SECONDS, what=f"the result of {result.id}")
+    return result.get(timeout=GET_SECONDS)
 
 
 def who(result: Any) -> Any:
