@@ -10,7 +10,7 @@ COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hash
 	--no-emit-index-url --no-header $(if $(UPGRADE),--upgrade) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test chaos bench reference run lock
+.PHONY: help setup demo check style core apart test chaos bench reference run lock
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' \
@@ -42,22 +42,38 @@ $(READY): requirements.lock requirements-dev.lock pyproject.toml
 demo: $(READY) ## Show the main job end to end, on a simulated provider; the music lands in demo-output/
 	$(BIN)/fermata demo
 
+# Unit tests that have little to do with worker/core: what they cover there does not count.
+APART := tests/unit/test_agreement.py tests/unit/test_manifest.py \
+	$(wildcard tests/unit/test_simulator_*.py)
+
 check: $(READY) ## Lint, format, types, import rules and unit tests: under a minute
+	@echo "check: style, worker/core with its coverage, and the other unit tests, two at a time"
+	@$(MAKE) --no-print-directory --jobs=2 \
+		$(if $(filter output-sync,$(.FEATURES)),--output-sync=target) core style apart
+
+style: $(READY) ## Lint, format, types and import rules alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/coverage run -m pytest tests/unit
+
+core: $(READY) ## Unit tests, with the coverage of worker/core
+	$(BIN)/coverage run -m pytest tests/unit $(APART:%=--ignore=%)
 	$(BIN)/coverage report
 
+apart: $(READY) ## The unit tests that are not counted for that coverage
+	$(BIN)/python -m pytest $(APART)
+
+# Tests mostly wait: more of them run at once than there are cores (tests/side_by_side.py).
 test: check ## Everything in check, then all other tests, on a real Valkey and real workers
-	$(BIN)/python -m pytest tests/architecture tests/integration tests/chaos tests/acceptance
+	$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder \
+		tests/architecture tests/integration tests/chaos tests/acceptance
 
 chaos: $(READY) ## Break it: 2,000 jobs and 200 faults, five times over; half an hour, the table lands in .fermata/chaos
 	$(BIN)/python -m tests.chaos
 
-bench: $(READY) ## Measure: each figure a ratio, on real processes
-	$(BIN)/python -m benchmarks
+bench: $(READY) ## Measure on real processes, each figure a ratio; the table lands in benchmarks/README.md
+	$(BIN)/python -m benchmarks --write
 
 reference: $(READY) ## Write tasks/, docs/operations.md and the names in fermata_client/ from the table of operations
 	$(BIN)/python -m worker.reference

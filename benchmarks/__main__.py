@@ -1,7 +1,6 @@
 """Measure: ``python -m benchmarks``, which is what ``make bench`` runs."""
 
 import logging
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Final
 import click
 import structlog
 
-from benchmarks import acknowledge, latency, memory, park, report
+from benchmarks import acknowledge, latency, machine, memory, page, park, report
 from benchmarks.effort import FULL, QUICK, Effort
 from benchmarks.figures import Figure
 
@@ -37,29 +36,36 @@ work on the machine spoils it; the spread over the rounds shows by how much.
 Examples:
   python -m benchmarks
   python -m benchmarks park latency --json figures.json
-  python -m benchmarks --markdown        the table of benchmarks/README.md
+  python -m benchmarks --write           renew the table of benchmarks/README.md
   python -m benchmarks --quick           does it run? (no figure to keep)
 """
 
 
 @click.command(help=HELP)
 @click.argument("groups", metavar="[GROUP]...", nargs=-1, type=click.Choice(list(GROUPS)))
-@click.option("--quick", is_flag=True, help="Few and small rounds, under a minute.")
+@click.option("--quick", is_flag=True, help="One small round, some seconds a group.")
 @click.option("--markdown", is_flag=True, help="Print one Markdown table.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write a JSON file too.")
-def main(groups: tuple[str, ...], quick: bool, markdown: bool, json_file: Path | None) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave nothing running then either
+@click.option("--write", is_flag=True, help="Write that table into benchmarks/README.md.")
+def main(
+    groups: tuple[str, ...], quick: bool, markdown: bool, json_file: Path | None, write: bool
+) -> None:
+    if write and (quick or groups):
+        raise click.UsageError("--write keeps the figures of a full run: no GROUP and no --quick")
     _be_quiet()
+    made_on = machine.look()
     figures: list[Figure] = []
     for group in groups or GROUPS:
         click.echo(f"measuring: {group}", err=True)
         figures += GROUPS[group](QUICK if quick else FULL)
     if json_file:
-        json_file.write_text(report.to_json(figures))
+        json_file.write_text(report.to_json(figures, made_on), "utf-8")
+    if write:
+        page.renew("figures", report.markdown(figures, made_on))
     if markdown:
-        click.echo(report.markdown(figures), nl=False)
+        click.echo(report.markdown(figures, made_on), nl=False)
     else:
-        report.show(figures)
+        report.show(figures, made_on)
 
 
 def _be_quiet() -> None:

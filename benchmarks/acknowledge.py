@@ -9,7 +9,7 @@ from benchmarks import jobs
 from benchmarks.deliveries import deliveries
 from benchmarks.effort import Effort
 from benchmarks.figures import Figure, Subject, compare
-from benchmarks.house import House, Server, cpu_seconds, house
+from benchmarks.house import RECEIVER, House, Server, cpu_seconds, house
 from benchmarks.load import Outcome, Plan, send
 from worker.deliveries import Receipt
 
@@ -21,10 +21,9 @@ Samples = dict[str, list[float]]
 
 @dataclass(frozen=True, slots=True)
 class _Servers:
-    """The receiver with each hand-over, and the view that does nothing, started alike."""
+    """The receiver, and the view that does nothing, started alike."""
 
-    one_script: Server
-    any_broker: Server
+    receiver: Server
     bare: Server
 
 
@@ -36,29 +35,24 @@ def measure(effort: Effort) -> list[Figure]:
         samples: Samples = defaultdict(list)
         for _ in range(effort.rounds):
             _round(home, servers, effort.deliveries, samples)
-    paths = ("one script", "any broker", "duplicate")
+    paths = ("first", "duplicate")
     return [figure for path in paths for figure in _figures(path, samples)]
 
 
 def _start(home: House) -> _Servers:
-    app = "webhook_receiver.wsgi:app"
-    elsewhere = {"FERMATA_BROKER_URL": home.system.redis_url.removesuffix("/0") + "/1"}
     return _Servers(
-        one_script=home.server("one-script", app),
-        any_broker=home.server("any-broker", app, **elsewhere),
+        receiver=home.server("receiver", *RECEIVER),
         bare=home.server("bare", "benchmarks.bare:app"),
     )
 
 
 def _round(home: House, servers: _Servers, count: int, samples: Samples) -> None:
-    parked = jobs.park(home, 2 * count)
-    scripted, brokered = deliveries(parked[:count]), deliveries(parked[count:])
+    signed = deliveries(jobs.park(home, count))
     for name, server, requests, receipt in (
         # Cheap, so it gets each three times: CPU is counted in steps of 10 ms.
-        ("bare", servers.bare, 3 * scripted, Receipt.RESUMED),
-        ("one script", servers.one_script, scripted, Receipt.RESUMED),
-        ("duplicate", servers.one_script, scripted, Receipt.WITHOUT_EFFECT),
-        ("any broker", servers.any_broker, brokered, Receipt.RESUMED),
+        ("bare", servers.bare, 3 * signed, Receipt.RESUMED),
+        ("first", servers.receiver, signed, Receipt.RESUMED),
+        ("duplicate", servers.receiver, signed, Receipt.WITHOUT_EFFECT),
     ):
         measured = _deliver(home, server, requests, receipt)
         for what, value in measured.items():

@@ -18,6 +18,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks import machine, page
+from benchmarks.house import undisturbed
 from tests.system import System, wait_until
 from worker.core.models import JobId
 
@@ -28,23 +30,36 @@ SLOTS: Final = 2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1000)
-    rows = parser.parse_args().rows
-    limits = {
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.batch", description=__doc__)
+    parser.add_argument("--rows", type=int, default=1000, help="default: 1000")
+    parser.add_argument("--write", action="store_true", help="renew benchmarks/README.md")
+    given = parser.parse_args()
+    made_on, began = machine.look(), time.monotonic()
+    found = _measure(given.rows)
+    minutes, seconds = divmod(round(time.monotonic() - began), 60)
+    told = f"{given.rows:,} rows, {minutes} min {seconds} s. {made_on}\n\n"
+    told += page.table(("what", "figure"), found.items(), words=2)
+    print(told, end="")
+    if given.write:
+        page.renew("batch", told)
+
+
+def _measure(rows: int) -> dict[str, str]:
+    """Run it all; returns what was found, in words."""
+    limits: dict[str, Any] = {
         "FERMATA_SUBMITS_PER_SECOND": str(RATE), "SIMULATOR_SUBMITS_PER_SECOND": str(RATE),
         "FERMATA_IN_FLIGHT": str(IN_FLIGHT), "SIMULATOR_IN_FLIGHT": str(IN_FLIGHT),
         "FERMATA_SUBMIT_BURST": "3",
     }  # fmt: skip
     with (
         tempfile.TemporaryDirectory() as folder,
-        System(Path(folder) / "system", **limits) as system,
+        undisturbed(System(Path(folder) / "system", **limits)) as system,
     ):
         system.worker(concurrency=SLOTS)
-        _run(system, Path(folder), rows)
+        return _run(system, Path(folder), rows)
 
 
-def _run(system: System, folder: Path, rows: int) -> None:
+def _run(system: System, folder: Path, rows: int) -> dict[str, str]:
     system.simulator.rule("", latency_seconds=1.5)
     first = _manifest(folder / "first.jsonl", rows, tenant="first")
     submission = _start(system, "batch", "submit", str(first))
@@ -60,18 +75,20 @@ def _run(system: System, folder: Path, rows: int) -> None:
     done = _status(system, "first")["ended"]["succeeded"]
     in_use = _until_done(system, "first", 60 + rows * 3 / RATE * 1.5)[1]
     _check(system, rows)
-    _report(system, rows)
-    print(f"worker slots in use: {statistics.fmean(in_use):.2f} of {SLOTS}, of {len(in_use)} looks")
-    print(f"interactive job: admitted after {waited:.2f} s")
-    print(f"second tenant's {TENANT_ROWS} rows: done after {seconds:.1f} s, when the first had"
-          f" {done} of {rows * 3} jobs done")  # fmt: skip
+    others = f"done after {seconds:.1f} s, when the first had {done:,} of {rows * 3:,} jobs done"
+    return _books(system, rows) | {
+        "worker slots in use": f"{statistics.fmean(in_use):.2f} of {SLOTS}, in the mean of "
+        f"{len(in_use)} looks",
+        "interactive job: time to its admission": f"{waited:.2f} s",
+        f"second tenant's {TENANT_ROWS} rows": others,
+    }
 
 
 def _manifest(path: Path, rows: int, *, tenant: str) -> Path:
     row = {"operation": "sonic.remaster", "mv": "chirp-v5", "tenant": tenant}
     then = {"then": "sonic.wav+sonic.midi"}
     sources = _sources(tenant, rows)
-    path.write_text("\n".join(json.dumps(row | then | {"source": s}) for s in sources))
+    path.write_text("\n".join(json.dumps(row | then | {"source": s}) for s in sources), "utf-8")
     return path
 
 
@@ -90,16 +107,22 @@ def _check(system: System, rows: int) -> None:
         sys.exit(f"rows not accepted once: {odd}; refused: {books['refused']}")
 
 
-def _report(system: System, rows: int) -> None:
+def _books(system: System, rows: int) -> dict[str, str]:
+    """Return what the simulator's books say, and the ledger of the first batch."""
     books = system.simulator.books()
     times = sorted(task["accepted_at"] for task in books["tasks"])
     rate = (len(times) - 1) / (times[-1] - times[0])
     status = _status(system, "first")
-    print(f"rows {rows}, jobs {status['jobs']}, succeeded {status['ended']['succeeded']}")
-    print(f"accepted by the provider: {len(times)}; wanted {(rows + TENANT_ROWS) * 3 + 1}")
-    print(f"refused by the provider: {books['refused'] or 'none'}")
-    print(f"most in flight: {books['peak_in_flight']} of {IN_FLIGHT}")
-    print(f"rate: {rate:.2f} a second, {rate / RATE:.1%} of what is allowed")
+    wanted = (rows + TENANT_ROWS) * 3 + 1
+    return {
+        "jobs accepted, of those wanted": f"{len(times):,} of {wanted:,}: each row once",
+        "jobs of the first batch that succeeded": f"{status['ended']['succeeded']:,} of "
+        f"{status['jobs']:,}",
+        "refused by the provider": "none",
+        "most in flight": f"{books['peak_in_flight']} of {IN_FLIGHT}",
+        "rate, from the first submission to the last": f"{rate:.2f} a second, {rate / RATE:.1%} "
+        "of what is allowed",
+    }
 
 
 def _interactive(system: System) -> float:
@@ -114,14 +137,19 @@ def _interactive(system: System) -> float:
 
 def _until_done(system: System, batch_id: str, seconds: float) -> tuple[float, list[int]]:
     """Return the seconds it took, and how many of the worker's slots were in use at each look."""
-    began, in_use = time.monotonic(), []
+    began, in_use = time.monotonic(), list(wait_until(lambda: _look(system)))
     while not _status(system, batch_id)["done"]:
         if time.monotonic() - began > seconds:
             sys.exit(f"{batch_id} was not done in {seconds:.0f} s: {_status(system, batch_id)}")
-        active = system.app.control.inspect(limit=1, timeout=5).active() or {}
-        in_use += [len(tasks) for tasks in active.values()]
+        in_use += _look(system)
         time.sleep(0.5)
     return time.monotonic() - began, in_use
+
+
+def _look(system: System) -> list[int]:
+    """Ask the worker how many of its slots are in use; it may be too busy to answer."""
+    active = system.app.control.inspect(limit=1, timeout=5).active() or {}
+    return [len(tasks) for tasks in active.values()]
 
 
 def _tasks(system: System) -> list[Any]:

@@ -19,4 +19,4 @@ class Effort:
 
 
 FULL: Final = Effort(rounds=5, deliveries=300, tasks=120, chains=50, parked=1000)
-QUICK: Final = Effort(rounds=2, deliveries=100, tasks=50, chains=20, parked=100)
+QUICK: Final = Effort(rounds=1, deliveries=50, tasks=20, chains=10, parked=100)

@@ -15,12 +15,14 @@ import requests
 from celery import Celery
 from redis import Redis
 
+from tests.ports import take_port
 from tests.system import System, wait_until
+from worker.core import keys
 from worker.core.contract import QUEUE
-from worker.embedded import free_port
 
 GUNICORN: Final = ("-m", "gunicorn", "--no-control-socket", "--workers", "1", "--threads", "8")
-"""The receiver and the bare view are started alike."""
+RECEIVER: Final = ("--worker-class", "webhook_receiver.server.Worker", "webhook_receiver.wsgi:app")
+"""As the Procfile starts it, but for one process."""
 
 DRAIN_SECONDS: Final = 60
 _CERTAIN: Final = 5
@@ -35,6 +37,13 @@ class Server:
     port: int
 
 
+class Bare(System):
+    """A system without simulator and receiver: a benchmark starts what it measures."""
+
+    def serve(self, simulator_port: int, receiver_port: int) -> None:
+        pass
+
+
 class House:
     """A running system whose provider is a stub that accepts at once."""
 
@@ -45,11 +54,11 @@ class House:
         self.valkey = psutil.Process(self.redis.info("server")["process_id"])
         self.producer = _producer(system)
 
-    def server(self, name: str, app: str, **settings: str) -> Server:
-        """Start an app under gunicorn."""
-        port = free_port()
+    def server(self, name: str, *app: str, **settings: str) -> Server:
+        """Start an app under gunicorn, with options of its own before it."""
+        port = take_port()
         bind = ("--bind", f"127.0.0.1:{port}")
-        process = self.system.run(name, *GUNICORN, *bind, app, **settings)
+        process = self.system.run(name, *GUNICORN, *bind, *app, **settings)
         wait_until(lambda: _listens(f"http://127.0.0.1:{port}"), what=f"{name} listens")
         return Server(psutil.Process(process.pid), port)
 
@@ -78,6 +87,15 @@ class House:
             time.sleep(0.003)
         raise TimeoutError(f"the workers were not done within {DRAIN_SECONDS} s")
 
+    def resumed(self) -> float:
+        """Wait until no job is left to be resumed; returns the moment then (monotonic)."""
+        give_up = time.monotonic() + DRAIN_SECONDS
+        while self.redis.zcard(keys.READY):
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"the jobs were not resumed within {DRAIN_SECONDS} s")
+            time.sleep(0.003)
+        return time.monotonic()
+
     def require(self, state: str, job_ids: Sequence[str]) -> None:
         """Refuse to report a figure of jobs that are not where they should be."""
         states = {self.system.state(job_id) for job_id in job_ids}
@@ -100,16 +118,16 @@ def _producer(system: System) -> Celery:
 @contextlib.contextmanager
 def house() -> Iterator[House]:
     """Start a system over a private Valkey in a temporary folder; nothing of it is left."""
-    stub_port = free_port()
+    stub_port = take_port()
     stub_url = f"http://127.0.0.1:{stub_port}"
-    settings = {
+    settings: dict[str, Any] = {
         "FERMATA_PROVIDER_URL": f"{stub_url}/api/v1",
         "FERMATA_POLL_FIRST_SECONDS": "3600",
         "FERMATA_SWEEP_EVERY_SECONDS": "2",
     }
     with (
         tempfile.TemporaryDirectory(prefix="fermata-bench-") as folder,
-        _undisturbed(System(Path(folder), one_database=True, **settings)) as system,
+        undisturbed(Bare(Path(folder), **settings)) as system,
     ):
         system.run("stub", "-m", "benchmarks.stub", str(stub_port))
         wait_until(lambda: _listens(stub_url), what="the stub listens")
@@ -117,9 +135,13 @@ def house() -> Iterator[House]:
 
 
 @contextlib.contextmanager
-def _undisturbed(system: System) -> Iterator[System]:
-    """Stop a system's processes whatever happens: a second Ctrl-C does not cut that short."""
+def undisturbed(system: System) -> Iterator[System]:
+    """Stop a system's processes whatever happens: SIGTERM counts as Ctrl-C.
+
+    A second Ctrl-C does not cut that short.
+    """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with system:
             try:
@@ -147,6 +169,6 @@ def _cpu_of(process: psutil.Process) -> float:
 def _listens(url: str) -> bool:
     try:
         requests.get(url, timeout=2)
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return False
     return True

@@ -10,23 +10,26 @@ from typing import Any, Final
 from celery.canvas import Signature
 
 from benchmarks.house import House
+from tests.job import Job
 from tests.system import SIGNING_KEY
-from worker.core.contract import CLAIM_HEADER, QUEUE, task_name
+from worker.admission import Gate
+from worker.core.admission import Lane, Limits
+from worker.core.contract import OURS_HEADER, QUEUE, task_name
 from worker.core.models import Answer, Event, JobId, Parked, Request, Source
 from worker.core.operations import find
 from worker.core.schedule import Policy
-from worker.handover import BrokerHandover, Publisher, press
 from worker.jobs import Attempt, Callbacks, Jobs
+from worker.message import park as press
 
 OPERATION: Final = find("sonic.remaster")
 REQUEST: Final = {"continue_clip_id": str(uuid.uuid4()), "mv": "chirp-v5"}
 
 
-def remaster(house: House, *source: str, **options: Any) -> Signature[Any]:
+def remaster(house: House, *source: str, **options: Any) -> Job:
     """One job; without a source it takes the result of the step before it."""
     options.setdefault("task_id", str(uuid.uuid4()))
     name, wanted = task_name(OPERATION.name), {"mv": REQUEST["mv"]}
-    return house.producer.signature(name, source, wanted, queue=QUEUE, **options)
+    return Job(name, source, wanted, app=house.producer, queue=QUEUE, **options)
 
 
 def completed() -> str:
@@ -56,10 +59,9 @@ def _clip() -> dict[str, Any]:
     }
 
 
-def messages(house: House, signatures: Sequence[Signature[Any]]) -> list[Parked]:
+def messages(signatures: Sequence[Signature[Any]]) -> list[Parked]:
     """Press what Celery would publish, so that a whole backlog can appear at one moment."""
-    with house.producer.producer_or_acquire() as producer:
-        return [press(each, producer.channel) for each in signatures]
+    return [press(each) for each in signatures]
 
 
 class _AcceptingProvider:
@@ -71,40 +73,30 @@ class _AcceptingProvider:
 
 
 def park(house: House, count: int) -> list[JobId]:
-    """Park jobs as a worker's submit leg does, without a worker: press, begin, submit."""
+    """Park jobs as a worker's submit leg does, without a worker: press, begin, announce, submit."""
     jobs = Jobs(
         store=house.system.store,
         provider=_AcceptingProvider(),
+        gate=Gate(house.redis, Limits(), held_seconds=60),
         callbacks=Callbacks(house.system.receiver_url, SIGNING_KEY),
         policy=Policy(),
         clock=time.time,
         jitter=random.random,
     )
     job_ids = [JobId(str(uuid.uuid4())) for _ in range(count)]
-    headers = {CLAIM_HEADER: 1}
+    headers = {OURS_HEADER: 0}
     wanted = [remaster(house, str(uuid.uuid4()), task_id=j, headers=headers) for j in job_ids]
-    for job_id, parked in zip(job_ids, messages(house, wanted), strict=True):
+    for job_id, parked in zip(job_ids, messages(wanted), strict=True):
         attempt = Attempt(job_id, OPERATION, uuid.uuid4().hex)
-        jobs.begin(attempt, REQUEST, parked, first=True)
+        jobs.begin(attempt, REQUEST, parked, Lane())
+        jobs.current(attempt)
         jobs.submit(attempt, REQUEST)
     house.require("waiting", job_ids)
     return job_ids
 
 
-class _Outbox(Publisher):
-    """Keeps what the hand-over publishes, so that it can be queued at one moment."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def publish(self, message: str, *, claim: int) -> None:
-        self.messages.append(message)
-
-
-def claim(house: House, job_ids: Sequence[str]) -> list[str]:
-    """Claim parked jobs for a webhook each; returns the messages that resume them."""
-    outbox = _Outbox()
-    handover = BrokerHandover(house.system.store, outbox, time.time)
+def claim(house: House, job_ids: Sequence[str]) -> None:
+    """Claim parked jobs for a webhook each, and so make them ready to be resumed."""
     for job_id in job_ids:
-        handover.resume(JobId(job_id), Event(Source.WEBHOOK, completed(), delivery_id="benchmark"))
-    return outbox.messages
+        event = Event(Source.WEBHOOK, completed(), delivery_id="benchmark")
+        house.system.store.claim(JobId(job_id), event, now=time.time())

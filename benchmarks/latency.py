@@ -11,7 +11,7 @@ from benchmarks import jobs
 from benchmarks.deliveries import deliveries
 from benchmarks.effort import Effort
 from benchmarks.figures import Figure, Subject, compare_pooled, quantile
-from benchmarks.house import House, Server, house
+from benchmarks.house import RECEIVER, House, Server, house
 from benchmarks.load import Plan, send
 from worker.core.contract import QUEUE
 
@@ -27,7 +27,7 @@ Delays = dict[str, list[list[float]]]
 def measure(effort: Effort) -> list[Figure]:
     """Run plain chains and parked ones in turn, at the same rate, on one worker process."""
     with house() as home:
-        receiver = home.server("receiver", "webhook_receiver.wsgi:app")
+        receiver = home.server("receiver", *RECEIVER)
         home.worker("worker", concurrency=1)
         _round(home, receiver, 20, effort.chains_per_second, defaultdict(list))
         delays: Delays = defaultdict(list)

@@ -43,15 +43,26 @@ def _round(
     home: House, worker: psutil.Process, count: int, samples: dict[str, list[float]]
 ) -> None:
     noop = home.producer.signature("benchmark.noop", queue=QUEUE)
-    noops = jobs.messages(home, [noop.clone() for _ in range(count)])
+    noops = jobs.messages([noop.clone() for _ in range(count)])
     _run(home, worker, "plain", [each.message for each in noops], samples)
     wanted = [jobs.remaster(home, str(uuid.uuid4())) for _ in range(count)]
     job_ids = [str(each.id) for each in wanted]
-    submits = [each.message for each in jobs.messages(home, wanted)]
+    submits = [each.message for each in jobs.messages(wanted)]
     _run(home, worker, "park", submits, samples)
     home.require("waiting", job_ids)
-    _run(home, worker, "resume", jobs.claim(home, job_ids), samples)
+    _resume(home, worker, job_ids, samples)
     home.require("succeeded", job_ids)
+
+
+def _resume(
+    home: House, worker: psutil.Process, job_ids: Sequence[str], samples: dict[str, list[float]]
+) -> None:
+    """Let the worker stand still while the jobs are claimed, and then resume them all."""
+    worker.suspend()
+    jobs.claim(home, job_ids)
+    used, start = cpu_seconds(worker), time.monotonic()
+    worker.resume()
+    _note("resume", len(job_ids), home.resumed() - start, cpu_seconds(worker) - used, samples)
 
 
 def _run(
@@ -64,9 +75,14 @@ def _run(
     used, start = cpu_seconds(worker), time.monotonic()
     home.redis.lpush(QUEUE, *messages)
     seconds = home.drained() - start
-    used = cpu_seconds(worker) - used
-    samples[f"{leg} rate"].append(len(messages) / seconds)
-    samples[f"{leg} cpu"].append(used / len(messages) * 1e3)
+    _note(leg, len(messages), seconds, cpu_seconds(worker) - used, samples)
+
+
+def _note(
+    leg: str, count: int, seconds: float, used: float, samples: dict[str, list[float]]
+) -> None:
+    samples[f"{leg} rate"].append(count / seconds)
+    samples[f"{leg} cpu"].append(used / count * 1e3)
 
 
 def _figures(concurrency: int, samples: dict[str, list[float]]) -> list[Figure]:

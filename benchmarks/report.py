@@ -3,45 +3,41 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from typing import Any
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.figures import Figure
+from benchmarks.machine import Machine
+from benchmarks.page import table
 
 COLUMNS = ("figure", "unit", "Fermata", "plain", "ratio", "rounds (low to high)")
 PIPED_WIDTH = 110
 
 
-def show(figures: Sequence[Figure]) -> None:
+def show(figures: Sequence[Figure], machine: Machine) -> None:
     """Print one table for each group, and what it was measured against."""
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     for group, against in _headings(figures):
-        table = Table(*COLUMNS, title=f"{group}, against: {against}", title_justify="left")
-        for column in table.columns[2:]:
+        shown = Table(*COLUMNS, title=f"{group}, against: {against}", title_justify="left")
+        for column in shown.columns[2:]:
             column.justify = "right"
         for figure in figures:
             if _heading(figure) == (group, against):
-                table.add_row(*_cells(figure))
-        console.print(table)
-    console.print(f"ratio = Fermata ÷ plain, measured in one run. {_machine()}")
+                shown.add_row(*_cells(figure))
+        console.print(shown)
+    console.print(f"ratio = Fermata ÷ plain, measured in one run. {machine}")
 
 
-def markdown(figures: Sequence[Figure]) -> str:
-    """Return the README's table."""
-    columns = ("", "against", *COLUMNS)
-    lines = [_line(columns), _line(["---"] * 4 + ["---:"] * 4)]
-    lines += [_line((*_heading(f), *_cells(f))) for f in figures]
-    return "\n".join(lines) + f"\n\n{_machine()}\n"
+def markdown(figures: Sequence[Figure], machine: Machine) -> str:
+    """Return the README's table, and what it was measured on."""
+    rows = [(*_heading(figure), *_cells(figure)) for figure in figures]
+    return f"{machine}\n\n" + table(("", "against", *COLUMNS), rows, words=4)
 
 
-def to_json(figures: Sequence[Figure]) -> str:
+def to_json(figures: Sequence[Figure], machine: Machine) -> str:
     """Return everything that was measured, every round's ratio included."""
-    found: dict[str, Any] = {"figures": [figure.to_json() for figure in figures]}
-    found |= {"cores": psutil.cpu_count(), "measured_at": datetime.now(UTC).isoformat()}
+    found = {"figures": [figure.to_json() for figure in figures]} | machine.to_json()
     return json.dumps(found, indent=2) + "\n"
 
 
@@ -62,12 +58,3 @@ def _cells(figure: Figure) -> tuple[str, ...]:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _machine() -> str:
-    today = datetime.now(UTC).date().isoformat()
-    return f"{psutil.cpu_count()} cores, loopback, {today}."

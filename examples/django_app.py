@@ -16,7 +16,7 @@ from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHt
 from django.urls import path
 from django.views.decorators.http import require_http_methods, require_POST
 
-from fermata_client import Fermata, Unavailable, WrongCall
+from fermata_client import Fermata, Unavailable, UnknownJob, WrongCall
 
 if not settings.configured:
     settings.configure(
@@ -64,15 +64,19 @@ def song(request: HttpRequest, song_id: str) -> JsonResponse:
     job = fermata.job(song_id)
     if request.method == "DELETE":
         return JsonResponse({"cancelled": job.cancel()})
-    return JsonResponse(job.status().to_json())
+    status = job.status()  # unknown until a worker begins it, if another process has sent it
+    return JsonResponse(status.to_json(), status=404 if status.state == "unknown" else 200)
 
 
 def updates(_: HttpRequest, song_id: str) -> StreamingHttpResponse:
     job = fermata.job(song_id)
 
     def stream() -> Iterator[str]:
-        for update in job.updates(timeout=300):
-            yield f"event: {update.event}\ndata: {json.dumps(update.status.to_json())}\n\n"
+        try:
+            for update in job.updates(timeout=300):
+                yield f"event: {update.event}\ndata: {json.dumps(update.status.to_json())}\n\n"
+        except UnknownJob as error:
+            yield f"event: unknown\ndata: {json.dumps({'error': str(error)})}\n\n"
 
     return StreamingHttpResponse(stream(), content_type="text/event-stream")
 

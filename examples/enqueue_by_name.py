@@ -8,6 +8,7 @@ canvas, though the provider takes minutes and answers by webhook.
 
 import os
 import sys
+from typing import Any
 
 from celery import Celery, group
 
@@ -19,7 +20,7 @@ if len(sys.argv) != 2 or not {"BROKER_URL", "RESULT_BACKEND"} <= os.environ.keys
 app = Celery(broker=os.environ["BROKER_URL"], backend=os.environ["RESULT_BACKEND"])
 
 
-def fermata(operation: str, *args: object, **parameters: object):
+def fermata(operation: str, *args: object, **parameters: object) -> Any:
     """Name a Fermata operation; a misspelt name would be accepted in silence, so check yours."""
     return app.signature(f"fermata.{operation}", args=args, kwargs=parameters, queue=QUEUE)
 
@@ -28,7 +29,9 @@ def main(clip_id: str) -> None:
     remaster = fermata("sonic.remaster", clip_id, mv="chirp-v5", variation_category="subtle")
     flow = remaster | group(fermata("sonic.wav"), fermata("sonic.midi"))
 
-    wav, midi = flow.delay().get(timeout=600)  # raises the provider's error, if there is one
+    # Raises the provider's error, if there is one. Give it a timeout: to Celery an id that nobody
+    # knows is PENDING, as one is that waits in the queue.
+    wav, midi = flow.delay().get(timeout=600)
 
     print(wav["data"]["wav_url"])
     print(midi["data"]["midi_url"])

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import Body, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from fermata_client import Fermata, Unavailable, WrongCall
+from fermata_client import Fermata, Unavailable, UnknownJob, WrongCall
 
 app = FastAPI()
 fermata = Fermata(os.environ["FERMATA_BROKER_URL"])
@@ -30,8 +30,10 @@ def create(wanted: Annotated[Any, Body()]) -> dict[str, str]:
 
 
 @app.get("/songs/{song_id}")
-def show(song_id: str) -> dict[str, Any]:
-    return fermata.job(song_id).status().to_json()
+def show(song_id: str) -> JSONResponse:
+    status = fermata.job(song_id).status()
+    # Unknown until a worker begins it, if another process has sent it.
+    return JSONResponse(status.to_json(), 404 if status.state == "unknown" else 200)
 
 
 @app.get("/songs/{song_id}/updates")
@@ -39,8 +41,11 @@ async def updates(song_id: str) -> StreamingResponse:
     job = fermata.job(song_id)
 
     async def stream() -> AsyncIterator[str]:
-        async for update in job.aupdates(timeout=300):
-            yield f"event: {update.event}\ndata: {json.dumps(update.status.to_json())}\n\n"
+        try:
+            async for update in job.aupdates(timeout=300):
+                yield f"event: {update.event}\ndata: {json.dumps(update.status.to_json())}\n\n"
+        except UnknownJob as error:
+            yield f"event: unknown\ndata: {json.dumps({'error': str(error)})}\n\n"
 
     return StreamingResponse(stream(), media_type="text/event-stream")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Flask, Response, request
 
-from fermata_client import Fermata, Unavailable, WrongCall
+from fermata_client import Fermata, Unavailable, UnknownJob, WrongCall
 
 app = Flask(__name__)
 fermata = Fermata(os.environ["FERMATA_BROKER_URL"])
@@ -26,8 +26,10 @@ def create() -> tuple[dict[str, Any], int]:
 
 
 @app.get("/songs/<song_id>")
-def show(song_id: str) -> dict[str, Any]:
-    return fermata.job(song_id).status().to_json()
+def show(song_id: str) -> tuple[dict[str, Any], int]:
+    status = fermata.job(song_id).status()
+    # Unknown until a worker begins it, if another process has sent it.
+    return status.to_json(), 404 if status.state == "unknown" else 200
 
 
 @app.get("/songs/<song_id>/updates")
@@ -35,8 +37,11 @@ def updates(song_id: str) -> Response:
     job = fermata.job(song_id)
 
     def stream() -> Iterator[str]:
-        for update in job.updates(timeout=300):
-            yield f"event: {update.event}\ndata: {json.dumps(update.status.to_json())}\n\n"
+        try:
+            for update in job.updates(timeout=300):
+                yield f"event: {update.event}\ndata: {json.dumps(update.status.to_json())}\n\n"
+        except UnknownJob as error:
+            yield f"event: unknown\ndata: {json.dumps({'error': str(error)})}\n\n"
 
     return Response(stream(), mimetype="text/event-stream")
 

@@ -4,7 +4,14 @@
 """
 
 from fermata_client.client import Fermata
-from fermata_client.errors import ClientError, JobFailed, StillRunning, Unavailable, WrongCall
+from fermata_client.errors import (
+    ClientError,
+    JobFailed,
+    StillRunning,
+    Unavailable,
+    UnknownJob,
+    WrongCall,
+)
 from fermata_client.jobs import Flow, Job
 from fermata_client.status import Clip, Result, Status, Update
 
@@ -19,6 +26,7 @@ __all__ = [
     "Status",
     "StillRunning",
     "Unavailable",
+    "UnknownJob",
     "Update",
     "WrongCall",
 ]

@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -24,11 +24,13 @@ from fermata_client.contract import (
 )
 from fermata_client.errors import WrongCall
 from fermata_client.flows import Plan, Step
-from fermata_client.jobs import Flow, Job
+from fermata_client.jobs import Flow, Job, Sent
 from fermata_client.operations import FLOWS, OPERATIONS, FlowName, OperationName
 
 Then = OperationName | Sequence[OperationName]
 """A follow-up; or several, each on the result of the one before."""
+
+Id = str | uuid.UUID
 
 
 class Fermata:
@@ -41,6 +43,8 @@ class Fermata:
         result_backend: only for native canvas whose result is awaited with ``.get()``.
         redis_url: where Fermata keeps its records, if that is not the broker.
         timeout_seconds: how long the broker or Redis may take to answer.
+        begin_seconds: how long a worker may take to begin a job that this client has not sent
+            itself. For so long an id without a record is waited for, then it is unknown.
 
     Raises WrongCall where the records cannot be found.
     """
@@ -52,11 +56,14 @@ class Fermata:
         redis_url: str | None = None,
         *,
         timeout_seconds: float = 5,
+        begin_seconds: float = 60,
     ) -> None:
         self._broker = broker
         self._result_backend = result_backend
         self._redis_url = redis_url
         self._timeout = timeout_seconds
+        self._begin_seconds = begin_seconds
+        self._sent = Sent()
         self._apps: dict[tuple[int, str | None], Celery] = {}
         if isinstance(broker, str) and redis_url is None:
             records_url(broker)
@@ -100,9 +107,9 @@ class Fermata:
         operation: OperationName,
         source: Any = None,
         *,
-        job_id: str | None = None,
+        job_id: Id | None = None,
         priority: Priority | None = None,
-        tenant: str | None = None,
+        tenant: Id | None = None,
         **parameters: Any,
     ) -> Signature[Any]:
         """Return the native signature of one job: for ``chain``, ``group`` and ``chord``.
@@ -114,7 +121,7 @@ class Fermata:
         Raises WrongCall.
         """
         lane = _headers(priority, tenant)
-        step = Step(_checked(job_id or str(uuid.uuid4())), operation)
+        step = Step(_checked(job_id or uuid.uuid4()), operation)
         return _signature(self.app, step, source, lane, parameters)
 
     def enqueue(
@@ -122,10 +129,10 @@ class Fermata:
         operation: OperationName,
         source: Any = None,
         *,
-        job_id: str | None = None,
-        idempotency_key: str | None = None,
+        job_id: Id | None = None,
+        idempotency_key: Id | None = None,
         priority: Priority | None = None,
-        tenant: str | None = None,
+        tenant: Id | None = None,
         **parameters: Any,
     ) -> Job:
         """Enqueue one job.
@@ -148,6 +155,7 @@ class Fermata:
         signature = _signature(self._publisher, step, source, lane, parameters)
         with reachable("the broker"):
             signature.apply_async()
+        self._sent.add(step.job_id)
         return self._job(step)
 
     def enqueue_flow(
@@ -156,10 +164,10 @@ class Fermata:
         source: Any = None,
         *,
         then: Sequence[Then] = (),
-        job_id: str | None = None,
-        idempotency_key: str | None = None,
+        job_id: Id | None = None,
+        idempotency_key: Id | None = None,
         priority: Priority | None = None,
-        tenant: str | None = None,
+        tenant: Id | None = None,
         **parameters: Any,
     ) -> Flow:
         """Enqueue a named flow, or an operation with follow-ups.
@@ -191,23 +199,28 @@ class Fermata:
             canvas |= tails[0] if len(tails) == 1 else group(tails, app=app)
         with reachable("the broker"):
             canvas.apply_async()
+        self._sent.add(steps[0].job_id)
         return self._flow(steps)
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: Id) -> Job:
         """Return a job by its id. Raises WrongCall where that cannot be one."""
         return self._job(Step(_checked(job_id), ""))
 
     def flow(
-        self, name: OperationName | FlowName, job_id: str, *, then: Sequence[Then] = ()
+        self, name: OperationName | FlowName, job_id: Id, *, then: Sequence[Then] = ()
     ) -> Flow:
         """Return a flow by its name, its first job's id and its follow-ups. Raises WrongCall."""
         return self._flow(list(_plan(name, then).steps(_checked(job_id))))
 
     def _job(self, step: Step) -> Job:
-        return Job([step], self._records, lambda: self._publisher)
+        return Job([step], *self._parts)
 
     def _flow(self, steps: Sequence[Step]) -> Flow:
-        return Flow(steps, self._records, lambda: self._publisher)
+        return Flow(steps, *self._parts)
+
+    @property
+    def _parts(self) -> tuple[Records, Callable[[], Celery], Sent, float]:
+        return self._records, lambda: self._publisher, self._sent, self._begin_seconds
 
 
 def _signature(
@@ -234,6 +247,7 @@ def _headers(priority: object, tenant: object) -> dict[str, Any]:
     """Check a lane as the workers would, and return the headers that name it."""
     if priority not in (None, *get_args(Priority)):
         raise WrongCall(f"the priority must be one of: {', '.join(get_args(Priority))}")
+    tenant = _text(tenant)
     if tenant is not None and not (isinstance(tenant, str) and TENANT.fullmatch(tenant)):
         raise WrongCall(f"a tenant must match {TENANT.pattern}")
     given = {PRIORITY_HEADER: priority, TENANT_HEADER: tenant}
@@ -270,15 +284,20 @@ def _check(name: str, known: Collection[str], what: str) -> None:
         raise WrongCall(f"there is no {what} {name!r}{hint}")
 
 
-def _minted(job_id: str | None, idempotency_key: str | None) -> str:
+def _minted(job_id: Id | None, idempotency_key: Id | None) -> str:
     if job_id is not None and idempotency_key is not None:
         raise WrongCall("give a job_id or an idempotency_key, not both")
     if idempotency_key is not None:
         return job_id_of_key(idempotency_key)
-    return _checked(job_id or str(uuid.uuid4()))
+    return _checked(job_id or uuid.uuid4())
+
+
+def _text(value: object) -> object:
+    return str(value) if isinstance(value, uuid.UUID) else value
 
 
 def _checked(job_id: object) -> str:
+    job_id = _text(job_id)
     if not (isinstance(job_id, str) and JOB_ID.fullmatch(job_id)):
         raise WrongCall(f"a job id must match {JOB_ID.pattern}: it stands in a URL")
     return job_id

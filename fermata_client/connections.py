@@ -10,9 +10,8 @@ from typing import Any, Final, cast
 
 from celery import Celery
 from kombu.exceptions import KombuError, SerializationError
-from redis import Redis
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import RedisError
+from redis import Redis, exceptions
+from redis.backoff import EqualJitterBackoff
 from redis.retry import Retry
 
 from fermata_client.contract import CANCELLATION_SECONDS, CANCELLED_BY, FIELDS, QUEUE, RECORDS
@@ -47,7 +46,7 @@ def reachable(what: str) -> Iterator[None]:
     except SerializationError as error:
         raise WrongCall(f"a message is JSON: {error}") from error
     # The last is Celery's, for the result backend of an app that the backend brought along.
-    except (KombuError, RedisError, OSError, RuntimeError) as error:
+    except (KombuError, exceptions.RedisError, OSError, RuntimeError) as error:
         raise Unavailable(f"{what} cannot be reached: {error}") from error
 
 
@@ -110,7 +109,9 @@ class Records:
             socket_timeout=timeout_seconds,
             socket_connect_timeout=min(timeout_seconds, 2),
             health_check_interval=30,
-            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
+            retry=Retry(EqualJitterBackoff(cap=0.5, base=0.05), 2),
+            # redis-py 5 retries no others.
+            retry_on_error=[exceptions.ConnectionError, exceptions.TimeoutError],
         )
         self._bar = self._redis.register_script(_BAR)
 

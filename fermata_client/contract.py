@@ -34,7 +34,7 @@ CANCEL_COMMAND: Final = "fermata_cancel"
 _IDS: Final = uuid.UUID("6c1f2b1e-5d0a-5c39-9f0e-0d3a8b6f4c11")
 
 
-def job_id_of_key(idempotency_key: str) -> str:
+def job_id_of_key(idempotency_key: str | uuid.UUID) -> str:
     """Return the id of the job that is enqueued under an idempotency key."""
     return str(uuid.uuid5(_IDS, f"key:{idempotency_key}"))
 

@@ -4,6 +4,7 @@ ClientError
 ├── WrongCall         the call is wrong; nothing was sent. ``str()`` says what was meant
 ├── Unavailable       broker, Redis or workers cannot be reached; enqueue again only under a key
 ├── StillRunning      not settled within the timeout; the job goes on
+├── UnknownJob        there is no record of the job
 └── JobFailed         the job ended without a result: ``type``, ``message``, ``details``
 """
 
@@ -29,6 +30,14 @@ class Unavailable(ClientError, ConnectionError):
 
 class StillRunning(ClientError, TimeoutError):
     """The job has not settled within the timeout; it goes on."""
+
+
+class UnknownJob(ClientError, LookupError):
+    """There is no record of the job.
+
+    Nobody enqueued it, or its retention is over; or no worker has begun it yet: a record begins
+    with the worker that takes a job. Nobody can ask a queue whether a message stands in it.
+    """
 
 
 class JobFailed(ClientError):

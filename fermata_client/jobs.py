@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -12,19 +13,55 @@ from fermata_client.connections import Records, reachable
 from fermata_client.contract import CANCEL_COMMAND
 from fermata_client.errors import JobFailed, StillRunning, Unavailable
 from fermata_client.flows import Step, ends
-from fermata_client.status import Result, Status, Update, Watch
+from fermata_client.status import Result, State, Status, Update, Watch, unknown_job
 
 _REPLY_SECONDS: Final = 3.0
 BY: Final = "the backend"
 
 
+class Sent:
+    """The jobs that this client has sent, and of which it has seen no record yet.
+
+    A record begins with the worker that takes a job, so until then nobody else can tell what was
+    sent from what never was. A message may be lost: after a day nobody counts on it any more.
+    """
+
+    SECONDS: Final = 86400
+    MOST: Final = 20_000
+
+    def __init__(self) -> None:
+        self._at: OrderedDict[str, float] = OrderedDict()
+
+    def add(self, job_id: str) -> None:
+        self._at.pop(job_id, None)
+        self._at[job_id] = time.monotonic()
+        while len(self._at) > self.MOST:
+            self._at.popitem(last=False)
+
+    def forget(self, job_id: str) -> None:
+        self._at.pop(job_id, None)
+
+    def __contains__(self, job_id: str) -> bool:
+        at = self._at.get(job_id)
+        return at is not None and time.monotonic() - at < self.SECONDS
+
+
 class Steps:
     """Jobs that were enqueued together, by their ids alone: nothing is read before it is asked."""
 
-    def __init__(self, steps: Sequence[Step], records: Records, app: Callable[[], Celery]) -> None:
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        records: Records,
+        app: Callable[[], Celery],
+        sent: Sent,
+        begin_seconds: float,
+    ) -> None:
         self.steps = tuple(steps)
         self._records = records
         self._app = app
+        self._sent = sent
+        self._begin_seconds = begin_seconds
 
     @property
     def id(self) -> str:
@@ -38,52 +75,71 @@ class Steps:
         found = self._records.read([step.job_id for step in self.steps])
         seen: dict[str | None, Status] = {}
         for step, status in zip(self.steps, found, strict=True):
-            before = seen.get(step.after)
-            stopped = status.state == "pending" and before and before.settled
-            skipped = stopped and before and before.state != "succeeded"
-            seen[step.job_id] = replace(status, state="skipped") if skipped else status
+            if status.state == "unknown":
+                seen[step.job_id] = replace(status, state=self._unrecorded(step, seen))
+            else:
+                self._sent.forget(step.job_id)
+                seen[step.job_id] = status
         return list(seen.values())
+
+    def _unrecorded(self, step: Step, seen: Mapping[str | None, Status]) -> State:
+        """Say how a job stands that has no record."""
+        before = seen.get(step.after)
+        if before is None:
+            return "pending" if step.job_id in self._sent else "unknown"
+        if before.state in {"succeeded", "unknown"}:
+            return "unknown"  # the record of a follow-up is there before its job has succeeded
+        return "skipped" if before.settled else "pending"
 
     def updates(self, timeout: float | None = None) -> Iterator[Update]:
         """Yield how it stands and then whatever is new, until it has settled or time is up.
 
         Events: ``state``, ``streaming`` (``status.progress`` has links that play already), and
-        ``settled`` (with ``status.result`` or ``status.error``). Raises Unavailable.
+        ``settled`` (with ``status.result`` or ``status.error``).
+
+        Raises UnknownJob where there is no record of a job for as long as a worker may take to
+        begin it (:class:`Fermata`), Unavailable.
 
         Args:
             timeout: seconds; a browser's EventSource, for one, asks again by itself.
         """
-        watch = Watch(timeout)
+        watch = Watch(timeout, self._begin_seconds)
         while True:
             yield from watch.see(self._look())
-            if watch.over:
+            if watch.over():
                 return
             time.sleep(watch.pause)
 
     async def aupdates(self, timeout: float | None = None) -> AsyncIterator[Update]:
         """Do what :meth:`updates` does, without holding a thread."""
-        watch = Watch(timeout)
+        watch = Watch(timeout, self._begin_seconds)
         while True:
             for update in watch.see(await asyncio.to_thread(self._look)):
                 yield update
-            if watch.over:
+            if watch.over():
                 return
             await asyncio.sleep(watch.pause)
 
     def _wait(self, timeout: float | None) -> dict[str, Result]:
         """Wait for the results of all jobs, by job id.
 
-        Raises JobFailed with the first that failed, StillRunning, Unavailable.
+        Raises JobFailed with the first that failed, StillRunning, UnknownJob, Unavailable.
         """
         results: dict[str, Result] = {}
+        states: dict[str, State] = {}
         for update in self.updates(timeout):
             status = update.status
+            states[status.job_id] = status.state
             if status.result:
                 results[status.job_id] = status.result
             elif status.settled:
                 raise status.error or JobFailed("NotRun", f"{status.job_id} never ran")
         if len(results) < len(self.steps):
-            raise StillRunning(f"{self!r} has not settled within {timeout} s; it goes on")
+            for job_id, state in states.items():
+                if state == "unknown":
+                    raise unknown_job(job_id, f"after {timeout:g} s")
+            begun = "it goes on" if states[self.id] != "pending" else "no worker has begun it"
+            raise StillRunning(f"{self!r} has not settled within {timeout} s; {begun}")
         return results
 
     def cancel(self, by: str = BY) -> bool:
@@ -133,7 +189,7 @@ class Job(Steps):
     def wait(self, timeout: float | None = None) -> Result:
         """Wait for its result.
 
-        Raises JobFailed, StillRunning after ``timeout`` seconds, Unavailable.
+        Raises JobFailed, StillRunning after ``timeout`` seconds, UnknownJob, Unavailable.
         """
         return self._wait(timeout)[self.id]
 
@@ -148,7 +204,8 @@ class Flow(Steps):
     def wait(self, timeout: float | None = None) -> list[Result]:
         """Wait for the results of its last jobs, in the order of its branches.
 
-        Raises JobFailed as soon as one of its jobs has failed, StillRunning, Unavailable.
+        Raises JobFailed as soon as one of its jobs has failed, StillRunning, UnknownJob,
+        Unavailable.
         """
         results = self._wait(timeout)
         return [results[job_id] for job_id in ends(self.steps)]

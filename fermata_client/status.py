@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypedDict, cast
 
 from fermata_client.contract import FIELDS
-from fermata_client.errors import JobFailed
+from fermata_client.errors import JobFailed, UnknownJob
 
 State = Literal[
-    "pending",  # no worker has begun it
+    "pending",  # this client has sent it, or it waits for the one before it: no worker has begun it
+    "unknown",  # there is no record of it
     "queued", "held", "admitted", "submitting", "unconfirmed", "waiting", "resuming",
     "succeeded", "failed", "cancelled", "expired",
     "skipped",  # the job before it in its flow failed, so that it never runs
@@ -69,7 +70,7 @@ class Status:
     """How a job stands."""
 
     job_id: str
-    state: State = "pending"
+    state: State = "unknown"
     operation: str | None = None
     progress: Progress | None = None
     result: Result | None = None
@@ -110,14 +111,24 @@ def read_status(job_id: str, stored: Sequence[str | None]) -> Status:
     )
 
 
+def unknown_job(job_id: str, how_long: str) -> UnknownJob:
+    """Say that nothing is known of a job, and what that may mean."""
+    return UnknownJob(
+        f"there is no record of job {job_id} {how_long}: wrong id, past its retention, or no "
+        "worker has begun it"
+    )
+
+
 class Watch:
     """What is new at each look at some jobs, and when to look again."""
 
     FIRST_SECONDS: Final = 0.2
     MOST_SECONDS: Final = 2.0
 
-    def __init__(self, timeout: float | None) -> None:
+    def __init__(self, timeout: float | None, begin_seconds: float) -> None:
         self._give_up = None if timeout is None else time.monotonic() + timeout
+        self._begin_seconds = begin_seconds
+        self._unknown_since: dict[str, float] = {}
         self._seen: dict[str, Status] = {}
         self._pause = self.FIRST_SECONDS
 
@@ -140,9 +151,17 @@ class Watch:
         heard = before.progress if before else None
         return Update("streaming" if status.progress != heard else "state", status)
 
-    @property
     def over(self) -> bool:
-        """Nothing can be new any more, or time is up."""
+        """Say whether nothing can be new any more, or time is up.
+
+        Raises UnknownJob for a job of which there has been no record for too long.
+        """
+        now = time.monotonic()
+        unknown = [status.job_id for status in self._seen.values() if status.state == "unknown"]
+        self._unknown_since = {each: self._unknown_since.get(each, now) for each in unknown}
+        for job_id, since in self._unknown_since.items():
+            if now - since >= self._begin_seconds:
+                raise unknown_job(job_id, f"for {self._begin_seconds:g} s")
         if all(status.settled for status in self._seen.values()):
             return True
         return self._give_up is not None and time.monotonic() >= self._give_up

@@ -10,12 +10,24 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
-from .app import create_app
-from .scenarios import FIELD_TYPES, BadScenario, Scenario, vary
+from .app import CONTROLS, create_app
+from .scenarios import BadScenario, Scenario, describe_fields, vary
 from .serving import serve
 from .settings import Settings
 
-EXAMPLES = """\b
+EPILOG = f"""\b
+Fields of a scenario, and what each may be:
+{describe_fields(78)}
+
+\b
+Control routes, while it runs; a scenario there is for requests whose body holds the text:
+  {f"{chr(10)}  ".join(CONTROLS)}
+
+\b
+  curl -X POST http://127.0.0.1:8001/_simulator/scenarios \\
+      -d '{{"match": "waltz", "times": 1, "scenario": {{"webhook": "lost"}}}}'
+
+\b
 Examples:
   python -m simulator --port 8001 --api-key sk_test
   python -m simulator --latency 0.5 --scenario webhook=duplicate --scenario copies=3
@@ -47,34 +59,46 @@ def _read_scenario(_ctx: click.Context, _param: object, pairs: tuple[str, ...]) 
 
 
 @click.command(
-    epilog=EXAMPLES,
+    epilog=EPILOG,
     context_settings={"show_default": True, "max_content_width": 100},
     params=[_option(setting) for setting in fields(Settings) if setting.metadata],
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", default=8001, help="Port to listen on; 0 takes any free one.")
+@click.option("--fd", type=int, help="Descriptor of a socket that listens, in place of both.")
 @click.option("--latency", type=float, help="Short for --scenario latency_seconds=...")
 @click.option(
     "--scenario",
     multiple=True,
     metavar="FIELD=VALUE",
     callback=_read_scenario,
-    help=f"How to treat every request. Repeatable. Fields: {', '.join(FIELD_TYPES)}.",
+    help="How to treat every request, as webhook=lost. Repeatable; the fields are below.",
 )
-def main(host: str, port: int, latency: float | None, scenario: Scenario, **settings: Any) -> None:
+@click.option("--check", is_flag=True, help="Check the options, and end.")
+def main(
+    *,
+    host: str,
+    port: int,
+    fd: int | None,
+    latency: float | None,
+    scenario: Scenario,
+    check: bool,
+    **settings: Any,
+) -> None:
     """Stand in for the AI music provider.
 
     It speaks the provider's HTTP API under /api/v1, signs and delivers webhooks, and serves real
-    audio and MIDI under /media. GET /_simulator/operations lists what it can be asked to do,
-    GET /_simulator/books what it accepted and delivered; POST /_simulator/scenarios changes how it
-    treats single requests, PUT /_simulator/credits its credits, and
-    POST /_simulator/clips/ID/age {"hours": 25} makes a clip old.
+    audio and MIDI under /media. Routes under /_simulator tell what it accepted and delivered, and
+    change how it treats single requests.
     """
     if latency is not None:
         scenario = vary(scenario, {"latency_seconds": latency})
+    if check:
+        return
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        server = serve(create_app(Settings(scenario=scenario, **settings)), host, port)
+        app = create_app(Settings(scenario=scenario, **settings))
+        server = serve(app, host, port, descriptor=fd)
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from None
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # serve_forever ends on Ctrl-C

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 
 from flask import Blueprint, Flask, Response, abort, jsonify, request, send_file
+from werkzeug.exceptions import HTTPException
 
 from .audio import render_wav
 from .covers import VIDEO, render_cover
@@ -27,6 +28,15 @@ from .table import TABLE
 
 FAMILIES = sorted({operation.family for operation in TABLE})
 MEDIA_NAME = re.compile(r"([0-9a-fA-F-]{36})(?:-(\w+))?\.(wav|mid|svg)")
+CONTROLS = (
+    "GET /_simulator/operations",
+    "GET /_simulator/books?match=TEXT",
+    'POST /_simulator/scenarios {"match": "TEXT", "times": 1, "scenario": {"webhook": "lost"}}',
+    "DELETE /_simulator/scenarios",
+    'PUT /_simulator/credits {"credits": 10}',
+    'POST /_simulator/clips/ID/age {"hours": 25}',
+)
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 MEDIA_TYPES = {"wav": "audio/wav", "mid": "audio/midi", "svg": "image/svg+xml"}
 
 
@@ -94,7 +104,7 @@ def _respond(reply: Reply) -> Response:
 
 
 def _control(provider: Provider) -> Blueprint:
-    """Route what a test or a demo asks of the simulator itself."""
+    """Route what a person, a test or a demo asks of the simulator itself: see `CONTROLS`."""
     control = Blueprint("control", __name__, url_prefix="/_simulator")
 
     @control.get("/healthz")
@@ -103,11 +113,7 @@ def _control(provider: Provider) -> Blueprint:
 
     @control.post("/scenarios")
     def add_rule() -> tuple[Response, int]:
-        try:
-            rule = _read_rule(request.get_json(), provider)
-        except BadScenario as error:
-            return jsonify(error=str(error)), 400
-        provider.rules.add(rule)
+        provider.rules.add(_read_rule(request.get_json(force=True), provider))
         return jsonify(status="added"), 201
 
     @control.delete("/scenarios")
@@ -117,10 +123,7 @@ def _control(provider: Provider) -> Blueprint:
 
     @control.post("/clips/<uuid:clip_id>/age")
     def age_clip(clip_id: uuid.UUID) -> tuple[str, int]:
-        hours = request.get_json().get("hours")
-        if not isinstance(hours, int | float):
-            abort(400)
-        provider.age_clip(str(clip_id), hours)
+        provider.age_clip(str(clip_id), _read_number("hours"))
         return "", 204
 
     @control.get("/operations")
@@ -129,17 +132,41 @@ def _control(provider: Provider) -> Blueprint:
 
     @control.put("/credits")
     def set_credits() -> tuple[str, int]:
-        balance = request.get_json().get("credits")
-        if not isinstance(balance, int | float):
-            abort(400)
-        provider.books.set_balance(balance)
+        provider.books.set_balance(_read_number("credits"))
         return "", 204
 
     @control.get("/books")
     def books() -> Response:
         return jsonify(provider.report(request.args.get("match", "")))
 
+    @control.route("/", defaults={"name": ""}, methods=METHODS)
+    @control.route("/<path:name>", methods=METHODS)
+    def unknown(name: str) -> tuple[Response, int]:
+        return _teach(f"there is no {request.method} /_simulator/{name}"), 404
+
+    @control.errorhandler(BadScenario)
+    def bad_scenario(error: BadScenario) -> tuple[Response, int]:
+        return _teach(str(error)), 400
+
+    @control.errorhandler(HTTPException)
+    def bad_request(error: HTTPException) -> tuple[Response, int]:
+        return _teach(error.description or error.name), error.code or 400
+
     return control
+
+
+def _teach(error: str) -> Response:
+    """Word an error of the control routes, with all that there are."""
+    return jsonify(error=error, controls=CONTROLS)
+
+
+def _read_number(name: str) -> float:
+    """Read `{name: number}`. Aborts with 400."""
+    body = request.get_json(force=True)
+    number = body.get(name) if isinstance(body, dict) else None
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        abort(400, f"{name}: a number is expected")
+    return number
 
 
 def _read_rule(body: object, provider: Provider) -> Rule:

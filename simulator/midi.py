@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from itertools import chain
+from typing import Any
 
 import mido
 
@@ -44,7 +45,7 @@ def _midi_track(part: Part, notes: Iterable[Note], channel: int) -> mido.MidiTra
     return track
 
 
-def report_notes(clip_id: str, stem: str = "") -> list[dict[str, object]]:
+def report_notes(clip_id: str, stem: str = "") -> list[dict[str, Any]]:
     """List the notes of the MIDI file as `/sonic/midi` does (`provider-api.md` §3.6)."""
     song = compose(clip_id)
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import textwrap
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,6 +116,19 @@ class Scenario:
 
 
 FIELD_TYPES: Mapping[str, type] = get_type_hints(Scenario)
+
+
+def describe_fields(width: int) -> str:
+    """List the fields, an entry each: what a value may be, and what it is by default."""
+    entries = (
+        f"  {each.name}: {_values(FIELD_TYPES[each.name])} (default {each.default})"
+        for each in dataclasses.fields(Scenario)
+    )
+    return "\n".join(textwrap.fill(each, width, subsequent_indent=" " * 6) for each in entries)
+
+
+def _values(kind: type) -> str:
+    return ", ".join(kind) if issubclass(kind, StrEnum) else "a number"
 
 
 class BadScenario(ValueError):

@@ -21,18 +21,26 @@ class QuietHandler(WSGIRequestHandler):
         self.close_connection = True  # or the client would wait for an answer
 
 
-def serve(app: Flask, host: str, port: int) -> BaseWSGIServer:
+def serve(app: Flask, host: str, port: int, *, descriptor: int | None = None) -> BaseWSGIServer:
     """Listen, and return a server that is ready to `serve_forever`.
 
-    Port 0 takes any free port. Raises `OSError` when the address cannot be used.
+    Port 0 takes any free port. A descriptor is that of a socket that listens already, in place of
+    host and port. Raises `OSError` when the address cannot be used.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family, backlog=BACKLOG) as listener:
+    with _listener(host, port, descriptor) as listener:
+        host, port = listener.getsockname()[:2]
         return make_server(
             host,
-            listener.getsockname()[1],
+            port,
             app,
             threaded=True,
             request_handler=QuietHandler,
             fd=listener.fileno(),
         )
+
+
+def _listener(host: str, port: int, descriptor: int | None) -> socket.socket:
+    if descriptor is not None:
+        return socket.socket(fileno=descriptor)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)

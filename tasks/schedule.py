@@ -7,6 +7,7 @@ from worker import bootstrap
 from worker.app import app
 from worker.connection import StoreUnavailable
 from worker.core.contract import SCHEDULE_RUN, SCHEDULE_TICK
+from worker.core.wording import told
 from worker.timetable import SLICE_SECONDS
 
 
@@ -28,4 +29,4 @@ def run(name: str, batch_id: str, checked: str) -> None:
         opened.submit_slice(name, batch_id, checked, _publish)
     except (StoreUnavailable, OperationalError) as error:
         # Rows that were submitted are not submitted again.
-        raise Reject(repr(error), requeue=True) from None
+        raise Reject(told(error), requeue=True) from None

@@ -1,10 +1,13 @@
 """A worker with plain tasks beside the provider tasks, to compose canvas with."""
 
+import warnings
 from typing import Any
 
 from worker import connection
 from worker.app import app
 from worker.settings import Role, load
+
+__all__ = ["app"]
 
 
 def _book() -> Any:
@@ -32,3 +35,10 @@ def note_at_last(self: Any, result: Any, key: str) -> Any:
 def noted_error(request: Any, exc: Any, traceback: Any, key: str) -> None:
     """An errback: count that it ran, with the error's type."""
     _book().rpush(f"test:{key}", type(exc).__name__)
+
+
+@app.task(name="test.talk", shared=False)
+def talk() -> None:
+    """Say something beside the log."""
+    print("printed\non two lines")  # noqa: T201
+    warnings.warn("warned", stacklevel=1)

@@ -6,6 +6,8 @@ import pytest
 
 from tests.system import System
 
+pytest_plugins = ["tests.side_by_side"]
+
 
 @pytest.fixture(scope="session", params=["Redis", "RabbitMQ"])
 def system(

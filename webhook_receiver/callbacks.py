@@ -9,6 +9,7 @@ from worker.connection import StoreUnavailable
 from worker.core.contract import JOB_ID
 from worker.core.errors import InvalidSignature
 from worker.core.models import JobId
+from worker.core.wording import told
 from worker.deliveries import Deliveries
 
 log = structlog.get_logger()
@@ -57,5 +58,5 @@ def _forged(error: InvalidSignature) -> ResponseReturnValue:
 @blueprint.errorhandler(StoreUnavailable)
 def _unavailable(error: Exception) -> ResponseReturnValue:
     # Nothing is known to be stored: a provider that tries again will find us.
-    log.error("state_unavailable", error=repr(error))
+    log.error("state_unavailable", error=told(error))
     return {"error": "try again"}, 503, {"Retry-After": "5"}

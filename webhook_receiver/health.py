@@ -1,11 +1,14 @@
 """Liveness: ``GET /healthz`` says whether a delivery could be stored now."""
 
+import structlog
 from flask import Blueprint, current_app
 from flask.typing import ResponseReturnValue
 
 from worker.connection import StoreUnavailable
+from worker.core.wording import told
 from worker.store import Store
 
+log = structlog.get_logger()
 blueprint = Blueprint("health", __name__)
 
 
@@ -15,6 +18,7 @@ def healthz() -> ResponseReturnValue:
     store: Store = current_app.extensions["store"]
     try:
         store.check()
-    except StoreUnavailable:
+    except StoreUnavailable as error:
+        log.error("state_unavailable", error=told(error))
         return {"status": "redis is away"}, 503
     return {"status": "ok"}

@@ -7,20 +7,47 @@ proxy before it that takes in a whole request before it passes it on.
 """
 
 import contextlib
+import logging
+import re
 import socket
+import sys
 import time
 from typing import Any, Final
 
 from gunicorn.workers.gthread import ThreadWorker
+
+from worker import log
+from worker.core.errors import ConfigError
+from worker.settings import Role, load
 
 REQUEST_SECONDS: Final = 10
 """Many times what a provider needs to send a webhook."""
 
 LINGER_SECONDS: Final = 0.2
 
+_FAREWELLS: Final = re.compile(
+    r"Handling signal: term|Worker exiting|Shutting down|Worker \(pid:\d+\) was sent SIGTERM!"
+)
+
 
 class Worker(ThreadWorker):  # type: ignore[misc]
     """Threads that stop listening to whoever takes too long."""
+
+    @classmethod
+    def setup(cls) -> None:
+        """Refuse wrong settings, and let the server log as we do.
+
+        Runs in the master, before it opens a port or says anything.
+        """
+        try:
+            load(Role.RECEIVER)
+        except ConfigError as error:
+            log.refuse(error.message)
+            sys.exit(3)
+        if log.speaks_json() and not log.taken_over():
+            logs = map(logging.getLogger, ("gunicorn.error", "gunicorn.access"))
+            log.take_over(handler for each in logs for handler in each.handlers)
+        logging.getLogger("gunicorn.error").addFilter(_is_no_farewell)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -50,6 +77,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 # Whoever reads gets what has come so far, then an end; and can still answer.
                 with contextlib.suppress(OSError):
                     conn.sock.shutdown(socket.SHUT_RD)
+
+
+def _is_no_farewell(record: logging.LogRecord) -> bool:
+    """Drop what the server says when it ends as it was told to.
+
+    Under ``honcho start`` it is told so when another process has refused to start: the reason for
+    that is to be the last thing on the screen.
+    """
+    return record.levelno > logging.INFO or not _FAREWELLS.match(record.getMessage())
 
 
 def _hang_up(sock: socket.socket) -> None:

@@ -11,7 +11,7 @@ try:
     _settings = load(Role.RECEIVER)
 except ConfigError as error:
     # Gunicorn takes this code for a worker that cannot start, and ends as well.
-    print(f"fermata: {error.message}", file=sys.stderr)  # noqa: T201
+    log.refuse(error.message)
     sys.exit(3)
 log.configure(_settings)
 app = create_app(_settings)

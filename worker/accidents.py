@@ -17,15 +17,15 @@ from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.backends.redis import CHORD_CLEANUP_LUA, RedisBackend  # type: ignore[attr-defined]
 from celery.exceptions import BackendError, Reject, SoftTimeLimitExceeded
 from celery.states import SUCCESS
-from kombu.exceptions import KombuError
-from redis.exceptions import RedisError
 
-from worker.recording import counted_chord
+from worker.core.wording import told
+from worker.recording import UNPUBLISHED, counted_chord
 
 log = structlog.get_logger()
 
-TRANSIENT: Final = (BackendError, SoftTimeLimitExceeded, KombuError, RedisError, OSError)
-"""The broker or the result backend is away: the message goes back and is tried again."""
+TRANSIENT: Final = (BackendError, SoftTimeLimitExceeded, *UNPUBLISHED)
+"""The broker or the result backend is away, or refuses: the message goes back and is tried again.
+"""
 
 _CUT_OFF: Final = (TimeLimitExceeded, WorkerLostError, Terminated)
 """The process is gone; Celery gives the message to another one."""
@@ -36,7 +36,7 @@ ACCIDENTS: Final = (*TRANSIENT, *_CUT_OFF)
 CLAIMED_PAUSE_SECONDS: Final = 1
 """How long a plain step waits while a dead worker's claim holds its chord; some 17 s at most."""
 
-_UNCLAIM: Final = (resources.files("worker") / "lua" / "unclaim.lua").read_text()
+_UNCLAIM: Final = (resources.files("worker") / "lua" / "unclaim.lua").read_text("utf-8")
 
 
 class ChordBackend:
@@ -163,8 +163,8 @@ class StepBackend(ChordBackend):
             with self._counting(task_id, request):
                 return self._backend.mark_as_done(task_id, result, request, *args, **kwargs)
         except TRANSIENT as error:
-            log.warning("step_to_be_counted_again", task_id=task_id, error=repr(error))
-            raise Reject(repr(error), requeue=True) from None
+            log.warning("step_to_be_counted_again", task_id=task_id, error=told(error))
+            raise Reject(told(error), requeue=True) from None
 
     def count_again(self, task_id: str, request: Any) -> bool:
         """Count a step for its chord if its result is stored; says whether it is.
@@ -178,7 +178,7 @@ class StepBackend(ChordBackend):
             with self._counting(task_id, request):
                 self._backend.on_chord_part_return(request, SUCCESS, stored["result"])
         except TRANSIENT as error:
-            raise Reject(repr(error), requeue=True) from None
+            raise Reject(told(error), requeue=True) from None
         return True
 
     def _leave_claimed(self, task_id: str, claim: bytes | None) -> None:

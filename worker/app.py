@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from celery import Celery
 from celery.schedules import crontab
-from celery.signals import setup_logging
+from celery.signals import import_modules, setup_logging
 
 from worker import bootstrap, log, redelivery, redis_url, startup, untraced
 from worker.background import AdmissionStep, SweepStep
@@ -33,6 +33,7 @@ def _configuration() -> dict[str, Any]:
         "result_backend_transport_options": {"retry_policy": {"max_retries": 3}, **backend},
         "redis_socket_timeout": timeouts["socket_timeout"],
         "redis_socket_connect_timeout": timeouts["socket_connect_timeout"],
+        "redis_backend_health_check_interval": backend.get("health_check_interval"),
         "broker_heartbeat": bootstrap.AMQP_HEARTBEAT_SECONDS,
         "broker_connection_retry_on_startup": True,
         # However long the broker is away, a worker takes up its work again by itself.
@@ -45,12 +46,10 @@ def _configuration() -> dict[str, Any]:
         "result_chord_expires": RESULT_SECONDS,
         "task_default_queue": QUEUE,
         "task_create_missing_queues": True,
-        # The record makes a second run of either leg harmless; losing one would not be.
-        "task_acks_late": True,
-        "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
-        "task_soft_time_limit": soft_time_limit(submit_seconds),
-        "task_time_limit": hard_time_limit(submit_seconds),
+        # Of the operations alone (ProviderTask.from_config): a plain task has Celery's, or its own.
+        "fermata_soft_time_limit": soft_time_limit(submit_seconds),
+        "fermata_time_limit": hard_time_limit(submit_seconds),
         "task_publish_retry_policy": PUBLISH_RETRIES,
         "worker_max_tasks_per_child": 2000,
         "worker_send_task_events": True,
@@ -68,6 +67,11 @@ def _beat_schedule() -> dict[str, Any]:
 @setup_logging.connect
 def _configure_logging(**_: Any) -> None:
     log.configure(load(Role.CLIENT))
+
+
+@import_modules.connect
+def _require_own_tasks(**_: Any) -> None:
+    startup.own_tasks()
 
 
 TASK_MODULES: Final = [
@@ -91,7 +95,7 @@ app = Celery(
     "fermata",
     task_cls="worker.step:Step",
     include=TASK_MODULES,
-    amqp=bootstrap.recording(lambda: bootstrap.open_recorder(load(Role.CLIENT))),
+    amqp=bootstrap.recording(lambda: load(Role.CLIENT)),
 )
 app.add_defaults(_configuration)
 app.steps["worker"].update({SweepStep, AdmissionStep, ConductorStep})

@@ -11,6 +11,7 @@ from worker import startup
 from worker.admission import LISTEN_SECONDS
 from worker.connection import StoreUnavailable
 from worker.core.checks import SKEW_REFUSED_SECONDS, Risk
+from worker.core.wording import told
 
 log = structlog.get_logger()
 
@@ -44,7 +45,7 @@ class Background(bootsteps.StartStopStep):
             try:
                 wait = self._work()
             except StoreUnavailable as error:
-                log.warning("background_paused", step=self.name, error=repr(error))
+                log.warning("background_paused", step=self.name, error=told(error))
                 wait = PAUSE_SECONDS
             except Exception:
                 log.exception("background_failed", step=self.name)

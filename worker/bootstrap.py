@@ -126,7 +126,7 @@ def open_producer(settings: Settings) -> Celery:
     app = Celery(
         "fermata-producer",
         set_as_current=False,
-        amqp=recording(lambda: open_recorder(settings)),
+        amqp=recording(lambda: settings),
     )
     app.conf.update(
         broker_url=redis_url.celery_url(settings.broker_url),
@@ -173,15 +173,20 @@ def open_submit_legs(settings: Settings, state: Store) -> SubmitLegs:
     return SubmitLegs(state, publisher, time.time, settings.policy)
 
 
-def recording(recorder: Callable[[], Recorder]) -> Any:
+def recording(settings: Callable[[], Settings]) -> Any:
     """Return what a Celery application publishes with: it writes a job's record first.
 
     Args:
-        recorder: opens what writes; called once in each process, for no connection survives
-            a fork.
+        settings: read once, when something is published. What writes is opened once in each
+            process, for no connection survives a fork.
     """
-    in_process = functools.lru_cache(maxsize=1)(lambda _pid: recorder())
-    return functools.partial(RecordingAMQP, recorder=lambda: in_process(os.getpid()))
+    read = functools.cache(settings)
+    in_process = functools.lru_cache(maxsize=1)(lambda _pid: open_recorder(read()))
+    return functools.partial(
+        RecordingAMQP,
+        recorder=lambda: in_process(os.getpid()),
+        follow_up_queue=lambda: read().follow_up_queue,
+    )
 
 
 def open_recorder(settings: Settings) -> Recorder:

@@ -1,36 +1,59 @@
-"""Adapter: the provider over HTTP, with requests."""
+"""Adapter: the provider over HTTP, with requests.
+
+When a request fails, one question decides what becomes of its job: did anything of the request
+leave this machine? The libraries' errors do not tell. A ``ReadTimeout`` is the provider's silence,
+or a proxy's that never opened the tunnel; an ``SSLError`` comes before the request, or in the
+middle of the answer. So the connection itself notes when it begins to write the request (in
+:class:`_Watched`), and that alone decides, whatever the error is:
+
+=================  =====================================================  ====================
+the request        what went wrong, for example                           raised
+=================  =====================================================  ====================
+was not begun      the URL, a header, or the CA bundle cannot be used;    NeverSent: the job
+                   a name is unknown; nothing listens; the proxy is       backs off and is sent
+                   away, or refuses the tunnel; the TLS handshake fails   again
+was begun          the connection breaks; no answer in time; an answer    AnswerLost: nobody
+                   that is no HTTP, is cut off, or cannot be unpacked     knows if it was taken
+was answered       any HTTP status, a proxy's own among them              nothing: the answer is
+                                                                          read in core/protocol
+=================  =====================================================  ====================
+"""
 
 import contextlib
+import functools
+import os
+import re
 import socket
 import ssl
 import threading
 import time
+from collections.abc import Iterator
+from http.client import HTTPException, RemoteDisconnected
 from typing import Any, Final, Protocol
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    NameResolutionError,
-    NewConnectionError,
-)
+from urllib3.exceptions import HTTPError, ProxyError
 
+from worker.core.egress import is_this_machine
 from worker.core.errors import FermataError
 from worker.core.models import Answer, Request
+
+_TUNNEL: Final = re.compile(r"Tunnel connection failed: (\d{3})\b")
+_PLAIN: Final = ("Could not find a suitable TLS CA", "Missing dependencies for SOCKS")
+"""How texts of requests begin that quote neither a URL nor a header."""
 
 ANSWER_LIMIT_BYTES = 16 * 1024 * 1024
 POLL_SECONDS = 10
 """A poll that takes longer is asked again later; the others of its sweep wait for it."""
 
-_NEVER_OPENED = (NewConnectionError, ConnectTimeoutError, NameResolutionError)
+FAILURES: Final = (OSError, HTTPError, HTTPException, ValueError)
+"""The roots of all that requests, urllib3, ``http.client``, ``ssl`` and ``socket`` raise."""
 
 
 class NeverSent(FermataError):
-    """The connection never opened, so the provider certainly does not know the request."""
+    """Nothing of the request left this machine, so the provider certainly does not know it."""
 
 
 class AnswerLost(FermataError):
@@ -82,6 +105,7 @@ class HTTPProvider:
                     self._base_url + request.path,
                     json=request.body,
                     headers=headers,
+                    proxies=proxies(self._base_url),
                     timeout=(self._connect_seconds, seconds),
                     allow_redirects=False,
                     stream=True,
@@ -91,15 +115,22 @@ class HTTPProvider:
                 if watch.is_over:
                     raise AnswerLost("the answer came too slowly")
                 return Answer(response.status_code, dict(response.headers), body)
-        except requests.ConnectionError as error:
-            if _never_opened(error):
-                raise NeverSent(f"cannot connect to the provider: {_cause(error)}") from None
-            raise AnswerLost(f"the connection broke: {_cause(error)}") from None
-        except (requests.RequestException, HTTPError) as error:
-            raise AnswerLost(f"no readable answer: {_cause(error)}") from None
+        except FAILURES as error:
+            if watch.begun:
+                raise AnswerLost(f"no readable answer: {cause(error)}") from None
+            raise NeverSent(f"cannot reach the provider: {cause(error)}") from None
         finally:
             if not asking:
                 session.close()
+
+
+def proxies(url: str) -> dict[str, Any]:
+    """Return the proxies on the way to a URL, as requests takes them.
+
+    The environment's own (``https_proxy``, ``no_proxy`` …), but never one to this very machine:
+    a proxy elsewhere would look for the simulator or the receiver on its own loopback.
+    """
+    return dict.fromkeys(("http", "https", "all")) if is_this_machine(url) else {}
 
 
 def _session(api_key: str) -> requests.Session:
@@ -118,6 +149,8 @@ class _Watch:
 
     def __init__(self, seconds: float) -> None:
         self.is_over = False
+        self.begun = False
+        """Whether the request began to leave: from then on the provider may know it."""
         self._sock: socket.socket | None = None
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
@@ -130,6 +163,15 @@ class _Watch:
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         _watching.watch = None
+
+    def begin(self) -> None:
+        """Note that the request begins to leave.
+
+        Raises TimeoutError where its time is over: no answer would be waited for.
+        """
+        if self.is_over:
+            raise TimeoutError
+        self.begun = True
 
     def over(self, sock: socket.socket) -> None:
         """Watch over the socket that the answer comes by."""
@@ -148,45 +190,53 @@ _watching = threading.local()
 
 
 class _Watched:
-    """A connection that tells the watch of its thread which socket it reads."""
+    """A connection that tells the watch of its thread how far it is, and which socket it reads."""
 
-    sock: socket.socket
+    sock: socket.socket | None
+
+    def endheaders(self, *args: Any, **options: Any) -> Any:
+        """Write the request; opening, the tunnel and the handshake come before it."""
+        if self.sock is None:
+            self.connect()  # type: ignore[attr-defined]
+        watch: _Watch | None = getattr(_watching, "watch", None)
+        if watch:
+            watch.begin()
+        return super().endheaders(*args, **options)  # type: ignore[misc]
 
     def getresponse(self) -> Any:
         watch: _Watch | None = getattr(_watching, "watch", None)
-        if watch:
+        if watch and self.sock:
             watch.over(self.sock)
         return super().getresponse()  # type: ignore[misc]
 
 
-class _WatchedHTTP(_Watched, HTTPConnection):
-    pass
+@functools.cache
+def _watched(pool: Any) -> Any:
+    """Return a class of pools like this one, whose connections are watched.
 
-
-class _WatchedHTTPS(_Watched, HTTPSConnection):
-    pass
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _WatchedHTTP
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _WatchedHTTPS
-
-
-_POOLS: Final = {"http": _HTTPPool, "https": _HTTPSPool}
+    A SOCKS proxy has pools of its own kind. A connection that nobody watches would pass for one
+    that never began a request.
+    """
+    connections = type("_Connection", (_Watched, pool.ConnectionCls), {})
+    return type("_Pool", (pool,), {"ConnectionCls": connections})
 
 
 class _WatchedAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
+        _watch_over(self.poolmanager)
 
-    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **options)
-        manager.pool_classes_by_scheme = _POOLS
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        known = proxy in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **options)
+        if not known:
+            _watch_over(manager)
         return manager
+
+
+def _watch_over(manager: Any) -> None:
+    pools = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _watched(pool) for scheme, pool in pools.items()}
 
 
 class _Bearer(AuthBase):
@@ -212,15 +262,47 @@ def _read(response: requests.Response, give_up: float) -> bytes:
     return bytes(body)
 
 
-def _never_opened(error: requests.ConnectionError) -> bool:
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    handshake = isinstance(getattr(reason, "args", [None])[0], ssl.SSLCertVerificationError)
-    return (
-        isinstance(error, requests.ConnectTimeout) or isinstance(reason, _NEVER_OPENED) or handshake
-    )
+def cause(error: BaseException) -> str:
+    """Say what is at the bottom of a library's error, with as much of its text as is safe.
+
+    The texts of requests and urllib3 quote URLs and headers, which may hold a password or the key.
+    Those of the system and of OpenSSL do not.
+    """
+    chain = list(_chain(error))
+    by = "the proxy: " if any(isinstance(each, ProxyError) for each in chain) else ""
+    said = next(filter(None, map(_said, reversed(chain))), "")
+    name = type(chain[-1]).__name__
+    return f"{by}{said} ({name})" if said else f"{by}{name}"
 
 
-def _cause(error: Exception) -> str:
-    """Name an error without its text, which may quote a URL or a header."""
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return type(reason or error).__name__
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Go down from what a library raised to what it was raised for."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        wrapped = [*error.args, getattr(error, "reason", None), error.__cause__]
+        error = next(
+            (each for each in wrapped if isinstance(each, BaseException)), error.__context__
+        )
+
+
+def _said(error: BaseException) -> str:
+    match error:
+        case ssl.SSLCertVerificationError():
+            return str(error.verify_message)
+        case ssl.SSLError():
+            return str(error.reason or "").lower().replace("_", " ")
+        case socket.gaierror():
+            return str(error.strerror or "")
+        case TimeoutError(errno=None):
+            return "timed out"
+        case RemoteDisconnected():
+            return "closed without an answer"
+        case OSError(errno=int(number)):
+            return os.strerror(number)
+        case OSError(args=(str(text),)) if refused := _TUNNEL.match(text):
+            return f"it refuses the tunnel, HTTP {refused[1]}"
+        case OSError(args=(str(text),)) if text.startswith(_PLAIN):
+            return text
+    return ""

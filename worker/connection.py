@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from worker.redis_url import is_sentinel, parse_sentinel
+from worker.redis_url import client_url, is_sentinel, read
 
 StoreUnavailable: Final = RedisError
 """What any method raises when Redis is away, or will not write: out of memory, read-only."""
@@ -28,7 +28,10 @@ class _Packer(HiredisRespSerializer):
 
 
 def connect(url: str, *, timeout_seconds: float = 5, retries: int = 2) -> "Redis":
-    """Open a client that gives up: no call blocks longer than its timeouts and retries."""
+    """Open a client that gives up: no call blocks longer than its timeouts and retries.
+
+    Raises ValueError where the URL cannot be.
+    """
     timeouts = {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": min(timeout_seconds, 2),
@@ -42,10 +45,13 @@ def connect(url: str, *, timeout_seconds: float = 5, retries: int = 2) -> "Redis
         **timeouts,
     }
     if not is_sentinel(url):
-        return Redis.from_url(url, **options)
-    parts = parse_sentinel(url)
+        return Redis.from_url(client_url(url), **options)
+    address = read(url)
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-        parts.sentinels, sentinel_kwargs=timeouts | parts.sentinel_credentials
+        address.hosts, sentinel_kwargs=timeouts | dict(address.sentinel_credentials)
     )
-    master = sentinel.master_for(parts.service, db=parts.database, **parts.credentials, **options)
+    if address.health_check_seconds is not None:
+        options["health_check_interval"] = address.health_check_seconds
+    credentials = {"username": address.username or None, "password": address.password or None}
+    master = sentinel.master_for(address.service, db=address.database, **credentials, **options)
     return cast("Redis", master)

@@ -1,5 +1,7 @@
 """``fermata demo``: the main job, end to end, on a system of its own."""
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -12,12 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import requests
+from dotenv import dotenv_values
 from rich.console import Console
-from rich.live import Live
 
-from worker import flow, show, watch
+from worker import crew, flow, premises, show, watch
 from worker.bootstrap import open_producer, open_store
-from worker.core.errors import FermataError, InvalidRequest
+from worker.client import proxies
+from worker.core.errors import ConfigError, InvalidRequest, Unwritable
 from worker.core.flows import Plan
 from worker.core.models import JSONObject
 from worker.settings import Role, dev_environment, load
@@ -42,58 +45,91 @@ _FOLLOW_UPS: Final = ("sonic.stems_full", "sonic.midi", "sonic.wav")
 
 def run(output: Path, console: Console) -> int:
     """Run the demo; returns 0 when every job succeeded and every file is there."""
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)  # leave nothing running then either
+    crew.hear(signal.default_int_handler)  # leave nothing running on SIGTERM and SIGHUP either
+    premises.require_temporary_folder()
     output = output.resolve()
-    _make_room(output)
-    console.print("[bold]Fermata[/]: starting Valkey, simulator, receiver, worker and beat …")
     began = time.monotonic()
-    system = _start(output / "system")
-    _forget_settings(output / "system")
-    try:
+    with _writing(output), _room(output) as lock, _running(output / "system", lock) as system:
+        console.print("[bold]Fermata[/]: starting Valkey, simulator, receiver, worker and beat …")
+        _forget_settings(output / "system")
         _wait_until_up(system, output / "system")
         console.print(f"All up after {time.monotonic() - began:.1f} s. One native Celery canvas:")
         console.print("  create_music | remaster | group(stems_full, midi, wav)\n")
         sights = _run_flow(console)
         files = list(_save(sights, output))
-    finally:
-        system.terminate()
-        system.wait(STOP_SECONDS)
+        _summarise(output, sights, files, time.monotonic() - began)
     succeeded = all(sight.succeeded for sight in sights)
-    _summarise(output, sights, files, time.monotonic() - began)
     _point(console, output, files, succeeded=succeeded)
     return 0 if succeeded else 1
 
 
-def _make_room(output: Path) -> None:
+@contextlib.contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """Turn what a full disk says into a line that names the folder.
+
+    Raises Unwritable; ConfigError if a file could not be fetched.
+    """
     try:
-        if output.exists() and any(output.iterdir()) and not (output / MARK).is_file():
-            raise InvalidRequest(
-                f"{output} holds files that are not a demo's: choose another --output"
-            )
-        shutil.rmtree(output, ignore_errors=True)
-        (output / "system").mkdir(parents=True)
-        (output / MARK).touch()
+        yield
+    except requests.RequestException as error:  # an OSError too
+        raise ConfigError(f"the music cannot be fetched: {error}") from None
     except OSError as error:
-        raise InvalidRequest(
-            f"{output} cannot be written to ({error.strerror}): choose another --output"
-        ) from None
+        where = error.filename or output
+        raise Unwritable(f"{where}: {error.strerror}; choose another --output") from None
 
 
-def _start(folder: Path) -> "subprocess.Popen[bytes]":
-    """Start ``fermata dev`` untouched by this machine's own settings."""
+@contextlib.contextmanager
+def _room(output: Path) -> Iterator[int]:
+    """Empty the folder, and lock it; yields the lock's descriptor.
+
+    Raises InvalidRequest if other files are in it, or another demo.
+    """
+    if output.exists() and any(output.iterdir()) and not (output / MARK).is_file():
+        raise InvalidRequest(f"{output} holds files that are not a demo's: choose another --output")
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / MARK).open("ab") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidRequest(
+                f"another demo runs in {output}: choose another --output"
+            ) from None
+        for each in output.iterdir():
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            elif each.name != MARK:
+                each.unlink()
+        (output / "system").mkdir()
+        yield mark.fileno()
+
+
+@contextlib.contextmanager
+def _running(folder: Path, lock: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run ``fermata dev`` untouched by this machine's own settings.
+
+    It ends when its output is read no more: a demo that is killed leaves nothing running either,
+    and the lock is held until then.
+    """
     bare = {k: v for k, v in os.environ.items() if not k.startswith(("FERMATA_", "CELERY_"))}
     command = [sys.executable, "-m", "worker", "dev", "--port", "0", "--simulator-port", "0"]
-    with (folder / "system.log").open("wb") as log:
-        return subprocess.Popen(
+    with (
+        (folder / "system.log").open("wb") as log,
+        subprocess.Popen(
             command,
             cwd=folder,
             env=bare | {"FERMATA_DATA_DIR": str(folder)},
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE,
+            stderr=log,
             start_new_session=True,
-        )
+            pass_fds=(lock,),
+        ) as system,
+    ):
+        try:
+            yield system
+        finally:
+            system.terminate()
+            system.wait(STOP_SECONDS)
 
 
 def _forget_settings(folder: Path) -> None:
@@ -109,15 +145,17 @@ def _wait_until_up(system: "subprocess.Popen[bytes]", folder: Path) -> None:
         if dev_environment(folder).is_file() and _is_up(folder):
             return
         time.sleep(0.1)
-    raise FermataError(f"the system did not come up; see {folder / 'system.log'}")
+    said = (folder / "system.log").read_text("utf-8", "replace").strip().removeprefix("fermata: ")
+    raise premises.failure(folder, f"the system did not come up: {said or folder / 'logs'}")
 
 
 def _is_up(folder: Path) -> bool:
-    lines = dev_environment(folder).read_text().splitlines()
-    os.environ.update(dict(line.split("=", 1) for line in lines))
+    told = dotenv_values(dev_environment(folder), encoding="utf-8")
+    os.environ.update({name: value for name, value in told.items() if value})
     os.environ["FERMATA_DATA_DIR"] = str(folder)
     try:
-        healthy = requests.get(f"{os.environ['FERMATA_PUBLIC_URL']}/healthz", timeout=1).ok
+        url = f"{os.environ['FERMATA_PUBLIC_URL']}/healthz"
+        healthy = requests.get(url, proxies=proxies(url), timeout=1).ok
     except (KeyError, requests.RequestException):
         return False
     producer = open_producer(load(Role.CLIENT))
@@ -133,9 +171,12 @@ def _run_flow(console: Console) -> list[Sight]:
     )
     enqueued = flow.enqueue(open_producer(settings), plan)
     store = open_store(settings)
-    with Live(console=console, auto_refresh=False) as live:
+    with show.live(console) as live:
         for sights in watch.follow(store, enqueued, timeout_seconds=FLOW_SECONDS):
             live.update(show.flow_table(sights), refresh=True)
+    if not all(sight.ended for sight in sights):
+        late = f"the jobs did not end within {FLOW_SECONDS} s; see {settings.data_dir / 'logs'}"
+        raise premises.failure(settings.data_dir, late)
     return sights
 
 
@@ -144,7 +185,7 @@ def _save(sights: list[Sight], output: Path) -> Iterator[Path]:
         for name, url in _links(sight.record.result if sight.record else None):
             path = output / f"{sight.step.operation.partition('.')[2]}{name}{Path(url).suffix}"
             path.parent.mkdir(exist_ok=True)
-            answer = requests.get(url, timeout=30)
+            answer = requests.get(url, proxies=proxies(url), timeout=30)
             answer.raise_for_status()
             path.write_bytes(answer.content)
             yield path
@@ -170,7 +211,7 @@ def _summarise(output: Path, sights: list[Sight], files: list[Path], seconds: fl
         "jobs": [_describe(sight) for sight in sights],
         "files": [str(path.relative_to(output)) for path in files],
     }
-    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
 
 
 def _describe(sight: Sight) -> JSONObject:
@@ -191,7 +232,7 @@ def _point(console: Console, output: Path, files: list[Path], *, succeeded: bool
         ("wav.wav", "the remaster as WAV"),
         ("midi.mid", "its notes as MIDI"),
         ("summary.json", "jobs, states, timings, files"),
-        ("system/system.log", "what the processes said"),
+        ("system/logs", "what the processes said"),
     ):
         console.print(f"  {pattern:20} {what}")
     console.print("[green]Every job succeeded.[/]" if succeeded else "[red]A job failed.[/]")

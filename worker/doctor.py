@@ -15,17 +15,17 @@ import requests
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import Redis
-from redis.exceptions import ResponseError
-from urllib3.exceptions import HTTPError
+from redis.exceptions import AuthenticationError, ResponseError
 
-from worker import connection, redis_url
-from worker.client import AnswerLost, HTTPProvider, NeverSent
+from worker import connection, redis_url, rights, shadows
+from worker.client import FAILURES, AnswerLost, HTTPProvider, NeverSent, cause, proxies
 from worker.connection import StoreUnavailable
 from worker.core import checks, keys, protocol, signing, submission, surroundings
 from worker.core.checks import Finding, Level, Server
 from worker.core.contract import PROBE_BODY, PROBE_ID
 from worker.core.models import Answer
 from worker.core.operations import find
+from worker.core.wording import told
 from worker.settings import Settings
 
 ANSWER_SECONDS: Final = 5
@@ -33,7 +33,6 @@ WORKERS_SECONDS: Final = 1.5
 _ANSWER_BYTES: Final = 65536
 _CELERYS_VISIBILITY_SECONDS: Final = 3600
 _SECRETS: Final = ("FERMATA_API_KEY=", "FERMATA_SIGNING_KEYS=")
-_REDIS: Final = frozenset({"redis", "rediss", "unix"})
 
 AWAY: Final = "connection"
 """The name of the finding that a server cannot be reached."""
@@ -69,58 +68,54 @@ def _servers(settings: Settings) -> Iterator[Finding]:
         try:
             yield from _server(where, url, settings)
         except StoreUnavailable as error:
-            yield _away(str(error), where)
+            yield _away(error, where)
 
 
-def _away(why: str, where: str) -> Finding:
-    said = f"It cannot be reached: {why.rstrip('.')}."
-    return Finding(AWAY, Level.DANGER, said, "Start it, or correct its URL.", where)
+def _away(error: Exception, where: str) -> Finding:
+    what, do = "It cannot be reached", "Start it, or correct its URL."
+    if isinstance(error.__cause__ or error, AuthenticationError):
+        what, do = "It lets nobody in by this URL", "Correct the user and the password in its URL."
+    said = f"{what}: {str(error).rstrip('.') or told(error)}."
+    return Finding(AWAY, Level.DANGER, said, do, where)
 
 
 def _databases(settings: Settings) -> Mapping[str, str]:
     """Name the servers by what they hold; several URLs may lead to one."""
-    holds: dict[tuple[object, ...], list[str]] = {}
-    urls: dict[tuple[object, ...], str] = {}
-    for what, given in (
+    holds: dict[object, list[str]] = {}
+    urls: dict[object, str] = {}
+    for what, url in (
         ("state", settings.redis_url),
         ("broker", settings.broker_url),
         ("results", settings.result_backend),
     ):
-        url, place = _place(given)
-        holds.setdefault(place, []).append(what)
-        urls.setdefault(place, url)
-    return {", ".join(what): urls[place] for place, what in holds.items()}
-
-
-def _place(given: str) -> tuple[str, tuple[object, ...]]:
-    """Return a URL that redis-py takes, and what is the same for all URLs of its server."""
-    if redis_url.is_sentinel(given):
-        sentinel = redis_url.parse_sentinel(given)  # whoever is the master now is asked
-        return given, (tuple(sentinel.sentinels), sentinel.service)
-    # A socket's URL as Celery has it, and as redis-py has it.
-    url = given.replace("redis+socket:", "unix:", 1).replace("?virtual_host=", "?db=", 1)
-    parts = urlsplit(url)
-    return url, (parts.hostname, parts.port, "" if parts.hostname else parts.path)
+        server = redis_url.read(url).server if redis_url.is_redis(url) else url
+        holds.setdefault(server, []).append(what)
+        urls.setdefault(server, url)
+    return {", ".join(what): urls[server] for server, what in holds.items()}
 
 
 def _server(where: str, url: str, settings: Settings) -> Iterator[Finding]:
-    scheme = urlsplit(url).scheme
-    if scheme not in {*_REDIS, redis_url.SENTINEL} and not where.startswith("state"):
+    if not redis_url.is_redis(url):
+        scheme = urlsplit(url).scheme
         said = f"{scheme} is not Redis: whether it keeps what it is told is not checked."
         yield Finding("server", Level.NOTE, said, where=where)
         return
     client = connection.connect(url, timeout_seconds=settings.redis_timeout_seconds, retries=0)
     try:
+        user, held = redis_url.read(url).username or "default", where.split(", ")
+        allowed = checks.check_rights(user, rights.missing(client, held))
+        yield replace(allowed, where=where)
+        if "broker" in held and not rights.may_send(client, settings.follow_up_queue):
+            yield replace(checks.check_send(user, settings.follow_up_queue), where=where)
         for finding in checks.check_server(_ask(client)):
             yield replace(finding, where=where)
-        if where.startswith("state"):
+        if where.startswith("state") and not allowed.refused:
             yield checks.check_sweep(_overdue_seconds(client))
     finally:
         client.close()
 
 
 def _ask(client: "Redis") -> Server:
-    client.ping()
     info: Mapping[str, Any] = {}
     config: dict[str, str] = {}
     ahead, doubt = None, 0.0
@@ -162,10 +157,7 @@ def _celery(settings: Settings, app: Celery) -> Iterator[Finding]:
         return
     options = conf.broker_transport_options
     visibility = options.get("visibility_timeout", _CELERYS_VISIBILITY_SECONDS)
-    app.loader.import_default_modules()
-    tasks = [task for name, task in app.tasks.items() if not name.startswith("celery.")]
-    limits = [task.time_limit or conf.task_time_limit for task in tasks]
-    yield checks.check_visibility(visibility, limits)
+    yield checks.check_visibility(visibility)
 
 
 def _seconds(value: timedelta | float | None) -> float | None:
@@ -178,10 +170,25 @@ def _workers(settings: Settings, app: Celery) -> Iterator[Finding]:
             connection.ensure_connection(max_retries=1)
             asking = app.control.inspect(timeout=WORKERS_SECONDS, connection=connection)
             replies = asking.active_queues() or {}
+            waiting = _waiting(settings.follow_up_queue, connection)
     except (OperationalError, StoreUnavailable, OSError) as error:
-        yield _away(type(error).__name__, "broker")
+        if isinstance(error.__cause__ or error, ResponseError):  # it is there, and refuses
+            yield Finding("workers", Level.NOTE, f"They cannot be asked: {told(error)}.")
+        else:
+            yield _away(error, "broker")
         return
-    yield checks.check_workers({n: {q["name"] for q in queues} for n, queues in replies.items()})
+    consumed = {name: {queue["name"] for queue in queues} for name, queues in replies.items()}
+    yield checks.check_workers(consumed)
+    yield checks.check_follow_ups(settings.follow_up_queue, waiting, consumed)
+
+
+def _waiting(queue: str, connection: Any) -> int:
+    """Return how many messages stand in a queue; one that is not there holds none."""
+    try:
+        with connection.channel() as channel:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+    except connection.channel_errors:
+        return 0
 
 
 # -- the provider, and the way back from it ---------------------------------------------------
@@ -214,12 +221,18 @@ def _deliver(url: str, signing_keys: tuple[str, ...]) -> Answer | str:
 def _request(method: str, url: str, **content: Any) -> Answer | str:
     try:
         with requests.request(
-            method, url, timeout=ANSWER_SECONDS, allow_redirects=False, stream=True, **content
+            method,
+            url,
+            proxies=proxies(url),
+            timeout=ANSWER_SECONDS,
+            allow_redirects=False,
+            stream=True,
+            **content,
         ) as response:
             body = response.raw.read(_ANSWER_BYTES, decode_content=True)
             return Answer(response.status_code, dict(response.headers), body)
-    except (requests.RequestException, HTTPError) as error:
-        return type(error).__name__
+    except FAILURES as error:
+        return cause(error)
 
 
 def _provider(settings: Settings) -> Iterator[Finding]:
@@ -254,8 +267,10 @@ def _ahead_seconds(answer: Answer) -> float | None:
 
 
 def _files() -> Iterator[Finding]:
+    for said in shadows.in_this_folder():
+        yield Finding("names", Level.DANGER, said, shadows.DO)
     path = Path(".env")
     with suppress(OSError, UnicodeDecodeError):
-        lines = path.read_text().splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
         if any(line.startswith(_SECRETS) and line.partition("=")[2] for line in lines):
             yield surroundings.check_file(str(path), path.stat().st_mode)

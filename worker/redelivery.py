@@ -10,6 +10,9 @@ Seen with kombu 5.7.0 and Celery 5.7.0, where a worker or Redis dies, or is away
 * Messages that a closing channel cannot give back end the worker with an AttributeError, and come
   back only with the visibility timeout.
 * A body that cannot be decoded ends the worker before it has the message.
+* A message that is in hand for longer than the visibility timeout goes to another worker too, again
+  and again, though the first one lives and is at work on it. Here a worker says every few seconds
+  which messages it holds, so that only those of a dead one come again.
 
 What it costs: every message wakes each worker that waits at its queue, and one that waits at
 several queues, or for a message of another priority, notices it up to ``WAIT_SECONDS`` late.
@@ -21,12 +24,14 @@ from functools import partial
 from importlib import resources
 from queue import Empty
 from time import monotonic, time
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import structlog
 from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import ResponseError
+
+from worker.core.wording import told
 
 log = structlog.get_logger()
 
@@ -37,7 +42,7 @@ WAIT_SECONDS: Final = 0.25
 """How long an idle worker waits at one queue. Then it looks at all of them again, and at the
 messages of other priorities."""
 
-_POP: Final = (resources.files("worker") / "lua" / "pop.lua").read_text()
+_POP: Final = (resources.files("worker") / "lua" / "pop.lua").read_text("utf-8")
 
 _noted: Final = ContextVar("noted", default=False)
 """Whether the message that is being delivered was noted by its pop."""
@@ -94,14 +99,23 @@ class PatientQoS(redis.QoS):
             for tag, write in list(self._owed.items()):
                 write(self, tag)
                 self._owed.pop(tag, None)
+            self._hold_on()
             super().restore_visible(*args, **options)
         except ResponseError as error:
-            log.warning("broker_refuses_writes", owed=len(self._owed), error=repr(error))
+            log.warning("broker_refuses_writes", owed=len(self._owed), error=told(error))
+
+    def _hold_on(self) -> None:
+        """Note the messages in hand as if they had come now; one that was given back is not one."""
+        delivered, channel = cast("Any", self._delivered), cast("Any", self.channel)
+        tags = set(delivered).difference(self._dirty or ())
+        if tags:
+            with channel.conn_or_acquire() as client:
+                client.zadd(self.unacked_index_key, dict.fromkeys(tags, time()), xx=True)
 
     def _owe(self, tags: Iterable[str], write: _Write, error: Exception) -> None:
         new = dict.fromkeys(tags, write)
         self._owed.update(new)
-        log.warning("broker_write_held", count=len(new), error=repr(error))
+        log.warning("broker_write_held", count=len(new), error=told(error))
 
 
 def _forget(qos: Any, tag: str) -> None:
@@ -139,7 +153,7 @@ class PatientMessage(virtual.Message):
             encoding = payload["properties"].pop("body_encoding", None)
             if encoding is None:
                 raise
-            log.error("broker_message_unreadable", body_encoding=encoding, error=repr(error))
+            log.error("broker_message_unreadable", body_encoding=encoding, error=told(error))
             super().__init__(payload, channel, **options)
 
 

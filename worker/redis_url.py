@@ -1,83 +1,275 @@
-"""The URLs of Redis: one dictionary between ours and those of redis-py, kombu and Celery.
+"""The URLs of Redis: read once, strictly; then written as redis-py, and as Celery takes them.
 
-``redis://``, ``rediss://`` and ``unix://`` mean the same to all of them. Redis with Sentinel has
-one form here, of which Celery wants the addresses as a URL and the rest as options::
+redis-py, kombu and Celery's result backend each read a URL in their own way. ``redis://host/abc``
+is database 0 to one of them, and an error to the others. ``?ssl_cert_reqs=CERT_REQUIRED`` and
+``?health_check_interval=30`` are options to one, and to another an error at every connection: a
+worker then tries for ever. So what one of them would refuse or misread is refused here, and each
+gets what remains in its own words. These are the forms:
 
-    redis+sentinel://[user:password@]host1:26379,host2:26379/service/0[?sentinel_password=…]
+    redis://[user:password@]host[:6379][/0]
+    rediss://…[?ssl_cert_reqs=required&ssl_ca_certs=/path…]        TLS
+    unix://[user:password@]/path/of/its/socket[?db=0]              or, in Celery's words,
+    redis+socket://[user:password@]/path/of/its/socket[?virtual_host=0]
+    redis+sentinel://[user:password@]host1:26379,host2:26379/service[/0][?sentinel_password=…]
+
+``?db=0`` may stand for ``/0``; ``?health_check_interval=`` takes seconds.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 SENTINEL: Final = "redis+sentinel"
-_DEFAULT_PORT: Final = 26379
-_OPTIONS: Final = {"sentinel_username": "username", "sentinel_password": "password"}
+_SOCKETS: Final = ("unix", "redis+socket")
+SCHEMES: Final = ("redis", "rediss", *_SOCKETS, SENTINEL)
+_PORTS: Final = {SENTINEL: 26379}
+
+_DATABASE: Final = ("db", "virtual_host")
+_HEALTH: Final = "health_check_interval"
+_TLS: Final = (
+    "ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile",
+    "ssl_keyfile", "ssl_password", "ssl_ciphers",
+)  # fmt: skip
+TLS_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_SENTINELS_OWN: Final = {"sentinel_username": "username", "sentinel_password": "password"}
+_OURS: Final = dict.fromkeys(
+    ("socket_timeout", "socket_connect_timeout", "timeout"), "FERMATA_REDIS_TIMEOUT_SECONDS"
+)
+
+_ENCODE: Final = (
+    "special characters in a user's name or password must be percent-encoded (%2F for /)"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class SentinelURL:
-    """The parts of a ``redis+sentinel://`` URL."""
+class Address:
+    """What a URL says: where a Redis is, which of its databases, and how one gets in."""
 
-    sentinels: tuple[tuple[str, int], ...]
-    service: str
-    database: int
-    credentials: dict[str, str] = field(repr=False)
-    """Of Redis itself: ``username`` and ``password``, as far as they are given."""
-    sentinel_credentials: dict[str, str] = field(repr=False)
+    hosts: tuple[tuple[str, int], ...] = ()
+    """Its own; or those of its sentinels, if there is a service."""
+    path: str = ""
+    service: str = ""
+    database: int = 0
+    username: str = ""
+    password: str = field(default="", repr=False)
+    sentinel_credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tls: Mapping[str, str] | None = field(default=None, repr=False)
+    health_check_seconds: int | None = None
+
+    @property
+    def server(self) -> tuple[object, ...]:
+        """What all URLs of one server have in common."""
+        return frozenset(self.hosts), self.path, self.service
+
+
+def is_redis(url: str) -> bool:
+    return url.partition("://")[0] in SCHEMES
 
 
 def is_sentinel(url: str) -> bool:
     return url.startswith(f"{SENTINEL}://")
 
 
-def parse_sentinel(url: str) -> SentinelURL:
-    """Take a ``redis+sentinel://`` URL apart.
+def read(url: str) -> Address:
+    """Take a URL apart.
 
-    Raises ValueError that says what is wrong, and repeats no secret.
+    Raises ValueError that says what is wrong and what to write, and repeats no secret.
     """
-    rest, _, query = url.removeprefix(f"{SENTINEL}://").partition("?")
-    place, _, path = rest.partition("/")
+    scheme, _, rest = url.partition("://")
+    check_credentials(url)
+    rest, _, query = rest.partition("?")
+    place, slash, path = rest.partition("/")
     userinfo, _, hosts = place.rpartition("@")
+    username, _, password = map(unquote, userinfo.partition(":"))
+    options = _options(query)
+    common: dict[str, Any] = {
+        "username": username,
+        "password": password,
+        "health_check_seconds": _seconds(options.pop(_HEALTH, None)),
+    }
+    if scheme == SENTINEL:
+        return _read_sentinel(hosts, path, options, common)
+    tls = _read_tls(options) if scheme == "rediss" else None
+    if scheme in _SOCKETS:
+        if hosts or not path:
+            raise ValueError("Must look like unix:///path/of/its/socket?db=0.")
+        return Address(path=slash + unquote(path), database=_database("", options), **common)
+    if "," in hosts:
+        raise ValueError(f"Must name one host; with Sentinel, begin it with {SENTINEL}://.")
+    database = _database(path, options)
+    return Address((_host(hosts, 6379),), database=database, tls=tls, **common)
+
+
+def _read_sentinel(
+    hosts: str, path: str, options: dict[str, str], common: dict[str, Any]
+) -> Address:
     service, _, database = path.partition("/")
-    options = dict(parse_qsl(query))
-    if not (all(hosts.split(",")) and service and set(options) <= set(_OPTIONS)):
+    own = {_SENTINELS_OWN[name]: options.pop(name) for name in set(options) & set(_SENTINELS_OWN)}
+    if not (all(hosts.split(",")) and service):
         raise ValueError(f"Must look like {SENTINEL}://host1:26379,host2:26379/service/0.")
-    if not (database or "0").isdecimal():
-        raise ValueError("The database, after the service's name, must be a number.")
-    return SentinelURL(
-        sentinels=tuple(_address(host) for host in hosts.split(",")),
+    return Address(
+        tuple(_host(host, _PORTS[SENTINEL]) for host in hosts.split(",")),
         service=unquote(service),
-        database=int(database or 0),
-        credentials=_credentials(userinfo),
-        sentinel_credentials={_OPTIONS[name]: value for name, value in options.items()},
+        database=_database(database, options),
+        sentinel_credentials=own,
+        **common,
     )
 
 
-def _address(host: str) -> tuple[str, int]:
-    name, colon, port = host.rpartition(":")
-    if not colon:
-        return host, _DEFAULT_PORT
-    if not (name and port.isdecimal() and 0 < int(port) < 65536):
-        raise ValueError("A port must be a number, and a password percent-encoded.")
-    return name, int(port)
+def check_characters(url: str) -> None:
+    """Raise ValueError where two readers could take a URL for two."""
+    if any(char.isspace() or not char.isprintable() for char in url):
+        raise ValueError("Holds a space or a control character: write %20 for a space.")
+    if "#" in url:
+        raise ValueError("Holds a #, which ends a URL: write %23 for it.")
 
 
-def _credentials(userinfo: str) -> dict[str, str]:
-    username, _, password = userinfo.partition(":")
-    given = {"username": unquote(username), "password": unquote(password)}
-    return {name: value for name, value in given.items() if value}
+def check_credentials(url: str) -> None:
+    """Raise ValueError where a part of a password would be taken for something else."""
+    check_characters(url)
+    place = re.split(r"[/?]", url.partition("://")[2])[0]
+    if "@" in url.partition("://")[2].removeprefix(place):
+        raise ValueError(f"Holds an @ after the host; {_ENCODE}.")
+
+
+def read_host(place: str) -> tuple[str, int | None]:
+    """Read a host and, if there is one, its port. Raises ValueError."""
+    try:
+        parts = urlsplit(f"//{place}")
+        host, port = unquote(parts.hostname or ""), parts.port
+        host.encode("idna")  # as the resolver does
+    except ValueError:
+        raise ValueError(
+            f"A port must be a number, an IPv6 address stand in [], and {_ENCODE}."
+        ) from None
+    if port == 0 or not re.fullmatch(r"[\w.:%-]*", host) or "/" in host:
+        raise ValueError("A host must be a name or an address, and a port from 1 to 65535.")
+    return host, port
+
+
+def _host(place: str, default_port: int) -> tuple[str, int]:
+    host, port = read_host(place)
+    if port is not None and not host:
+        raise ValueError("Must name a host before the port.")
+    return host or "localhost", port or default_port
+
+
+def _options(query: str) -> dict[str, str]:
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        raise ValueError("Names a parameter twice.")
+    return options
+
+
+def _database(path: str, options: dict[str, str]) -> int:
+    """Read the database, of the path or of the one parameter that may still be there."""
+    named = [options.pop(name) for name in _DATABASE if name in options]
+    _refuse(options)
+    if slashed := unquote(path).strip("/"):
+        named.append(slashed)
+    if not all(re.fullmatch(r"[0-9]{1,9}", name) for name in named):
+        raise ValueError("The database, after the slash or after db=, must be a number.")
+    if len({int(name) for name in named}) > 1:
+        raise ValueError("Names two databases: leave out the db= or the number after the slash.")
+    return int(named[0]) if named else 0
+
+
+def _refuse(options: Mapping[str, str]) -> None:
+    for name in options:
+        if name in _OURS:
+            raise ValueError(f"Leave out {name}: {_OURS[name]} says how long to wait.")
+        if name in _TLS:
+            raise ValueError(f"{name} is about TLS: begin the URL with rediss://, or leave it out.")
+        if name in _SENTINELS_OWN:
+            raise ValueError(f"{name} goes with {SENTINEL}:// alone.")
+        shown = name if name.isidentifier() and options[name] else "a parameter"
+        raise ValueError(
+            f"Leave out {shown}: not everyone who gets this URL takes it. All take db, {_HEALTH}, "
+            f"and with rediss:// {', '.join(_TLS)}."
+        )
+
+
+def _seconds(value: str | None) -> int | None:
+    if value is not None and not re.fullmatch(r"[0-9]{1,6}", value):
+        raise ValueError(f"{_HEALTH} must be a number of seconds.")
+    return None if value is None else int(value)
+
+
+def _read_tls(options: dict[str, str]) -> dict[str, str]:
+    """Take the parameters of TLS out, in words that mean the same to everyone."""
+    tls: dict[str, str] = {name: options.pop(name) for name in _TLS if name in options}
+    for name, value in tls.items():
+        if not value or (name in TLS_FILES and "%" in value):  # Celery decodes a path twice
+            raise ValueError(f"{name} must not be empty, nor a path with a % in its name.")
+    wanted = tls.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
+    if wanted not in {"required", "optional", "none"}:
+        raise ValueError("ssl_cert_reqs must be required, optional or none.")
+    # Said even if it is what redis-py does unasked: kombu would check no certificate at all.
+    tls["ssl_cert_reqs"] = wanted
+    if checked := tls.get("ssl_check_hostname"):
+        if checked.lower() not in {"true", "false", "1", "0", "yes", "no"}:
+            raise ValueError("ssl_check_hostname must be true or false.")
+        tls["ssl_check_hostname"] = str(checked.lower() in {"true", "1", "yes"}).lower()
+    return tls
+
+
+# -- written again ----------------------------------------------------------------------------
+
+
+def client_url(url: str) -> str:
+    """Write the URL of a single server as redis-py takes it. Raises ValueError."""
+    address = read(url)
+    options: dict[str, Any] = dict(address.tls or {})
+    if address.health_check_seconds is not None:
+        options[_HEALTH] = address.health_check_seconds
+    if address.path:
+        return _write(
+            "unix", _userinfo(address), quote(address.path), options | {"db": address.database}
+        )
+    return _network_url(address, options)
 
 
 def celery_url(url: str) -> str:
-    """Write a URL as Celery and kombu take it."""
-    if not is_sentinel(url):
+    """Write a URL as kombu and Celery take it; one that is no Redis's is left as it is.
+
+    Raises ValueError.
+    """
+    if not is_redis(url):
         return url
-    parts = parse_sentinel(url)
-    userinfo, at, _ = url.removeprefix(f"{SENTINEL}://").partition("?")[0].rpartition("@")
+    address = read(url)
+    if address.path:
+        number = {"virtual_host": address.database}
+        return _write("redis+socket", _userinfo(address), quote(address.path), number)
+    if not address.service:
+        return _network_url(address, address.tls or {})
     return ";".join(
-        f"sentinel://{userinfo}{at}{host}:{port}/{parts.database}" for host, port in parts.sentinels
+        _write("sentinel", _userinfo(address) + _netloc(*host), f"/{address.database}", {})
+        for host in address.hosts
     )
+
+
+def _network_url(address: Address, options: Mapping[str, Any]) -> str:
+    scheme = "redis" if address.tls is None else "rediss"
+    place = _userinfo(address) + _netloc(*address.hosts[0])
+    return _write(scheme, place, f"/{address.database}", options)
+
+
+def _write(scheme: str, place: str, path: str, options: Mapping[str, Any]) -> str:
+    query = f"?{urlencode(options)}" if options else ""
+    return f"{scheme}://{place}{path}{query}"
+
+
+def _userinfo(address: Address) -> str:
+    name, word = quote(address.username, safe=""), quote(address.password, safe="")
+    return f"{name}{f':{word}' if word else ''}@" if name or word else ""
+
+
+def _netloc(host: str, port: int) -> str:
+    quoted = quote(host, safe=":")
+    return f"[{quoted}]:{port}" if ":" in host else f"{quoted}:{port}"
 
 
 def celery_options(url: str, *, timeouts: dict[str, float]) -> dict[str, Any]:
@@ -86,10 +278,13 @@ def celery_options(url: str, *, timeouts: dict[str, float]) -> dict[str, Any]:
     Args:
         timeouts: ``socket_timeout`` and ``socket_connect_timeout`` for the sentinels.
     """
-    if not is_sentinel(url):
+    if not is_redis(url):
         return {}
-    parts = parse_sentinel(url)
-    return {
-        "master_name": parts.service,
-        "sentinel_kwargs": timeouts | parts.sentinel_credentials,
-    }
+    address = read(url)
+    options: dict[str, Any] = {}
+    if address.health_check_seconds is not None:
+        options[_HEALTH] = address.health_check_seconds
+    if address.service:
+        options["master_name"] = address.service
+        options["sentinel_kwargs"] = timeouts | dict(address.sentinel_credentials)
+    return options

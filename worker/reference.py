@@ -289,11 +289,11 @@ def _client_plan(flow: NamedFlow) -> str:
 
 def write(root: Path) -> None:
     """Write the modules and the page below a source tree."""
-    (root / "fermata_client" / "operations.py").write_text(client_operations())
+    (root / "fermata_client" / "operations.py").write_text(client_operations(), "utf-8")
     for name, source in task_modules().items():
-        (root / "tasks" / name).write_text(source)
+        (root / "tasks" / name).write_text(source, "utf-8")
     (root / "docs").mkdir(exist_ok=True)
-    (root / "docs" / "operations.md").write_text(page())
+    (root / "docs" / "operations.md").write_text(page(), "utf-8")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from worker import bootstrap
 from worker.cancellation import Cancellation
 from worker.connection import StoreUnavailable
 from worker.core.models import JobId
+from worker.core.wording import told
 
 log = structlog.get_logger()
 
@@ -36,7 +37,7 @@ class ProviderRequest(Request):
             try:
                 bootstrap.parts().cancellations.cancel(JobId(self.id), by=BY)
             except StoreUnavailable as error:
-                log.warning("revoke_postponed", job_id=self.id, error=repr(error))
+                log.warning("revoke_postponed", job_id=self.id, error=told(error))
         return False
 
 

@@ -23,4 +23,5 @@ def load_script(redis: "Redis", name: str) -> Any:
     """Load a script of worker/lua, with what is common to some of them before it."""
     lua = resources.files("worker") / "lua"
     parts = (*_PRELUDES.get(name, ()), name)
-    return redis.register_script("".join((lua / f"{part}.lua").read_text() for part in parts))
+    sources = ((lua / f"{part}.lua").read_text("utf-8") for part in parts)
+    return redis.register_script("".join(sources))

@@ -1,31 +1,34 @@
 """Settings: the only module that reads the environment. All errors are reported at once."""
 
 import contextlib
+import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, cast
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from environs import EnvValidationError, FileAwareEnv
 from kombu.transport import TRANSPORT_ALIASES
 from marshmallow import ValidationError, validate
 
-from worker import redis_url
+from worker import broker_url, redis_url, text
 from worker.core import names
 from worker.core.admission import Limits
 from worker.core.checks import Risk
-from worker.core.egress import PROVIDER_HOSTS
+from worker.core.egress import PROVIDER_HOSTS, is_this_machine
 from worker.core.errors import ConfigError
 from worker.core.schedule import OnUnconfirmed, Policy
 
 DEFAULT_PROVIDER_URL: Final = "https://api.aimusicapi.ai/api/v1"
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+CELERYS_QUEUE: Final = "celery"
+"""Where a backend's own tasks are by default: Celery's default queue."""
+
 _KEY_LENGTH: Final = 32
 _KEY_VARIETY: Final = 10
 _WEBHOOK_PATH_LENGTH: Final = 200
@@ -35,7 +38,7 @@ _OF_THE_PROCFILE: Final = frozenset({"FERMATA_HOST"})
 # What Kubernetes tells every container of a Service whose name begins with "fermata".
 _OF_KUBERNETES: Final = re.compile(r"FERMATA_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_\w+)?)")
 
-# The time limits above it must stay below Redis's visibility timeout (bootstrap).
+# A submission may hold its slot for more than twice as long (worker/core/schedule.py).
 _SUBMIT: Final = validate.Range(0, 300, min_inclusive=False)
 # A record must outlive every redelivery of its messages, and a chord every deadline.
 _DEADLINE: Final = validate.Range(0, 7 * 86400, min_inclusive=False)
@@ -75,6 +78,7 @@ class Settings:
     redis_url: str = field(repr=False)
     broker_url: str = field(repr=False)
     result_backend: str = field(repr=False)
+    follow_up_queue: str
     provider_url: str
     api_key: str = field(repr=False)
     public_url: str
@@ -107,7 +111,7 @@ def load(role: Role) -> Settings:
         running = dev_environment(data_dir)
         if not _given(env, "FERMATA_REDIS_URL") and running.is_file():
             env.read_env(str(running), recurse=False)
-            _refuse_mixture(env)
+            _refuse_mixture(env, dotenv_values(running))
         settings = _read(env, data_dir)
         missing = {n: ["Required."] for n in _REQUIRED[role] if not _given(env, n)}
         if not settings.redis_url:
@@ -134,8 +138,6 @@ def check() -> None:
 def _one_error() -> Iterator[None]:
     try:
         yield
-    except UnicodeDecodeError:
-        raise ConfigError("settings: a _FILE, as that of FERMATA_API_KEY, is not UTF-8") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"settings: {error}") from None
 
@@ -145,10 +147,34 @@ def configured(name: str) -> str:
     return _environment().str(name, "") or ""
 
 
+class _Env(FileAwareEnv):
+    """Reads ``.env`` and the files of secrets as what they are: text that people wrote."""
+
+    def _load_dotenv(self, path: str | Path, *, override: bool = False) -> None:
+        for name, value in _read_dotenv(Path(path)).items():
+            if value is not None and (override or name not in self._environ):
+                self._environ[name] = value
+
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        name = f"{env_key}_FILE"
+        path = os.environ.get(name) or self._environ.get(name)
+        if not path:
+            return super()._get_value(env_key, default)
+        try:
+            return text.read(Path(path)).strip()
+        except text.Unreadable as error:
+            raise ValueError(f"{name}: {error}") from None
+
+
+def _read_dotenv(path: Path, *, interpolate: bool = True) -> dict[str, str | None]:
+    return dotenv_values(stream=io.StringIO(text.read(path)), interpolate=interpolate)
+
+
 def _environment() -> FileAwareEnv:
-    env = FileAwareEnv(eager=False, strip_whitespace=True)
-    if Path(".env").is_file():
-        env.read_env(".env", recurse=False)
+    env = _Env(eager=False)
+    with _one_error():
+        if Path(".env").is_file():
+            env.read_env(".env", recurse=False)
     return env
 
 
@@ -165,10 +191,11 @@ def _given(env: FileAwareEnv, name: str) -> bool:
     return bool(env.str(name, ""))
 
 
-def _refuse_mixture(env: FileAwareEnv) -> None:
+def _refuse_mixture(env: FileAwareEnv, running: Mapping[str, str | None]) -> None:
     """Keep what is meant for a running ``fermata dev`` from going to another system's broker."""
     for name in ("FERMATA_BROKER_URL", "FERMATA_RESULT_BACKEND"):
-        if _given(env, name) and env.str(name) != env.str("FERMATA_REDIS_URL"):
+        own = running.get(name) or running.get("FERMATA_REDIS_URL")
+        if _given(env, name) and env.str(name) != own:
             raise ConfigError(
                 f"{name} is set and FERMATA_REDIS_URL is not, while `fermata dev` runs here with a "
                 "broker of its own. Unset it, or set both."
@@ -191,12 +218,17 @@ def _misspelt(env: FileAwareEnv) -> dict[str, list[str]]:
     known = {*env.dump(), *_OF_THE_PROCFILE}
     return {
         name: [_meant(name, known)]
-        for name in {*os.environ, *dotenv_values(".env", interpolate=False)}
+        for name in {*os.environ, *_dotenv_names()}
         if name.startswith("FERMATA_")
         and name not in known
         and name.removesuffix("_FILE") not in known
         and not _OF_KUBERNETES.fullmatch(name)
     }
+
+
+def _dotenv_names() -> set[str]:
+    path = Path(".env")
+    return set(_read_dotenv(path, interpolate=False)) if path.is_file() else set()
 
 
 def _meant(name: str, known: set[str]) -> str:
@@ -213,12 +245,12 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
     return Settings(
         redis_url=state_url,
         broker_url=env.str("FERMATA_BROKER_URL", "", validate=_broker_url) or state_url,
-        result_backend=env.str("FERMATA_RESULT_BACKEND", "", validate=_sentinel_url) or state_url,
-        provider_url=env.str(
-            "FERMATA_PROVIDER_URL", DEFAULT_PROVIDER_URL, validate=_https_or_loopback
-        ),
-        api_key=env.str("FERMATA_API_KEY", ""),
-        public_url=env.str("FERMATA_PUBLIC_URL", "", validate=_https_or_loopback),
+        result_backend=env.str("FERMATA_RESULT_BACKEND", "", validate=_backend_url) or state_url,
+        follow_up_queue=env.str("FERMATA_FOLLOW_UP_QUEUE", "", validate=_queue_name)
+        or CELERYS_QUEUE,
+        provider_url=env.str("FERMATA_PROVIDER_URL", DEFAULT_PROVIDER_URL, validate=_base_url),
+        api_key=env.str("FERMATA_API_KEY", "", validate=_api_key),
+        public_url=env.str("FERMATA_PUBLIC_URL", "", validate=_base_url),
         signing_keys=tuple(
             env.list("FERMATA_SIGNING_KEYS", [], subcast=str.strip, validate=_strong_keys) or ()
         ),
@@ -325,54 +357,66 @@ def _template(value: str) -> None:
 
 
 def _redis_url(value: str) -> None:
-    schemes = ("redis", "rediss", redis_url.SENTINEL)
-    if value and value.partition("://")[0] not in schemes:
-        raise ValidationError(f"Must be a URL that starts with {'://, '.join(schemes)}://.")
-    if value.startswith("rediss:") and "ssl_cert_reqs" not in value:
-        raise ValidationError("Celery wants ?ssl_cert_reqs=required in a rediss:// URL.")
-    if redis_url.is_sentinel(value):
-        _sentinel_url(value)
-    else:
-        _split(value)
+    if value and not redis_url.is_redis(value):
+        schemes = "://, ".join(redis_url.SCHEMES)
+        raise ValidationError(f"Must be a URL that starts with {schemes}://.")
+    _broker_url(value)
 
 
 def _broker_url(value: str) -> None:
     transport = value.partition("://")[0].partition("+")[0]  # kombu's: redis+socket:///path
-    if value and transport not in TRANSPORT_ALIASES:
+    if value and transport not in {*TRANSPORT_ALIASES, "unix"}:
         raise ValidationError("Must be a URL of a broker, as redis://host or amqp://host.")
-    _sentinel_url(value)
+    _backend_url(value)
 
 
-def _sentinel_url(value: str) -> None:
+def _queue_name(value: str) -> None:
+    if re.search(r"[\s,]", value) or len(value) > 255:
+        raise ValidationError("Must be the name of one queue, without spaces and commas.")
+
+
+def _backend_url(value: str) -> None:
     try:
-        if redis_url.is_sentinel(value):
-            redis_url.parse_sentinel(value)
+        broker_url.check(value)
+        tls = redis_url.read(value).tls if redis_url.is_redis(value) else None
     except ValueError as error:
         raise ValidationError(str(error)) from None
-
-
-def _split(value: str) -> SplitResult:
-    try:
-        parts = urlsplit(value)
-        _ = parts.port
-    except ValueError:
-        why = "Not a valid URL; special characters in a password must be percent-encoded."
-        raise ValidationError(why) from None
-    return parts
+    for name in redis_url.TLS_FILES:
+        if tls and name in tls and not os.access(tls[name], os.R_OK):
+            raise ValidationError(f"{name} names a file that cannot be read here.")
 
 
 def is_loopback(url: str) -> bool:
     """Say whether a URL names this very machine."""
-    return urlsplit(url).hostname in _LOOPBACK
+    return is_this_machine(url)
 
 
-def _https_or_loopback(value: str) -> None:
-    parts = _split(value)
-    plain = parts.scheme == "http" and parts.hostname in _LOOPBACK
+def _base_url(value: str) -> None:
+    try:
+        redis_url.check_characters(value)
+        parts = urlsplit(value)
+        redis_url.read_host(parts.netloc.rpartition("@")[2])
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
+    plain = parts.scheme == "http" and is_this_machine(value)
     if value and not (parts.hostname and (parts.scheme == "https" or plain)):
         raise ValidationError("Must be an https:// URL (http:// only for this machine itself).")
+    if parts.query or value.endswith("?"):
+        raise ValidationError("Must end before the ?: a path is put after it.")
+    if "@" in parts.netloc:
+        raise ValidationError(
+            "Must name no user: the API key and signed webhooks take their place."
+        )
     if len(value) > _URL_LIMIT - _WEBHOOK_PATH_LENGTH:
         raise ValidationError("Too long: the provider takes webhook URLs of 1,024 characters.")
+
+
+def _api_key(value: str) -> None:
+    """Refuse what no HTTP header holds, as a key that was pasted with more than is seen of it."""
+    if found := re.search(r"[^!-~]", value):
+        raise ValidationError(
+            f"Character {found.start() + 1} is U+{ord(found[0]):04X}: a key is visible ASCII."
+        )
 
 
 def _strong_keys(keys: list[str]) -> None:
@@ -391,8 +435,8 @@ def _known_risks(names: list[str]) -> None:
 
 def _require_one_broker(settings: Settings) -> None:
     # Celery lets this variable win over any configuration; the receiver would publish elsewhere.
-    broker = ("FERMATA_BROKER_URL", redis_url.celery_url(settings.broker_url))
-    backend = ("FERMATA_RESULT_BACKEND", redis_url.celery_url(settings.result_backend))
+    broker = ("FERMATA_BROKER_URL", settings.broker_url)
+    backend = ("FERMATA_RESULT_BACKEND", settings.result_backend)
     wanted = {
         "CELERY_BROKER_URL": broker,
         "CELERY_BROKER_READ_URL": broker,
@@ -402,7 +446,7 @@ def _require_one_broker(settings: Settings) -> None:
     lines = [
         f"  {theirs}: Unset it; use {ours}."
         for theirs, (ours, value) in wanted.items()
-        if os.environ.get(theirs, value) != value
+        if theirs in os.environ and not broker_url.celery_takes(os.environ[theirs], value)
     ]
     if lines:
         raise ConfigError("wrong settings:\n" + "\n".join(lines))

@@ -1,5 +1,6 @@
 """What a person sees in the terminal: tables of jobs, one job's timeline."""
 
+import contextlib
 import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,15 +8,18 @@ from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from typing import Any, Final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from worker.batch import Batch
-from worker.core import protocol, results
+from worker.core import canvas, protocol, results
+from worker.core.canvas import Step
+from worker.core.contract import JOB_ID
 from worker.core.errors import FermataError
-from worker.core.models import JobRecord, JSONObject
+from worker.core.models import JobId, JobRecord, JSONObject
 from worker.core.operations import Operation, find
 from worker.core.states import JobState
 from worker.quarantine import Entry
@@ -41,48 +45,83 @@ _COLOURS: Final = {
 }
 
 
+@contextlib.contextmanager
+def live(console: Console) -> Iterator[Live]:
+    """Show what changes, in place. In a pipe or a file, its last state ends as a line does."""
+    try:
+        with Live(console=console, auto_refresh=False) as shown:
+            yield shown
+    finally:
+        if not console.is_terminal:
+            console.line()
+
+
 def flow_table(sights: Iterable[Sight]) -> RenderableType:
     """Show the jobs of a flow, and below them why any of them failed or is held."""
-    table, reasons = _table("operation", "state", "job id", "seconds"), list[str]()
-    for sight in sights:
-        record = sight.record
-        seconds = f"{_seconds(record):.1f}" if record else ""
-        name = ("└ " if sight.step.after else "") + sight.step.operation
-        table.add_row(name, _state(sight.state), sight.step.job_id, seconds)
-        if record and (why := _why(record)):
-            reasons.append(f"{sight.step.operation}: {why}")
-    return Group(table, *reasons)
+    seen = {sight.step.job_id: sight for sight in sights}
+    table = _flow_table(seen)
+    whys = {s.step.operation: _why(s.record) for s in seen.values() if s.record}
+    return Group(table, *(f"{operation}: {why}" for operation, why in whys.items() if why))
+
+
+def _flow_table(seen: Mapping[JobId, Sight], *, here: str = "") -> Table:
+    table = _table("operation", "state", "job id", "seconds")
+    for lines, step in canvas.branches(sight.step for sight in seen.values()):
+        sight = seen[step.job_id]
+        name = f"[bold]{_safe(step.operation)}[/]" if step.job_id == here else _safe(step.operation)
+        name += " [dim](after the group)[/]" if step.joins else ""
+        seconds = f"{_seconds(sight.record):.1f}" if sight.record else ""
+        job_id = _safe(step.job_id) if JOB_ID.fullmatch(step.job_id) else ""
+        table.add_row(lines + name, _state(sight.state), job_id, seconds)
+    return table
+
+
+def enqueued(steps: Iterable[Step]) -> Iterator[str]:
+    """Tell of the jobs of a flow that was enqueued, a line each."""
+    return (f"{step.job_id}  {lines}{step.operation}" for lines, step in canvas.branches(steps))
 
 
 def jobs_table(records: Iterable[JobRecord], *, width: int) -> Table:
-    """Show the newest jobs."""
+    """Show jobs, the newest flow first, each job below the one that it follows."""
     names = ("job id", "operation", "state", "seconds", "created (UTC)", "")
+    known = {record.job_id: record for record in records}
     rows = [
         (
             record.job_id,
-            record.operation,
+            lines + record.operation,
             _state(record.state),
             f"{_seconds(record):.1f}",
             _moment(record.created_at).strftime("%m-%d %H:%M:%S"),
             _why(record),
         )
-        for record in records
+        for lines, step in canvas.branches(_as_flows(known))
+        for record in (known[step.job_id],)
     ]
     return _fitted(names, rows, width)
+
+
+def _as_flows(known: Mapping[JobId, JobRecord]) -> Iterator[Step]:
+    """Yield jobs with those that they follow, or else the first of their flow: oldest last."""
+    first = {record.job_id: record.first or record.job_id for record in known.values()}
+    newest = {first[job_id]: place for place, job_id in reversed([*enumerate(known)])}
+    by_age = sorted(known.values(), key=lambda job: (newest[first[job.job_id]], job.created_at))
+    for job in by_age:
+        after = job.after if job.after in known else job.first
+        yield Step(job.job_id, job.operation, after)
 
 
 def operations_table(rows: Iterable[Operation]) -> Table:
     """Show the operations there are."""
     table = _table("operation", "mode", "credits", "")
     for row in rows:
-        retired = f"[yellow]retired: use {row.retired}[/] " if row.retired else ""
-        summary = row.summary.partition(";")[0].partition(". ")[0]
-        table.add_row(row.name, row.mode, f"{row.credits:g}", retired + _safe(summary))
+        retired = f" [yellow](retired: use {row.retired})[/]" if row.retired else ""
+        summary = row.summary.partition(";")[0].partition(". ")[0].rstrip(".")
+        table.add_row(row.name, row.mode, f"{row.credits:g}", _safe(summary) + retired)
     return table
 
 
-def job(record: JobRecord) -> RenderableType:
-    """Show one job: what it is, its timeline, what came of it."""
+def job(record: JobRecord, flow: Sequence[Sight] = ()) -> RenderableType:
+    """Show one job: what it is, the flow that it is part of, its timeline, what came of it."""
     facts = Table.grid(padding=(0, 2))
     for name, value in (
         ("job", record.job_id),
@@ -100,7 +139,12 @@ def job(record: JobRecord) -> RenderableType:
         state = _state(entry["state"]) if "state" in entry else ""
         moment = at.strftime("%H:%M:%S.%f")[:-3]
         timeline.add_row(moment, since, _safe(entry["what"]), state, _safe(entry.get("why", "")))
-    return Group(facts, timeline, *_ending(record.error, record.result), *_late(record))
+    around = {sight.step.job_id: sight for sight in flow}
+    beside: list[RenderableType] = []
+    if len(around) > 1:
+        beside = ["", _flow_table(around, here=record.job_id), ""]
+    ending = _ending(record.error, record.result)
+    return Group(facts, *beside, timeline, *([""] if ending else []), *ending, *_late(record))
 
 
 def record_json(record: JobRecord) -> JSONObject:
@@ -263,10 +307,11 @@ def batch(found: Batch, *, since: Batch | None = None, seconds: float = 0) -> Re
     states = [f"{n:,} {_state(state)}" for state, n in found.ended.items() if n]
     for name, value in (
         ("batch", escape(found.batch_id)),
-        ("phase", found.phase),
+        ("phase", found.standing),
         ("rows", f"{found.rows:,}"),
         ("jobs ended", f"{ended:,} of {found.expected_jobs:,} ({share})"),
         ("", ", ".join(states)),
+        ("not run", f"{found.not_run:,}" if found.not_run else ""),
         ("under way", f"{found.live:,}"),
         ("credits", f"{found.spent:,g} of {found.expected_credits:,g} at list price"),
         ("rate", _rate(found, since, seconds)),
@@ -279,10 +324,11 @@ def batch(found: Batch, *, since: Batch | None = None, seconds: float = 0) -> Re
 
 def batch_line(found: Batch) -> str:
     """Tell in one line how a batch stands."""
-    states = "".join(f", {n:,} {state}" for state, n in found.ended.items() if n)
+    counts = [*found.ended.items(), ("not run", found.not_run)]
+    states = "".join(f", {n:,} {state}" for state, n in counts if n)
     ended = sum(found.ended.values())
     return (
-        f"batch {found.batch_id}: {found.phase}, {ended:,} of {found.expected_jobs:,} jobs "
+        f"batch {found.batch_id}: {found.standing}, {ended:,} of {found.expected_jobs:,} jobs "
         f"ended{states}"
     )
 
@@ -305,7 +351,7 @@ def batches_table(found: Iterable[Batch]) -> Table:
         begun = _moment(each.created_at).strftime("%m-%d %H:%M:%S")
         ended = f"{sum(each.ended.values()):,} of {each.expected_jobs:,}"
         table.add_row(
-            begun, escape(each.batch_id), each.phase, f"{each.rows:,}", ended,
+            begun, escape(each.batch_id), each.standing, f"{each.rows:,}", ended,
             f"{each.live:,}", f"{each.spent:,g}",
         )  # fmt: skip
     return table

@@ -1,13 +1,18 @@
 """A worker refuses to start where data would be at risk, or with a wrong setting: one clear line,
 exit code 3."""
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
 import click
 import structlog
 from celery import bootsteps
+from celery.signals import worker_shutting_down
 
-from worker import bootstrap, doctor
+from worker import bootstrap, doctor, shadows
+from worker import log as logs
 from worker.bootstrap import Parts
 from worker.core.errors import ConfigError
 from worker.settings import Role, Settings, load
@@ -18,21 +23,65 @@ EXIT_SETTINGS: Final = 3
 """The command line's exit code for wrong settings."""
 
 
+_SERVING: Final = frozenset({"worker", "beat"})
+"""Celery's commands whose output is a log; what others print is an answer."""
+
+
 class _Refusal(click.ClickException):
     exit_code = EXIT_SETTINGS
 
+    def show(self, file: Any = None) -> None:
+        logs.refuse(self.message)
 
-def client_settings() -> Settings:
-    """Return what every process needs; a wrong one ends a command line without a traceback.
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """End a command line without a traceback.
 
     Raises ConfigError elsewhere, as in a backend that imports the application.
     """
     try:
-        return load(Role.CLIENT)
+        yield
     except ConfigError as error:
         if click.get_current_context(silent=True) is None:
             raise
         raise _Refusal(error.message) from None
+
+
+def client_settings() -> Settings:
+    """Return what every process needs; a wrong one ends a command line, else raises ConfigError.
+
+    A worker's own are looked at here too: Celery asks before its banner, so that the reason is the
+    last thing on the screen.
+    """
+    context = click.get_current_context(silent=True)
+    command = context.find_root().invoked_subcommand if context else None
+    with _one_line():
+        settings = load(Role.WORKER if command == "worker" else Role.CLIENT)
+    if command in _SERVING:
+        logs.configure(settings)
+        if settings.log_format == "json":
+            logs.take_over()
+    return settings
+
+
+@worker_shutting_down.connect
+def _tell_the_end(how: str, sig: str, **_: Any) -> None:
+    if logs.taken_over():
+        logs.say("worker_shuts_down", how=how.lower(), signal=sig)
+
+
+def own_tasks() -> None:
+    """Look whose ``tasks`` are about to be loaded; a stranger's end a command line as well.
+
+    Celery asks by a signal, and would log an error of ours with its traceback.
+    """
+    try:
+        with _one_line():
+            shadows.require_own("tasks")
+    except _Refusal as refusal:
+        refusal.show()
+        raise SystemExit(EXIT_SETTINGS) from None
 
 
 def parts() -> Parts:
@@ -44,8 +93,12 @@ def parts() -> Parts:
 
 
 def refuse(why: str) -> NoReturn:
-    """End the worker; for any other exception Celery prints a traceback."""
+    """End the worker; for any other exception Celery prints a traceback.
+
+    Honcho terminates it when another process has refused as well: it would say no more than that.
+    """
     log.critical("worker_refuses_to_start", why=why)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(EXIT_SETTINGS)
 
 

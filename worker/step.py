@@ -1,26 +1,40 @@
-"""A plain task that follows a job: it runs for one copy of its message.
+"""A plain task of the application: it runs for one copy of its message, and is not lost.
 
 Celery publishes the next step before it stores a result. A leg that dies between the two is run
 again and publishes the step again, and no broker can tell the copies apart. A chord's body can be
 published by each task of its header.
+
+A plain task that follows a job must not be lost either, so it is acknowledged late: if its process
+dies, its message comes again. A task that kills its process each time would never end: after
+``DEATHS`` deaths it fails natively. A task that names ``acks_late`` or ``reject_on_worker_lost``
+has what it names.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from celery import Task
 from celery.exceptions import Ignore, Reject
+from celery.signals import task_postrun
+from celery.states import IGNORED
 
 from worker import bootstrap
 from worker.accidents import StepBackend
 from worker.connection import StoreUnavailable
 from worker.core.contract import COPY_HEADER
+from worker.core.errors import ProcessDied
+from worker.core.wording import told
+
+DEATHS: Final = 3
+"""How often a process may die of one run before the task fails."""
 
 
 class Step(Task[..., Any]):
     """Base of every plain task of the application, a user's own included."""
 
     abstract = True
+    acks_late = True
+    reject_on_worker_lost = True
 
     @property
     def backend(self) -> Any:
@@ -35,25 +49,58 @@ class Step(Task[..., Any]):
         """Let one copy begin.
 
         Raises Ignore for the others, and for one that has run and only had to be counted for its
-        chord; Reject (requeued) where Redis is away.
+        chord; Reject (requeued) where Redis is away; ProcessDied after too many deaths.
         """
-        self._begin_as_one(task_id)
-        again = (self.request.delivery_info or {}).get("redelivered") and self.acks_late
-        if again and self.request.chord and self.backend.count_again(task_id, self.request):
-            raise Ignore
+        try:
+            self._begin_as_one(task_id)
+            if self.comes_again:
+                self._count_again(task_id)
+                self._count_death(task_id)
+        except StoreUnavailable as error:
+            raise Reject(told(error), requeue=True) from None
+
+    @property
+    def comes_again(self) -> bool:
+        """Say whether the message in hand was in a worker's hands before."""
+        redelivered = (self.request.delivery_info or {}).get("redelivered")
+        return bool(redelivered and self.acks_late)
+
+    def run_id(self, task_id: str) -> str:
+        """Name the run of a task: a retry is a message of its own, with the id of the first."""
+        return f"{task_id}:{self.request.retries}"
 
     def _begin_as_one(self, task_id: str) -> None:
         copy = self.request.get(COPY_HEADER)
         if not copy:
             return
         parts = bootstrap.parts()
-        # A retry is a message of its own, and has the header of the one before it. What a step was
-        # replaced with has its id, but follows another job.
+        # A retry has the header of the message before it. What a step was replaced with has its
+        # id, but follows another job.
         followed = copy.partition("/")[0]
-        run = f"{task_id}:{self.request.retries}:{followed}"
-        try:
-            mine = parts.store.take_step(run, copy, seconds=parts.settings.policy.retention_seconds)
-        except StoreUnavailable as error:
-            raise Reject(repr(error), requeue=True) from None
-        if not mine:
+        run = f"{self.run_id(task_id)}:{followed}"
+        if not parts.store.take_step(run, copy, seconds=parts.settings.policy.retention_seconds):
             raise Ignore
+
+    def _count_again(self, task_id: str) -> None:
+        if self.request.chord and self.backend.count_again(task_id, self.request):
+            raise Ignore
+
+    def _count_death(self, task_id: str) -> None:
+        """Take a message that comes again for a sign of a death; a run that ends takes it back."""
+        parts = bootstrap.parts()
+        seconds = parts.settings.policy.retention_seconds
+        deaths = parts.store.count_death(self.run_id(task_id), seconds=seconds)
+        if deaths >= DEATHS:
+            # Not Celery's WorkerLostError, after which the message would come again.
+            said = f"{self.name} was begun {deaths} times, and its process died each time"
+            raise ProcessDied(said)
+
+
+@task_postrun.connect
+def _forget_deaths(task_id: str, task: Any, state: str | None = None, **_: Any) -> None:
+    """Forget the deaths of a run that has ended in its process, however it ended.
+
+    Not for another copy of its message: that one was ignored.
+    """
+    if isinstance(task, Step) and task.comes_again and state != IGNORED:
+        bootstrap.parts().store.forget_deaths(task.run_id(task_id))

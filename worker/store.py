@@ -230,6 +230,18 @@ class Store:
         key = keys.STEPS + run
         return bool(self._redis.set(key, copy, nx=True, ex=seconds)) or self._redis.get(key) == copy
 
+    def count_death(self, run: str, *, seconds: int) -> int:
+        """Count one more death in the middle of a run of a plain step; returns how many."""
+        key = keys.DEATHS + run
+        with self._redis.pipeline() as pipe:
+            pipe.incr(key)
+            pipe.expire(key, seconds)
+            return int(pipe.execute()[0])
+
+    def forget_deaths(self, run: str) -> None:
+        """Forget the deaths of a run that has ended."""
+        self._redis.delete(keys.DEATHS + run)
+
     def due(self, *, now: float, lease_until: float, limit: int) -> list[JobId]:
         """Lease up to ``limit`` jobs whose moment has come, and as many that only end."""
         where = [keys.DUE, keys.RECORDS, keys.ENDING, keys.LEAVING, keys.READY, keys.RING]
@@ -282,20 +294,25 @@ class Store:
         """
         stored = cast(dict[str, str], self._redis.hgetall(keys.job(job_id)))
         if "state" not in stored:
-            raise UnknownJob(f"there is no job {job_id}: wrong id, or past its retention")
+            raise UnknownJob(
+                f"there is no record of job {job_id}: wrong id, or past its retention (a job that "
+                "was sent by name has one when a worker has begun it)"
+            )
         return records.parse(job_id, stored, self._redis.zscore(keys.DUE, job_id))
 
     def recent(self, limit: int) -> list[JobRecord]:
         """Read the newest jobs, newest first."""
-        ids = cast(list[str], self._redis.zrange(keys.JOBS, 0, limit - 1, desc=True))
+        ids = cast(list[JobId], self._redis.zrange(keys.JOBS, 0, limit - 1, desc=True))
+        return self.read_those(ids)
+
+    def read_those(self, job_ids: Sequence[JobId]) -> list[JobRecord]:
+        """Read the jobs that there are among some, in one round trip; without their next moment."""
         with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in ids:
+            for job_id in job_ids:
                 pipe.hgetall(keys.job(job_id))
-            found = zip(ids, pipe.execute(), strict=True)
+            found = zip(job_ids, pipe.execute(), strict=True)
         return [
-            records.parse(JobId(job_id), stored, None)
-            for job_id, stored in found
-            if "state" in stored
+            records.parse(job_id, stored, None) for job_id, stored in found if "state" in stored
         ]
 
     def forget_index(self, *, before: float) -> None:

@@ -151,7 +151,7 @@ class _Part(Upload):
         self._version = path.with_name(f".{path.name}.part.version")
         self._file = self._locked()
         if self._version.is_file() and not self._version.is_symlink():
-            said = self._version.read_text(errors="replace")
+            said = self._version.read_text("utf-8", errors="replace")
             # A damaged one could not be sent: then the file begins anew.
             self.validator = said if said.isascii() and said.isprintable() else ""
             self.offset = os.fstat(self._file.fileno()).st_size if self.validator else 0
@@ -179,7 +179,7 @@ class _Part(Upload):
                 digest.update(chunk)
             self._version.unlink(missing_ok=True)
             if validator:
-                self._version.write_text(validator)
+                self._version.write_text(validator, "utf-8")
             return digest
 
     def write(self, chunk: bytes) -> None:

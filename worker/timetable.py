@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import structlog
-from celery.schedules import ParseException, crontab, crontab_parser
 
-from worker import manifest
+from worker import manifest, text
 from worker.batch import Ledger, Runs
 from worker.core import keys, timetable
 from worker.core.batch import Row
@@ -39,7 +38,6 @@ _CLAIM_SECONDS: Final = 50
 
 _CHUNK: Final = 64 * 1024
 _PAGE: Final = 100
-_FIELDS: Final = 5
 
 Publish = Callable[[str, str, str], object]
 """Publishes a slice of a run: schedule, batch, digest of the manifest that was found right."""
@@ -51,53 +49,13 @@ def read(path: Path) -> tuple[Schedule, ...]:
     Raises ConfigError.
     """
     try:
-        return timetable.parse(path.read_text(), check_cron)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the timetable cannot be read: {error}") from None
+        return timetable.parse(text.read(path))
+    except text.Unreadable as error:
+        raise ConfigError(f"the timetable: {error}") from None
 
 
 def _claim_key(schedule: Schedule, minute: datetime) -> str:
     return f"{keys.SCHEDULE}{schedule.name}:{minute:%Y%m%dT%H%MZ}"
-
-
-def check_cron(line: str) -> None:
-    """Raise ValueError where a line is no cron line."""
-    _crontab(line)
-
-
-def _crontab(line: str) -> crontab:
-    fields = line.split()
-    if len(fields) != _FIELDS:
-        raise ValueError(f"{line!r} must have five fields: minute hour day month weekday")
-    minute, hour, day, month, weekday = fields
-    try:
-        weekdays = _weekdays(weekday)
-        return crontab(
-            minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekdays
-        )
-    except ParseException as error:
-        raise ValueError(f"{line!r}: {error}") from None
-
-
-def _weekdays(field: str) -> list[int]:
-    """Read the weekdays, from Sunday as 0; Sunday is 7 too, as in cron, which Celery refuses."""
-    return [day % 7 for day in crontab_parser(8 if "7" in field else 7).parse(field)]
-
-
-def matcher(line: str) -> timetable.Matches:
-    """Return what says whether a local minute is one of a cron line's."""
-    cron: Any = _crontab(line)
-
-    def matches(local: datetime) -> bool:
-        return (
-            local.minute in cron.minute
-            and local.hour in cron.hour
-            and local.day in cron.day_of_month
-            and local.month in cron.month_of_year
-            and local.isoweekday() % 7 in cron.day_of_week
-        )
-
-    return matches
 
 
 class Timetable:
@@ -146,7 +104,7 @@ class Timetable:
         # The first time that a schedule is seen it was never due: it is not run for the past.
         self._redis.hsetnx(key, "seen_until", str(now - 60))
         seen = float(cast(str, self._redis.hget(key, "seen_until")))
-        return timetable.due_minutes(schedule, matcher(schedule.cron), after=seen, now=now)
+        return timetable.due_minutes(schedule, after=seen, now=now)
 
     def _claim(self, schedule: Schedule, minute: datetime) -> bool:
         """Win the right to see to a minute, among all beats, workers and copies of a tick.
@@ -267,7 +225,12 @@ class Timetable:
             rows, jobs = rows + 1, jobs + len(row.plan.operations)
             credits_ += row.plan.credits
         opened = self._ledger.open(
-            batch_id, now=self._clock(), rows=rows, expected_jobs=jobs, expected_credits=credits_
+            batch_id,
+            now=self._clock(),
+            rows=rows,
+            expected_jobs=jobs,
+            expected_credits=credits_,
+            manifest=str((self._folder / schedule.manifest).resolve()),
         )
         if self._journal.pin(schedule.name, batch_id, digest) != digest:
             log.warning("schedule_manifest_changed", schedule=schedule.name, batch_id=batch_id)

@@ -6,8 +6,8 @@ import subprocess
 import sys
 import uuid
 
+from tests.ports import take_port
 from tests.system import System, wait_until
-from worker.embedded import free_port
 
 REMASTER = ("submit", "sonic.remaster", "-p", "mv=chirp-v5", "-p", "variation_category=subtle")
 
@@ -35,6 +35,43 @@ def test_follow_ups_run_in_parallel_and_in_sequence(system: System) -> None:
     assert stems["after"] == wav["after"] == remaster["job_id"]
     assert midi["after"] == wav["job_id"]
     assert len(stems["result"]["clips"]) == 12
+
+
+def test_a_flow_is_shown_as_the_tree_that_it_is(system: System) -> None:
+    clip = ("--source", str(uuid.uuid4()))
+    then = ("--then", "sonic.stems_full", "--then", "sonic.wav+sonic.midi")
+    sent = fermata(system, *REMASTER, *clip, *then)
+    ids = [line.split()[0] for line in sent.stdout.splitlines()]
+    tree = ["sonic.remaster", "├ sonic.stems_full", "└ sonic.wav", "  └ sonic.midi"]
+    assert [line.partition("  ")[2] for line in sent.stdout.splitlines()] == tree
+    wait_until(lambda: all(system.state(job_id) == "succeeded" for job_id in ids))
+    for job_id in ids:
+        shown = fermata(system, "job", job_id).stdout.splitlines()
+        assert [line for line in shown if any(line.startswith(f"{each}  ") for each in tree)]
+        told = json.loads(fermata(system, "job", job_id, "--json").stdout)
+        assert [each["job_id"] for each in told["flow"]] == ids
+    listed = [line.split("  ")[1] for line in fermata(system, "jobs").stdout.splitlines()]
+    assert [each for each in listed if each in tree][: len(tree) - 1] == tree[:-1]
+    newest = json.loads(fermata(system, "jobs", "--limit", "1", "--json").stdout)
+    assert (len(newest), newest[0]["first"]) == (1, ids[0])
+
+
+def test_what_is_still_to_come_is_shown_before_it_begins(system: System) -> None:
+    job_id = str(uuid.uuid4())
+    system.simulator.rule(job_id, webhook="lost", latency_seconds=600)
+    clip = ("--source", str(uuid.uuid4()), "--id", job_id)
+    fermata(system, *REMASTER, *clip, "--then", "sonic.wav+sonic.midi")
+    wait_until(lambda: system.state(job_id) == "waiting")
+    told = json.loads(fermata(system, "job", job_id, "--json").stdout)["flow"]
+    assert [(each["operation"], each["state"]) for each in told] == [
+        ("sonic.remaster", "waiting"),
+        ("sonic.wav", "not started"),
+        ("sonic.midi", "not started"),
+    ]
+    fermata(system, "cancel", job_id)
+    wait_until(lambda: system.state(job_id) == "cancelled")
+    told = json.loads(fermata(system, "job", job_id, "--json").stdout)["flow"]
+    assert [each["state"] for each in told] == ["cancelled", "not run", "not run"]
 
 
 def test_one_branch_is_a_chain(system: System) -> None:
@@ -96,7 +133,7 @@ def test_ctrl_c_ends_the_wait_with_130_and_leaves_the_job_alone(system: System) 
     waiting = system.run("waiting", "-m", "worker", *command)
     wait_until(lambda: system.state(job_id) == "waiting")
     waiting.send_signal(signal.SIGINT)
-    assert waiting.wait(10) == 130
+    assert waiting.wait(60) == 130
     said = system.log("waiting")
     assert f"the jobs go on: see `fermata job {job_id}`" in said
     assert "Traceback" not in said
@@ -118,7 +155,9 @@ def test_in_a_pipe_nothing_is_wrapped_and_a_wait_tells_of_each_change(system: Sy
     job_id = str(uuid.uuid4())
     system.simulator.rule(job_id, outcome="fail")
     command = [*REMASTER, "--source", str(uuid.uuid4()), "--id", job_id, "--wait"]
-    told = fermata(system, *command, COLUMNS="80").stderr.splitlines()
+    waited = fermata(system, *command, COLUMNS="80")
+    told = waited.stderr.splitlines()
+    assert waited.stdout.endswith("\n")
     assert told[-1] == f"{job_id}  sonic.remaster  failed"
     assert len(set(told)) == len(told) > 1
     why = json.loads(fermata(system, "job", job_id, "--json").stdout)["error"]["message"]
@@ -132,6 +171,15 @@ def test_cancelling_what_nobody_has_heard_of_says_so(system: System) -> None:
     assert "no record of it" in ran.stdout
 
 
+def test_a_job_is_found_by_the_beginning_of_its_id_that_fermata_dev_shows(system: System) -> None:
+    job_id = str(uuid.uuid4())
+    fermata(system, "submit", "account.credits", "--id", job_id, "--wait")
+    shown = fermata(system, "job", job_id[:8], "--json")
+    assert json.loads(shown.stdout)["job_id"] == job_id
+    nobody = fermata(system, "job", "00000000")
+    assert (nobody.returncode, nobody.stdout) == (2, "")
+
+
 def test_an_unknown_job_is_exit_code_2(system: System) -> None:
     ran = fermata(system, "job", "nobody")
     assert (ran.returncode, ran.stdout) == (2, "")
@@ -139,7 +187,7 @@ def test_an_unknown_job_is_exit_code_2(system: System) -> None:
 
 
 def test_a_dead_redis_is_exit_code_4_within_seconds(system: System) -> None:
-    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    nowhere = f"redis://127.0.0.1:{take_port()}/0"
     dead = {"FERMATA_REDIS_URL": nowhere, "FERMATA_BROKER_URL": nowhere}
     for command in (["submit", "account.credits"], ["jobs"], ["job", "some-id"]):
         ran = fermata(system, *command, **dead)

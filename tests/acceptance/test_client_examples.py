@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import requests
 
+from tests.ports import take_port
 from tests.system import ROOT, System, stop, wait_until
 from worker.core.models import JobId
-from worker.embedded import free_port
 
 EXAMPLES = ROOT / "examples"
 WANTED = {"gpt_description_prompt": "a calm piano piece"}
@@ -30,7 +30,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 @pytest.fixture(scope="module", params=COMMANDS)
 def backend(system: System, request: pytest.FixtureRequest) -> Iterator[str]:
-    port = str(free_port())
+    port = str(take_port())
     command = [part.format(port=port) for part in COMMANDS[request.param]]
     process = system.run(request.param, *command)
     url = f"http://127.0.0.1:{port}/songs"
@@ -41,7 +41,7 @@ def backend(system: System, request: pytest.FixtureRequest) -> Iterator[str]:
 
 def answers(url: str) -> bool:
     try:
-        return requests.get(f"{url}/unknown", timeout=5).ok
+        return requests.get(f"{url}/unknown", timeout=5).status_code == 404
     except requests.ConnectionError:
         return False
 
@@ -61,6 +61,11 @@ def events(backend: str, song_id: str) -> list[tuple[str, dict[str, Any]]]:
         event, data = (line.partition(": ")[2] for line in block.splitlines())
         found.append((event, json.loads(data)))
     return found
+
+
+def test_a_song_that_nobody_knows_is_unknown_and_not_pending(backend: str) -> None:
+    answer = requests.get(f"{backend}/nobody", timeout=10)
+    assert (answer.status_code, answer.json()["state"]) == (404, "unknown")
 
 
 def test_a_song_is_enqueued_followed_and_read(system: System, backend: str) -> None:

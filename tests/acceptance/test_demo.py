@@ -1,6 +1,7 @@
 """``make demo``: the main job, as a newcomer sees it first."""
 
 import json
+import signal
 import subprocess
 import sys
 import wave
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import mido
 import psutil
+import pytest
 
 from tests.system import wait_until
+from worker.crew import END_SECONDS
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "TERM": "dumb", "LANG": "C.UTF-8"}
 
@@ -68,7 +71,13 @@ def test_the_demo_uses_no_settings_of_the_folder_it_is_started_in(tmp_path: Path
     assert json.loads((_run_demo(tmp_path) / "summary.json").read_text())["succeeded"]
 
 
-def test_a_demo_that_is_told_to_end_leaves_nothing_running(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 130), (signal.SIGHUP, 130), (signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_a_demo_that_ends_early_leaves_nothing_running(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
     output = tmp_path / "demo-output"
     command = [sys.executable, "-m", "worker", "demo", "--output", str(output)]
     demo = subprocess.Popen(
@@ -76,10 +85,10 @@ def test_a_demo_that_is_told_to_end_leaves_nothing_running(tmp_path: Path) -> No
     )
     up = output / "system" / "dev.env"
     wait_until(up.is_file, seconds=45, what="the system is coming up")
-    demo.terminate()
+    demo.send_signal(number)
     said, _ = demo.communicate(timeout=60)
-    assert demo.returncode == 130, said
-    assert _leftovers(output) == []
+    assert demo.returncode == code, said
+    wait_until(lambda: _leftovers(output) == [], seconds=END_SECONDS, what="nothing runs")
 
 
 def test_the_demo_leaves_a_folder_alone_that_is_not_its_own(tmp_path: Path) -> None:
@@ -93,3 +102,17 @@ def test_the_demo_leaves_a_folder_alone_that_is_not_its_own(tmp_path: Path) -> N
     assert ran.returncode == 2
     assert "not a demo's" in ran.stderr
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_two_demos_do_not_share_a_folder(tmp_path: Path) -> None:
+    output = tmp_path / "demo-output"
+    command = [sys.executable, "-m", "worker", "demo", "--output", str(output)]
+    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE) as first:
+        wait_until((output / "system").is_dir, seconds=45, what="the first one begins")
+        second = subprocess.run(
+            command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        first.terminate()
+    assert (second.returncode, second.stderr.count("\n")) == (2, 1)
+    assert f"another demo runs in {output}" in second.stderr

@@ -1,13 +1,18 @@
 """What cannot start says so in one clear line, with an exit code, and leaves nothing behind."""
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis import Redis
 
+from tests.ports import take_port
 from tests.system import ROOT, SIGNING_KEY
-from worker.embedded import free_port
+from worker.embedded import EmbeddedValkey
 
 BARE = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
 COMPLETE = BARE | {
@@ -48,13 +53,33 @@ def test_a_misspelt_setting_is_refused_by(module: tuple[str, ...], tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param((*CELERY, "worker"), id="worker"),
+        pytest.param(
+            (*GUNICORN, "--bind", "{address}", "webhook_receiver.wsgi:app"), id="receiver"
+        ),
+        pytest.param(("worker", "jobs"), id="fermata jobs"),
+    ],
+)
+def test_settings_in_another_encoding_are_refused_by(
+    module: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("FERMATA_IN_FLIGHT=5\n", "utf-16")
+    command = [each.format(address=f"127.0.0.1:{take_port()}") for each in module]
+    said = refused(tmp_path, *command)
+    assert "fermata: settings: .env is UTF-16; save it as UTF-8 text\n" in said
+
+
 def test_a_receiver_with_wrong_settings_says_so_and_ends(tmp_path: Path) -> None:
-    address = f"127.0.0.1:{free_port()}"
-    wrong = {"FERMATA_SIGNING_KEYS": "", "FERMATA_IN_FLIHGT": "5"}
+    address = f"127.0.0.1:{take_port()}"
+    wrong: dict[str, Any] = {"FERMATA_SIGNING_KEYS": "", "FERMATA_IN_FLIHGT": "5"}
     said = refused(tmp_path, *GUNICORN, "--bind", address, "webhook_receiver.wsgi:app", **wrong)
     assert "fermata: wrong settings:\n" in said
     assert "  FERMATA_SIGNING_KEYS: Required." in said
     assert "did you mean FERMATA_IN_FLIGHT?" in said
+    assert "gunicorn" not in said  # before the server says anything
 
 
 DEV = ("worker", "dev", "--port", "0", "--simulator-port", "0")
@@ -63,7 +88,7 @@ DEV = ("worker", "dev", "--port", "0", "--simulator-port", "0")
 @pytest.mark.parametrize("place", ["taken", "taken/below", "/proc/self", "/proc/nowhere"])
 def test_a_folder_that_cannot_keep_data_is_refused(place: str, tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
-    said = refused(tmp_path, *DEV, FERMATA_DATA_DIR=place)
+    said = refused(tmp_path, *DEV, code=6, FERMATA_DATA_DIR=place)
     assert said.startswith("fermata: data cannot be kept in /")
     assert said.count("\n") == 1
 
@@ -71,8 +96,8 @@ def test_a_folder_that_cannot_keep_data_is_refused(place: str, tmp_path: Path) -
 @pytest.mark.parametrize("place", ["taken/below", "/proc/nowhere"])
 def test_a_demo_whose_output_cannot_be_written_is_refused(place: str, tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
-    said = refused(tmp_path, "worker", "demo", "--output", place, code=2)
-    assert "cannot be written to" in said
+    said = refused(tmp_path, "worker", "demo", "--output", place, code=6)
+    assert "choose another --output" in said
     assert said.count("\n") == 1
 
 
@@ -84,6 +109,71 @@ def test_a_demo_whose_output_cannot_be_written_is_refused(place: str, tmp_path: 
 def test_numbers_that_cannot_be_are_wrong_usage(options: tuple[str, ...], tmp_path: Path) -> None:
     assert options[0] in refused(tmp_path, "worker", "dev", *options, code=2)
     assert not (tmp_path / ".fermata" / "valkey.log").exists()
+
+
+@pytest.fixture
+def forgetful(tmp_path: Path) -> Iterator[str]:
+    """A server that keeps nothing: a worker refuses to start with it."""
+    valkey = EmbeddedValkey(tmp_path / "valkey")
+    with Redis.from_url(valkey.start()) as redis:
+        redis.config_set("appendonly", "no")
+    yield valkey.url
+    valkey.stop()
+
+
+@pytest.mark.parametrize(
+    ("api_key", "cause"), [("", "FERMATA_API_KEY: Required."), ("sk", "worker_refuses_to_start")]
+)
+def test_under_honcho_the_cause_of_a_refused_start_is_the_last_that_is_said(
+    api_key: str, cause: str, forgetful: str, tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "Procfile", tmp_path)
+    settings = {"FERMATA_REDIS_URL": forgetful, "FERMATA_API_KEY": api_key, "PORT": "0"}
+    path = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "honcho", "start"], cwd=tmp_path,
+        env=COMPLETE | settings | path, capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 3, ran.stdout
+    lines = ran.stdout.splitlines()
+    last = max(number for number, line in enumerate(lines) if cause in line)
+    said = [line for line in lines[last + 1 :] if " system " not in line]
+    assert [line for line in said if "beat: Starting" not in line] == []
+
+
+SERVE = (*GUNICORN, "--bind", "127.0.0.1:0", "webhook_receiver.wsgi:app")
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        pytest.param((*CELERY, "worker"), "tasks.py", id="worker"),
+        pytest.param((*CELERY, "worker"), "tasks/__init__.py", id="worker, a package"),
+        pytest.param((*CELERY, "beat"), "tasks.py", id="beat"),
+        pytest.param(SERVE, "worker.py", id="receiver"),
+        pytest.param(SERVE, "worker/__init__.py", id="receiver, a package"),
+        pytest.param(DEV, "tasks.py", id="fermata dev"),
+        pytest.param(DEV, "simulator.py", id="fermata dev, the simulator"),
+    ],
+)
+def test_a_file_that_stands_before_fermatas_own_is_named(
+    module: tuple[str, ...], name: str, tmp_path: Path
+) -> None:
+    theirs, package = tmp_path / name, name.partition("/")[0].removesuffix(".py")
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text("raise SystemExit('this file was run')\n")
+
+    said = refused(tmp_path, *module)
+
+    assert f"{theirs} would be loaded in place of Fermata's own package, {ROOT / package}." in said
+    assert "Rename it, or start Fermata in another folder." in said
+
+
+def test_a_command_that_loads_no_task_does_not_care(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").touch()
+    command = [sys.executable, "-m", "worker", "operations"]
+    ran = subprocess.run(command, cwd=tmp_path, env=BARE, capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b"")
 
 
 INTERRUPTED = """

@@ -239,6 +239,11 @@ def test_the_wheel_holds_every_file_of_our_packages(wheel: set[str]) -> None:
     assert {name for name in held if name.endswith(".lua")} >= {"worker/lua/claim.lua"}
 
 
+def test_every_package_that_is_installed_says_that_it_is_typed(wheel: set[str]) -> None:
+    installed = {name.partition("/")[0] for name in wheel if name.endswith(".py")}
+    assert {f"{package}/py.typed" for package in installed} <= wheel
+
+
 def test_nobody_puts_the_project_on_an_index_by_mistake() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert "Private :: Do Not Upload" in project["classifiers"]

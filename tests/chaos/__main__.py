@@ -45,7 +45,7 @@ def main(jobs: int, faults: int, seed: int, seeds: int, folder: Path) -> None:
         click.echo("stopped")
     text = report.table(outcomes) + "\n" + report.kinds(outcomes) + report.broken(outcomes)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.md").write_text(text)
+    (folder / "report.md").write_text(text, "utf-8")
     click.echo(text)
     sys.exit(0 if len(outcomes) == seeds and not report.broken(outcomes) else 1)
 

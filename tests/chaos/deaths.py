@@ -48,7 +48,7 @@ class Run:
         self.mortal.arm(self.point.name, job.id)
         if not self.guarded:
             for guard in self.point.guard.split(" + "):
-                mine = self.step.id if guard == "one copy" else self.guards_id
+                mine = str(self.step.id) if guard == "one copy" else self.guards_id
                 self.mortal.take_out(guard, mine)
 
     def enqueue(self, canvas: Any) -> None:
@@ -120,7 +120,7 @@ def popped(run: Run) -> None:
 
 def step_popped(run: Run) -> None:
     """A plain step never has a record."""
-    run.step.args = ({"job_id": "none"}, *run.step.args)
+    run.step["args"] = ({"job_id": "none"}, *run.step.args)
     run.meets(run.step)
     run.enqueue(run.step)
     run.dies()
@@ -211,7 +211,7 @@ def embodied(run: Run) -> None:
 
 
 def _claims(run: Run) -> list[str]:
-    claims = run.mortal.redis.keys("celery-taskset-meta-*.c")
+    claims = map(str, run.mortal.redis.keys("celery-taskset-meta-*.c"))
     return [claim for claim in claims if run.mortal.redis.get(claim) not in {None, "done"}]
 
 

@@ -11,7 +11,7 @@ from tests.chaos.points import ARMED, OUT
 from tests.system import System, wait_until
 from worker.core import keys
 
-PATIENT = {
+PATIENT: dict[str, Any] = {
     # No moment comes by itself: a test brings it, so that luck of timing plays no part.
     "FERMATA_POLL_FIRST_SECONDS": "600",
     "FERMATA_POLL_EVERY_SECONDS": "600",

@@ -28,6 +28,7 @@ from worker.core import keys
 from worker.core.models import Standing
 from worker.core.states import JobState
 from worker.jobs import Jobs
+from worker.message import PUBLISH_RETRIES
 from worker.provider_task import ProviderTask
 from worker.recording import Recorder, resuming
 from worker.settings import Role, load
@@ -95,7 +96,7 @@ def out(guard: str, job_id: str) -> bool:
 
 
 def job_in_hand() -> str | None:
-    task = get_current_task()
+    task: Any = get_current_task()
     return task.request.id if task else None
 
 
@@ -217,9 +218,17 @@ def _(self: Any, take_step: Any, run: str, *args: Any, **options: Any) -> bool:
     return mine or out("one copy", step_id)
 
 
+_refused: list[str | None] = []
+"""A job whose next step is refused, once for each time that Celery itself tries."""
+
+
 @wraps(Producer, "publish")
 def _(self: Any, publish: Any, *args: Any, **options: Any) -> Any:
-    if resuming.get() and reached("broker away", job_in_hand()):
+    job_id = job_in_hand()
+    if resuming.get() and reached("broker away", job_id):
+        _refused.extend([job_id] * (1 + int(PUBLISH_RETRIES["max_retries"])))
+    if job_id in _refused:
+        _refused.remove(job_id)
         raise OperationalError("the broker is away")
     return publish(self, *args, **options)
 
@@ -263,10 +272,10 @@ def _(self: Any, leave: Any, task_id: str, claim: Any) -> None:
 
 
 @wraps(Jobs, "settle")
-def _(self: Any, settle: Any, job_id: str, *args: Any) -> None:
+def _(self: Any, settle: Any, job_id: str, *args: Any, **options: Any) -> None:
     passes("stored", job_id)
     passes("counted", job_id, whole_worker=True)
-    settle(self, job_id, *args)
+    settle(self, job_id, *args, **options)
 
 
 @wraps(ProviderTask, "_was_stored")

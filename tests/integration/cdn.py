@@ -121,9 +121,8 @@ def archive_of(
     """An archive that takes a server of the test for the simulator."""
     egress = Egress(("cdn.test",), Origin("http", "127.0.0.1", cdn.port))
     tls = ssl.create_default_context()
-    downloader = Downloader(
-        **{"egress": egress, "tls": tls, "connect_seconds": 5, "max_bytes": LIMIT} | parts
-    )
+    usual: dict[str, Any] = {"egress": egress, "tls": tls, "max_bytes": LIMIT}
+    downloader = Downloader(**usual | {"connect_seconds": 5} | parts)
     place = Folder(target) if isinstance(target, Path) else target
     return Archive(place, downloader, DEFAULT_TEMPLATE, run_seconds)
 

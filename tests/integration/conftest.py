@@ -12,7 +12,7 @@ from tests.system import System
 from worker import connection
 from worker.embedded import EmbeddedValkey
 
-IMPATIENT = {
+IMPATIENT: dict[str, Any] = {
     "FERMATA_DEADLINE_SECONDS": "2",
     "FERMATA_UNCONFIRMED_GRACE_SECONDS": "0.7",
     "FERMATA_SUBMIT_TIMEOUT_SECONDS": "1",
@@ -50,7 +50,8 @@ class Flows:
         finally:
             self._redis.close()
             # A result unsubscribes when it is collected; the server is gone by then.
-            self._system.app.backend.result_consumer.cancel_for = lambda _: None
+            backend: Any = self._system.app.backend
+            backend.result_consumer.cancel_for = lambda _: None
 
 
 @pytest.fixture(scope="session")

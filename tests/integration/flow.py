@@ -10,18 +10,20 @@ from typing import Any
 import requests
 from celery import chord, group
 from celery.canvas import Signature
+from celery.result import AsyncResult
 from redis import Redis
 
+from tests.job import Job
 from tests.system import SIGNING_KEY, System, wait_until
 from worker.core import signing
 from worker.core.models import JobId, JobRecord
 from worker.core.states import TERMINAL
 from worker.quarantine import Entry, Quarantine
 
-GET_SECONDS = 20
+GET_SECONDS = 60
 SETTLED = frozenset(TERMINAL)
-QUICK = {"latency_seconds": 0.1}
-HELD = {"webhook": "lost", "latency_seconds": 600}
+QUICK: dict[str, Any] = {"latency_seconds": 0.1}
+HELD: dict[str, Any] = {"webhook": "lost", "latency_seconds": 600}
 """A scenario: the provider says nothing for as long as any test lasts."""
 
 
@@ -37,23 +39,23 @@ class Flow:
 
     def job(
         self, *source: Any, operation: str = "sonic.remaster", rule: Any = None, **options: Any
-    ) -> Signature[Any]:
+    ) -> Job:
         """A job that parks; without a source it takes the result of the step before it."""
         job_id = options.setdefault("task_id", str(uuid.uuid4()))
         self.jobs.append(job_id)
         self.system.simulator.rule(job_id, **(QUICK | (rule or {})))
         kwargs = {"mv": "chirp-v5"} if operation == "sonic.remaster" else {}
         task = f"fermata.{operation}"
-        return self.system.app.signature(task, source, kwargs, **({"queue": "fermata"} | options))
+        wanted = {"queue": "fermata"} | options
+        return Job(task, source, kwargs, app=self.system.app, **wanted)
 
-    def song(self, **options: Any) -> Signature[Any]:
+    def song(self, **options: Any) -> Job:
         """A job that needs no source at all."""
         self.jobs.append(options.setdefault("task_id", str(uuid.uuid4())))
         self.system.simulator.rule(self.jobs[-1], **QUICK)
         wanted = {"custom_mode": False, "gpt_description_prompt": "a calm piano piece"}
-        return self.system.app.signature(
-            "fermata.sonic.create_music", (), wanted, queue="fermata", **options
-        )
+        task, app = "fermata.sonic.create_music", self.system.app
+        return Job(task, (), wanted, app=app, queue="fermata", **options)
 
     def note(self, *value: Any, runs: int = 1, **options: Any) -> Signature[Any]:
         """A plain step that passes its input on; ``runs`` is how often it must run."""
@@ -84,7 +86,7 @@ class Flow:
 
     def ran(self, step: Signature[Any]) -> list[str]:
         """What a step wrote each time it ran: an errback, the type of its error."""
-        return self.redis.lrange(f"test:{step.args[-1]}", 0, -1)
+        return [str(each) for each in self.redis.lrange(f"test:{step.args[-1]}", 0, -1)]
 
     def ends(self) -> None:
         """Wait until every job has settled and every step has run; then each ran as it must."""
@@ -124,7 +126,7 @@ class Flow:
     def waits(self, job_id: str) -> None:
         wait_until(lambda: self.state(job_id) == "waiting", what=f"{job_id} is parked")
 
-    def hold(self, *source: Any, **options: Any) -> Signature[Any]:
+    def hold(self, *source: Any, **options: Any) -> Job:
         """A job that stays parked until the test itself delivers."""
         return self.job(*(source or (clip(),)), rule=HELD, **options)
 
@@ -148,13 +150,22 @@ class Flow:
 def active(system: System, name: str = "worker") -> list[str]:
     """The ids of the tasks that hold a slot of a worker."""
     node = f"{name}@test"
-    replies = system.app.control.inspect([node], timeout=5).active() or {}
+    replies = system.app.control.inspect([node], timeout=GET_SECONDS).active() or {}
     return [task["id"] for task in replies[node]]
 
 
 def clip() -> str:
     """An id that no other test uses; any UUID is a song to the simulator."""
     return str(uuid.uuid4())
+
+
+def outcome(result: "AsyncResult[Any]") -> Any:
+    """Return a result that may have come while its server was away.
+
+    ``get`` alone waits for a message, which nobody was subscribed to by then.
+    """
+    wait_until(result.ready, seconds=GET_SECONDS, what=f"the result of {result.id}")
+    return result.get(timeout=GET_SECONDS)
 
 
 def who(result: Any) -> Any:
@@ -217,7 +228,7 @@ def deliver(
     *,
     method: str = "POST",
     headers: Mapping[str, str | bytes] | None = None,
-    timeout: float = 10,
+    timeout: float = GET_SECONDS,
     **signature: Any,
 ) -> requests.Response:
     """Call the receiver as the provider would."""

@@ -47,6 +47,13 @@ def test_a_file_is_stored_whole_with_its_hash_and_a_manifest(cdn: CDN, folder: P
     assert files(folder) == ["job/c0-audio.mp3", "job/manifest.json"]
 
 
+@pytest.mark.parametrize("kind", ["application/force-download", "binary/octet-stream", ""])
+def test_a_song_is_stored_whatever_it_is_served_as(cdn: CDN, folder: Path, kind: str) -> None:
+    cdn.routes["/a.mp3"] = answer(kind=kind)
+    (file,) = archive_of(cdn, folder).store(song(f"{cdn.url}/a.mp3"))["files"]
+    assert (file["sha256"], file["content_type"]) == (SHA256, kind)
+
+
 def test_a_server_is_told_nothing_of_us(cdn: CDN, folder: Path, tmp_path: Path) -> None:
     cdn.routes["/a.mp3"] = answer()
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret")
@@ -183,7 +190,7 @@ def test_two_runs_at_once_do_not_write_one_file(cdn: CDN, folder: Path) -> None:
     assert cdn.paths() == ["/a.mp3"]
 
 
-class Multipart(AbstractBufferedFile):
+class Multipart(AbstractBufferedFile):  # type: ignore[misc]
     """An upload as the object stores of fsspec have it: in parts, completed by ``commit``."""
 
     def _initiate_upload(self) -> None:
@@ -204,7 +211,7 @@ class Multipart(AbstractBufferedFile):
             self.fs.uploads.remove(self.path)
 
 
-class ObjectStore(MemoryFileSystem):
+class ObjectStore(MemoryFileSystem):  # type: ignore[misc]
     protocol = "test-store"
     store: dict[str, Any] = {}  # noqa: RUF012
     cachable = False

@@ -42,8 +42,9 @@ class Desk:
         self.ledger, self.runs = bootstrap.open_batches(settings)
 
     def open(self, rows: Sequence[Row]) -> None:
-        expected = {"expected_jobs": 9, "expected_credits": 9, "again": True}
-        self.ledger.open(NAME, now=time.time(), rows=len(rows), **expected)
+        self.ledger.open(
+            NAME, now=time.time(), rows=len(rows), expected_jobs=9, expected_credits=9, again=True
+        )
 
     def submit(self, rows: Sequence[Row]) -> Submission:
         self.open(rows)
@@ -206,7 +207,8 @@ def test_a_batch_that_is_cancelled_twice_is_cancelled_once(desk: Desk) -> None:
 
 
 def test_a_cancelled_batch_is_opened_again_by_who_asks_for_it_alone(desk: Desk) -> None:
-    opened = {"now": time.time(), "rows": 1, "expected_jobs": 1, "expected_credits": 1}
+    opened: dict[str, Any] = {"now": time.time(), "rows": 1}
+    opened |= {"expected_jobs": 1, "expected_credits": 1}
     assert desk.ledger.open(NAME, **opened)
     desk.cancel()
     assert not desk.ledger.open(NAME, **opened | {"rows": 2})

@@ -74,7 +74,9 @@ class Desk:
         return found
 
     def ends(self) -> dict[str, Any]:
-        wait_until(lambda: self.status()["done"], seconds=60, what=f"{self.name} has ended")
+        wait_until(
+            lambda: self.system.batch(self.name).done, seconds=60, what=f"{self.name} has ended"
+        )
         return self.status()
 
     def paid(self) -> Counter[str]:
@@ -115,9 +117,7 @@ def test_without_a_terminal_a_watched_batch_is_told_of_in_lines(desk: Desk) -> N
     desk.write(2)
     desk.submit()
     _, told = desk.start("watch", desk.name, "--timeout", "60").communicate(timeout=100)
-    assert told.splitlines()[-1] == (
-        f"batch {desk.name}: submitted, 4 of 4 jobs ended, 4 succeeded"
-    )
+    assert told.splitlines()[-1] == (f"batch {desk.name}: over, 4 of 4 jobs ended, 4 succeeded")
 
 
 def test_what_is_run_again_submits_what_is_missing(desk: Desk) -> None:
@@ -282,7 +282,7 @@ def test_a_row_that_failed_is_retried_whole(desk: Desk) -> None:
     failed = desk.report()[1]
     assert (failed["state"], failed["error_type"]) == ("failed", "TaskFailed")
 
-    assert json.loads(desk.run("retry", str(desk.path), "--failed", "--json"))["retried"] == 1
+    assert json.loads(desk.run("retry", desk.name, "--failed", "--json"))["retried"] == 1
 
     ended = desk.ends()
     assert (ended["jobs"], ended["ended"]["succeeded"], ended["errors"]) == (6, 6, {})
@@ -291,7 +291,23 @@ def test_a_row_that_failed_is_retried_whole(desk: Desk) -> None:
     assert desk.paid() == Counter({row["source"]: 1 for row in desk.rows}) + Counter(
         [desk.rows[1]["source"]]
     )
-    assert json.loads(desk.run("retry", str(desk.path), "--failed", "--json"))["retried"] == 0
+    assert json.loads(desk.run("retry", desk.name, "--failed", "--json"))["retried"] == 0
+
+
+def test_a_retry_needs_a_manifest_that_has_the_rows(desk: Desk) -> None:
+    desk.write(2, then="")
+    desk.system.simulator.rule(desk.rows[1]["source"], times=1, outcome="fail")
+    desk.submit()
+    desk.ends()
+    moved = desk.path.rename(desk.path.with_suffix(".moved"))
+    process = desk.start("retry", desk.name, "--failed")
+    assert "is not on this machine" in process.communicate(timeout=60)[1]
+    assert process.returncode == 2
+    desk.path.write_text(json.dumps(desk.rows[0]))
+    assert "retried" in desk.run("retry", desk.name, "--failed", "--json", code=1)
+    again = ("retry", desk.name, "--failed", "--manifest", str(moved), "--format", "jsonl")
+    assert "1 jobs submitted anew" in desk.run(*again)
+    assert desk.ends()["errors"] == {}
 
 
 def test_a_follow_up_that_failed_is_retried_alone(desk: Desk) -> None:
@@ -311,7 +327,7 @@ def test_a_follow_up_that_failed_is_retried_alone(desk: Desk) -> None:
     assert desk.report()[0]["error"] == "as if"
     assert first["state"] == "succeeded"
 
-    assert json.loads(desk.run("retry", str(desk.path), "--failed", "--json"))["retried"] == 1
+    assert json.loads(desk.run("retry", desk.name, "--failed", "--json"))["retried"] == 1
 
     wait_until(lambda: desk.report()[0]["state"] == "succeeded", seconds=60)
     desk.each_row_once()
@@ -327,13 +343,13 @@ def test_a_row_whose_follow_up_lost_its_source_is_named_by_its_line(desk: Desk) 
         steps = json.loads(redis.hget(keys.ROW_JOBS + desk.name, row_id))[2]
         redis.hset(keys.job(steps[1][0]), "state", "failed")
         redis.delete(keys.job(row_id))
-    retried = json.loads(desk.run("retry", str(desk.path), "--failed", "--json", code=1))
+    retried = json.loads(desk.run("retry", desk.name, "--failed", "--json", code=1))
     assert (retried["retried"], retried["lost"]) == (0, [1])
 
 
 def test_an_unknown_batch_says_where_to_look(desk: Desk) -> None:
-    for command in ("status", "watch", "cancel", "report"):
-        process = desk.start(command, "no-such-batch")
+    for command in ("status", "watch", "cancel", "report", "retry --failed"):
+        process = desk.start(*command.split(), "no-such-batch")
         _, said = process.communicate(timeout=30)
         assert process.returncode == 2
         assert "fermata batch list" in said

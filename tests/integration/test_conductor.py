@@ -25,7 +25,7 @@ from worker.embedded import EmbeddedValkey
 from worker.store import Store
 
 FOR_EVER = 600
-PATIENT = {"FERMATA_POLL_FIRST_SECONDS": "600"}
+PATIENT: dict[str, Any] = {"FERMATA_POLL_FIRST_SECONDS": "600"}
 """Nothing is polled: a job goes on by its webhook alone."""
 
 
@@ -181,7 +181,7 @@ def test_a_job_that_cannot_be_resumed_neither_stops_nor_slows_the_others(
 class Monitor:
     """What Flower would show: Celery's own view of the events of a system's workers."""
 
-    def __init__(self, connection: Any, view: State) -> None:
+    def __init__(self, connection: Any, view: Any) -> None:
         self._connection = connection
         self._view = view
 

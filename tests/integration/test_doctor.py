@@ -12,11 +12,12 @@ import pytest
 from redis import Redis
 
 from tests.integration.flow import deliver
+from tests.ports import take_port
 from tests.system import System, stop, wait_until
 from worker.core import keys
 from worker.core.checks import Level
 from worker.core.contract import PROBE_ID, QUEUE, SLOW_QUEUE
-from worker.embedded import free_port, server_binary
+from worker.embedded import server_binary
 
 OTHER_KEY = "Zr8wQm2Nf5xLc7Vb0TkYs3HdGj6Pa9Ue"
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -138,6 +139,25 @@ def test_where_the_server_forbids_config_the_rest_is_still_checked(
     assert "eviction" not in found
 
 
+def test_a_file_that_keeps_processes_from_starting_here_is_a_danger(system: System) -> None:
+    theirs = system.folder / "tasks.py"
+    theirs.touch()
+    found = findings(system)["names"]
+    theirs.unlink()
+    assert found["level"] == "danger"
+    assert str(theirs) in found["said"]
+    assert "names" not in levels(system)
+
+
+def test_a_follow_up_that_nobody_takes_is_noticed(system: System, redis: "Redis") -> None:
+    assert levels(system)["follow-ups"] == "ok"
+    system.app.send_task("backend.misspelt", queue="celery")
+    found = findings(system)["follow-ups"]
+    redis.delete("celery")
+    assert found["level"] == "warning"
+    assert "celery (1)" in found["said"]
+
+
 def test_a_wrong_api_key_is_a_danger(system: System) -> None:
     found = findings(system, FERMATA_API_KEY="sk_wrong")["API key"]
     assert found["level"] == "danger"
@@ -145,12 +165,12 @@ def test_a_wrong_api_key_is_a_danger(system: System) -> None:
 
 
 def test_a_provider_that_is_away_is_a_danger(system: System) -> None:
-    away = f"http://127.0.0.1:{free_port()}"
+    away = f"http://127.0.0.1:{take_port()}"
     assert levels(system, FERMATA_PROVIDER_URL=away)["API key"] == "danger"
 
 
 def test_a_receiver_that_is_down_is_a_danger(system: System) -> None:
-    away = f"http://127.0.0.1:{free_port()}"
+    away = f"http://127.0.0.1:{take_port()}"
     assert levels(system, FERMATA_PUBLIC_URL=away)["receiver"] == "danger"
 
 
@@ -272,8 +292,7 @@ def test_a_worker_names_every_risk_and_starts_where_all_are_allowed(
     [
         ("result_expires=60", "expiry"),
         ("result_chord_expires=60", "expiry"),
-        ("broker_transport_options={'visibility_timeout': 60}", "visibility"),
-        ("task_time_limit=3600", "visibility"),
+        ("broker_transport_options={'visibility_timeout': 30}", "visibility"),
     ],
 )
 def test_a_worker_refuses_a_configuration_of_ones_own_that_loses_results(
@@ -304,7 +323,7 @@ def test_a_worker_with_a_wrong_setting_ends_with_one_clear_line(
 def test_a_server_that_comes_late_is_checked_when_it_has_come(
     system: System, tmp_path: Path
 ) -> None:
-    port = free_port()
+    port = take_port()
     url = f"redis://127.0.0.1:{port}/0"
     urls = dict.fromkeys(("FERMATA_REDIS_URL", "FERMATA_BROKER_URL"), url)
     worker = system.run("early", "-m", "celery", "-A", "worker.app", "worker", "-P", "solo", **urls)

@@ -18,14 +18,13 @@ import pytest
 from redis import Redis
 
 from tests.integration.conftest import Flows
-from tests.integration.flow import Flow, clip, completed, who
+from tests.integration.flow import GET_SECONDS, Flow, clip, completed, outcome, who
 from tests.system import System, wait_until
 from worker.core.states import JobState
 from worker.embedded import EmbeddedValkey
 
-GET_SECONDS = 60
 POLLED = {"webhook": "lost", "latency_seconds": 0.1}
-SETTINGS = {"FERMATA_POLL_FIRST_SECONDS": "6", "FERMATA_REDIS_TIMEOUT_SECONDS": "2"}
+SETTINGS: dict[str, Any] = {"FERMATA_POLL_FIRST_SECONDS": "6", "FERMATA_REDIS_TIMEOUT_SECONDS": "2"}
 
 
 @contextmanager
@@ -75,7 +74,7 @@ def test_with_always_a_delivery_that_was_answered_200_survives_the_cut(tmp_path:
             assert flow.deliver(job.id, completed(task_id="by webhook")).status_code == 200
         cut_power(flow.system)
 
-        results = [result.get(timeout=GET_SECONDS) for _, result in parked]
+        results = [outcome(result) for _, result in parked]
         assert [who(result) for result in results] == [job.id for job, _ in parked]
         assert {result["provider_task_id"] for result in results} == {"by webhook"}
 
@@ -92,7 +91,7 @@ def test_with_everysec_deliveries_of_the_lost_second_are_found_again_by_polling(
         cut_power(flow.system, behind=mark)
 
         for job, result in parked:
-            assert who(result.get(timeout=GET_SECONDS)) == job.id
+            assert who(outcome(result)) == job.id
             wait_until(lambda j=job: flow.state(j.id) == JobState.SUCCEEDED)
             # Nobody knows of the webhook any more: the provider was asked.
             timeline = flow.record(job.id).timeline
@@ -105,15 +104,17 @@ def test_only_with_always_a_submission_is_never_repeated_after_the_cut(
     tmp_path: Path, appendfsync: str, submissions: int
 ) -> None:
     with running(tmp_path, appendfsync) as flow:
-        job = flow.job(clip(), rule=POLLED).set(queue="later")
+        job = flow.job(clip(), rule=POLLED, queue="later")
         result = (job | flow.note()).apply_async()
         mark = last_fsync(flow.system) if appendfsync == "everysec" else b""
-        flow.system.app.control.add_consumer("later", reply=True, timeout=5)
+        flow.system.app.control.add_consumer(
+            "later", reply=True, timeout=GET_SECONDS, destination=["worker@test"]
+        )
         flow.waits(job.id)
 
         cut_power(flow.system, behind=mark)
 
-        assert who(result.get(timeout=GET_SECONDS)) == job.id
+        assert who(outcome(result)) == job.id
         assert len(flow.accepted(job.id)) == submissions
 
 

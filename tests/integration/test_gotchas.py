@@ -85,7 +85,7 @@ def test_a_job_can_be_resumed_before_its_submit_is_answered(flow: Flow) -> None:
 # 3. Handling: ProviderTask._press changes headers alone.
 def test_the_parked_message_has_the_arguments_of_the_first(flow: Flow) -> None:
     job, source = flow.job(rule=HELD), clip()
-    job.kwargs |= {"pick": 0, "variation_category": "subtle"}
+    job["kwargs"] |= {"pick": 0, "variation_category": "subtle"}
 
     result = (flow.note(source) | job | flow.note()).apply_async()
     flow.waits(job.id)
@@ -127,13 +127,17 @@ class Pile:
         self._publisher = Publisher(system.broker_url, {}, 5)
 
     def __enter__(self) -> Publisher:
-        self._control.cancel_consumer(QUEUE, destination=["worker@test"], reply=True, timeout=5)
+        self._control.cancel_consumer(
+            QUEUE, destination=["worker@test"], reply=True, timeout=GET_SECONDS
+        )
         wait_until(lambda: not self._system.backlog()[1], what="nobody pops")
         return self._publisher
 
     def __exit__(self, *_: object) -> None:
         self._publisher.close()
-        self._control.add_consumer(QUEUE, destination=["worker@test"], reply=True, timeout=5)
+        self._control.add_consumer(
+            QUEUE, destination=["worker@test"], reply=True, timeout=GET_SECONDS
+        )
 
 
 # 4. Handling: ProviderTask._require_turn: a message of a job that goes on has nothing to do.
@@ -191,8 +195,8 @@ def test_a_failure_is_not_overwritten_by_the_parked_state(flow: Flow) -> None:
 # 6. A deadline ends the flow natively: test_polling.py (test_a_deadline_ends_the_flow_natively).
 
 
-# 7. Handling: soft_time_limit_seconds in worker/settings.py, the two limits in worker/app.py,
-# the lease in worker/core/schedule.py.
+# 7. Handling: the two limits in worker/app.py and ProviderTask.from_config, the lease in
+# worker/core/schedule.py.
 @pytest.mark.parametrize("timeout", ["0.5", "30", "300"])
 def test_a_submit_ends_before_its_time_limits_and_they_before_its_lease(
     monkeypatch: pytest.MonkeyPatch, timeout: str
@@ -201,8 +205,8 @@ def test_a_submit_ends_before_its_time_limits_and_they_before_its_lease(
     monkeypatch.setenv("FERMATA_SUBMIT_TIMEOUT_SECONDS", timeout)
     settings = load(Role.CLIENT)
     limits = _printed(
-        "from worker.app import app; import json;"
-        "print(json.dumps([app.conf.task_soft_time_limit, app.conf.task_time_limit]))"
+        "from tasks.sonic import remaster; import json;"
+        "print(json.dumps([remaster.soft_time_limit, remaster.time_limit]))"
     )
     soft, hard = json.loads(limits)
 
@@ -308,7 +312,7 @@ def test_a_parked_job_tells_event_consumers(flow: Flow, heard: Heard) -> None:
     flow.waits(job.id)
     wait_until(lambda: job.id not in active(flow.system), what="the submit leg has ended")
 
-    wait_until(lambda: "task-parked" in heard.of(job.id), seconds=3, what="task-parked")
+    wait_until(lambda: "task-parked" in heard.of(job.id), what="task-parked")
     flow.deliver(job.id, completed())
     assert who(result.get(timeout=GET_SECONDS)) == job.id
 
@@ -333,7 +337,7 @@ def test_a_follow_up_that_was_frozen_is_still_a_job_for_each_clip(flow: Flow) ->
     follow_up.freeze()
     flow.jobs.remove(follow_up.id)
 
-    results = (song | for_each_clip(flow, follow_up)).apply_async().get(timeout=5)
+    results = (song | for_each_clip(flow, follow_up)).apply_async().get(timeout=GET_SECONDS)
 
     flow.jobs += who(results)
     assert len(set(flow.jobs)) == 3

@@ -92,7 +92,8 @@ class Calls:
 
 @pytest.fixture
 def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
-    folder, patient = tmp_path_factory.mktemp("hostile"), {"FERMATA_POLL_FIRST_SECONDS": "600"}
+    folder = tmp_path_factory.mktemp("hostile")
+    patient: dict[str, Any] = {"FERMATA_POLL_FIRST_SECONDS": "600"}
     with System(folder, **patient) as system:
         flows = Flows(system)
         yield flows.open()
@@ -219,7 +220,7 @@ def test_jobs_run_through_the_storm_and_replays_of_their_deliveries_change_nothi
 @pytest.fixture
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
     """A system whose workers run, and whose receiver is two processes."""
-    patient = {"FERMATA_POLL_FIRST_SECONDS": "600", "WEB_CONCURRENCY": "2"}
+    patient: dict[str, Any] = {"FERMATA_POLL_FIRST_SECONDS": "600", "WEB_CONCURRENCY": "2"}
     with System(tmp_path_factory.mktemp("busy"), **patient) as system:
         system.worker(app="tests.canvas_app")
         flows = Flows(system)

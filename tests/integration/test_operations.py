@@ -48,7 +48,7 @@ def send(system: System, row: Operation, given: Any, **scenario: Any) -> Any:
     )
 
 
-def names(rows: list[Operation]) -> Any:
+def names(rows: list[Operation]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("row", rows, ids=[row.name for row in rows])
 
 

@@ -7,6 +7,7 @@ from celery.result import AsyncResult
 
 from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, HELD, Flow, clip, who
+from tests.ports import take_port
 from tests.system import stop, wait_until
 from worker.core.errors import (
     DeadlineExceeded,
@@ -15,7 +16,6 @@ from worker.core.errors import (
     SubmissionUnconfirmed,
     TaskFailed,
 )
-from worker.embedded import free_port
 
 LOST = {"webhook": "lost"}
 
@@ -40,7 +40,7 @@ class Started:
         assert len(self.flow.accepted(self.source or self.job_id)) == 1
 
 
-SLOW = {
+SLOW: dict[str, tuple[str, dict[str, Any], int | None]] = {
     # Polled, backed off or unconfirmed: each waits its seconds, so all are started together.
     "webhook lost": ("sonic.remaster", LOST, 1),
     "webhook forged": ("sonic.remaster", {"webhook": "forged"}, 1),
@@ -200,7 +200,7 @@ def test_a_wrong_request_fails_before_the_provider_hears_of_it(
     flow: Flow, wrong: dict[str, Any]
 ) -> None:
     job = flow.job(clip())
-    job.kwargs = wrong
+    job["kwargs"] = wrong
     submits = flow.system.simulator.books()["submits"]
 
     result = (job | flow.note(runs=0)).apply_async()
@@ -213,10 +213,10 @@ def test_a_wrong_request_fails_before_the_provider_hears_of_it(
 
 
 def test_a_submit_is_sent_again_when_the_provider_is_back(flow: Flow) -> None:
-    port = free_port()
+    port = take_port()
     url = f"http://127.0.0.1:{port}/api/v1"
     worker = flow.system.worker("offline", queues="offline", FERMATA_PROVIDER_URL=url)
-    job = flow.job(clip()).set(queue="offline")
+    job = flow.job(clip(), queue="offline")
     try:
         result = (job | flow.note()).apply_async()
         wait_until(lambda: "postpone" in flow.turns(job.id) if flow.state(job.id) else False)
@@ -230,7 +230,7 @@ def test_a_submit_is_sent_again_when_the_provider_is_back(flow: Flow) -> None:
     assert flow.accepted(job.id) == []
     record = flow.record(job.id)
     assert (record.state, flow.turns(job.id).count("accept")) == ("succeeded", 1)
-    assert "cannot connect" in next(e["why"] for e in record.timeline if e["what"] == "postpone")
+    assert "cannot reach" in next(e["why"] for e in record.timeline if e["what"] == "postpone")
 
 
 # The impatient system: its deadline, grace period and HTTP timeout are short.

@@ -15,7 +15,7 @@ NOW = 1_763_800_000.0
 JOB = JobId("job-1")
 
 
-def keep(kept: Quarantine, body: bytes = b"{}", *, job_id: str = JOB, **headers: str) -> str:
+def keep(kept: Quarantine, body: bytes = b"{}", /, *, job_id: str = JOB, **headers: str) -> str:
     return kept.keep(Kind.ORPHAN, JobId(job_id), headers, body, "gone", now=NOW)
 
 

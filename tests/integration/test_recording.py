@@ -20,6 +20,8 @@ from redis import Redis
 
 from tests.integration.flow import GET_SECONDS, Flow, clip, who
 from tests.integration.test_cancel import Idle
+from tests.job import Job
+from tests.ports import take_port
 from tests.system import System, wait_until
 from worker import bootstrap, flow
 from worker.connection import StoreUnavailable
@@ -28,7 +30,6 @@ from worker.core.contract import SLOW_QUEUE, TENANT_HEADER
 from worker.core.errors import DeadlineExceeded, InvalidRequest
 from worker.core.flows import Plan
 from worker.core.models import JobId
-from worker.embedded import free_port
 from worker.message import Publisher
 from worker.settings import Role, load
 
@@ -81,7 +82,7 @@ def idle(system: System) -> Iterator[Lossy]:
 
 def through(app: Celery, canvas: Any) -> AsyncResult[Any]:
     """Enqueue a canvas through our own producer."""
-    ids = canvas.freeze()
+    ids: AsyncResult[Any] = canvas.freeze()
     Signature.from_dict(json.loads(json.dumps(canvas)), app=app).apply_async()
     return ids
 
@@ -95,7 +96,7 @@ def test_a_job_is_on_record_with_its_message_before_the_broker_has_it(
     flow: Flow, producer: Callable[..., Celery]
 ) -> None:
     job = flow.job(clip())
-    away = producer(FERMATA_BROKER_URL=f"redis://127.0.0.1:{free_port()}/0")
+    away = producer(FERMATA_BROKER_URL=f"redis://127.0.0.1:{take_port()}/0")
 
     with pytest.raises(OperationalError):
         through(away, job | flow.note())
@@ -112,7 +113,7 @@ def test_without_redis_nothing_is_recorded_and_nothing_published(
     flow: Flow, producer: Callable[..., Celery]
 ) -> None:
     job = flow.job(clip())
-    away = producer(FERMATA_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    away = producer(FERMATA_REDIS_URL=f"redis://127.0.0.1:{take_port()}/0")
 
     # Celery words it as an error of the broker's, which may be the same Redis.
     with pytest.raises((StoreUnavailable, OperationalError)):
@@ -160,7 +161,7 @@ def test_a_message_that_the_broker_lost_is_published_again_and_runs_once(
     assert (flow.record(job.id).republished, flow.record(job.id).attempts) == (1, 1)
 
 
-def backs_off(flow: Flow) -> Signature[Any]:
+def backs_off(flow: Flow) -> Job:
     """A job that the provider has put off for longer than any test lasts."""
     job = flow.job(clip(), rule={"submit": "rate_limited", "retry_after_seconds": 600})
     job.apply_async()
@@ -215,7 +216,7 @@ def test_an_expiry_may_have_a_time_zone_or_none(flow: Flow, zone: Any) -> None:
 def test_a_follow_up_that_names_no_tenant_right_does_not_fail_what_was_paid_for(
     flow: Flow,
 ) -> None:
-    job, second = flow.job(clip()), flow.job().set(headers={TENANT_HEADER: "acme corp"})
+    job, second = flow.job(clip()), flow.job(headers={TENANT_HEADER: "acme corp"})
     result = (job | second).apply_async()
 
     with pytest.raises(InvalidRequest, match=TENANT_HEADER):
@@ -280,7 +281,7 @@ def test_copies_come_ever_more_rarely_while_nobody_takes_them(
 def test_a_job_that_is_to_begin_later_is_not_published_again_before(
     flow: Flow, idle: Lossy, producer: Callable[..., Celery], option: str
 ) -> None:
-    later = {"countdown": 3600, "eta": datetime.now(UTC) + timedelta(hours=1)}[option]
+    later: Any = {"countdown": 3600, "eta": datetime.now(UTC) + timedelta(hours=1)}[option]
     job = flow.job(clip(), queue=idle.queue)
     flow.jobs.remove(job.id)
     app = producer()
@@ -316,8 +317,8 @@ class Keyed:
         self.flow = tests_flow
 
     def enqueue(self, app: Celery, **changes: Any) -> list[str]:
-        asked: dict[str, Any] = {"parameters": MODEL, "then": (REMASTER, MODEL), **changes}
-        plan = Plan(REMASTER, source=self.source, **asked)
+        asked: dict[str, Any] = {"parameters": MODEL, "then": (REMASTER, MODEL)}
+        plan = Plan(REMASTER, **(asked | {"source": self.source} | changes))
         enqueued = flow.enqueue(app, plan, idempotency_key=self.key)
         return [step.job_id for step in enqueued.steps]
 
@@ -339,7 +340,8 @@ def test_a_repeated_enqueue_under_one_key_is_the_first_flow(
     app = producer()
 
     first = keyed.enqueue(app)
-    again = [keyed.enqueue(app) for _ in range(3)]
+    again = [keyed.enqueue(app), keyed.enqueue(app)]
+    again.append(keyed.enqueue(app, source=uuid.UUID(keyed.source)))
     keyed.ends_once(first)
     after_its_end = keyed.enqueue(app)
 
@@ -441,7 +443,7 @@ def test_the_command_takes_an_idempotency_key(keyed: Keyed) -> None:
 
 def test_the_command_says_that_redis_is_away_and_publishes_nothing(flow: Flow) -> None:
     job_id, source = str(uuid.uuid4()), clip()
-    away = f"redis://127.0.0.1:{free_port()}/0"
+    away = f"redis://127.0.0.1:{take_port()}/0"
 
     code, printed, said = command(
         flow.system, "--source", source, "--id", job_id,

@@ -37,6 +37,15 @@ def broker(server: EmbeddedValkey) -> Iterator[Connection]:
         yield connection
 
 
+def channel_of(connection: Connection) -> Any:
+    """The channel with all that Redis adds to it, which kombu's stubs leave out."""
+    return connection.default_channel
+
+
+def transport_of(connection: Connection) -> Any:
+    return connection.transport
+
+
 def publish(connection: Connection, body: str, **options: Any) -> None:
     connection.Producer(auto_declare=False).publish(body, routing_key=QUEUE, **options)
 
@@ -49,7 +58,7 @@ def kill(server: EmbeddedValkey) -> None:
 def left(server: EmbeddedValkey) -> tuple[list[Any], int]:
     """What a new worker finds in the queue, and how many messages it sees in others' hands."""
     with Connection(server.url) as connection:
-        channel = connection.default_channel
+        channel = channel_of(connection)
         channel.qos.restore_visible()
         in_hands = channel.client.hlen(channel.unacked_key)
         found = iter(lambda: channel.basic_get(QUEUE, no_ack=True), None)
@@ -59,10 +68,10 @@ def left(server: EmbeddedValkey) -> tuple[list[Any], int]:
 def test_a_message_that_a_closing_channel_could_not_give_back_comes_again(
     server: EmbeddedValkey, broker: Connection
 ) -> None:
-    broker.default_channel.basic_get(QUEUE)
+    channel_of(broker).basic_get(QUEUE)
     kill(server)
 
-    broker.default_channel.qos.restore_unacked_once()
+    channel_of(broker).qos.restore_unacked_once()
 
     server.start()
     assert left(server) == (["held"], 0)
@@ -71,9 +80,9 @@ def test_a_message_that_a_closing_channel_could_not_give_back_comes_again(
 def test_an_acknowledgement_that_did_not_reach_redis_holds_no_slot_and_is_written_later(
     server: EmbeddedValkey, broker: Connection
 ) -> None:
-    qos = broker.default_channel.qos
+    qos = channel_of(broker).qos
     qos.prefetch_count = 1
-    message = broker.default_channel.basic_get(QUEUE)
+    message = channel_of(broker).basic_get(QUEUE)
     assert not qos.can_consume()
     kill(server)
 
@@ -89,9 +98,9 @@ def test_an_acknowledgement_that_did_not_reach_redis_holds_no_slot_and_is_writte
 def test_so_does_a_rejection(
     server: EmbeddedValkey, broker: Connection, requeue: bool, expected: list[str]
 ) -> None:
-    qos = broker.default_channel.qos
+    qos = channel_of(broker).qos
     qos.prefetch_count = 1
-    message = broker.default_channel.basic_get(QUEUE)
+    message = channel_of(broker).basic_get(QUEUE)
     kill(server)
 
     message.reject(requeue=requeue)
@@ -104,7 +113,7 @@ def test_so_does_a_rejection(
 def test_a_message_that_was_popped_and_could_not_be_noted_comes_again(
     server: EmbeddedValkey, broker: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    channel = broker.default_channel
+    channel = channel_of(broker)
     popped = channel._get
 
     def popped_at_last(queue: str) -> Any:
@@ -133,8 +142,8 @@ def test_nor_is_a_message_given_to_a_third_worker_when_its_pop_had_noted_it(
     """The note brings it to a second worker, which may be at work on it by then."""
     monkeypatch.setattr(redelivery, "DELIVERY_SECONDS", -1)
     got: list[str] = []
-    channel = broker.default_channel
-    deliver = broker.transport._deliver
+    channel = channel_of(broker)
+    deliver = transport_of(broker)._deliver
 
     def cut_off(message: Any, queue: str) -> None:
         kill(server)
@@ -146,13 +155,13 @@ def test_nor_is_a_message_given_to_a_third_worker_when_its_pop_had_noted_it(
             broker.drain_events(timeout=LONG)
     server.start()
     with Connection(server.url) as second, consume(second, got):
-        redis.QoS.restore_visible(second.default_channel.qos)  # another process owes nothing
+        redis.QoS.restore_visible(channel_of(second).qos)  # another process owes nothing
         second.drain_events(timeout=LONG)
 
         channel.qos.restore_visible(interval=0)
 
         assert (got, channel._size(QUEUE)) == (["held"], 0)
-        second.default_channel.qos._delivered.clear()
+        channel_of(second).qos._delivered.clear()
 
 
 def test_a_note_whose_answer_was_lost_is_taken_back_at_once(
@@ -168,7 +177,7 @@ def test_a_note_whose_answer_was_lost_is_taken_back_at_once(
         patched.setattr(redis.QoS, "append", cut_off)
         with pytest.raises(ConnectionError):
             broker.drain_events(timeout=LONG)
-        broker.default_channel.qos._delivered.clear()
+        channel_of(broker).qos._delivered.clear()
 
     assert left(server) == (["held"], 0)
 
@@ -177,7 +186,7 @@ def test_a_note_whose_answer_was_lost_is_taken_back_at_once(
 def test_a_body_that_cannot_be_decoded_reaches_the_consumer_as_it_is(
     server: EmbeddedValkey, broker: Connection, encoding: str, body: str
 ) -> None:
-    channel = broker.default_channel
+    channel = channel_of(broker)
     channel.basic_get(QUEUE, no_ack=True)
     message = channel.prepare_message(body)
     channel._inplace_augment_message(message, "", QUEUE)
@@ -196,12 +205,12 @@ def test_a_prefix_of_all_keys_changes_nothing(server: EmbeddedValkey) -> None:
     got: list[str] = []
     options = {"global_keyprefix": "prefix."}
     with Connection(server.url, transport_options=options) as connection:
-        channel = connection.default_channel
+        channel = channel_of(connection)
         with consume(connection, got):
             with pytest.raises(TimeoutError):
                 connection.drain_events(timeout=3 * redelivery.WAIT_SECONDS)
             publish(connection, "prefixed")
-            connection.transport.cycle.on_poll_start()
+            transport_of(connection).cycle.on_poll_start()
             wait_until(lambda: not channel._size(QUEUE), what="the message is popped")
             with channel.conn_or_acquire() as client:
                 assert client.hlen(channel.unacked_key) == 1
@@ -221,9 +230,9 @@ def test_a_message_popped_for_a_connection_that_is_gone_comes_again(
     expected: tuple[list[str], int],
 ) -> None:
     monkeypatch.setattr(redelivery, "DELIVERY_SECONDS", seconds)
-    channel = broker.default_channel
+    channel = channel_of(broker)
     with Consumer(channel, [Queue(QUEUE)]):
-        broker.transport.cycle.on_poll_start()
+        transport_of(broker).cycle.on_poll_start()
         wait_until(lambda: not channel._size(QUEUE), what="the message is popped")
         channel.client.connection.disconnect()
 
@@ -243,6 +252,23 @@ def test_a_consumer_that_waits_gets_messages_of_every_priority(broker: Connectio
     assert got == ["held", "priority None", "priority 5"]
 
 
+@pytest.mark.parametrize(
+    ("lives", "expected"), [(True, ([], 1)), (False, (["held"], 0))], ids=["lives", "is dead"]
+)
+def test_a_message_stays_in_hand_past_the_visibility_timeout_while_its_worker_lives(
+    server: EmbeddedValkey, broker: Connection, lives: bool, expected: tuple[list[str], int]
+) -> None:
+    channel: Any = broker.default_channel
+    channel.basic_get(QUEUE)
+    channel.client.zadd(channel.unacked_index_key, dict.fromkeys(channel.qos._delivered, 1))
+
+    if lives:
+        channel.qos.restore_visible()
+
+    assert left(server) == expected
+    channel.qos._delivered.clear()
+
+
 def test_what_nobody_will_acknowledge_is_not_noted(
     server: EmbeddedValkey, broker: Connection
 ) -> None:
@@ -260,7 +286,7 @@ def test_a_server_that_is_full_neither_stops_a_consumer_nor_takes_its_messages(
     server: EmbeddedValkey, broker: Connection
 ) -> None:
     got: list[str] = []
-    channel = broker.default_channel
+    channel = channel_of(broker)
     with Consumer(channel, [Queue(QUEUE)], callbacks=[lambda b, m: got.append(b)]):
         broker.drain_events(timeout=LONG)
         channel.client.config_set("maxmemory", 1)

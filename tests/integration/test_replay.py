@@ -139,8 +139,9 @@ def test_what_can_still_not_be_used_stays_with_the_reason(flow: Flow) -> None:
 @pytest.mark.parametrize("command", ["replay", "adopt"])
 def test_an_entry_that_was_changed_is_refused(flow: Flow, command: str, change: Any) -> None:
     entry = orphan(flow)
-    [[_, fields]] = flow.redis.xrange(keys.QUARANTINE, entry.entry_id, entry.entry_id)
-    forged = flow.redis.xadd(keys.QUARANTINE, change(fields))
+    redis: Any = flow.redis
+    [[_, fields]] = redis.xrange(keys.QUARANTINE, entry.entry_id, entry.entry_id)
+    forged = redis.xadd(keys.QUARANTINE, change(fields))
     more = ["sonic.remaster"] if command == "adopt" else []
 
     ran = fermata(flow.system, command, forged, *more)
@@ -188,7 +189,7 @@ def test_an_adopted_orphan_is_a_job_that_succeeded_and_its_result_can_be_got(flo
     assert (record.state, record.operation, record.due_at) == ("succeeded", "sonic.remaster", None)
     assert entry.entry_id in record.timeline[0]["why"]
     assert flow.redis.ttl(keys.job(job.id)) > 0
-    result = AsyncResult(job.id, app=flow.system.app).get(timeout=GET_SECONDS)
+    result: Any = AsyncResult(job.id, app=flow.system.app).get(timeout=GET_SECONDS)
     assert result == record.result
     assert (result["provider_task_id"], result["clips"][0]["title"]) == ("t-1", "Delivered")
     assert flow.entries(job.id) == []

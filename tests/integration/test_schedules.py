@@ -76,7 +76,9 @@ def test_two_beats_fire_a_schedule_once_on_each_of_its_minutes(system: System) -
     for name in ("beat-1", "beat-2"):
         beat(system, name)
 
-    ended = lambda: [each for each in batches(system) if each["done"]]  # noqa: E731
+    def ended() -> list[dict[str, Any]]:
+        return [each for each in batches(system) if each["done"]]
+
     wait_until(lambda: len(ended()) >= 1, seconds=150, what="a minute's batch has ended")
 
     for each in ended():
@@ -136,7 +138,7 @@ class Lab:
         last = self.opened()._journal.last("lab")
         return last.outcome if last else ""
 
-    def missed(self) -> str | None:
+    def missed(self) -> Any:
         return self.redis.hget(keys.SCHEDULE + "lab", "missed")
 
 

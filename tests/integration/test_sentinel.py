@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGKILL
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from tests.integration.conftest import Flows
-from tests.integration.flow import Flow, completed, who
+from tests.integration.flow import Flow, completed, outcome, who
 from tests.servers import RedisServer, Sentinel, stop_all
 from tests.system import System, wait_until
 from worker import doctor
@@ -68,7 +69,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 @pytest.fixture(scope="module")
 def redundant(watched: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    settings = {"FERMATA_REDIS_TIMEOUT_SECONDS": "2"}
+    settings: dict[str, Any] = {"FERMATA_REDIS_TIMEOUT_SECONDS": "2"}
     with System(tmp_path_factory.mktemp("redundant"), redis=watched, **settings) as system:
         system.worker(app="tests.canvas_app")
         yield system
@@ -123,6 +124,6 @@ def test_jobs_parked_before_a_failover_settle_after_it(flow: Flow, watched: Watc
             seconds=60,
             what="the receiver stores deliveries again",
         )
-    assert [who(r.get(timeout=GET_SECONDS)) for r in results] == [job.id for job in jobs]
+    assert [who(outcome(r)) for r in results] == [job.id for job in jobs]
     flow.ends()
     flow.paid_once()

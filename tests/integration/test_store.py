@@ -17,7 +17,7 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 
 from tests import servers
-from tests.system import wait_until
+from tests.system import wait_until, within
 from worker import connection
 from worker.admission import Gate
 from worker.cancellation import Cancellation, Cancellations
@@ -25,7 +25,7 @@ from worker.connection import StoreUnavailable
 from worker.core import keys
 from worker.core.admission import Limits
 from worker.core.errors import UnknownJob
-from worker.core.models import Event, JobId, Leased, Source
+from worker.core.models import Event, JobId, Leased, Parked, ProviderTaskId, Source
 from worker.core.operations import find
 from worker.core.schedule import PUBLISH_LEASE_SECONDS, Policy
 from worker.core.states import TERMINAL, JobState, Turn
@@ -38,6 +38,13 @@ NOW = 1_763_800_000.0
 JOB = JobId("job-1")
 THREADS = 50
 EVENT = Event(Source.WEBHOOK, body='{"event": "song.completed"}', delivery_id="d-1")
+
+AT_ONCE: dict[str, Any] = {
+    "now": NOW,
+    "stale_at": NOW,
+    "published_stale_at": NOW,
+    "push": False,
+}
 
 
 @pytest.fixture(scope="module", params=["Valkey 9", *servers.REDIS_VERSIONS])
@@ -391,7 +398,7 @@ def test_a_lease_hands_out_all_that_the_leg_needs(records: Store) -> None:
     assert records.lease(seconds=60, limit=9) == [
         Leased(
             JOB, "sonic.remaster", f"message of {JOB}", event, 1,
-            clip_id="c-1", provider_task_id="t-1",
+            clip_id="c-1", provider_task_id=ProviderTaskId("t-1"),
         )
     ]  # fmt: skip
 
@@ -493,7 +500,7 @@ def test_a_lease_that_nobody_used_comes_due_again(records: Store, redis: Any) ->
     assert records.due(now=NOW + 60, lease_until=NOW + 120, limit=9) == [JOB]
 
 
-@pytest.mark.parametrize("moment", [NOW + 30, NOW + 0.1 + 0.2, time.time() + 30.123456789])
+@pytest.mark.parametrize("moment", [NOW + 30, NOW + 0.1 + 0.2, NOW + 30.123456789])
 def test_a_published_message_moves_the_moment_its_publisher_had_set(
     records: Store, redis: Any, moment: float
 ) -> None:
@@ -659,10 +666,8 @@ def gone(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("call", CALLS)
 def test_a_redis_that_is_gone_is_one_error_in_time(gone: str, call: str) -> None:
     records = Store(connection.connect(gone, timeout_seconds=0.3, retries=0))
-    began = time.monotonic()
-    with pytest.raises(StoreUnavailable):
+    with within(seconds=0.6), pytest.raises(StoreUnavailable):
         CALLS[call](records)
-    assert time.monotonic() - began < 0.6
 
 
 @pytest.fixture(scope="module")
@@ -680,18 +685,14 @@ def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.parametrize("call", CALLS)
 def test_a_redis_that_hangs_is_one_error_in_time(hung: str, call: str) -> None:
     records = Store(connection.connect(hung, timeout_seconds=0.3, retries=0))
-    began = time.monotonic()
-    with pytest.raises(StoreUnavailable):
+    with within(seconds=0.9), pytest.raises(StoreUnavailable):
         CALLS[call](records)
-    assert time.monotonic() - began < 0.9
 
 
 def test_retries_are_bounded_too(hung: str) -> None:
     records = Store(connection.connect(hung, timeout_seconds=0.2, retries=2))
-    began = time.monotonic()
-    with pytest.raises(StoreUnavailable):
+    with within(seconds=2), pytest.raises(StoreUnavailable):
         records.check()
-    assert time.monotonic() - began < 2
 
 
 def test_a_restarted_server_still_knows_the_jobs(tmp_path: Path) -> None:
@@ -708,7 +709,7 @@ def test_a_restarted_server_still_knows_the_jobs(tmp_path: Path) -> None:
 def test_a_leg_that_speaks_late_is_not_heard_once_another_has_begun(records: Store) -> None:
     """A lost reply to "not accepted", sent again, must not put back what its successor submits."""
     begin(records, leg="leg-1")
-    postpone = {"now": NOW, "due_at": NOW + 2, "leg": "leg-1"}
+    postpone: dict[str, Any] = {"now": NOW, "due_at": NOW + 2, "leg": "leg-1"}
     assert records.turn(JOB, Turn.POSTPONE, **postpone)
     assert begin(records, leg="leg-2")
     for turn in (Turn.POSTPONE, Turn.DOUBT, Turn.ACCEPT):
@@ -804,7 +805,7 @@ def test_a_slow_job_that_could_not_be_passed_on_is_soon_published_again(
     publisher = Mock(spec=Publisher, **{"publish.side_effect": error})
     submit_legs = SubmitLegs(records, publisher, lambda: NOW, Policy())
 
-    stale_at = jobs.pass_on(JOB, find("sonic.upload"), {}, "a message")
+    stale_at = jobs.pass_on(JOB, find("sonic.upload"), {}, Parked("a message", {}))
     assert stale_at is not None
     submit_legs.publish(JOB, stale_at=stale_at)
 

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from multiprocessing import get_context
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -58,7 +59,8 @@ POLLS_PER_SECOND = 5
 @pytest.fixture
 def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
     """A flow of a system with three workers, each of which sweeps."""
-    rate = {"FERMATA_POLLS_PER_SECOND": str(POLLS_PER_SECOND), "FERMATA_POLL_FIRST_SECONDS": "4"}
+    rate: dict[str, Any] = {"FERMATA_POLLS_PER_SECOND": str(POLLS_PER_SECOND)}
+    rate |= {"FERMATA_POLL_FIRST_SECONDS": "4"}
     with System(tmp_path_factory.mktemp("paced"), **rate) as system:
         for name in ("worker", "second", "third"):
             system.worker(name, app="tests.canvas_app")
@@ -73,7 +75,7 @@ def test_all_sweeps_together_keep_to_the_polls_per_second(paced: Flow) -> None:
         paced.waits(job_id)
     begins = min(paced.record(job_id).due_at or 0 for job_id in paced.jobs)
 
-    seen = []
+    seen: list[tuple[float, int]] = []
     while not seen or seen[-1][1] < len(results):
         polls = paced.system.simulator.books()["polls"]
         seen.append((time.time() - begins, polls))
@@ -151,17 +153,17 @@ class Lab:
 
     def waiting(self, job_id: str, operation: str = REMASTER) -> JobId:
         """A job that the provider accepted now; its provider task is named as the job is."""
-        made, leg = self.queued(job_id, operation), {"leg": "leg", "now": self.now}
-        self.store.turn(made, Turn.SUBMIT, due_at=self.now, count="attempts", **leg)
-        due_at = first_poll(OPERATIONS[operation], self.policy, now=self.now)
-        fields = {"provider_task_id": job_id, "deadline_at": self.now + 86400}
-        self.store.turn(made, Turn.ACCEPT, due_at=due_at, fields=fields, **leg)
+        made, now = self.queued(job_id, operation), self.now
+        self.store.turn(made, Turn.SUBMIT, now=now, due_at=now, leg="leg", count="attempts")
+        due_at = first_poll(OPERATIONS[operation], self.policy, now=now)
+        fields = {"provider_task_id": job_id, "deadline_at": now + 86400}
+        self.store.turn(made, Turn.ACCEPT, now=now, due_at=due_at, leg="leg", fields=fields)
         return made
 
     def doubtful(self, job_id: str) -> JobId:
         """A job whose worker went silent in the middle of its submit."""
         made = self.queued(job_id)
-        leg = {"leg": "leg", "now": self.now, "due_at": self.now + 99}
+        leg: dict[str, Any] = {"leg": "leg", "now": self.now, "due_at": self.now + 99}
         self.store.turn(made, Turn.SUBMIT, count="attempts", **leg)
         return made
 
@@ -171,10 +173,12 @@ class Lab:
         return Counter(json.loads(message)["headers"]["id"] for message in messages)
 
     def job_ids(self) -> list[JobId]:
-        return [JobId(key) for key in self.redis.zrange(keys.JOBS, 0, -1)]
+        found: Any = self.redis.zrange(keys.JOBS, 0, -1)
+        return [JobId(job_id) for job_id in found]
 
     def polls(self) -> Counter[str]:
-        return Counter({k: int(v) for k, v in self.redis.hgetall("test:polls").items()})
+        polls = self.redis.hgetall("test:polls").items()
+        return Counter({str(job_id): int(times) for job_id, times in polls})
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +233,7 @@ def test_a_song_that_takes_longer_is_asked_for_ever_more_rarely(lab: Lab) -> Non
 
     waits = [later - earlier for earlier, later in pairwise(asked)]
     assert waits == sorted(waits)
-    assert (waits[0], waits[-1]) == (pytest.approx(20), pytest.approx(200))
+    assert [waits[0], waits[-1]] == pytest.approx([20, 200])
     assert lab.polls() == {job_id: 8}
 
 

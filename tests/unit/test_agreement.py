@@ -73,7 +73,7 @@ def _plain(field: Any) -> st.SearchStrategy[Any]:
 @st.composite
 def requests(draw: Any, row: Operation) -> dict[str, Any]:
     """Bodies in which most fields are right, so that the wrong ones are met one by one."""
-    body = {}
+    body: dict[str, Any] = {}
     for name, field in row.schema().fields.items():
         chance = 9 if field.required else 3
         if draw(st.integers(0, 9)) < chance:
@@ -82,7 +82,7 @@ def requests(draw: Any, row: Operation) -> dict[str, Any]:
         if isinstance(body[name], int | float) and body[name] <= 0:
             del body[name]
     for start, end in SENSE:
-        moments = [body.get(start), body.get(end)]
+        moments: list[Any] = [body.get(start), body.get(end)]
         if all(isinstance(moment, int | float) for moment in moments):
             body[start], body[end] = min(moments), max(moments) + 1
     return body

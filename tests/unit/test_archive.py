@@ -151,7 +151,7 @@ def test_a_failure_names_the_files_and_the_reasons() -> None:
 
 
 GENUINE = {
-    ".mp3": [b"ID3\x04", b"\xff\xfb\x90"],
+    ".mp3": [b"ID3\x04", b"\xff\xfb\x90", b"\xff\xf3\x40"],
     ".m4a": [b"\0\0\0\x20ftypM4A "],
     ".wav": [b"RIFF\n\n\n\nWAVE"],
     ".mid": [b"MThd"],
@@ -159,21 +159,48 @@ GENUINE = {
     ".jpeg": [b"\xff\xd8\xff\xe0"],
     ".png": [b"\x89PNG\r\n\x1a\n"],
     ".webp": [b"RIFF\0\0\0\0WEBP"],
-    ".svg": [b"<svg>", b'\n<?xml version="1.0"?>'],
+    ".svg": [
+        b"<svg>",
+        b'\n<?xml version="1.0"?>\n<svg xmlns="x"',
+        b"\xef\xbb\xbf<!-- by hand --> <svg ",
+    ],
 }
+SERVED_AS = [
+    "", "Application/Octet-Stream", "binary/octet-stream", "application/force-download",
+    "application/x-download", "audio/mp3; charset=utf-8", "AUDIO/X-M4A", "video/mp4", "text/plain",
+    "image/jpg", "attachment", ";",
+]  # fmt: skip
+PAGES = ["text/html", "TEXT/HTML; charset=utf-8", "application/xhtml+xml"]
+NO_FILES = [
+    b"", b"<!doctype html>", b"<html><svg>", b'<?xml version="1.0"?><Error><Code>AccessDenied',
+    b'{"error": "expired"}', b"\xff\xfe<\0h\0t\0m\0l\0", b"PK\x03\x04", b"not found",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("ext", GENUINE)
-def test_a_file_is_what_its_suffix_says(ext: str) -> None:
+def test_a_file_is_what_its_bytes_say_whatever_it_is_served_as(ext: str) -> None:
     expected = media.format_of(f"{CDN}/a{ext.upper()}?x=.exe#.png", "audio")
     assert expected.ext == ext
     for beginning in GENUINE[ext]:
-        expected.check("Application/Octet-Stream", beginning)
-        expected.check("", beginning)
-        with pytest.raises(ArchiveFailed, match="text/html"):
-            expected.check("text/html; charset=utf-8", beginning)
-    with pytest.raises(ArchiveFailed, match="begin"):
-        expected.check(f"{expected.types[0]}x", b"<!doctype html>")
+        for served_as in SERVED_AS:
+            expected.check(served_as, beginning)
+
+
+@pytest.mark.parametrize("ext", GENUINE)
+def test_a_page_is_no_file_whatever_it_begins_with(ext: str) -> None:
+    for page in PAGES:
+        with pytest.raises(ArchiveFailed, match="html"):
+            media.format_of(f"a{ext}", "audio").check(page, GENUINE[ext][0])
+
+
+@pytest.mark.parametrize("ext", GENUINE)
+def test_bytes_of_another_kind_are_refused_with_what_they_are_served_as(ext: str) -> None:
+    expected = media.format_of(f"a{ext}", "audio")
+    mp4 = {".m4a", ".mp4"}
+    others = [b for kind in GENUINE for b in GENUINE[kind] if kind != ext and {kind, ext} != mp4]
+    for beginning in NO_FILES + others:
+        with pytest.raises(ArchiveFailed, match=f"begin as {ext[1:]} files do .*'audio/mpeg'"):
+            expected.check("audio/mpeg", beginning)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def test_a_worker_whose_clock_was_set_wrong_does_not_sweep(
     ahead: float, allowed: Any, sweeps: bool
 ) -> None:
     swept: list[str] = []
-    step = SweepStep.__new__(SweepStep)
+    step: Any = SweepStep.__new__(SweepStep)
     step._stopping = SimpleNamespace(is_set=lambda: False)
     step._parts = SimpleNamespace(
         store=SimpleNamespace(clock=lambda: time.time() + ahead),

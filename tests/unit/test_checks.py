@@ -201,14 +201,22 @@ def test_results_that_do_not_are_refused(seconds: float) -> None:
     assert "1 h" in finding.said
 
 
-@pytest.mark.parametrize(
-    ("limits", "refused"),
-    [([], False), ([899, 10.0], False), ([10, 900], True), ([10, None], True)],
-)
-def test_a_message_is_given_away_only_after_every_time_limit(
-    limits: list[float | None], refused: bool
+@pytest.mark.parametrize(("seconds", "refused"), [(900, False), (60, False), (59, True)])
+def test_a_worker_that_is_slow_for_a_while_keeps_its_messages(
+    seconds: float, refused: bool
 ) -> None:
-    assert checks.check_visibility(900, limits).refused is refused
+    assert checks.check_visibility(seconds).refused is refused
+
+
+@pytest.mark.parametrize(
+    ("waiting", "consumed", "level"),
+    [(0, "fermata", Level.OK), (3, "celery", Level.OK), (3, "fermata", Level.WARNING)],
+)
+def test_tasks_that_wait_where_nobody_looks_are_noticed(
+    waiting: int, consumed: str, level: Level
+) -> None:
+    finding = checks.check_follow_ups("celery", waiting, {"a": [consumed]})
+    assert finding.level is level
 
 
 def test_both_queues_need_a_worker() -> None:
@@ -244,3 +252,18 @@ def test_an_allowed_risk_is_a_warning_and_no_other_is() -> None:
 def test_only_what_is_refused_can_be_allowed() -> None:
     skewed = found("clock", ahead=15)
     assert checks.allow([skewed], set(Risk)) == [skewed]
+
+
+def test_a_user_who_lacks_a_right_is_refused_and_told_how_to_give_it() -> None:
+    lacking = checks.check_rights("me", ["+hset", "~fermata:*"])
+    assert lacking.refused
+    assert lacking.name == Risk.RIGHTS
+    assert "Its user me lacks these rights: +hset ~fermata:*." in lacking.said
+    assert lacking.do == "Give them: ACL SETUSER me +hset ~fermata:*"
+    assert checks.check_rights("me", []).level is Level.OK
+
+
+def test_a_queue_of_follow_ups_that_is_closed_is_told_with_the_rule_that_opens_it() -> None:
+    found = checks.check_send("me", "celery")
+    assert (found.level, found.refused) == (Level.WARNING, False)
+    assert found.do.endswith("ACL SETUSER me ~celery*")

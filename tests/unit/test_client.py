@@ -1,17 +1,14 @@
 """The client against a real server on loopback: what it knows when something breaks."""
 
-import contextlib
 import socket
 import struct
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import urllib3.util.connection
 
+from tests.unit.stage import Say, Stage, reply, saying
 from worker import client
 from worker.client import AnswerLost, HTTPProvider, NeverSent
 from worker.core.models import Request
@@ -23,75 +20,11 @@ POLL = Request("GET", "/sonic/task/1")
 SUBMIT = Request("POST", "/sonic/create", {"mv": "sonic-v5", "prompt": "é"})
 PATIENCE = 0.2
 
-Say = Callable[[socket.socket], None]
+pytestmark = pytest.mark.usefixtures("no_proxies")
 
 
-def reply(status: str = "200 OK", body: bytes = b"{}", **headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def saying(raw: bytes) -> Say:
-    return lambda connection: connection.sendall(raw)
-
-
-@dataclass
-class Heard:
-    """One request: the port it came from, its first line, its headers and its body."""
-
-    port: int
-    line: str
-    headers: dict[str, str]
-    body: bytes
-
-
-@dataclass
-class Stage:
-    """A provider of a few lines: it keeps what it heard, and says what it is told to."""
-
-    url: str
-    say: Say = field(default_factory=lambda: saying(reply()))
-    heard: list[Heard] = field(default_factory=list)
-    over: threading.Event = field(default_factory=threading.Event)
-
-    def hang(self, connection: socket.socket) -> None:
-        self.over.wait(10)
-
-    def play(self, connection: socket.socket) -> None:
-        """Answer one connection until the client closes it, whatever the client had announced."""
-        connection.settimeout(10)
-        with contextlib.suppress(OSError), connection, connection.makefile("rb") as file:
-            while first := file.readline():
-                pairs = (line.decode().split(": ", 1) for line in iter(file.readline, b"\r\n"))
-                headers = {name.lower(): value.strip() for name, value in pairs}
-                body = file.read(int(headers.get("content-length", 0)))
-                port = connection.getpeername()[1]
-                self.heard.append(Heard(port, first.decode().strip(), headers, body))
-                self.say(connection)
-
-
-@pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        stage = Stage(f"http://127.0.0.1:{server.getsockname()[1]}")
-
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                while not stage.over.is_set():
-                    connection, _ = server.accept()
-                    threading.Thread(target=stage.play, args=(connection,), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield stage
-        stage.over.set()
-        server.shutdown(socket.SHUT_RDWR)
-
-
-def provider(url: str) -> HTTPProvider:
-    return HTTPProvider(url, API_KEY, connect_seconds=PATIENCE, total_seconds=PATIENCE)
+def provider(url: str, *, seconds: float = 10) -> HTTPProvider:
+    return HTTPProvider(url, API_KEY, connect_seconds=seconds, total_seconds=seconds)
 
 
 def safe(error: BaseException) -> None:
@@ -142,7 +75,7 @@ def test_any_status_is_an_answer(stage: Stage, status: str) -> None:
 
 @pytest.mark.parametrize("name", ["Retry-After", "retry-after", "RETRY-AFTER"])
 def test_retry_after_is_heard_however_the_provider_writes_it(stage: Stage, name: str) -> None:
-    stage.say = saying(reply("429 Too Many", **{name: "7"}))
+    stage.say = saying(reply("429 Too Many", b"{}", **{name: "7"}))
     answer = provider(stage.url).send(SUBMIT)
     assert read_submit(OPERATIONS["sonic.remaster"], answer) == Postponed(
         "HTTP 429: no reason given", 7
@@ -228,8 +161,9 @@ def test_nothing_was_sent_where_the_connection_does_not_open_in_time(
 
 
 def reset(connection: socket.socket) -> None:
+    """Let the stage close the connection, as this error makes it, with a reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
+    raise ConnectionResetError
 
 
 BROKEN: dict[str, Say] = {
@@ -264,7 +198,7 @@ def test_an_answer_that_does_not_come_in_time_is_lost(stage: Stage) -> None:
     stage.say = stage.hang
     began = time.monotonic()
     with pytest.raises(AnswerLost) as raised:
-        provider(stage.url).send(SUBMIT)
+        provider(stage.url, seconds=PATIENCE).send(SUBMIT)
     assert time.monotonic() - began < 4 * PATIENCE
     safe(raised.value)
 
@@ -277,7 +211,7 @@ def test_an_answer_that_stops_half_way_is_lost_in_time(stage: Stage) -> None:
     stage.say = half
     began = time.monotonic()
     with pytest.raises(AnswerLost) as raised:
-        provider(stage.url).send(SUBMIT)
+        provider(stage.url, seconds=PATIENCE).send(SUBMIT)
     assert time.monotonic() - began < 4 * PATIENCE
     safe(raised.value)
 
@@ -308,7 +242,7 @@ def test_an_answer_that_only_drips_is_lost_in_time(stage: Stage, framing: str) -
     }[framing]
     began = time.monotonic()
     with pytest.raises(AnswerLost) as raised:
-        provider(stage.url).send(SUBMIT)
+        provider(stage.url, seconds=PATIENCE).send(SUBMIT)
     assert time.monotonic() - began < 3 * PATIENCE
     safe(raised.value)
 
@@ -335,7 +269,7 @@ def test_an_answer_may_be_as_large_as_the_limit(
 
 
 def test_the_next_request_after_a_lost_answer_has_its_own(stage: Stage) -> None:
-    sending = provider(stage.url)
+    sending = provider(stage.url, seconds=PATIENCE)
     stage.say = stage.hang
     with pytest.raises(AnswerLost):
         sending.send(POLL)

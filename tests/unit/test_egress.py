@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.core import egress
-from worker.core.egress import Egress, Origin
+from worker.core.egress import Egress, Origin, is_this_machine
 from worker.core.errors import ArchiveFailed
 
 PUBLIC = ["93.184.216.34", "8.8.8.8", "2606:4700::6810:84e5", "2a00:1450:4001:81b::200e"]
@@ -194,3 +194,22 @@ def test_a_link_is_shown_without_its_secrets(url: str, seen: str) -> None:
 def test_any_text_is_admitted_or_refused(url: str) -> None:
     with contextlib.suppress(ArchiveFailed):
         assert RULE.admit(url).host.endswith(RULE.hosts)
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("http://127.0.0.1:8000/healthz", True),
+        ("http://127.8.0.1", True),
+        ("http://[::1]:8000", True),
+        ("http://LOCALHOST:8000", True),
+        ("https://localhost./api", True),
+        ("https://localhost.example.com", False),
+        ("https://127.0.0.1.example.com", False),
+        ("https://10.0.0.1", False),
+        ("http://[::ffff:127.0.0.1]", False),
+        ("redis://", False),
+    ],
+)
+def test_a_url_names_this_very_machine_by_its_address_or_as_localhost(url: str, here: bool) -> None:
+    assert is_this_machine(url) is here

@@ -10,6 +10,7 @@ from worker.core.models import Answer
 from worker.core.operations import find
 from worker.core.protocol import Completed, Failed, Finished, Postponed, Running
 from worker.core.results import read_result
+from worker.core.sources import choose
 
 REMASTER, VOICE, WAV = find("sonic.remaster"), find("sonic.create_voice"), find("sonic.wav")
 
@@ -87,3 +88,72 @@ def test_an_upload_that_was_done_at_once_is_its_result() -> None:
 def test_a_persona_alone_in_a_list_is_the_data() -> None:
     result = read_result(VOICE, {"code": 200, "data": [{"persona_id": "p", "name": "n"}]})
     assert result["data"] == {"persona_id": "p", "name": "n"}
+
+
+# -- a clip's state: the webhook, the poll and the result read it alike -----------------------
+
+LINK = "https://cdn1.suno.ai/a.mp3"
+STATES = {
+    "succeeded": "succeeded", "SUCCEEDED": "succeeded", "Completed": "succeeded",
+    "success": "succeeded", "failed": "failed", "ERROR": "failed", "pending": "running",
+    "running": "running", "processing": "running", "streaming": "running", "wibble": "running",
+}  # fmt: skip
+UNSAID: list[dict[str, Any]] = [{}, {"state": None}, {"state": ""}, {"state": "  "}]
+
+
+def states(clip: dict[str, Any], **task: Any) -> set[str]:
+    """Read a clip in every way there is; returns all that was said of its state."""
+    done = {"clip_id": "done", "state": "succeeded", "audio_url": LINK}
+    body = task | {"data": [clip]}
+    delivered = json.dumps(body | {"event": "song.completed"}).encode()
+    ended = {protocol.read_delivery(delivered).final, isinstance(polled(body), Finished)}
+    read = read_result(REMASTER, task | {"data": [done, clip]})
+    (shown,) = (each["state"] for each in read["clips"] if each["clip_id"] != "done")
+    assert ended == {shown in {"succeeded", "failed"}}
+    assert read["partial"] is (shown != "succeeded")
+    return {shown}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_clips_state_is_read_alike_by_webhook_poll_and_result(state: str) -> None:
+    clip = {"clip_id": "a", "audio_url": LINK, "state": state}
+    assert states(clip) == {STATES[state]}
+
+
+@pytest.mark.parametrize("state", [[], {}, 7, 0, True, False, 1.5])
+def test_a_state_that_is_no_word_still_runs(state: Any) -> None:
+    assert states({"clip_id": "a", "audio_url": LINK, "state": state}) == {"running"}
+
+
+@pytest.mark.parametrize("unsaid", UNSAID, ids=str)
+def test_a_clip_whose_state_is_not_said_has_succeeded_when_it_can_be_fetched(unsaid: Any) -> None:
+    for name in ("audio_url", "video_url", "wav_url"):
+        assert states({"clip_id": "a", name: LINK} | unsaid) == {"succeeded"}
+
+
+@pytest.mark.parametrize("unsaid", UNSAID[1:], ids=str)
+def test_a_clip_whose_state_is_not_said_yet_and_that_has_no_address_still_runs(unsaid: Any) -> None:
+    assert states({"clip_id": "a", "audio_url": None} | unsaid) == {"running"}
+
+
+@pytest.mark.parametrize("unsaid", UNSAID, ids=str)
+@pytest.mark.parametrize(("status", "state"), [("COMPLETED", "succeeded"), ("running", "running")])
+def test_a_clip_whose_state_is_not_said_is_as_its_own_status_says_or_its_tasks(
+    unsaid: Any, status: str, state: str
+) -> None:
+    assert states({"clip_id": "a", "status": status} | unsaid) == {state}
+    assert states({"clip_id": "a"} | unsaid, status=status) == {state}
+
+
+def test_at_the_deadline_a_clip_is_used_whose_state_is_not_said() -> None:
+    ready = {"clip_id": "a", "audio_url": LINK, "state": None}
+    outcome = polled({"data": [ready, {"clip_id": "b", "state": "running"}]})
+    assert isinstance(outcome, Running)
+    assert outcome.usable is not None
+    assert read_result(REMASTER, json.loads(outcome.usable))["clips"][0]["state"] == "succeeded"
+
+
+def test_a_source_is_read_as_a_result_is() -> None:
+    failed, running = {"clip_id": "f", "state": "FAILED"}, {"clip_id": "r", "state": None}
+    for ready in ({"state": "SUCCEEDED"}, {"state": None, "audio_url": LINK}, {}):
+        assert choose([failed, running, {"clip_id": "a"} | ready]) == "a"

@@ -2,13 +2,19 @@
 
 import subprocess
 import sys
+import time
+import uuid
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import pytest
+from celery.canvas import Signature
 
-from fermata_client import Fermata, WrongCall, contract
+from fermata_client import Fermata, Status, StillRunning, UnknownJob, WrongCall, contract
 from fermata_client.flows import ends
+from fermata_client.jobs import Sent
 from fermata_client.operations import FLOWS
+from fermata_client.status import read_status
 from tests.unit.recorded import ROOT
 from worker import flow, revocation
 from worker.cancellation import WAITS_SECONDS
@@ -113,6 +119,14 @@ def test_what_cannot_be_an_id_is_refused() -> None:
         FERMATA.enqueue("sonic.wav", job_id="a", idempotency_key="b")
 
 
+def test_an_id_may_be_a_uuid() -> None:
+    name = uuid.uuid4()
+    found = FERMATA.s("sonic.wav", job_id=name, tenant=name)
+    assert (found.id, found.options["headers"]) == (str(name), {"fermata_tenant": str(name)})
+    assert FERMATA.job(name).id == FERMATA.flow("sonic.wav", name).id == str(name)
+    assert contract.job_id_of_key(name) == contract.job_id_of_key(str(name))
+
+
 def test_a_broker_that_is_no_redis_needs_the_records_named() -> None:
     with pytest.raises(WrongCall, match="redis_url"):
         Fermata("amqp://127.0.0.1//")
@@ -131,3 +145,96 @@ def test_it_needs_nothing_but_celery_and_redis() -> None:
     )
     loaded = done.stderr.strip()
     assert set(filter(None, loaded.split(", "))) <= {"click"}, loaded  # Celery's own
+
+
+# -- what is known of a job that has no record -------------------------------------------------
+
+
+class Recorded:
+    """Records in a dictionary: the state of a job, by its id."""
+
+    def __init__(self, **states: str) -> None:
+        self.states = states
+
+    def read(self, job_ids: Sequence[str]) -> list[Status]:
+        fields = [[self.states.get(each), None, None, None, None] for each in job_ids]
+        return [read_status(each, stored) for each, stored in zip(job_ids, fields, strict=True)]
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Fermata:
+    """A client whose messages go nowhere."""
+    client = Fermata("memory://", redis_url="redis://127.0.0.1:1/0", begin_seconds=0.05)
+    vars(client)["_records"] = Recorded()
+    monkeypatch.setattr(Signature, "apply_async", lambda *_, **__: None)
+    return client
+
+
+def records(client: Fermata, **states: str) -> None:
+    vars(client)["_records"].states.update(states)
+
+
+def test_an_id_that_nobody_knows_is_unknown_and_waiting_for_it_ends(client: Fermata) -> None:
+    job = client.job("nobody")
+    assert job.status().state == "unknown"
+    with pytest.raises(UnknownJob, match="no record of job nobody"):
+        job.wait()
+    with pytest.raises(UnknownJob):
+        list(job.updates())
+    with pytest.raises(UnknownJob, match="after 0 s"):
+        job.wait(0)
+
+
+def test_what_this_client_has_sent_is_pending_until_a_worker_begins_it(client: Fermata) -> None:
+    for job in (client.enqueue("sonic.wav", job_id="sent"), client.job("sent")):
+        assert job.status().state == "pending"
+        with pytest.raises(StillRunning, match="no worker has begun it"):
+            job.wait(0.1)
+    records(client, sent="waiting")
+    assert client.job("sent").status().state == "waiting"
+
+
+def test_what_was_seen_and_is_gone_is_unknown(client: Fermata) -> None:
+    job = client.enqueue("sonic.wav", job_id="sent")
+    records(client, sent="succeeded")
+    job.status()
+    vars(client)["_records"].states.clear()
+    assert job.status().state == "unknown"
+
+
+def test_what_was_sent_counts_for_a_day(client: Fermata, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = client.enqueue("sonic.wav")
+    later = time.monotonic() + Sent.SECONDS
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert job.status().state == "unknown"
+
+
+def test_a_client_remembers_the_last_jobs_that_it_sent() -> None:
+    sent = Sent()
+    for number in range(Sent.MOST + 1):
+        sent.add(f"job-{number}")
+    assert ("job-0" in sent, "job-1" in sent) == (False, True)
+
+
+def test_a_follow_up_is_pending_until_the_job_before_it_has_ended(client: Fermata) -> None:
+    flow = client.enqueue_flow("sonic.cover", job_id="cover", then=[["sonic.wav", "sonic.midi"]])
+
+    def states() -> list[str]:
+        return [status.state for status in flow.statuses()]
+
+    assert states() == ["pending"] * 3
+    records(client, cover="waiting")
+    assert states() == ["waiting", "pending", "pending"]
+    records(client, cover="failed")
+    assert states() == ["failed", "skipped", "skipped"]
+    vars(client)["_records"].states.clear()
+    assert states() == ["unknown"] * 3
+    with pytest.raises(UnknownJob):
+        flow.wait()
+
+
+def test_a_job_that_a_worker_begins_in_time_is_not_unknown(client: Fermata) -> None:
+    updates = client.job("late").updates(timeout=5)
+    assert next(updates).status.state == "unknown"
+    records(client, late="succeeded")
+    assert next(updates).event == "settled"

@@ -76,8 +76,8 @@ def limits(field: Any) -> Iterator[tuple[Any, bool]]:
         inside, outside = ends(found, whole)
         yield from [(n, True) for n in inside] + [(int(n) if whole else n, False) for n in outside]
     elif found := of(field, validate.Length):
-        inside, outside = lengths(found)
-        for length, passes in [(n, True) for n in inside] + [(n, False) for n in outside]:
+        fit, unfit = lengths(found)
+        for length, passes in [(n, True) for n in fit] + [(n, False) for n in unfit]:
             yield (one(field.inner) * length if is_list(field) else "é" * length), passes
     elif found := of(field, validate.OneOf):
         yield from ((choice, True) for choice in found.choices)

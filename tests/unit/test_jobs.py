@@ -8,7 +8,7 @@ from redis import Redis
 from tests.unit import recorded
 from worker.admission import Gate
 from worker.core.admission import Lane, Limits
-from worker.core.models import JobId
+from worker.core.models import JobId, Parked
 from worker.core.operations import OPERATIONS
 from worker.core.schedule import Policy
 from worker.core.states import JobState
@@ -41,7 +41,7 @@ def begun(case: str) -> dict[str, Any]:
         policy=Policy(), clock=lambda: 0.0, jitter=lambda: 0.0,
     )  # fmt: skip
     attempt = Attempt(JobId("job-1"), operation, "leg")
-    assert jobs.begin(attempt, body, "{}", Lane())
+    assert jobs.begin(attempt, body, Parked("{}", {}), Lane())
     fields: dict[str, Any] = store.fields
     return fields
 

@@ -9,15 +9,21 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 from celery.concurrency.base import BasePool
+from redis.exceptions import NoPermissionError
 
 import worker
 from worker import log
+from worker.core.wording import told
+from worker.deliveries import Receipt
 from worker.settings import Role, load
 
+ROOT = Path(__file__).parent.parent.parent
 SECRET = "sk_very_secret_0123456789"
 
 
@@ -39,6 +45,16 @@ def test_a_log_at_debug_shows_no_arguments_of_tasks(monkeypatch: pytest.MonkeyPa
     assert SECRET not in written.getvalue()
 
 
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_word_of_ours_is_logged_as_the_word_it_is(
+    log_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with logs(monkeypatch, log_format=log_format) as written:
+        structlog.get_logger().info("delivery_received", receipt=Receipt.WITHOUT_EFFECT)
+    assert "without effect" in written.getvalue()
+    assert "Receipt" not in written.getvalue()
+
+
 SECRETS = re.compile("secret|signing_key|api_key|password|credentials|redis_url|broker|backend")
 
 
@@ -58,8 +74,34 @@ def test_no_dataclass_shows_a_secret_when_it_is_printed() -> None:
     assert [(each, f.name) for each, f in secrets if f.repr] == []
 
 
+DENIED = NoPermissionError("User me has no permissions to run the 'hset' command")
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_librarys_line_repeats_what_redis_said(
+    log_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "hset" not in repr(DENIED)  # which is what Celery logs
+    with logs(monkeypatch, log_format=log_format) as written:
+        logging.getLogger("celery").warning("%s (%r)", "Connection to broker lost", DENIED)
+        logging.getLogger("celery").warning("Cannot connect: %s", DENIED)
+    assert f"Connection to broker lost (NoPermissionError: {DENIED})" in written.getvalue()
+    assert f"Cannot connect: {DENIED}" in written.getvalue()
+
+
+def test_an_error_is_told_with_its_own_text_if_it_has_one() -> None:
+    assert told(DENIED) == f"NoPermissionError: {DENIED}"
+    assert told(TimeoutError()) == "TimeoutError"
+
+
+@pytest.mark.parametrize("package", ["worker", "webhook_receiver", "tasks"])
+def test_no_error_is_logged_by_its_repr(package: str) -> None:
+    sources = {path: path.read_text() for path in (ROOT / package).rglob("*.py")}
+    assert [path for path, text in sources.items() if "=repr(error)" in text] == []
+
+
 @contextlib.contextmanager
-def logs(monkeypatch: pytest.MonkeyPatch, **settings: str) -> Iterator[io.StringIO]:
+def logs(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Iterator[io.StringIO]:
     """What is logged meanwhile, with these settings."""
     monkeypatch.setenv("FERMATA_REDIS_URL", "redis://127.0.0.1:1/0")
     root = logging.getLogger()

@@ -73,7 +73,14 @@ def test_an_empty_manifest_is_an_error(form: Format, nothing: str) -> None:
     ("text", "wanted"),
     [
         ("operation;source\nsonic.wav;abc", (1, None, "the cells are separated by semicolons")),
+        ('"operation";"source"\n"a";"b"', (1, None, "the cells are separated by semicolons")),
+        ("\ufeff\noperation;source;a,b\nc;d;e", (2, None, "the cells are separated by semicolons")),
         ("operation\tsource\nsonic.wav\tabc", (1, None, "the cells are separated by tabs")),
+        ("operation|source", (1, None, "the cells are separated by bars")),
+        ("sep=;\noperation;source", (1, None, "the cells are separated by semicolons")),
+        ("sep=\t\noperation\tsource", (1, None, "the cells are separated by tabs")),
+        ("sep=,\noperation,source", (1, None, "'sep=,' is a line for Excel: delete it")),
+        ('\ufeff"SEP=,"\r\noperation', (1, None, "'sep=,' is a line for Excel: delete it")),
         ("sonic.wav,abc\nsonic.wav,abc", (1, None, "there is no header")),
         ("source\nabc", (1, None, "there is no column 'operation'")),
         ("operation,Source\nsonic.midi,", (1, "Source", "no operation takes it; did you mean 'so")),
@@ -92,6 +99,44 @@ def test_a_header_that_is_wrong_says_how(text: str, wanted: tuple[int, str | Non
 def test_utf_16_is_named_once(form: Format) -> None:
     found = errors("operation\nsonic.wav\n".encode("utf-16"), form)
     assert found == [(1, None, "the manifest is UTF-16: save it as UTF-8")]
+
+
+OTHER_KINDS = {
+    b"PK\x03\x04\x14\0\x06\0\x08\0!\n\xff": "a workbook, or a ZIP: save it as CSV, in UTF-8",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\n\0\n": "an old workbook: save it as CSV, in UTF-8",
+    b"\x1f\x8b\x08\0\n\xff\n": "packed with gzip: unpack it first",
+}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("begins", OTHER_KINDS)
+def test_what_is_no_text_at_all_is_named_once(form: Format, begins: bytes) -> None:
+    assert errors(begins, form) == [(1, None, f"the manifest is {OTHER_KINDS[begins]}")]
+
+
+RETURNS = "the lines end in carriage returns alone: save the manifest with line feeds (LF or CRLF)"
+
+
+@pytest.mark.parametrize("rows_", [2, 20_000])
+@pytest.mark.parametrize("form", FORMATS)
+def test_lines_that_end_in_carriage_returns_alone_are_named_once(form: Format, rows_: int) -> None:
+    first = {"csv": "operation,source\r", "jsonl": "", "yaml": ""}[form]
+    row = {
+        "csv": "sonic.wav,abc\r",
+        "jsonl": '{"operation": "sonic.wav", "source": "abc"}\r',
+        "yaml": "- operation: sonic.wav\r  source: abc\r",
+    }[form]
+    assert errors(first + row * rows_, form) == [(1, None, RETURNS)]
+
+
+def test_a_carriage_return_too_many_before_a_line_feed_changes_nothing() -> None:
+    (found,) = rows("operation,source\r\r\nsonic.wav,abc\r\r\n", Format.CSV)
+    assert found.plan.source == "abc"
+
+
+def test_a_cell_may_hold_a_carriage_return() -> None:
+    text = 'operation,custom_mode,prompt\r\nsonic.create_music,true,"la\rla"\r\n'
+    assert given_to(rows(text, Format.CSV)[0])["prompt"] == "la\rla"
 
 
 def test_an_array_of_json_is_named_once() -> None:
@@ -142,7 +187,7 @@ def test_a_character_that_yaml_forbids_is_an_error() -> None:
     assert found[-1][2] == "a character that YAML does not allow"
 
 
-@pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029"])
+@pytest.mark.parametrize("character", ["\r", "\x85", "\u2028", "\u2029"])
 def test_what_only_yaml_takes_for_a_line_break_is_an_error_at_its_place(character: str) -> None:
     text = f'- operation: account.credits\n- operation: sonic.wav\n  source: "a{character}b"\n'
     ((line, column, why),) = [each for each in errors(text, Format.YAML) if each[0] == 3]
@@ -247,16 +292,70 @@ def test_yaml_may_be_a_stream_of_documents() -> None:
     assert [row.line for row in rows(text, Format.YAML)] == [2, 5]
 
 
-@pytest.mark.parametrize(
-    ("word", "value"),
-    [
-        ("no", "no"), ("2026-01-01", "2026-01-01"), ("12:30", "12:30"), ("0x1F", "0x1F"),
-        ('"5"', "5"), ("|\n    a\n    b", "a\nb\n"), ("1_000", "1_000"),
-    ],
-)  # fmt: skip
-def test_a_word_of_yaml_is_text_where_json_has_no_such_value(word: str, value: str) -> None:
-    text = f"- operation: sonic.upsample_tags\n  tags: {word}\n"
-    assert given_to(rows(text, Format.YAML)[0]) == {"tags": value}
+AS_WRITTEN = [
+    "007", "7", "+7", "-0", "1.10", "1e3", ".5", "1e400", ".nan", "-.inf", "0x1F", "0o17", "1_000",
+    "12345678901234567890", "true", "False", "yes", "no", "on", "off", "y", "2026-11-28", "12:30",
+    "=", "5 5",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", AS_WRITTEN)
+def test_a_word_of_yaml_is_the_same_text_as_in_a_cell(word: str) -> None:
+    for quoted in (word, f'"{word}"', f"'{word}'"):
+        text = f"- operation: sonic.upsample_tags\n  key: {quoted}\n  tags: {quoted}\n"
+        (found,) = rows(text, Format.YAML)
+        (cell,) = rows(f"operation,key,tags\nsonic.upsample_tags,{word},{word}", Format.CSV)
+        assert (found.key, given_to(found)) == (word, {"tags": word})
+        assert (found.identity, found.plan.parameters) == (cell.identity, cell.plan.parameters)
+
+
+def test_every_text_of_a_row_of_yaml_is_as_it_was_written() -> None:
+    text = "- {operation: sonic.download, source: 007, tenant: 0x1F, formats: [mp3, 1.0]}\n"
+    text += "- operation: sonic.mashup\n  source: [007, 1e3]\n  custom_mode: true\n"
+    text += "  prompt: 12:30\n  title: |\n    1999\n"
+    found = read(text, Format.YAML)
+    assert isinstance(found[0], RowError)
+    assert found[0].reason.startswith("Must be one of")  # 1.0 is no format, but is a text
+    assert isinstance(found[1], Row)
+    assert found[1].plan.source == ["007", "1e3"]
+    assert given_to(found[1]) == {"custom_mode": True, "prompt": "12:30", "title": "1999\n"}
+
+
+@pytest.mark.parametrize("word", ["", "~", "null", "Null", "NULL"])
+def test_a_null_of_yaml_is_a_value_that_is_not_given(word: str) -> None:
+    text = f"- operation: account.credits\n  key: {word}\n  tags: {word}\n  bpm: {word}\n"
+    (found,) = rows(text, Format.YAML)
+    assert (found.key, given_to(found)) == (None, {})
+
+
+def test_a_source_that_is_an_object_is_read_as_json_is() -> None:
+    clip = '{clip_id: "007", state: succeeded, duration: 5, mine: [true, 1.10, no]}'
+    text = f"- operation: sonic.wav\n  source: {clip}\n"
+    json_clip = clip.replace("no]", '"no"]').replace("succeeded", '"succeeded"')
+    json_clip = re.sub(r"(\w+):", r'"\1":', json_clip)
+    (found,) = rows(text, Format.YAML)
+    (wanted,) = rows(f'{{"operation": "sonic.wav", "source": {json_clip}}}', Format.JSONL)
+    assert (found.plan.source, found.identity) == (wanted.plan.source, wanted.identity)
+
+
+@pytest.mark.parametrize(("word", "value"), [("true", True), ("FALSE", False)])
+def test_a_flag_of_yaml_is_a_flag(word: str, value: bool) -> None:
+    text = f"operation: sonic.extend\nsource: a\ncontinue_at: 5\ncustom_mode: {word}"
+    assert given_to(rows(text, Format.YAML)[0])["custom_mode"] is value
+
+
+@pytest.mark.parametrize("word", ["yes", "on", '"true"'])
+def test_a_flag_of_yaml_that_is_spelt_otherwise_is_refused(word: str) -> None:
+    text = f"operation: sonic.extend\nsource: a\ncontinue_at: 5\ncustom_mode: {word}"
+    assert errors(text, Format.YAML) == [(4, "custom_mode", "Not a valid boolean")]
+
+
+@pytest.mark.parametrize("number", ["1.10", "1e3", "7.0"])
+def test_a_key_of_json_with_a_point_says_to_put_it_in_quotes(number: str) -> None:
+    row = f'{{"operation": "account.credits", "key": {number}}}'
+    assert errors(row, Format.JSONL) == [
+        (1, "key", "must be text or a whole number: write it in quotes, as it stands")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_the_worker_is_given_the_time_to_finish(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("FERMATA_REDIS_URL", "redis://127.0.0.1:1/0")
     grace = re.fullmatch(r"(\d+)m(\d+)s", SERVICES["worker"]["stop_grace_period"])
     assert grace is not None
-    assert int(grace[1]) * 60 + int(grace[2]) > _configuration()["task_time_limit"] + 15
+    assert int(grace[1]) * 60 + int(grace[2]) > _configuration()["fermata_time_limit"] + 15
 
 
 @pytest.mark.parametrize("name", OURS)

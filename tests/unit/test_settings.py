@@ -46,7 +46,7 @@ def given(**environment: str | None) -> None:
     os.environ.update({name: value for name, value in wanted.items() if value is not None})
 
 
-def wrong(role: Role = Role.WORKER, **environment: str | None) -> set[str]:
+def wrong(role: Role = Role.WORKER, /, **environment: str | None) -> set[str]:
     """Return the names that an error about this environment gives; no secret may be in it."""
     given(**environment)
     with pytest.raises(ConfigError) as raised:
@@ -126,7 +126,9 @@ def test_a_broker_may_be_any_that_celery_knows(broker: str) -> None:
     assert load(Role.WORKER).broker_url == broker
 
 
-@pytest.mark.parametrize("broker", ["localhost", "ftp://localhost"])
+@pytest.mark.parametrize(
+    "broker", ["localhost", "ftp://localhost", "sentinel://one/0", "memory://", "amqp://x?ssl=1"]
+)
 def test_a_broker_must_be_one_that_celery_knows(broker: str) -> None:
     assert wrong(FERMATA_BROKER_URL=broker) == {"FERMATA_BROKER_URL"}
 
@@ -214,7 +216,7 @@ def test_nothing_need_be_given_to_fermata_dev() -> None:
 )  # fmt: skip
 def test_a_variable_of_the_procfile_or_of_kubernetes_is_not_misspelt(name: str) -> None:
     given(**{name: "tcp://10.0.0.1:8000"})
-    assert load(Role.WORKER)
+    load(Role.WORKER)
 
 
 # -- URLs -------------------------------------------------------------------------------------
@@ -242,6 +244,62 @@ def test_any_other_url_is_wrong(name: str, url: str) -> None:
     assert wrong(**{name: url}) == {name}
 
 
+@pytest.mark.parametrize("name", ["FERMATA_PUBLIC_URL", "FERMATA_PROVIDER_URL"])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("https://x.example/?from=here", "Must end before the ?"),
+        ("https://x.example/base?", "Must end before the ?"),
+        ("https://x.example/#here", "Holds a #"),
+        ("https://x.example/#", "Holds a #"),
+        (f"https://me:{PASSWORD}@x.example", "Must name no user"),
+        ("https://x.example/my base", "Holds a space"),
+        ("https://a..b", "A port must be"),
+        ("https://x.example:0", "from 1 to 65535"),
+    ],
+)
+def test_a_url_that_a_path_cannot_be_put_after_is_wrong(name: str, url: str, said: str) -> None:
+    assert wrong(**{name: url}) == {name}
+    with pytest.raises(ConfigError, match=said):
+        load(Role.WORKER)
+
+
+@pytest.mark.parametrize("key", ["sk ключ", "sk_ключ", "sk_two\nlines"])
+def test_an_api_key_that_no_header_can_hold_is_wrong(key: str) -> None:
+    given(FERMATA_API_KEY=key)
+    with pytest.raises(ConfigError, match=r"FERMATA_API_KEY: Character \d+ is U\+") as raised:
+        load(Role.WORKER)
+    assert key not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["FERMATA_REDIS_URL", "FERMATA_BROKER_URL", "FERMATA_RESULT_BACKEND"]
+)
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (f"redis://:{PASSWORD}@h/abc", "must be a number"),
+        (f"redis://:{PASSWORD}/1@h/0", "percent-encoded"),
+        ("redis://h?socket_timeout=1", "FERMATA_REDIS_TIMEOUT_SECONDS"),
+        ("rediss://h?ssl_ca_certs=/nowhere/ca.pem", "ssl_ca_certs names a file"),
+    ],
+)
+def test_a_redis_that_nobody_could_reach_is_wrong(name: str, url: str, said: str) -> None:
+    assert wrong(**{name: url}) == {name}
+    with pytest.raises(ConfigError, match=f"{name}: .*{said}"):
+        load(Role.WORKER)
+
+
+@pytest.mark.parametrize(
+    "url", ["rediss://h?ssl_cert_reqs=CERT_REQUIRED", "rediss://h", "unix:///run/redis.sock",
+            "redis://h?db=3&health_check_interval=30", "redis://[::1]"],
+)  # fmt: skip
+def test_a_redis_may_be_written_in_any_librarys_way(url: str) -> None:
+    given(FERMATA_REDIS_URL=url)
+    read = load(Role.WORKER)
+    assert read.broker_url == read.result_backend == url
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1", "127.0.0.1:6379", "redis://[", "amqp://x"])
 def test_the_state_stands_in_redis_alone(url: str) -> None:
     assert wrong(FERMATA_REDIS_URL=url) == {"FERMATA_REDIS_URL"}
@@ -262,8 +320,9 @@ def test_a_variable_that_celery_lets_win_is_refused(name: str) -> None:
     assert wrong(**{name: f"redis://:{PASSWORD}@elsewhere/0"}) == {name}
 
 
-def test_celerys_own_variable_may_say_the_same() -> None:
-    given(CELERY_BROKER_URL=COMPLETE["FERMATA_REDIS_URL"])
+@pytest.mark.parametrize("same", [COMPLETE["FERMATA_REDIS_URL"], f"redis://:{PASSWORD}@127.0.0.1"])
+def test_celerys_own_variable_may_say_the_same(same: str) -> None:
+    given(CELERY_BROKER_URL=same)
     assert load(Role.WORKER).broker_url == COMPLETE["FERMATA_REDIS_URL"]
 
 
@@ -478,3 +537,15 @@ def test_what_is_meant_for_a_running_fermata_dev_goes_to_no_other_broker(name: s
     os.environ[name] = "redis://127.0.0.1:1/0"
     with pytest.raises(ConfigError, match=name):
         load(Role.CLIENT)
+
+
+def test_a_backends_own_tasks_go_to_celerys_default_queue_or_to_one_that_is_named() -> None:
+    given()
+    assert load(Role.CLIENT).follow_up_queue == "celery"
+    given(FERMATA_FOLLOW_UP_QUEUE="shop.tasks")
+    assert load(Role.CLIENT).follow_up_queue == "shop.tasks"
+
+
+@pytest.mark.parametrize("name", ["shop,mail", "shop mail", "q" * 256])
+def test_a_queue_for_them_is_one_name(name: str) -> None:
+    assert wrong(FERMATA_FOLLOW_UP_QUEUE=name) == {"FERMATA_FOLLOW_UP_QUEUE"}

@@ -13,18 +13,18 @@ from tests.unit import recorded
 from worker import show
 from worker.batch import Batch, Phase
 from worker.core import protocol, results
+from worker.core.canvas import Step
 from worker.core.models import JobId, JobRecord, JSONObject
 from worker.core.operations import OPERATIONS
 from worker.core.states import JobState
-from worker.flow import Step
 from worker.quarantine import Entry, Kind
 from worker.watch import Sight
 
 
 def printed(renderable: Any, *, width: int = 200) -> str:
-    console = Console(width=width, file=io.StringIO())
-    console.print(renderable)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    written = io.StringIO()
+    Console(width=width, file=written).print(renderable)
+    return written.getvalue()
 
 
 @pytest.mark.parametrize("case", sorted(recorded.cases("result.json")))
@@ -39,6 +39,7 @@ def test_a_job_is_shown_with_whatever_its_result_is(case: str) -> None:
     )
     shown = printed(show.job(record))
     assert wanted["operation"] in shown
+    assert not result["clips"] or "\n\nclip " in shown
     assert all(str(clip["clip_id"] or "") in shown or clip["title"] for clip in result["clips"])
 
 
@@ -169,6 +170,16 @@ def test_why_a_job_of_a_flow_failed_stands_below_the_table() -> None:
     assert " ".join(why.split()) == WHY.strip()
 
 
+def test_each_operation_is_told_in_one_manner_a_retired_one_too() -> None:
+    rows = [OPERATIONS["sonic.sample"], OPERATIONS["sonic.mashup"], OPERATIONS["riffusion.cover"]]
+    shown = printed(show.operations_table(rows), width=120).splitlines()[1:]
+    assert [line.split("  ")[-1].strip() for line in map(str.rstrip, shown)] == [
+        "Create a song around a sample of a clip or of a file",
+        "Create a song out of two clips",
+        "Cover a clip in another style (retired: use sonic.cover)",
+    ]
+
+
 LYRICS = "[Verse]\nHold the note\n\n[Chorus]\nLet it go"
 
 
@@ -191,6 +202,27 @@ def test_a_result_is_shown_whatever_form_its_values_have(data: JSONObject, said:
         result={"clips": [], "data": data, "partial": False},
     )  # fmt: skip
     assert said in printed(show.job(record))
+
+
+@pytest.mark.parametrize(
+    ("phase", "jobs", "said"),
+    [
+        (Phase.SUBMITTING, 3, "batch songs: submitting, 3 of 5 jobs ended, 2 succeeded, 1 failed"),
+        (Phase.SUBMITTED, 4, "batch songs: submitted, 3 of 5 jobs ended, 2 succeeded, 1 failed"),
+        (Phase.SUBMITTED, 3,
+         "batch songs: over, 3 of 5 jobs ended, 2 succeeded, 1 failed, 2 not run"),
+        (Phase.CANCELLED, 3,
+         "batch songs: cancelled, over, 3 of 5 jobs ended, 2 succeeded, 1 failed, 2 not run"),
+    ],
+)  # fmt: skip
+def test_a_batch_that_is_over_says_so(phase: Phase, jobs: int, said: str) -> None:
+    ended = {JobState.SUCCEEDED: 2, JobState.FAILED: 1}
+    batch = Batch("songs", phase, 1.0, 2, 5, 1.0, jobs, ended, 1.0, {})
+    assert show.batch_line(batch) == said
+    over = "over" in said
+    assert ("over" in printed(show.batches_table([batch]))) is over
+    assert ("not run" in printed(show.batch(batch))) is over
+    assert batch.to_json()["done"] is over
 
 
 def test_a_batch_is_told_in_a_line() -> None:

@@ -2,12 +2,15 @@
 
 import json
 import uuid
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.table import TABLE
+from tests.unit.answers import Answer
 from tests.unit.test_simulator_protocol import CLIP, CREATE, Api
 
 OTHER = "30264033-2b01-43a7-8779-2a834b067486"
@@ -22,7 +25,8 @@ REPLACE = RIFF | {"replace_start_time": 1, "replace_end_time": 2}
 LIKE = {"duration": 60, "tags": "pop"}
 
 # For each row of the table: a body that is accepted, and what it costs.
-GOOD = {
+Key = tuple[str, str]
+GOOD: dict[Key, tuple[dict[str, Any], int]] = {
     ("/sonic/create", "create_music"): (CREATE | LIKE, 14),
     ("/sonic/create", "extend_music"): (MODE | SOURCE | LIKE | {"continue_at": 0.1}, 10),
     ("/sonic/create", "extend_upload_music"): (MODE | SOURCE | {"continue_at": 1}, 10),
@@ -71,21 +75,21 @@ GOOD = {
     ("/nuro/create", "vocal"): ({"type": "vocal", "lyrics": "La", "genre": "Pop Rap"}, 10),
     ("/nuro/create", "bgm"): ({"type": "bgm", "description": "rain", "theme": ["love"]}, 10),
 }
-ACTIVE = {"riffusion": "working", "nuro": "working"}
+ACTIVE: dict[str, Any] = {"riffusion": "working", "nuro": "working"}
 ROWS = {(row.path, row.name): row for row in TABLE if not row.retired}
 
 
-def good(key):
+def good(key: Key) -> dict[str, Any]:
     path, name = key
     body, _ = GOOD[key]
     return body | ({"task_type": name} if path.endswith("/create") else {})
 
 
-def named(names):
+def named(names: Iterable[Key]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("key", names, ids=lambda key: "-".join(key).strip("/"))
 
 
-def finish(api, key, change=None):
+def finish(api: Api, key: Key, change: dict[str, Any] | None = None) -> Answer:
     """Submit a good body, and give the task's last poll."""
     path = key[0]
     task_id = api.post(path, good(key) | (change or {})).json["task_id"]
@@ -93,11 +97,11 @@ def finish(api, key, change=None):
     return api.get(f"/{path.split('/')[1]}/task/{task_id}")
 
 
-def data(api, key, change=None):
+def data(api: Api, key: Key, change: dict[str, Any] | None = None) -> Any:
     return finish(api, key, change).json["data"]
 
 
-def test_every_row_of_the_table_has_a_good_body_here():
+def test_every_row_of_the_table_has_a_good_body_here() -> None:
     assert set(GOOD) == set(ROWS)
     shown = Api().http.get("/_simulator/operations").json
     assert len(shown) == len(TABLE)
@@ -113,7 +117,7 @@ def test_every_row_of_the_table_has_a_good_body_here():
 
 
 @named(GOOD)
-def test_a_good_body_is_accepted_at_its_price_and_ends_well(key):
+def test_a_good_body_is_accepted_at_its_price_and_ends_well(key: Key) -> None:
     api = Api(**ACTIVE)
     answer = api.post(key[0], good(key))
     assert answer.status_code == 200
@@ -126,7 +130,7 @@ def test_a_good_body_is_accepted_at_its_price_and_ends_well(key):
 
 
 @named([key for key in GOOD if ROWS[key].required])
-def test_each_required_field_is_required(key):
+def test_each_required_field_is_required(key: Key) -> None:
     api = Api(**ACTIVE)
     for name in ROWS[key].required:
         body = {k: v for k, v in good(key).items() if k not in (name, "lyrics")}
@@ -195,7 +199,9 @@ NO_AUDIO = "Audio URL is not accessible. Please provide a public direct audio fi
         ),
     ],
 )
-def test_a_limit_takes_what_is_at_it_and_refuses_what_is_beyond(key, inside, outside):
+def test_a_limit_takes_what_is_at_it_and_refuses_what_is_beyond(
+    key: Key, inside: dict[str, Any], outside: dict[str, Any]
+) -> None:
     api = Api(**ACTIVE)
     assert api.post(key[0], good(key) | inside).status_code == 200
     assert api.post(key[0], good(key) | outside).status_code == 400
@@ -210,11 +216,13 @@ def test_a_limit_takes_what_is_at_it_and_refuses_what_is_beyond(key, inside, out
         (UPLOAD, {"url": "nowhere"}, NO_AUDIO),
     ],
 )
-def test_a_documented_message_is_used_as_it_stands(key, change, message):
+def test_a_documented_message_is_used_as_it_stands(
+    key: Key, change: dict[str, Any], message: str
+) -> None:
     assert Api().post(key[0], good(key) | change).json["message"] == message
 
 
-def test_the_narrow_side_of_a_contradiction_is_a_setting():
+def test_the_narrow_side_of_a_contradiction_is_a_setting() -> None:
     body = {"custom_mode": False, "mv": "sonic-v5", "gpt_description_prompt": "x" * 400}
     assert Api().post("/sonic/create", body).status_code == 200
     assert Api(narrow_limits=True).post("/sonic/create", body).status_code == 400
@@ -229,26 +237,26 @@ def test_the_narrow_side_of_a_contradiction_is_a_setting():
         ("/producer/create", {"task_type": "cover_music"}),
     ],
 )
-def test_what_is_retired_answers_410_and_is_free(path, body):
+def test_what_is_retired_answers_410_and_is_free(path: str, body: dict[str, Any]) -> None:
     api = Api(error_shape="typed")
     answer = api.post(path, body)
     assert (answer.status_code, answer.json["type"]) == (410, "endpoint_retired")
     assert api.credits() == 100_000
 
 
-def test_polling_a_retired_family_answers_410_too():
+def test_polling_a_retired_family_answers_410_too() -> None:
     api = Api()
     assert [api.get(f"/{f}/task/x").status_code for f in ("nuro", "riffusion")] == [410, 410]
     assert api.get("/producer/task/x").status_code == 404
     assert api.get("/producer/task/").status_code == 400
 
 
-def test_a_task_is_not_found_under_another_family():
+def test_a_task_is_not_found_under_another_family() -> None:
     api = Api()
     assert api.get(f"/producer/task/{api.task()}").status_code == 404
 
 
-def test_a_clip_of_yesterday_is_too_old_for_what_works_on_fresh_ones():
+def test_a_clip_of_yesterday_is_too_old_for_what_works_on_fresh_ones() -> None:
     api = Api()
     for hours, status in ((23, 200), (25, 404)):
         assert (
@@ -261,7 +269,7 @@ def test_a_clip_of_yesterday_is_too_old_for_what_works_on_fresh_ones():
     assert api.http.post(f"/_simulator/clips/{CLIP}/age", json={}).status_code == 400
 
 
-def test_a_clip_ages_with_the_clock_as_fast_as_it_is_set():
+def test_a_clip_ages_with_the_clock_as_fast_as_it_is_set() -> None:
     api = Api(clip_hours=1, old_clip_status=400)
     clip = api.finished().json["data"][0]
     api.clock.now += 3600
@@ -269,7 +277,7 @@ def test_a_clip_ages_with_the_clock_as_fast_as_it_is_set():
 
 
 @pytest.mark.parametrize("key", [SECTION, EXTEND_FILE])
-def test_auto_concat_pairs_each_section_with_the_joined_song_once_it_is_there(key):
+def test_auto_concat_pairs_each_section_with_the_joined_song_once_it_is_there(key: Key) -> None:
     api = Api({"latency_seconds": 10})
     name = "replaced" if key == SECTION else "extended"
     task_id = api.task(key[0], good(key) | {"auto_concat": True})
@@ -282,11 +290,12 @@ def test_auto_concat_pairs_each_section_with_the_joined_song_once_it_is_there(ke
     assert {clip["state"] for clip in clips} == {"succeeded"}
 
 
-def test_a_submit_that_uploads_shows_its_steps():
+def test_a_submit_that_uploads_shows_its_steps() -> None:
     answer = Api().post("/sonic/upload-cover", good(COVER_FILE)).json
     assert answer["code"] == 200
     assert answer["steps"]["cover"] == {"success": True, "task_id": answer["task_id"]}
-    assert uuid.UUID(answer["steps"]["upload"]["clip_id"])
+    clip_id = answer["steps"]["upload"]["clip_id"]
+    assert str(uuid.UUID(clip_id)) == clip_id
     assert "steps" not in Api().post("/sonic/sample", good(SAMPLE)).json
     by_url = {k: v for k, v in good(SAMPLE).items() if k != "sample_clip_id"} | {"url": URL}
     assert set(Api().post("/sonic/sample", by_url).json["steps"]) == {"upload", "sample"}
@@ -294,7 +303,9 @@ def test_a_submit_that_uploads_shows_its_steps():
 
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize(("broken", "price"), [("upload", 0), ("next", 2)])
-def test_a_step_that_fails_leaves_no_task_and_costs_what_was_done(status, broken, price):
+def test_a_step_that_fails_leaves_no_task_and_costs_what_was_done(
+    status: int, broken: str, price: int
+) -> None:
     api = Api({"failed_step": broken}, failed_step_status=status)
     answer = api.post("/sonic/upload-cover", good(COVER_FILE))
     name = "upload" if broken == "upload" else "cover"
@@ -304,8 +315,8 @@ def test_a_step_that_fails_leaves_no_task_and_costs_what_was_done(status, broken
     assert api.credits() == 100_000 - price
 
 
-def test_a_submit_that_uploads_takes_its_time(monkeypatch):
-    naps = []
+def test_a_submit_that_uploads_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    naps: list[float] = []
     monkeypatch.setattr("simulator.provider.time.sleep", naps.append)
     api = Api({"upload_seconds": 45})
     for key in (COVER_FILE, EXTEND_FILE, UPLOAD, CREATE_MUSIC, SAMPLE):
@@ -313,14 +324,14 @@ def test_a_submit_that_uploads_takes_its_time(monkeypatch):
     assert naps == [45, 45, 45]
 
 
-def test_an_uploaded_clip_is_named_for_its_file_and_can_be_used():
+def test_an_uploaded_clip_is_named_for_its_file_and_can_be_used() -> None:
     api = Api(strict_clips=True)
     clip_id = api.post("/sonic/upload", {"url": URL}).json["clip_id"]
     stems = api.finished("/sonic/stems/basic", {"clip_id": clip_id}).json["data"]
     assert stems[0]["title"] == "Starts (Vocals)"
 
 
-def test_a_voice_is_an_object_and_not_a_list():
+def test_a_voice_is_an_object_and_not_a_list() -> None:
     api = Api({"latency_seconds": 10})
     task_id = api.task("/sonic/create-voice", good(VOICE))
     api.clock.now += 6
@@ -329,7 +340,7 @@ def test_a_voice_is_an_object_and_not_a_list():
     assert set(api.poll(task_id).json["data"]) == {"persona_id", "name"}
 
 
-def test_alignment_gives_each_word_its_time_within_the_song():
+def test_alignment_gives_each_word_its_time_within_the_song() -> None:
     api = Api()
     song = api.finished(body=CREATE | {"prompt": "[Verse]\nLa la lu"}).json["data"][0]
     words = api.post("/sonic/aligned-lyrics", {"clip_id": song["clip_id"]}).json["data"][
@@ -341,7 +352,7 @@ def test_alignment_gives_each_word_its_time_within_the_song():
     assert 0 <= times[0] < times[-1] <= float(song["duration"])
 
 
-def test_alignment_costs_once_for_each_clip():
+def test_alignment_costs_once_for_each_clip() -> None:
     api = Api({"not_ready_times": 1})
     statuses = [api.post("/sonic/aligned-lyrics", ON_CLIP).status_code for _ in range(3)]
     assert (statuses, api.credits()) == ([202, 200, 200], 100_000 - 1)
@@ -350,14 +361,14 @@ def test_alignment_costs_once_for_each_clip():
     assert api.credits() == 100_000 - 2
 
 
-def test_an_instrumental_has_no_lyrics_to_align():
+def test_an_instrumental_has_no_lyrics_to_align() -> None:
     api = Api()
     song = api.finished(body=CREATE | {"make_instrumental": True}).json["data"][0]
     assert song["lyrics"] == "[Instrumental]"
     assert api.post("/sonic/aligned-lyrics", {"clip_id": song["clip_id"]}).status_code == 404
 
 
-def test_bpm_vox_tags_and_files_say_what_is_documented():
+def test_bpm_vox_tags_and_files_say_what_is_documented() -> None:
     api = Api({"not_ready_times": 1})
     beats = api.post("/sonic/bpm", ON_CLIP).json["data"]
     assert set(beats) == {"avg_bpm", "max_bpm", "min_bpm"}
@@ -374,7 +385,7 @@ def test_bpm_vox_tags_and_files_say_what_is_documented():
     assert api.http.get(files[0]["url"]).data[:4] == b"RIFF"
 
 
-def test_lyrics_come_in_two_versions():
+def test_lyrics_come_in_two_versions() -> None:
     first, second = Api().post("/sonic/lyrics", {"description": "rain"}).json["results"]
     assert set(first) == {"title", "lyrics"}
     assert first["lyrics"] != second["lyrics"]
@@ -391,7 +402,7 @@ def test_lyrics_come_in_two_versions():
         ("no_subscription_403", 403),
     ],
 )
-def test_a_refusal_of_any_status_is_free(submit, status):
+def test_a_refusal_of_any_status_is_free(submit: str, status: int) -> None:
     api = Api({"submit": submit}, error_shape="typed")
     assert api.post("/sonic/lyrics", {"description": "rain"}).status_code == status
     assert (api.credits(), api.books()["tasks"]) == (100_000, [])
@@ -406,25 +417,25 @@ def test_a_refusal_of_any_status_is_free(submit, status):
         ("empty", ""),
     ],
 )
-def test_a_scenario_words_the_errors_of_its_requests(shape, body):
+def test_a_scenario_words_the_errors_of_its_requests(shape: str, body: str) -> None:
     api = Api({"error_shape": shape}, strict_clips=True)
     answer = api.post("/sonic/wav", ON_CLIP)
     assert (answer.status_code, answer.text.strip()) == (404, body)
 
 
-def test_polls_fail_as_often_as_the_scenario_says():
+def test_polls_fail_as_often_as_the_scenario_says() -> None:
     api = Api({"poll_errors": 2})
     task_id = api.task()
     api.clock.now += 60
     assert [api.poll(task_id).status_code for _ in range(3)] == [500, 500, 200]
 
 
-def test_a_failure_has_the_type_that_the_scenario_gives():
+def test_a_failure_has_the_type_that_the_scenario_gives() -> None:
     api = Api({"outcome": "fail", "failure_type": "forbidden"})
     assert api.finished().json == {"type": "forbidden", "error": "Generation failed"}
 
 
-def test_a_producer_song_is_one_clip_with_a_file_that_can_be_had():
+def test_a_producer_song_is_one_clip_with_a_file_that_can_be_had() -> None:
     api = Api()
     (song,) = data(api, PRODUCER, {"title": "Starts"})
     assert (song["title"], song["seed"], song["sound"]) == ("Starts", "7", "jazz")
@@ -440,7 +451,7 @@ def test_a_producer_song_is_one_clip_with_a_file_that_can_be_had():
 
 
 @pytest.mark.parametrize(("outcome", "status"), [("succeed", "SUCCESS"), ("fail", "FAILED")])
-def test_a_producer_task_can_be_polled_in_the_words_of_aim(outcome, status):
+def test_a_producer_task_can_be_polled_in_the_words_of_aim(outcome: str, status: str) -> None:
     api = Api({"latency_seconds": 10, "outcome": outcome}, producer_polling="status")
     task_id = api.task("/producer/create", good(PRODUCER))
     seen = []
@@ -452,7 +463,7 @@ def test_a_producer_task_can_be_polled_in_the_words_of_aim(outcome, status):
     assert seen == [(200, "PENDING", 0), (200, "RUNNING", 0), (200, status, done)]
 
 
-def test_riffusion_shows_one_song_before_it_shows_two():
+def test_riffusion_shows_one_song_before_it_shows_two() -> None:
     api = Api({"latency_seconds": 10}, riffusion="working")
     task_id = api.task("/riffusion/create", good(RIFFUSION))
     answers = []
@@ -464,7 +475,7 @@ def test_riffusion_shows_one_song_before_it_shows_two():
     assert [len(answer.json["data"]) for answer in answers[1:]] == [1, 2]
 
 
-def test_nuro_is_flat_and_its_progress_climbs():
+def test_nuro_is_flat_and_its_progress_climbs() -> None:
     api = Api({"latency_seconds": 10}, nuro="working")
     task_id = api.task("/nuro/create", good(NURO))
     seen = []
@@ -475,7 +486,7 @@ def test_nuro_is_flat_and_its_progress_climbs():
     assert seen == [("pending", 2, False), ("running", 50, False), ("succeeded", 100, True)]
 
 
-def test_lyrics_of_a_song_are_what_was_sent_or_what_its_source_sang():
+def test_lyrics_of_a_song_are_what_was_sent_or_what_its_source_sang() -> None:
     api = Api()
     song = api.finished().json["data"][0]
     assert song["lyrics"] == "La la"
@@ -485,7 +496,7 @@ def test_lyrics_of_a_song_are_what_was_sent_or_what_its_source_sang():
     assert api.finished(body=described).json["data"][0]["lyrics"].startswith("[Verse]")
 
 
-def test_numbers_that_are_no_json_are_refused():
+def test_numbers_that_are_no_json_are_refused() -> None:
     raw = json.dumps(good(EXTEND) | {"continue_at": float("nan")})
     answer = Api().http.post(
         "/api/v1/sonic/create", data=raw, headers={"Authorization": "Bearer sk_simulator"}
@@ -503,7 +514,7 @@ EVERYTHING = Api(**ACTIVE)
 
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(sorted(GOOD)), st.data())
-def test_no_body_breaks_the_simulator(key, draw):
+def test_no_body_breaks_the_simulator(key: Key, draw: st.DataObject) -> None:
     names = st.sampled_from([*ROWS[key].fields, "task_type", "type", "use_suno_cdn"])
     change = draw.draw(st.dictionaries(names, JSON, min_size=1, max_size=3))
     answer = EVERYTHING.post(key[0], good(key) | change)

@@ -1,6 +1,9 @@
 """What we say to the provider: parameters checked before they cost anything."""
 
-from typing import Any
+import uuid
+from datetime import date
+from decimal import Decimal
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -297,6 +300,54 @@ def test_an_extra_field_does_not_hide_other_errors() -> None:
 def test_an_extra_that_is_no_object_is_an_invalid_request(extra: Any) -> None:
     with pytest.raises(InvalidRequest, match="extra"):
         check_parameters(CREATE, SONG, extra=extra)
+
+
+# -- what a message can hold beside JSON: kombu keeps it as it is ------------------------------
+
+ID = uuid.UUID(CLIP)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [ID, [ID], (ID,), {"clip_id": ID}, {"clips": [{"clip_id": ID, "state": "succeeded"}]}],
+    ids=str,
+)
+def test_a_uuid_is_the_id_that_it_stands_for(source: Any) -> None:
+    assert check_parameters(WAV, {}, source=source) == {"clip_id": CLIP}
+
+
+def test_a_uuid_may_be_any_id_of_a_request() -> None:
+    two, pick = [{"clip_id": "a"}, {"clip_id": ID}], cast(Any, ID)
+    assert check_parameters(WAV, {}, source={"clips": two}, pick=pick) == {"clip_id": CLIP}
+    assert check_parameters(WAV, {"clip_id": ID}) == {"clip_id": CLIP}
+    mashup = {"mashup_clip_ids": [ID, "b"], "custom_mode": True, "prompt": "la"}
+    body = check_parameters(OPERATIONS["sonic.mashup"], mashup, extra={"of": {"user": [ID]}})
+    assert body["mashup_clip_ids"] == [CLIP, "b"]
+    assert body["of"] == {"user": [CLIP]}
+
+
+def test_a_decimal_is_a_number() -> None:
+    given = {"continue_clip_id": ID, "custom_mode": True, "continue_at": Decimal("5.5")}
+    body = check_parameters(OPERATIONS["sonic.extend"], given)
+    assert (type(body["continue_at"]), body["continue_at"]) == (float, 5.5)
+
+
+@pytest.mark.parametrize("value", [date(2026, 11, 28), b"\xff", Decimal("NaN"), 1.5], ids=repr)
+def test_what_stands_for_no_text_is_refused_before_it_costs_anything(value: Any) -> None:
+    assert set(wrong(WAV, {}, source=value)) == {"source"}
+    assert set(wrong(REMASTER, {"continue_clip_id": value, "mv": value})) == {
+        "continue_clip_id",
+        "mv",
+    }
+
+
+def test_what_is_nested_without_end_is_refused() -> None:
+    deep: Any = "a"
+    for _ in range(5_000):
+        deep = [deep]
+    for options in ({"source": deep}, {"extra": {"x": deep}}):
+        with pytest.raises(InvalidRequest, match="nested too deeply"):
+            check_parameters(WAV, {}, **options)
 
 
 # -- whatever else ----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import given
 from tests.unit import recorded, wild
 from worker.core import errors, protocol
 from worker.core.errors import InvalidPayload, TaskFailed, UnexpectedResponse
-from worker.core.models import Answer
+from worker.core.models import Answer, ProviderTaskId
 from worker.core.operations import OPERATIONS
 from worker.core.protocol import (
     Accepted,
@@ -47,7 +47,7 @@ def answer(status: int, body: Any, **headers: str) -> Answer:
 )
 @pytest.mark.parametrize("operation", [CREATE, STEMS], ids=lambda o: o.mode)
 def test_a_200_with_a_task_id_is_accepted(case: str, operation: Any) -> None:
-    assert protocol.read_submit(operation, recorded.answer(case)) == Accepted(TASK)
+    assert protocol.read_submit(operation, recorded.answer(case)) == Accepted(ProviderTaskId(TASK))
 
 
 @pytest.mark.parametrize("task_id", [None, "", 7, ["x"], {"id": "x"}])

@@ -24,7 +24,8 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Any:
             raise error
 
         request = {"id": "1", "delivery_info": {}}
-        return build_tracer("raising", raising, app=app)("1", (), {}, request).retval
+        trace: Any = build_tracer("raising", raising, app=app)
+        return trace("1", (), {}, request).retval
 
     return run
 

@@ -7,11 +7,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from worker.core import keys, protocol, results
+from worker.core.canvas import Step
 from worker.core.errors import FermataError, UnknownBatch
 from worker.core.models import JobId, JSONObject, ProviderTaskId
 from worker.core.operations import find
 from worker.core.states import TERMINAL, JobState
-from worker.flow import Step
 from worker.scripts import load_script
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class Batch:
     spent: float
     errors: Mapping[str, int]
     """How many jobs failed, by the type of the error."""
+    manifest: str | None = None
+    """The file that was submitted last, on the machine that it was submitted from."""
+    form: str | None = None
+    """How that is written."""
 
     @property
     def live(self) -> int:
@@ -56,9 +60,21 @@ class Batch:
     def done(self) -> bool:
         return self.phase is not Phase.SUBMITTING and self.live == 0
 
+    @property
+    def standing(self) -> str:
+        """Say how far it has come: its phase, or that it is over."""
+        if not self.done:
+            return self.phase
+        return "cancelled, over" if self.phase is Phase.CANCELLED else "over"
+
+    @property
+    def not_run(self) -> int:
+        """How many jobs never ran: the one before them failed, or the batch was cancelled."""
+        return max(self.expected_jobs - sum(self.ended.values()), 0) if self.done else 0
+
     def to_json(self) -> JSONObject:
         described: JSONObject = {name: getattr(self, name) for name in self.__slots__}
-        return described | {"live": self.live, "done": self.done}
+        return described | {"live": self.live, "done": self.done, "not_run": self.not_run}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +142,20 @@ class Ledger:
         rows: int,
         expected_jobs: int,
         expected_credits: float,
+        manifest: str = "",
+        form: str = "",
         again: bool = False,
     ) -> bool:
         """Begin a batch, or go on with it; False where it was cancelled, and stays so.
 
         Args:
+            manifest, form: the file that is submitted, and how it is written; '' if there is none.
             again: go on with it although it was cancelled: somebody who knows asks for it.
         """
         batch = keys.BATCH + batch_id
         expected = {
             "rows": rows, "expected_jobs": expected_jobs, "expected_credits": expected_credits,
-            "retained_seconds": self._retain_seconds,
+            "retained_seconds": self._retain_seconds, "manifest": manifest, "form": form,
         }  # fmt: skip
         fields = [part for pair in expected.items() for part in pair]
         unless = "" if again else Phase.CANCELLED
@@ -218,6 +237,8 @@ class Ledger:
             ended=ended,
             spent=int(stored.get("spent", 0)) / 1000,
             errors={name: count for name, count in counts.items() if count},
+            manifest=stored.get("manifest") or None,
+            form=stored.get("form") or None,
         )
 
     def recent(self, limit: int) -> list[Batch]:

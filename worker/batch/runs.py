@@ -12,11 +12,11 @@ from worker import flow
 from worker.batch.ledger import Job, Ledger, LedgerRow, Phase
 from worker.cancellation import Cancellation, Cancellations
 from worker.core.batch import Row, row_id
+from worker.core.canvas import Step
 from worker.core.contract import BATCH_HEADER, PRIORITY_HEADER, TENANT_HEADER
 from worker.core.flows import Plan
 from worker.core.models import JobId
 from worker.core.ports import Clock
-from worker.flow import Step
 
 _PAGE: Final = 100
 Progress = Callable[[int], None]

@@ -1,5 +1,7 @@
 """``fermata batch``: many flows from one manifest."""
 
+import contextlib
+import io
 import json
 import shutil
 import sys
@@ -10,11 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import click
 from rich.console import Console
-from rich.live import Live
 
 from worker import manifest, show
 from worker.batch import Batch, Ledger, Runs, Submission, report
@@ -22,6 +23,7 @@ from worker.bootstrap import open_batches
 from worker.cli.group import (
     EXIT_CODES,
     EXIT_FAILED,
+    EXIT_FILE,
     EXIT_INTERRUPTED,
     EXIT_TIMEOUT,
     EXIT_USAGE,
@@ -156,6 +158,8 @@ def submit(  # noqa: PLR0917  (click passes them by name)
             rows=tally.rows,
             expected_jobs=tally.jobs,
             expected_credits=tally.credits,
+            manifest="" if file == "-" else str(found.path.resolve()),
+            form=found.form,
             again=again,
         )
         done = _submit(runs, found, batch_id, tally) if opened else Submission(cancelled=True)
@@ -242,19 +246,28 @@ def cancel(batch_id: str, as_json: bool) -> None:
 
 
 @batch.command(epilog=EXIT_CODES)
-@_file
-@_form
-@_id
+@_name
 @click.option("--failed", is_flag=True, required=True, help="What to retry: the jobs that failed.")
+@click.option(
+    "--manifest", "file", type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="The batch's manifest, for the parameters. Default: the file that was submitted.",
+)  # fmt: skip
+@_form
 @json_option
-def retry(file: str, form: str | None, batch_id: str | None, failed: bool, as_json: bool) -> None:
+def retry(batch_id: str, failed: bool, file: str | None, form: str | None, as_json: bool) -> None:
     """Submit the failed jobs of a batch anew, and what follows them.
 
     What succeeded is not paid again: a follow-up that failed takes the result that the job
-    before it had. FILE is the batch's manifest, for the parameters.
+    before it had. The parameters are read from the manifest; a row that it has no longer is left
+    alone.
+
+    \b
+    Examples:
+      fermata batch retry songs --failed
+      fermata batch retry friday --failed --manifest songs.csv
     """
-    batch_id = _batch_id(file, batch_id)
-    _, runs = open_batches(load(Role.CLIENT))
+    ledger, runs = open_batches(load(Role.CLIENT))
+    file, form = _manifest_of(ledger.read(batch_id), file, form)
     with _opened(file, form) as found, errors.status("retrying") as live:
         done = runs.retry(
             batch_id, found.right_rows(), lambda n: live.update(f"{n:,} jobs submitted anew")
@@ -269,6 +282,21 @@ def retry(file: str, form: str | None, batch_id: str | None, failed: bool, as_js
         tell(f"line {line}: not retried, for its result came late: see `fermata batch report`")
     if done.lost or done.late:
         fail("to run such a row from its beginning, give it another key", EXIT_FAILED)
+    if not done.retried and (left := sum(ledger.read(batch_id).errors.values())):
+        fail(f"{left:,} jobs failed, and {file} has none of their rows any more", EXIT_FAILED)
+
+
+def _manifest_of(found: Batch, file: str | None, form: str | None) -> tuple[str, str | None]:
+    """Find the manifest of a batch, and how it is written."""
+    if file is not None:
+        return file, form
+    if found.manifest is None:
+        why = "it was submitted from standard input"
+    elif not Path(found.manifest).is_file():
+        why = f"{found.manifest} is not on this machine"
+    else:
+        return found.manifest, form or found.form
+    raise click.UsageError(f"name the manifest of {found.batch_id}, --manifest FILE: {why}")
 
 
 @batch.command("report", epilog=EXIT_CODES)
@@ -276,12 +304,26 @@ def retry(file: str, form: str | None, batch_id: str | None, failed: bool, as_js
 @click.option(
     "--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True
 )
-@click.option("--output", default="-", type=click.File("w", lazy=True), help="Default: stdout.")
-def report_(batch_id: str, form: str, output: Any) -> None:
-    """Write one line for each row: its state, its files, its error, what it cost."""
+@click.option("--output", type=click.Path(dir_okay=False), help="Default: stdout.")
+def report_(batch_id: str, form: str, output: str | None) -> None:
+    """Write one line for each row, in UTF-8: its state, its files, its error, what it cost."""
     ledger, _ = open_batches(load(Role.CLIENT))
     ledger.read(batch_id)
-    report.write(report.rows(ledger, batch_id), output, as_csv=form == "csv")
+    with _written(output) as to:
+        report.write(report.rows(ledger, batch_id), to, as_csv=form == "csv")
+
+
+@contextmanager
+def _written(output: str | None) -> Iterator[IO[str]]:
+    """Open a file; what goes into a pipe or a file is UTF-8, whatever the terminal takes."""
+    if output not in {None, "-"}:
+        with Path(str(output)).open("w", encoding="utf-8") as file:
+            yield file
+        return
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8")
+    yield sys.stdout
+    sys.stdout.flush()
 
 
 @contextmanager
@@ -293,9 +335,14 @@ def _opened(file: str, form: str | None) -> Iterator[_Manifest]:
     if file != "-":
         yield _Manifest(Path(file), found)
         return
-    with tempfile.NamedTemporaryFile() as kept:
-        shutil.copyfileobj(sys.stdin.buffer, kept)
-        kept.flush()
+    with contextlib.ExitStack() as stack:
+        try:
+            kept = stack.enter_context(tempfile.NamedTemporaryFile())
+            shutil.copyfileobj(sys.stdin.buffer, kept)
+            kept.flush()
+        except OSError as error:
+            why = f"standard input cannot be kept in a file: {error.strerror}; set TMPDIR to a "
+            fail(f"{why}folder that can be written to", EXIT_FILE)
         yield _Manifest(Path(kept.name), found)
 
 
@@ -375,7 +422,7 @@ def _follow(ledger: Ledger, batch_id: str, timeout: float | None, console: Conso
     """Show a batch live; without a terminal, tell of it in a line now and then."""
     give_up = None if timeout is None else time.monotonic() + timeout
     began, first, tell_at = time.monotonic(), ledger.read(batch_id), 0.0
-    with Live(console=console, auto_refresh=False) as live:
+    with show.live(console) as live:
         while True:
             found, now = ledger.read(batch_id), time.monotonic()
             live.update(show.batch(found, since=first, seconds=now - began), refresh=True)

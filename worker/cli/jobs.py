@@ -1,6 +1,8 @@
 """``fermata submit``, ``job``, ``jobs``, ``poll``: one job or flow at a time."""
 
 import json
+import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -9,9 +11,8 @@ from typing import Any, Final
 
 import click
 from rich.console import Console
-from rich.live import Live
 
-from worker import bootstrap, flow, show, watch
+from worker import bootstrap, flow, show, text, watch
 from worker.bootstrap import open_producer, open_store
 from worker.cancellation import Cancellation, Cancellations
 from worker.cli.group import (
@@ -28,14 +29,19 @@ from worker.cli.group import (
     tell,
 )
 from worker.core.admission import Priority
+from worker.core.canvas import Step
 from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
 from worker.core.errors import InvalidRequest
 from worker.core.flows import find_flow, parse_branch
-from worker.core.models import JobId, JobRecord
+from worker.core.models import JobId
 from worker.core.operations import find
 from worker.core.states import JobState
+from worker.core.text import decode
 from worker.settings import Role, load
 from worker.store import Store
+
+_BEGINNING: Final = re.compile(r"[0-9a-f]{8}")
+_NEWEST: Final = 200
 
 
 @main.command(epilog=EXIT_CODES)
@@ -47,7 +53,7 @@ from worker.store import Store
 @click.option("--source", metavar="CLIP_ID", help="The clip to work on (for operations on a clip).")
 @click.option(
     "--then", "branches", multiple=True, metavar="OP[+OP…]",
-    help="Follow up on the result; repeat it for branches in parallel, `a+b` for a sequence.",
+    help="What follows, with the result as its source. `a+b`: b follows a. Repeated: side by side.",
 )  # fmt: skip
 @click.option("--id", "job_id", help="The job id, instead of a new UUID.")
 @click.option(
@@ -78,6 +84,21 @@ def submit(  # noqa: PLR0917  (click passes them by name)
 ) -> None:
     """Enqueue an operation or a named flow, and follow-ups on its result.
 
+    A follow-up is a job of its own, and costs what it costs. It begins when the job before it has
+    succeeded, and takes that job's result as its source, so it needs no parameters; of several
+    clips it works on the first that succeeded. `--then a+b` is a sequence: b works on what a
+    brings. Each further `--then` is a branch beside it, on the same result. If a job fails, what
+    follows it never runs; other branches go on.
+
+    \b
+      --then sonic.stems_full --then sonic.wav+sonic.midi
+
+    \b
+      sonic.remaster
+      ├ sonic.stems_full        both work on the remaster
+      └ sonic.wav
+        └ sonic.midi            works on what sonic.wav brings
+
     \b
     Examples:
       fermata submit account.credits --wait
@@ -86,8 +107,8 @@ def submit(  # noqa: PLR0917  (click passes them by name)
           --then sonic.stems_full --then sonic.wav+sonic.midi --wait
     """
     settings = load(Role.CLIENT)
-    parameters = dict(_parameter(operation, text) for text in params)
-    parsed = [parse_branch(text) for text in branches]
+    parameters = dict(_parameter(operation, each) for each in params)
+    parsed = [parse_branch(each) for each in branches]
     plan = find_flow(operation).plan(parameters, source=source, branches=parsed)
     lane = {PRIORITY_HEADER: priority, TENANT_HEADER: tenant}
     enqueued = flow.enqueue(
@@ -103,16 +124,23 @@ def submit(  # noqa: PLR0917  (click passes them by name)
     _wait(open_store(settings), enqueued, timeout, as_json=as_json)
 
 
-def _parameter(operation: str, text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
+def _parameter(operation: str, argument: str) -> tuple[str, Any]:
+    name, equals, value = argument.partition("=")
     if not equals:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--param")
-    if value.startswith("@"):
-        try:
-            value = Path(value[1:]).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise click.BadParameter(f"{value}: {error}", param_hint="--param") from None
+        raise click.BadParameter(f"{argument!r} is not NAME=VALUE", param_hint="--param")
+    try:
+        value = text.read(Path(value[1:])) if value.startswith("@") else _as_typed(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{name}: {error}", param_hint="--param") from None
     return name, _typed(operation, name, value)
+
+
+def _as_typed(value: str) -> str:
+    """Return an argument as the terminal sent it, which the locale may not have understood.
+
+    Raises NotText.
+    """
+    return decode(os.fsencode(value))
 
 
 def _typed(operation: str, name: str, value: str) -> Any:
@@ -130,12 +158,12 @@ def _print_enqueued(enqueued: flow.Flow, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_step(step) for step in enqueued.steps], indent=2))
         return
-    for step in enqueued.steps:
-        out.print(f"{step.job_id}  {step.operation}")
+    for line in show.enqueued(enqueued.steps):
+        out.print(line)
     errors.print(f"Look at it with: fermata job {enqueued.steps[0].job_id}", style="dim")
 
 
-def _step(step: flow.Step) -> dict[str, Any]:
+def _step(step: Step) -> dict[str, Any]:
     return {"job_id": step.job_id, "operation": step.operation, "after": step.after}
 
 
@@ -147,7 +175,7 @@ def _wait(store: Store, enqueued: flow.Flow, timeout: float | None, *, as_json: 
         fail(f"interrupted; the jobs go on: see `fermata job {first}`", EXIT_INTERRUPTED)
     if as_json:
         described = [
-            _step(s.step) | {"state": s.state} | (show.record_json(s.record) if s.record else {})
+            (show.record_json(s.record) if s.record else {}) | _step(s.step) | {"state": s.state}
             for s in sights
         ]
         click.echo(json.dumps(described, indent=2))
@@ -163,7 +191,7 @@ def _follow(
     """Show the jobs of a flow live; without a terminal, tell of each change in a line."""
     sights: list[watch.Sight] = []
     told: dict[str, str] = {}
-    with Live(console=console, auto_refresh=False) as live:
+    with show.live(console) as live:
         for sights in watch.follow(store, enqueued, timeout_seconds=timeout):
             live.update(show.flow_table(sights), refresh=True)
             if not console.is_terminal:
@@ -182,15 +210,33 @@ def _tell_changes(sights: Sequence[watch.Sight], told: dict[str, str]) -> None:
 @click.argument("job_id")
 @json_option
 def job(job_id: str, as_json: bool) -> None:
-    """Show one job: its state, its timeline, its result."""
-    _print_job(open_store(load(Role.CLIENT)).read(JobId(job_id)), as_json=as_json)
+    """Show one job: its state, its timeline, its result.
+
+    A job of a flow is shown with what it follows, what runs beside it, and what follows it. For
+    one of the newest jobs, the eight characters that `fermata dev` shows of its id are enough.
+    """
+    store = open_store(load(Role.CLIENT))
+    _print_job(store, _find(store, job_id), as_json=as_json)
 
 
-def _print_job(record: JobRecord, *, as_json: bool) -> None:
+def _find(store: Store, given: str) -> JobId:
+    """Find the id that begins so; if it is not one of the newest jobs alone, take it as it is."""
+    if not _BEGINNING.fullmatch(given) or store.state(JobId(given)):
+        return JobId(given)
+    alike = [each.job_id for each in store.recent(_NEWEST) if each.job_id.startswith(given)]
+    return alike[0] if len(alike) == 1 else JobId(given)
+
+
+def _print_job(store: Store, job_id: JobId, *, as_json: bool) -> None:
+    record = store.read(job_id)
+    sights = watch.look(store, watch.flow_of(store, record))
     if as_json:
-        click.echo(json.dumps(show.record_json(record), indent=2))
+        beside = {"flow": [_step(each.step) | {"state": each.state} for each in sights]}
+        click.echo(json.dumps(show.record_json(record) | beside, indent=2))
     else:
-        out.print(show.job(record))
+        out.print(show.job(record, sights))
+        if len(sights) >= watch.MOST_STEPS:
+            tell(f"Of this flow, the first {watch.MOST_STEPS} jobs are shown.")
 
 
 @main.command(epilog=EXIT_CODES)
@@ -200,12 +246,20 @@ def _print_job(record: JobRecord, *, as_json: bool) -> None:
 )  # fmt: skip
 @json_option
 def jobs(limit: int, as_json: bool) -> None:
-    """List the newest jobs."""
-    records = open_store(load(Role.CLIENT)).recent(limit)
+    """List the newest jobs, the jobs of a flow below its first.
+
+    `└` follows what stands above it; branches that run side by side hang on one line (`├`). The
+    first job of a flow is shown with it, however old it is.
+    """
+    store = open_store(load(Role.CLIENT))
+    records = store.recent(limit)
     if as_json:
         click.echo(json.dumps([show.record_json(record) for record in records], indent=2))
     elif records:
-        out.print(show.jobs_table(records, width=out.width))
+        known = {record.job_id for record in records}
+        missing = {record.first for record in records if record.first} - known
+        firsts = store.read_those(sorted(missing))
+        out.print(show.jobs_table([*records, *firsts], width=out.width))
     else:
         errors.print("There are no jobs yet.")
 
@@ -253,4 +307,4 @@ def poll(job_id: str, as_json: bool) -> None:
     if record.state is not JobState.WAITING:
         raise InvalidRequest(f"{job_id} is {record.state}: only a waiting job can be polled")
     parts.sweep.poll(record, find(record.operation))
-    _print_job(parts.store.read(JobId(job_id)), as_json=as_json)
+    _print_job(parts.store, JobId(job_id), as_json=as_json)

@@ -48,15 +48,25 @@ def _operation(row: Operation) -> dict[str, Any]:
     "--concurrency", default=2, show_default=True, type=click.IntRange(min=1),
     help="Processes of the worker.",
 )  # fmt: skip
-def dev(port: int, simulator_port: int, concurrency: int) -> None:
+@click.option(
+    "--scenario", multiple=True, metavar="FIELD=VALUE",
+    help="How the simulator treats every request, as webhook=lost or submit=rate_limited; "
+    "repeatable. `python -m simulator --help` lists the fields.",
+)  # fmt: skip
+def dev(port: int, simulator_port: int, concurrency: int, scenario: tuple[str, ...]) -> None:
     """Run everything on this machine: Valkey, simulator, receiver, worker and beat.
 
+    It says when it is ready, and then shows the jobs as they move. Other `fermata` commands in
+    the same folder reach it by themselves.
+
     With FERMATA_REDIS_URL set, no Valkey is started; with FERMATA_PROVIDER_URL set, no
-    simulator. Data is kept in FERMATA_DATA_DIR (default .fermata). Ctrl-C stops it all.
+    simulator. Data is kept in FERMATA_DATA_DIR (default .fermata), and all that the processes say
+    in its folder `logs`. Ctrl-C ends it all, and so does a closed terminal, except under nohup.
     """
     from worker import development  # noqa: PLC0415
 
-    sys.exit(development.run(port, simulator_port, concurrency))
+    options = development.Options(port, simulator_port, concurrency, scenario)
+    sys.exit(development.run(options))
 
 
 @main.command(epilog=EXIT_CODES)

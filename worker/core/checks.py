@@ -3,9 +3,8 @@
 Every rule takes facts that :mod:`worker.doctor` has collected, and returns a finding.
 """
 
-import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -23,6 +22,9 @@ clock further ahead, it would get each message at once."""
 
 OVERDUE_SECONDS: Final = 120
 """Twice the sweep's lease: whoever sweeps attends to a job sooner."""
+
+SILENCE_SECONDS: Final = 60
+"""For how long a busy machine, or a paused one, may keep a worker from a word to Redis."""
 
 _OLDEST_REDIS: Final = (6, 2)
 _FULL: Final = 0.9
@@ -49,6 +51,7 @@ class Risk(StrEnum):
     CLOCK = "clock"
     EXPIRY = "expiry"
     VISIBILITY = "visibility"
+    RIGHTS = "rights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,26 @@ def check_server(server: Server) -> list[Finding]:
     """Judge a server that holds state, messages or results."""
     judged = [rule(server) for rule in _SERVER_RULES] if server.info else [_SILENT]
     return [*judged, _clock(server)]
+
+
+def check_rights(user: str, missing: Sequence[str]) -> Finding:
+    """Judge what a server lets its user do.
+
+    Args:
+        missing: the rights that it lacks, in the words of ACL SETUSER.
+    """
+    if not missing:
+        return Finding(Risk.RIGHTS, Level.OK, f"Its user {user} may do all that is needed.")
+    rules = " ".join(missing)
+    said = f"Its user {user} lacks these rights: {rules}. Jobs fail or wait for ever."
+    return _risk(Risk.RIGHTS, said, f"Give them: ACL SETUSER {user} {rules}")
+
+
+def check_send(user: str, queue: str) -> Finding:
+    """Tell of a user who may not put messages into the queue of a backend's own tasks."""
+    said = f"Its user {user} may not send to {queue}: a job waits for ever if a task there follows."
+    do = f"If tasks of yours follow jobs: ACL SETUSER {user} ~{queue}*"
+    return Finding("follow-ups", Level.WARNING, said, do)
 
 
 _SILENT: Final = Finding(
@@ -221,19 +244,16 @@ def check_expiry(name: str, seconds: float | None, longest: float) -> Finding:
     return _risk(Risk.EXPIRY, said, f"Raise {name}, or leave Fermata's own.")
 
 
-def check_visibility(seconds: float, limits: Iterable[float | None]) -> Finding:
-    """Judge when Redis gives a message to another worker, against the tasks' hard time limits.
+def check_visibility(seconds: float) -> Finding:
+    """Judge after which silence of a worker Redis gives its messages to another.
 
-    Args:
-        limits: None is a task without a limit.
+    How long a task runs does not matter: every few seconds a worker says which messages it holds.
     """
-    longest = max((limit or math.inf for limit in limits), default=0)
-    limit = f"up to {longest:.0f} s" if longest < math.inf else "without any time limit"
-    said = f"visibility_timeout is {seconds:.0f} s; tasks run {limit}"
-    if seconds > longest:
+    said = f"visibility_timeout is {seconds:.0f} s"
+    if seconds >= SILENCE_SECONDS:
         return Finding(Risk.VISIBILITY, Level.OK, f"{said}.")
-    said += ": a task that still runs would run twice."
-    do = "Raise FERMATA_VISIBILITY_SECONDS, or lower the tasks' time_limit."
+    said += ": what a worker that stands still for so long has in hand runs twice."
+    do = f"Raise FERMATA_VISIBILITY_SECONDS to {SILENCE_SECONDS} or more."
     return _risk(Risk.VISIBILITY, said, do)
 
 
@@ -249,6 +269,19 @@ def check_workers(queues: Mapping[str, Collection[str]]) -> Finding:
         do = f"Start: celery -A worker.app worker -Q {SLOW_QUEUE} -P threads -n slow@%h"
         return Finding("workers", Level.WARNING, said, do)
     return Finding("workers", Level.OK, f"Both queues are consumed, by {', '.join(queues)}.")
+
+
+def check_follow_ups(queue: str, waiting: int, queues: Mapping[str, Collection[str]]) -> Finding:
+    """Judge whether a backend's own tasks, which follow jobs, reach anyone.
+
+    Args:
+        waiting: messages in the queue to which they go. queues: as for ``check_workers``.
+    """
+    if not waiting or any(queue in each for each in queues.values()):
+        return Finding("follow-ups", Level.OK, f"No task waits in {queue} that nobody takes.")
+    said = f"Tasks wait in the queue {queue} ({waiting}), and no worker answers for it."
+    do = "Start your worker, name another FERMATA_FOLLOW_UP_QUEUE, or look for a misspelt task."
+    return Finding("follow-ups", Level.WARNING, said, do)
 
 
 def check_sweep(overdue_seconds: float) -> Finding:

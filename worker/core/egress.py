@@ -133,6 +133,12 @@ def is_loopback(address: str) -> bool:
     return ip is not None and ip.is_loopback and not getattr(ip, "ipv4_mapped", None)
 
 
+def is_this_machine(url: str) -> bool:
+    """Say whether a URL names this very machine."""
+    host = urlsplit(url).hostname or ""
+    return host.removesuffix(".") == "localhost" or is_loopback(host)
+
+
 def _read(address: str) -> IPv4Address | IPv6Address | None:
     try:
         return None if "%" in address else ip_address(address)

@@ -2,6 +2,7 @@
 
     FermataError
     ├── ConfigError                operator: a setting is wrong
+    ├── Unwritable                 operator: a file or folder cannot be written to
     ├── NeedsWorker                caller: the task was called eagerly or directly
     ├── InvalidRequest             caller: the parameters are wrong; the provider was not called
     ├── AlreadyEnqueued            nobody: an idempotency key was used again, for the same request
@@ -12,6 +13,7 @@
     ├── SubmissionUnconfirmed      operator: nobody knows whether the provider accepted
     ├── DeadlineExceeded           operator: the provider never finished
     ├── JobCancelled               nobody: someone asked for it
+    ├── ProcessDied                caller: a plain task took its process along, each time it ran
     ├── ArchiveFailed              operator: files of a result could not be stored
     └── ProviderError              (retryable, retry_after)
         ├── RateLimited            wait
@@ -51,6 +53,10 @@ class FermataError(Exception):
 
 class ConfigError(FermataError):
     """A setting is missing or wrong."""
+
+
+class Unwritable(FermataError):
+    """A file or folder cannot be written to: its rights, or the disk is full."""
 
 
 class NeedsWorker(FermataError):
@@ -95,6 +101,10 @@ class DeadlineExceeded(FermataError):
 
 class JobCancelled(FermataError):
     """The job was cancelled."""
+
+
+class ProcessDied(FermataError):
+    """A plain task in a Fermata worker was begun several times, and its process died each time."""
 
 
 class ArchiveFailed(FermataError):

@@ -4,6 +4,7 @@
 |--------------------------|------------|----------------------------------|-----------------------|
 | fermata:job:<job_id>     | hash       | a job's record and parked message| settlement + retention|
 | fermata:step:<run>       | string     | which copy of a plain step runs  | a retention           |
+| fermata:deaths:<run>     | string     | how often its process died       | to its end            |
 | fermata:due              | sorted set | job_id by its next moment        | until the job settles |
 | fermata:ready            | sorted set | job_id by when it may be leased  | claim to settlement   |
 | fermata:ring             | list       | a word to idle conductors        | until it is heard     |
@@ -39,6 +40,7 @@ ENDING: Final = "fermata:ending"
 LEAVING: Final = "fermata:leaving"
 RECORDS: Final = "fermata:job:"
 STEPS: Final = "fermata:step:"
+DEATHS: Final = "fermata:deaths:"
 GATE: Final = "fermata:gate"
 FLIGHT: Final = "fermata:flight"
 LANES: Final = "fermata:lanes:"

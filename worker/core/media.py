@@ -8,47 +8,50 @@ from typing import Final
 
 from worker.core.errors import ArchiveFailed
 
-SNIFFED_BYTES: Final = 512
+SNIFFED_BYTES: Final = 1024
 """How much of the beginning tells what a file is."""
 
-_UNSPECIFIC: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+# To a browser, what is served so is a page, whatever it begins with.
+_PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format of files: its suffix, the content types it comes under, and how it begins."""
+    """A format of files: its suffix, and how it begins."""
 
     ext: str
-    types: tuple[str, ...]
     begins: re.Pattern[bytes]
 
     def check(self, content_type: str, beginning: bytes) -> None:
-        """Raise ArchiveFailed where a server says, or the bytes are, something else."""
-        declared = content_type.partition(";")[0].strip().lower()
-        if declared not in _UNSPECIFIC and not declared.startswith(self.types):
-            raise ArchiveFailed(f"it is served as {declared[:80]!r}, not as {self.ext[1:]}")
+        """Raise ArchiveFailed where the bytes are something else, or are served as a page.
+
+        No other content type matters: servers say ``application/force-download``, or nothing.
+        """
+        declared, kind = content_type.partition(";")[0].strip().lower()[:80], self.ext[1:]
+        if declared in _PAGES:
+            raise ArchiveFailed(f"it is served as {declared!r}, not as {kind}")
         if not self.begins.match(beginning):
-            raise ArchiveFailed(f"it does not begin as {self.ext[1:]} files do")
-
-
-def _format(ext: str, begins: bytes, *types: str) -> Format:
-    return Format(ext, types, re.compile(begins, re.DOTALL))
+            why = f"it does not begin as {kind} files do (it is served as {declared!r})"
+            raise ArchiveFailed(why)
 
 
 _MP4: Final = rb".{4}ftyp"
+# Not only the sync word: a text in UTF-16 begins with it too. Layers II and III.
+_MPEG_AUDIO: Final = rb"ID3|\xff[\xe2-\xe5\xf2-\xf5\xfa-\xfd]"
+_SVG: Final = rb"(?:\xef\xbb\xbf)?\s*(?:<(?:\?xml|!--|!DOCTYPE svg).{0,900}?)?<svg[\s>]"
 _FORMATS: Final = {
-    each.ext: each
-    for each in (
-        _format(".mp3", rb"ID3|\xff[\xe0-\xff]", "audio/"),
-        _format(".m4a", _MP4, "audio/", "video/mp4"),
-        _format(".wav", rb"RIFF.{4}WAVE", "audio/"),
-        _format(".mid", rb"MThd", "audio/", "application/x-midi"),
-        _format(".mp4", _MP4, "video/", "audio/mp4"),
-        _format(".jpeg", rb"\xff\xd8\xff", "image/"),
-        _format(".png", rb"\x89PNG\r\n\x1a\n", "image/"),
-        _format(".webp", rb"RIFF.{4}WEBP", "image/"),
-        _format(".svg", rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|svg|!--)", "image/svg"),
-    )
+    ext: Format(ext, re.compile(begins, re.DOTALL))
+    for ext, begins in {
+        ".mp3": _MPEG_AUDIO,
+        ".m4a": _MP4,
+        ".wav": rb"RIFF.{4}WAVE",
+        ".mid": rb"MThd",
+        ".mp4": _MP4,
+        ".jpeg": rb"\xff\xd8\xff",
+        ".png": rb"\x89PNG\r\n\x1a\n",
+        ".webp": rb"RIFF.{4}WEBP",
+        ".svg": _SVG,
+    }.items()
 }
 _ALIASES: Final[Mapping[str, str]] = {".jpg": ".jpeg", ".midi": ".mid"}
 # Where the link has no suffix that we know (provider-api-2.md §8: formats).

@@ -70,6 +70,12 @@ class JobRecord:
     """The moment that its next poll has reserved, where there are many to poll."""
     cancelled_by: str | None = None
     """Who cancelled it before a worker began it."""
+    after: JobId | None = None
+    """The job that it follows; one that is no job of ours has no record."""
+    first: JobId | None = None
+    """The first job of its flow, if that is another one."""
+    following: JSONObject | None = None
+    """What was to follow it when it ended: ``steps``, each a :class:`worker.core.canvas.Step`."""
     lane: str = ""
     """Its priority and tenant (admission.Lane), once it stood before the gate."""
     progress: JSONObject | None = None
@@ -109,6 +115,16 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A job's own message, and where it puts the job in its flow."""
+
+    message: str
+    """In kombu's own wire form (see :mod:`worker.message`)."""
+    place: Mapping[str, str]
+    """See :func:`worker.core.canvas.place`."""
 
 
 @dataclass(frozen=True, slots=True)

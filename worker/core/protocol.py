@@ -9,14 +9,14 @@ from typing import Any, Final
 from marshmallow import ValidationError
 
 from worker.core import refusals, schemas
+from worker.core.endings import clip_state
 from worker.core.errors import InvalidPayload, ProviderError
 from worker.core.models import Answer, JSONObject, ProviderTaskId
 from worker.core.operations import Operation
-from worker.core.results import PARTS, without_envelope
+from worker.core.results import PARTS, find_clips, without_envelope
 
 _DEPTH_LIMIT: Final = 100
 _ENVELOPE: Final = schemas.Envelope()
-_ENDED: Final = frozenset({"succeeded", "failed"})
 _STILL_RUNNING_CODES: Final = frozenset({102, 202, "102", "202"})
 _TASK_ID_LIMIT: Final = 256
 
@@ -238,7 +238,7 @@ def read_delivery(raw: bytes) -> Delivery:
 def _has_ended(body: Mapping[str, Any], *, songs: int = 1) -> bool:
     status = refusals.task_status(body)
     if status is not None:
-        return status in _ENDED
+        return status != "running"
     data = body.get("data")
     match data:
         case None:
@@ -257,16 +257,11 @@ def _item_has_ended(item: Any) -> bool:
         return False
     if any(part in item for part in PARTS):
         return all(_item_has_ended(item[part]) for part in PARTS if part in item)
-    # Some results are no songs and have no state, such as a download's address.
-    state = item.get("state", refusals.task_status(item) or "succeeded")
-    return refusals.is_one_of(state, _ENDED)
+    return clip_state(item) != "running"
 
 
 def _usable(answer: Answer, body: Mapping[str, Any]) -> str | None:
-    data = body.get("data")
-    items = [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
-    clips = [item.get(part) for item in items for part in PARTS] + items
-    done = any(isinstance(clip, dict) and clip.get("state") == "succeeded" for clip in clips)
+    done = any(clip_state(clip, body) == "succeeded" for clip, _ in find_clips(body.get("data")))
     return answer.body.decode() if done else None
 
 

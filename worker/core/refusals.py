@@ -7,7 +7,7 @@ below ``steps``, HTML, or nothing.
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from worker.core import errors
 from worker.core.errors import ProviderError
@@ -18,7 +18,7 @@ from worker.core.operations import Operation
 # (provider-api-2.md §4).
 _FAILURE_TYPES: Final = frozenset({"failed", "timeout", "forbidden", "api_error"})
 # Producer and nuro name the task's own status, in either case (provider-api.md §4.2, §4.3).
-_STATUS: Final = {
+_STATUS: Final[Mapping[str, Literal["running", "succeeded", "failed"]]] = {
     "pending": "running", "running": "running", "processing": "running",
     "success": "succeeded", "succeeded": "succeeded", "completed": "succeeded",
     "failed": "failed", "error": "failed",
@@ -89,10 +89,10 @@ def says_refunded(body: Mapping[str, Any]) -> bool:
     return bool(_details(None, body).get("refunded"))
 
 
-def task_status(body: Mapping[str, Any]) -> str | None:
+def task_status(body: Mapping[str, Any]) -> Literal["running", "succeeded", "failed"] | None:
     """Read a task's own status: running, succeeded, failed; None where the body names none."""
     status = body.get("status")
-    return _STATUS.get(status.lower()) if isinstance(status, str) else None
+    return _STATUS.get(status.strip().lower()) if isinstance(status, str) else None
 
 
 def is_one_of(value: Any, known: frozenset[Any]) -> bool:

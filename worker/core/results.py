@@ -6,6 +6,7 @@ from typing import Any, Final
 from marshmallow import ValidationError
 
 from worker.core import errors, refusals, schemas
+from worker.core.endings import clip_state
 from worker.core.models import JobId, JSONObject
 from worker.core.operations import Operation
 
@@ -34,9 +35,9 @@ def read_result(
     data = body.get("data") or without_envelope(body)
     if not data:
         raise _empty(operation, body)
-    found, unreadable = _read_clips(data)
+    found, unreadable = _read_clips(data, body)
     if operation.synchronous and clip_id and not found:
-        found = [_read_clip({"clip_id": clip_id}, None)]
+        found = [_read_clip({"clip_id": clip_id}, None, {})]
     if operation.makes_clips:
         if unreadable and not any(map(_usable, found)):
             raise unreadable[0]
@@ -95,7 +96,7 @@ def _data(data: Any, found: list[JSONObject]) -> JSONObject:
     return dict(data[0]) if alone else {"items": data}
 
 
-def _clips(data: Any) -> Iterator[tuple[JSONObject, str | None]]:
+def find_clips(data: Any) -> Iterator[tuple[JSONObject, str | None]]:
     """Find the clips in ``data``: a list of them, of pairs, or one object that is a clip."""
     for item in data if isinstance(data, list) else [data]:
         if not isinstance(item, dict):
@@ -107,23 +108,25 @@ def _clips(data: Any) -> Iterator[tuple[JSONObject, str | None]]:
             yield item, None
 
 
-def _read_clips(data: Any) -> tuple[list[JSONObject], list[errors.UnexpectedResponse]]:
+def _read_clips(
+    data: Any, body: Mapping[str, Any]
+) -> tuple[list[JSONObject], list[errors.UnexpectedResponse]]:
     found, unreadable = [], []
-    for item, part in _clips(data):
+    for item, part in find_clips(data):
         try:
-            found.append(_read_clip(item, part))
+            found.append(_read_clip(item, part, body))
         except errors.UnexpectedResponse as error:
             unreadable.append(error)
     return found, unreadable
 
 
-def _read_clip(item: Mapping[str, Any], part: str | None) -> JSONObject:
+def _read_clip(item: Mapping[str, Any], part: str | None, body: Mapping[str, Any]) -> JSONObject:
     try:
         clip = dict(_CLIP.load(dict(item)))
     except ValidationError as error:
         why = f"a clip cannot be read: {error.messages}"
         raise errors.UnexpectedResponse(why) from None
-    return clip | {"part": part, "state": clip["state"] or "succeeded"}
+    return clip | {"part": part, "state": clip_state(item, body)}
 
 
 def _require_success(

@@ -28,7 +28,6 @@ class Clip(Schema):
         unknown = EXCLUDE
 
     clip_id = fields.String(load_default=None, allow_none=True)
-    state = fields.String(load_default="succeeded", allow_none=True)
     title = _any()
     audio_url = _any()
     video_url = _any()

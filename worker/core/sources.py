@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
+from worker.core.endings import clip_state
 from worker.core.errors import InvalidRequest
 from worker.core.models import JSONObject
 from worker.core.operations.row import Operation
@@ -39,7 +40,7 @@ def choose(source: Source, pick: Pick = None) -> str:
     """
     clips = list(_clips(source))
     if pick is None:
-        chosen = next((c for c in clips if c.get("state", "succeeded") == "succeeded"), None)
+        chosen = next((c for c in clips if clip_state(c) == "succeeded"), None)
     elif isinstance(pick, int):
         chosen = clips[pick] if -len(clips) <= pick < len(clips) else None
     else:

@@ -1,6 +1,7 @@
 """What we say to the provider: parameters checked before they cost anything, then requests."""
 
 import json
+import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
@@ -33,6 +34,10 @@ def check_parameters(
     Raises InvalidRequest with every wrong field at once.
     """
     given = {name: value for name, value in parameters.items() if value is not None}
+    try:
+        given, source, pick, extra = _written([given, source, pick, extra])
+    except RecursionError:
+        raise InvalidRequest(f"{operation.name}: nested too deeply") from None
     wrong: dict[str, Any] = {}
     if source is not None:
         wrong |= _take_source(operation, given, source, pick)
@@ -55,6 +60,18 @@ def check_parameters(
         listed = "; ".join(f"{name}: {_flatten(why)}" for name, why in sorted(wrong.items()))
         raise InvalidRequest(f"{operation.name}: {listed}", {"fields": wrong})
     return body | dict(extra or {}) | dict(operation.fixed)
+
+
+def _written(value: Any) -> Any:
+    """Write ids as text: kombu's JSON keeps a ``uuid.UUID`` as one, all the way to the worker."""
+    match value:
+        case uuid.UUID():
+            return str(value)
+        case dict():
+            return {name: _written(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_written(each) for each in value]
+    return value
 
 
 def _take_source(

@@ -2,13 +2,14 @@
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from worker.core import cron
 from worker.core.errors import ConfigError
 from worker.core.wording import suggest
 
@@ -29,7 +30,7 @@ class Schedule:
 
     name: str
     cron: str
-    """Minute, hour, day, month, weekday (0 to 7, from Sunday to Sunday): all of them must match."""
+    """Minute, hour, day, month, weekday: see :mod:`worker.core.cron`."""
     manifest: str
     """A path, relative to the timetable's own."""
     timezone: str = "UTC"
@@ -41,11 +42,8 @@ class Schedule:
 _KEYS: Final = Schedule.__slots__
 
 
-def parse(text: str, check_cron: Callable[[str], None]) -> tuple[Schedule, ...]:
+def parse(text: str) -> tuple[Schedule, ...]:
     """Read a timetable.
-
-    Args:
-        check_cron: raises ValueError for a line that is no cron line.
 
     Raises ConfigError that names everything that is wrong, with the schedule it is in.
     """
@@ -60,7 +58,7 @@ def parse(text: str, check_cron: Callable[[str], None]) -> tuple[Schedule, ...]:
     names = [table.get("name") for table in tables]
     for position, table in enumerate(tables, start=1):
         where = f"schedule {position} ({table.get('name', 'without a name')})"
-        wrong += (f"{where}: {why}" for why in _wrong(table, names, check_cron))
+        wrong += (f"{where}: {why}" for why in _wrong(table, names))
     if wrong:
         raise ConfigError("wrong timetable:\n" + "\n".join(f"  {line}" for line in wrong))
     return tuple(Schedule(**_typed(table)) for table in tables)
@@ -70,9 +68,7 @@ def _typed(table: Mapping[str, Any]) -> dict[str, Any]:
     return {**table, "overlap": Overlap(table.get("overlap", Overlap.SKIP))}
 
 
-def _wrong(
-    table: Mapping[str, Any], names: list[Any], check_cron: Callable[[str], None]
-) -> Iterator[str]:
+def _wrong(table: Mapping[str, Any], names: list[Any]) -> Iterator[str]:
     for key in table:
         if key not in _KEYS:
             yield f"{key}: unknown{suggest(key, _KEYS)}"
@@ -83,12 +79,10 @@ def _wrong(
     for key in ("name", "cron", "manifest"):
         if not table.get(key):
             yield f"{key}: required"
-    yield from _wrong_values(table, names, check_cron)
+    yield from _wrong_values(table, names)
 
 
-def _wrong_values(
-    table: Mapping[str, Any], names: list[Any], check_cron: Callable[[str], None]
-) -> Iterator[str]:
+def _wrong_values(table: Mapping[str, Any], names: list[Any]) -> Iterator[str]:
     name = table.get("name")
     if name and not NAME.fullmatch(name):
         yield f"name: must match {NAME.pattern}"
@@ -104,29 +98,23 @@ def _wrong_values(
     except (LookupError, OSError, ValueError):
         yield f"timezone: there is no {table['timezone']!r}; it is named as in Europe/Berlin"
     try:
-        check_cron(table.get("cron", "* * * * *"))
+        cron.read(table.get("cron", "* * * * *"))
     except ValueError as error:
         yield f"cron: {error}"
 
 
-Matches = Callable[[datetime], bool]
-"""Says whether a local minute is one of a cron line's."""
-
-
-def due_minutes(
-    schedule: Schedule, matches: Matches, *, after: float, now: float
-) -> list[datetime]:
+def due_minutes(schedule: Schedule, *, after: float, now: float) -> list[datetime]:
     """List the minutes (UTC) at which a schedule was due, later than ``after``, up to now.
 
     Every minute that there is is looked at once, so a local time that a clock change repeats
     is due twice, and one that it leaves out is not due. Looks back a day at most.
     """
-    zone = ZoneInfo(schedule.timezone)
+    zone, due = ZoneInfo(schedule.timezone), cron.read(schedule.cron)
     minute = datetime.fromtimestamp(now, UTC).replace(second=0, microsecond=0)
     earliest = max(datetime.fromtimestamp(after, UTC), minute - timedelta(days=1))
     found: list[datetime] = []
     while minute > earliest:
-        if matches(minute.astimezone(zone)):
+        if due.matches(minute.astimezone(zone)):
             found.append(minute)
         minute -= _MINUTE
     return found[::-1]

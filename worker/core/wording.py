@@ -15,6 +15,12 @@ def shown(value: Any) -> str:
     return repr(text[:SHOWN] + "…" if len(text) > SHOWN else text)
 
 
+def told(error: BaseException) -> str:
+    """Name an error and repeat its own text, which redis-py's ``repr`` leaves out."""
+    text, kind = str(error), type(error).__name__
+    return f"{kind}: {text}" if text else kind
+
+
 def name(text: str) -> str:
     """Name a column or a parameter as it is, where it can be printed."""
     return text if text.isprintable() and len(text) <= SHOWN else shown(text)

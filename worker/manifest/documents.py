@@ -1,7 +1,8 @@
 """YAML: a mapping to a document, or a list of mappings; read by its events, a row at a time.
 
-Only what JSON has too: anchors, aliases and tags are refused, so no few lines grow into a million,
-and a plain word is a boolean, a number or null as in YAML 1.2; ``no`` and dates are text.
+Only what JSON has too: anchors, aliases and tags are refused, so no few lines grow into a million.
+A plain word is the text that was written if its parameter takes a text: the key ``007`` is no 7, as
+in a CSV. Elsewhere it is a boolean or a number as in YAML 1.2, and null is null everywhere.
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import Any, Final
 import yaml
 from yaml import events as seen
 
-from worker.core.batch import Entry, RowError
+from worker.core.batch import TEXTS, Entry, RowError
 from worker.core.fields import Wrong
 from worker.core.wording import name as named
 from worker.manifest.lines import LIMIT, Line
@@ -22,10 +23,11 @@ _DEEPEST: Final = 8
 _MOST_VALUES: Final = 1_000
 """Values in one row."""
 
-_BREAK: Final = re.compile(r"[\x85\u2028\u2029]")
+_BREAK: Final = re.compile(r"[\r\x85\u2028\u2029]")
 """What ends a line for PyYAML, and for nobody who counts lines."""
 
-_WORDS: Final = {"": None, "~": None, "null": None, "true": True, "false": False}
+_NULLS: Final = frozenset({"", "~", "null"})
+_FLAGS: Final = {"true": True, "false": False}
 _WHOLE: Final = re.compile(r"[-+]?\d{1,18}", re.ASCII)
 _NUMBER: Final = re.compile(r"[-+]?(\.\d+|\d+\.?\d*)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 _NO_NUMBER: Final = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)
@@ -120,8 +122,12 @@ class _Row:
         self.lines: dict[str, int] = {}
         self.wrong: list[Wrong] = []
 
-    def value(self, event: Any, depth: int = 0) -> Any:
-        """Read the value that begins with an event; None for what is refused."""
+    def value(self, event: Any, depth: int = 0, *, text: bool = False) -> Any:
+        """Read the value that begins with an event; None for what is refused.
+
+        Args:
+            text: plain words stand for themselves.
+        """
         self._values += 1
         if why := self._refused(event, depth):
             if not self._full or self._values == _MOST_VALUES + 1:
@@ -132,8 +138,8 @@ class _Row:
             case seen.MappingStartEvent():
                 return self._mapping(depth)
             case seen.SequenceStartEvent():
-                return self._sequence(depth)
-        return event.value if event.style else _plain(event.value)
+                return self._sequence(depth, text=text)
+        return event.value if event.style else _plain(event.value, text=text)
 
     @property
     def _full(self) -> bool:
@@ -150,10 +156,10 @@ class _Row:
             return "nested too deeply"
         return None
 
-    def _sequence(self, depth: int) -> list[Any]:
+    def _sequence(self, depth: int, *, text: bool) -> list[Any]:
         read = []
         while not isinstance(event := next(self._events), seen.SequenceEndEvent):
-            value = self.value(event, depth + 1)
+            value = self.value(event, depth + 1, text=text)
             if not self._full:
                 read.append(value)
         return read
@@ -162,7 +168,8 @@ class _Row:
         read: dict[str, Any] = {}
         while not isinstance(event := next(self._events), seen.MappingEndEvent):
             name = self._name(event, depth, read)
-            value = self.value(next(self._events), depth + 1)
+            text = depth == 0 and name in TEXTS
+            value = self.value(next(self._events), depth + 1, text=text)
             if name is not None and not self._full:
                 read[name] = value
         return read
@@ -192,13 +199,17 @@ class _Row:
             open_ends -= isinstance(event, seen.CollectionEndEvent)
 
 
-def _plain(text: str) -> Any:
+def _plain(written: str, *, text: bool) -> Any:
     """Read a plain word as YAML 1.2's core schema has it, without its octal and hexadecimal."""
-    word = text.lower()
-    if word in _WORDS:
-        return _WORDS[word]
+    word = written.lower()
+    if word in _NULLS:
+        return None
+    if text:
+        return written
+    if word in _FLAGS:
+        return _FLAGS[word]
     if _WHOLE.fullmatch(word):
         return int(word)
     if _NO_NUMBER.fullmatch(word):
         return math.nan
-    return float(word) if _NUMBER.fullmatch(word) else text
+    return float(word) if _NUMBER.fullmatch(word) else written

@@ -1,17 +1,20 @@
 """From bytes to numbered lines of text: what is no text is named by its line and place."""
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from worker.core.batch import RowError
+from worker.core.text import NotText, decode, without_mark
 
 LIMIT: Final = 256 * 1024
 """Bytes in a line, and in a row. A song's words are at most 30 KB, escaped."""
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
-_MARK: Final = b"\xef\xbb\xbf"
+_OTHER_KINDS: Final = {
+    b"PK\x03\x04": "a workbook, or a ZIP: save it as CSV, in UTF-8",
+    b"\xd0\xcf\x11\xe0": "an old workbook: save it as CSV, in UTF-8",
+    b"\x1f\x8b": "packed with gzip: unpack it first",
+}
+"""How files begin that are no text, and what to do about them."""
 
 
 class Line(NamedTuple):
@@ -24,10 +27,25 @@ class Line(NamedTuple):
 def lines(chunks: Iterable[bytes]) -> Iterator[Line | RowError]:
     """Split chunks of bytes into lines, or say what is wrong with a line."""
     for number, raw in enumerate(_split(chunks), start=1):
-        if number == 1 and raw.startswith(_UTF16):
-            yield RowError(1, None, "the manifest is UTF-16: save it as UTF-8")
+        if number == 1 and (why := _no_lines(raw)):
+            yield RowError(1, None, why)
             return
-        yield _line(number, raw.removeprefix(_MARK) if number == 1 else raw)
+        try:
+            yield _line(number, without_mark(raw) if number == 1 else raw)
+        except NotText as error:
+            yield RowError(1, None, f"the manifest {error}: save it as UTF-8")
+            return
+
+
+def _no_lines(first: bytes) -> str | None:
+    """Say what the first line gives away: that there are no lines to read."""
+    for mark, what in _OTHER_KINDS.items():
+        if first.startswith(mark):
+            return f"the manifest is {what}"
+    if b"\r" in first.rstrip(b"\r"):
+        ends = "the lines end in carriage returns alone"
+        return f"{ends}: save the manifest with line feeds (LF or CRLF)"
+    return None
 
 
 def _split(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -48,11 +66,6 @@ def _line(number: int, raw: bytes) -> Line | RowError:
     if len(raw) > LIMIT:
         return RowError(number, None, f"the line is longer than {LIMIT:,} bytes")
     try:
-        text = raw.decode().removesuffix("\r")
-    except UnicodeDecodeError as error:
-        byte = raw[error.start]
-        return RowError(number, f"byte {error.start + 1}", f"is not UTF-8: 0x{byte:02X}")
-    if found := _CONTROL.search(text):
-        place = f"character {found.start() + 1}"
-        return RowError(number, place, f"is a control character: U+{ord(found[0]):04X}")
-    return Line(number, text)
+        return Line(number, decode(raw).rstrip("\r"))
+    except NotText as error:
+        return RowError(number, error.at, str(error))

@@ -17,6 +17,7 @@ from worker.manifest.lines import LIMIT, Line
 _QUOTED: Final = re.compile(r'"([^"]*+(?:""[^"]*+)*+)"')
 _PLAIN: Final = re.compile(r'[^",]*')
 _DELIMITERS: Final = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_FOR_EXCEL: Final = re.compile(r'"?sep=,"?', re.IGNORECASE)
 _STRAY_QUOTE: Final = "a quote inside a cell: quote the whole cell, and write its quotes twice"
 _AFTER_QUOTE: Final = "text after the quote that closes the cell: write a quote inside it twice"
 _MOST_LINES: Final = 2_000
@@ -36,7 +37,13 @@ class _BadQuote(Exception):
 
 def read(lines: Iterable[Line | RowError]) -> Iterator[Entry | RowError]:
     """Read the rows; what is wrong with the header is said once."""
-    records = _records(_Lines(lines))
+    lines = _Lines(lines)
+    first = next((line for line in lines if isinstance(line, RowError) or line.text.strip()), None)
+    if isinstance(first, Line) and (why := _other_table(first.text)):
+        yield RowError(first.number, None, why)
+        return
+    lines.put_back([first] if first else [])
+    records = _records(lines)
     header = next(records, None)
     if header is None or isinstance(header, RowError):
         yield from [header] if header else []
@@ -53,11 +60,18 @@ def read(lines: Iterable[Line | RowError]) -> Iterator[Entry | RowError]:
         yield record if isinstance(record, RowError) else _entry(record, names)
 
 
+def _other_table(first: str) -> str | None:
+    """Say what the first line gives away: the table is of another kind."""
+    for delimiter, those in _DELIMITERS.items():
+        if first.count(delimiter) > first.count(","):
+            return f"the cells are separated by {those}: save the manifest with commas"
+    if _FOR_EXCEL.fullmatch(first):
+        return "'sep=,' is a line for Excel: delete it, so that the header comes first"
+    return None
+
+
 def _no_header(names: list[str]) -> str | None:
     """Say what the first line is, where it is no header at all."""
-    for delimiter, those in _DELIMITERS.items():
-        if len(names) == 1 and delimiter in names[0]:
-            return f"the cells are separated by {those}: save the manifest with commas"
     if set(OWN_COLUMNS).isdisjoint(names) and any(map(_is_flow, names)):
         return "there is no header: the first line must name the columns"
     return None

@@ -5,13 +5,14 @@ but for one digest of 16 bytes for each row (130 bytes with its place in a dicti
 rows that are equal are told apart.
 """
 
-from worker.core.batch.columns import COLUMNS, OWN_COLUMNS, check_columns
+from worker.core.batch.columns import COLUMNS, OWN_COLUMNS, TEXTS, check_columns
 from worker.core.batch.reading import check
 from worker.core.batch.rows import Entry, Row, RowError, row_id
 
 __all__ = [
     "COLUMNS",
     "OWN_COLUMNS",
+    "TEXTS",
     "Entry",
     "Row",
     "RowError",

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from marshmallow import fields
+
 from worker.core.admission import TENANT, Priority
 from worker.core.errors import InvalidRequest
 from worker.core.fields import Wrong
@@ -18,6 +20,15 @@ OWN_COLUMNS: Final = ("key", "operation", "source", "then", "priority", "tenant"
 
 COLUMNS: Final = frozenset(OWN_COLUMNS).union(*(row.schema().fields for row in OPERATIONS.values()))
 """Every column that means something to some row."""
+
+_TYPED: Final = (fields.Boolean, fields.Integer, fields.Float)
+TEXTS: Final = COLUMNS.difference(
+    name
+    for row in OPERATIONS.values()
+    for name, each in row.schema().fields.items()
+    if isinstance(each, _TYPED)
+)
+"""Those that take a text, or texts, whatever the operation: no flag, and no number."""
 
 KEY_LIMIT: Final = 128
 
@@ -45,6 +56,8 @@ def read_key(value: Any) -> str:
     """Read the row's own name: 1 to 128 printable characters, or a whole number."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    if isinstance(value, float):
+        raise InvalidRequest("must be text or a whole number: write it in quotes, as it stands")
     key = _text(value)
     if not (key.isprintable() and 0 < len(key) <= KEY_LIMIT):
         raise InvalidRequest(f"must be 1 to {KEY_LIMIT} printable characters")

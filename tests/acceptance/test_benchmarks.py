@@ -1,0 +1,105 @@
+"""The benchmarks run, as their page says; what they find is the business of a quiet machine."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from benchmarks.__main__ import GROUPS
+from tests.system import ROOT, wait_until
+
+COMMAND_SECONDS = 240
+"""Many times what a run takes, for it may have half a core beside other tests."""
+
+
+def start(folder: Path, *module: str) -> "subprocess.Popen[str]":
+    """Start a benchmark in a folder of its own, where its temporary files land too."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *module],
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def run(folder: Path, *module: str) -> str:
+    """Run a benchmark to its end; returns what it printed."""
+    with start(folder, *module) as process:
+        try:
+            said, errors = process.communicate(timeout=COMMAND_SECONDS)
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 0, errors
+    return said
+
+
+def gone(family: list[psutil.Process]) -> bool:
+    """Say whether none of these runs; what nobody has waited for yet is gone too."""
+    alive = [each for each in family if each.is_running()]
+    return all(each.status() == psutil.STATUS_ZOMBIE for each in alive)
+
+
+@pytest.mark.timeout(COMMAND_SECONDS + 60)
+def test_a_quick_run_measures_every_group_and_leaves_the_page_alone(tmp_path: Path) -> None:
+    page = (ROOT / "benchmarks" / "README.md").read_bytes()
+    said = run(tmp_path, "benchmarks", "--quick", "--markdown", "--json", "figures.json")
+
+    found = json.loads((tmp_path / "figures.json").read_text())
+    figures: list[dict[str, Any]] = found["figures"]
+    assert {figure["group"] for figure in figures} == set(GROUPS)
+    for figure in figures:
+        assert f"| {figure['group']} | {figure['against']} | {figure['name']} |" in said
+        for value in (figure["ours"], figure["plain"], figure["ratio"], *figure["ratios"]):
+            assert math.isfinite(value), figure
+            assert value > 0, figure
+    assert set(found["versions"]) >= {"Python", "Celery", "kombu"}
+    assert (ROOT / "benchmarks" / "README.md").read_bytes() == page
+    # A worker that is killed leaves billiard's own folder.
+    left = [each.name for each in tmp_path.iterdir() if not each.name.startswith("pymp-")]
+    assert left == ["figures.json"]
+
+
+@pytest.mark.timeout(COMMAND_SECONDS + 60)
+def test_a_small_batch_is_measured_by_the_simulators_books(tmp_path: Path) -> None:
+    said = run(tmp_path, "benchmarks.batch", "--rows", "4")
+    assert "| jobs accepted, of those wanted | 43 of 43: each row once |" in said
+    assert "| jobs of the first batch that succeeded | 12 of 12 |" in said
+    assert "of 2, in the mean of" in said
+
+
+def test_the_cost_of_a_manifest_is_measured_for_each_length(tmp_path: Path) -> None:
+    *_, short, long = run(tmp_path, "benchmarks.rows", "10", "20").splitlines()
+    for rows, line in (("10", short), ("20", long)):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[0] == rows
+        assert float(cells[2].removesuffix(" MiB")) > 10
+        assert float(cells[3].removesuffix(" bytes").replace(",", "")) > 0
+
+
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [
+        (("benchmarks", "memory"), signal.SIGINT),
+        (("benchmarks.rows", "1000000"), signal.SIGTERM),
+    ],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_a_run_that_is_ended_leaves_nothing(
+    tmp_path: Path, module: tuple[str, ...], number: signal.Signals
+) -> None:
+    with start(tmp_path, *module) as process:
+        benchmark = psutil.Process(process.pid)
+        wait_until(lambda: len(benchmark.children()) > 2, seconds=60, what="all has started")
+        family = benchmark.children(recursive=True)
+        process.send_signal(number)
+        process.communicate(timeout=60)
+
+    assert process.returncode != 0
+    wait_until(lambda: gone(family), what=f"all of them are gone: {family}")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,64 @@
+"""A user's own application on Fermata's: Flower's settings, an audit, and tasks of its own."""
+
+import os
+import signal
+from typing import Any
+
+from celery.signals import after_task_publish, before_task_publish
+
+from tests.canvas_app import _book
+from worker.app import app
+
+app.conf.task_send_sent_event = True
+app.conf.task_routes = {"reports.*": {"queue": "reports"}}
+
+AUDIT = "audit"
+"""The queue to which the audit publishes."""
+
+
+@before_task_publish.connect
+@after_task_publish.connect
+def _audit(signal: Any, headers: dict[str, Any], **_: Any) -> None:
+    entry = {"id": headers["id"], "signal": signal.name}
+    with app.producer_pool.acquire() as producer:
+        producer.publish(entry, routing_key=AUDIT, headers=entry, retry=True)
+
+
+def _runs(key: str) -> int:
+    return int(_book().rpush(f"test:{key}", "ran"))
+
+
+@app.task(name="own.limited", shared=False, time_limit=60)
+def limited(result: Any, key: str) -> Any:
+    """Pass the input on; its limit is below the one of a request to the provider."""
+    _runs(key)
+    return result
+
+
+@app.task(name="own.patient", shared=False, soft_time_limit=300)
+def patient(result: Any, key: str) -> Any:
+    """Pass the input on; it may take longer than a request to the provider."""
+    _runs(key)
+    return result
+
+
+@app.task(name="own.deadly", shared=False)
+def deadly(result: Any, key: str, deaths: int = 100) -> Any:
+    """Kill the process that runs it, so many times."""
+    if _runs(key) <= deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+
+@app.task(name="own.deadly_once", shared=False, acks_late=False)
+def deadly_once(result: Any, key: str) -> None:
+    """Kill the process that runs it; by its own choice it runs once at most."""
+    _runs(key)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="own.deadly_and_resigned", shared=False, reject_on_worker_lost=False)
+def deadly_and_resigned(result: Any, key: str) -> None:
+    """Kill the process that runs it; by its own choice that is a failure at once."""
+    _runs(key)
+    os.kill(os.getpid(), signal.SIGKILL)
