@@ -13,6 +13,7 @@ from tests.integration.flow import GET_SECONDS, Flow, clip, completed
 from tests.system import System, stop, wait_until
 from worker.core.errors import JobCancelled
 from worker.core.models import JobId
+from worker.revocation import CANCEL_COMMAND
 
 Cancel = Callable[[Flow, str], Any]
 
@@ -170,7 +171,12 @@ def test_a_job_cancelled_while_it_is_being_submitted_is_not_submitted_again(flow
     result = job.apply_async()
     wait_until(lambda: flow.system.store.standing(JobId(job.id)).announced, what="it is submitted")
 
-    by_revoke(flow, job.id)  # a command may take longer to start than the provider to answer
+    # Asked of the worker: a command may take longer to start than the provider to answer.
+    asked = {"job_ids": [job.id], "by": "a test"}
+    answers: Any = flow.system.app.control.broadcast(
+        CANCEL_COMMAND, arguments=asked, reply=True, limit=1, timeout=GET_SECONDS
+    )
+    assert answers == [{"worker@test": {"ok": {job.id: "ending"}}}]
 
     with pytest.raises(JobCancelled):
         result.get(timeout=GET_SECONDS)
