@@ -8,7 +8,8 @@ paid for, that would be a lie: the record holds its event, so the leg is simply 
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from importlib import resources
 from typing import Any, Final
 
@@ -36,6 +37,11 @@ ACCIDENTS: Final = (*TRANSIENT, *_CUT_OFF)
 CLAIMED_PAUSE_SECONDS: Final = 1
 """How long a plain step waits while a dead worker's claim holds its chord; some 17 s at most."""
 
+before_errbacks: Final[ContextVar[Callable[[], None] | None]] = ContextVar(
+    "before_errbacks", default=None
+)
+"""What is called before a job's errbacks: they are a user's code, and take what time they take."""
+
 _UNCLAIM: Final = (resources.files("worker") / "lua" / "unclaim.lua").read_text("utf-8")
 
 
@@ -47,6 +53,7 @@ class ChordBackend:
         # celery calls these on the backend itself
         backend.chord_error_from_stack = self._fail_chord
         backend._chord_cleanup_script = self._end_chord
+        backend._call_task_errbacks = self._call_errbacks
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
@@ -94,6 +101,12 @@ class ChordBackend:
             return client.eval(_UNCLAIM, 1, keys[0], args[0])
         return client.eval(CHORD_CLEANUP_LUA, len(keys), *keys, *args)
 
+    def _call_errbacks(self, *args: Any) -> None:
+        """Call errbacks: of a task, or of the body of a chord that failed."""
+        if step_aside := before_errbacks.get():
+            step_aside()
+        type(self._backend)._call_task_errbacks(self._backend, *args)
+
 
 def _accident() -> BaseException | None:
     """Return the accident that is on its way through celery's counting, which we started."""
@@ -109,7 +122,7 @@ class PatientBackend(ChordBackend):
     ) -> Any:
         """Store a result.
 
-        Raises Reject where the job is left to the sweep.
+        Raises Reject where the chord is claimed: the leg is put off.
         """
         with self._counting(task_id, request):
             return self._backend.mark_as_done(task_id, result, request, *args, **kwargs)
@@ -117,10 +130,10 @@ class PatientBackend(ChordBackend):
     def mark_as_failure(self, task_id: str, exc: BaseException, *args: Any, **kwargs: Any) -> Any:
         """Store a failure that is one.
 
-        Raises Reject: requeued where broker or result backend are away, else left to the sweep.
+        Raises Reject if broker or result backend are away: the leg is run again.
         """
         if isinstance(exc, Reject):
-            return None  # left to the sweep
+            return None  # the leg is put off
         if isinstance(exc, _CUT_OFF):
             log.warning("leg_cut_off", job_id=task_id, error=repr(exc))
             return None
@@ -131,16 +144,15 @@ class PatientBackend(ChordBackend):
             return self._backend.mark_as_failure(task_id, exc, *args, **kwargs)
 
     def _leave_claimed(self, task_id: str, claim: bytes | None) -> None:
-        """Leave a leg to the sweep that runs again while its chord is being ended.
+        """Put a leg off that runs again while its chord is being ended.
 
         Closes the race with celery's own claim, which the last job of a header takes to publish
         the body, or to fail it. If its worker dies there and the leg runs again at once, celery
         sees the dead one's claim and does nothing, and the chord would never end. It is free
-        again after seconds, long before the sweep comes. A leg that runs for the first time is
+        again after seconds. A leg that runs for the first time is
         not yet counted, so its chord is not complete, and nobody can have claimed it.
         """
         if claim not in {None, b"done"}:
-            log.warning("leg_left_to_sweep", job_id=task_id, why="its chord is claimed")
             raise Reject("its chord is claimed", requeue=False)
 
 

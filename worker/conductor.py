@@ -9,14 +9,18 @@ then the job is settled.
 The leases are short, and the conductor renews those of the jobs in hand. If it dies, another one
 has its jobs within seconds. A job may be impossible to resume now, because its next step cannot be
 published or its result cannot be stored: it is put off, ever longer, and the others go on.
+
+An errback is a user's code, and Celery calls it in the thread of the leg. It may take long, so the
+leg steps aside first: its lease is renewed as before, and another thread takes its place.
 """
 
 import base64
+import contextlib
 import json
+import queue
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -27,9 +31,12 @@ from kombu.serialization import prepare_accept_content
 from kombu.utils.encoding import safe_repr
 
 from worker import startup
+from worker.accidents import before_errbacks
 from worker.background import Background
+from worker.connection import StoreUnavailable
 from worker.core.contract import task_name
 from worker.core.models import JobId, JSONObject, Leased
+from worker.core.wording import told
 from worker.recording import resuming
 from worker.store import Store
 
@@ -42,6 +49,9 @@ RENEW_EVERY_SECONDS: Final = LEASE_SECONDS / 3
 THREADS: Final = 4
 AT_ONCE: Final = 4 * THREADS
 """Jobs in hand at most: those that wait for a thread could be another conductor's."""
+
+MOST_ASIDE: Final = 64
+"""Legs at most whose errbacks may take their time, beside those."""
 
 LISTEN_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 10.0
@@ -62,9 +72,13 @@ class Conductor:
         self._store = store
         self._hostname = hostname
         self._listen_seconds = min(LISTEN_SECONDS, patience_seconds / 2)
-        self._threads = ThreadPoolExecutor(THREADS, "fermata-leg")
         self._tracers: dict[str, Callable[..., Any]] = {}
-        self._in_hand: dict[JobId, Future[None]] = {}
+        self._to_run: queue.SimpleQueue[Leased] = queue.SimpleQueue()
+        self._in_hand: set[JobId] = set()
+        self._aside: set[JobId] = set()
+        """Of those in hand, the ones whose errbacks run."""
+        self._threads = 0
+        """How many take legs; one that runs errbacks takes no more."""
         self._changed = threading.Condition()
         self._renew_at = 0.0
         self._accept = prepare_accept_content(app.conf.accept_content)
@@ -72,51 +86,106 @@ class Conductor:
     def run_once(self) -> None:
         """Lease what there is to do and room for; if there is none, wait for it a little."""
         self._renew()
-        room = AT_ONCE - len(self._in_hand)
-        if room <= 0:
-            with self._changed:
-                self._changed.wait_for(lambda: len(self._in_hand) < AT_ONCE, LISTEN_SECONDS)
-            return
+        with self._changed:
+            if not self._changed.wait_for(self._room, LISTEN_SECONDS):
+                return
+            room = self._room()
         leased = self._store.lease(seconds=LEASE_SECONDS, limit=room)
-        for job in leased:
-            with self._changed:
-                self._in_hand[job.job_id] = self._threads.submit(self._conduct, job)
+        with self._changed:
+            for job in leased:
+                # A conductor that stood still for longer than a lease may lease its own jobs again.
+                if job.job_id not in self._in_hand:
+                    self._in_hand.add(job.job_id)
+                    self._to_run.put(job)
+                    self._add_thread()
         if not leased:
             self._store.wait_for_ready(self._listen_seconds)
+
+    def _room(self) -> int:
+        return AT_ONCE - len(self._in_hand) + len(self._aside)
+
+    def _add_thread(self) -> None:
+        """Start one more thread, unless there are enough; each is a daemon: see :meth:`stop`."""
+        if self._threads < THREADS:
+            self._threads += 1
+            threading.Thread(target=self._run_legs, name="fermata-leg", daemon=True).start()
 
     def _renew(self) -> None:
         now = time.monotonic()
         if now >= self._renew_at:
             self._renew_at = now + RENEW_EVERY_SECONDS
-            if in_hand := list(self._in_hand):
+            with self._changed:
+                in_hand = list(self._in_hand)
+            if in_hand:
                 self._store.renew(in_hand, seconds=LEASE_SECONDS)
 
     def stop(self) -> None:
-        """Finish the legs that run, and leave the others to another conductor at once."""
-        with self._changed:
-            left = [job_id for job_id, leg in self._in_hand.items() if leg.cancel()]
-            for job_id in left:
-                del self._in_hand[job_id]
-        if left:
-            self._store.renew(left, seconds=0)
-        with self._changed:
-            self._changed.wait_for(lambda: not self._in_hand, STOP_SECONDS)
-        self._threads.shutdown(wait=False)
+        """Finish the legs that run, and leave the others to another conductor at once.
 
-    def _conduct(self, job: Leased) -> None:
-        """Run one leg; runs in a thread."""
+        To be called when :meth:`run_once` is called no more. An errback that takes longer is cut
+        off, and is called again by the conductor that has its job next.
+        """
+        self._give_back()
+        give_up = time.monotonic() + STOP_SECONDS
+        while self._in_hand and time.monotonic() < give_up:
+            try:
+                self._renew()
+            except StoreUnavailable as error:
+                log.warning("leases_unrenewed", error=told(error))
+            with self._changed:
+                self._changed.wait_for(lambda: not self._in_hand, RENEW_EVERY_SECONDS)
+
+    def _give_back(self) -> None:
+        left = []
+        while not self._to_run.empty():
+            with contextlib.suppress(queue.Empty):
+                left.append(self._to_run.get_nowait().job_id)
+        with self._changed:
+            self._in_hand.difference_update(left)
+        if left:
+            self._put_off(left, 0)
+
+    def _run_legs(self) -> None:
+        """Run one leg after another, up to one that steps aside; runs in a thread."""
+        before_errbacks.set(self._step_aside)
+        while self._conduct(self._to_run.get()):
+            pass
+
+    def _conduct(self, job: Leased) -> bool:
+        """Run one leg; says whether the thread is to take another."""
         structlog.contextvars.bind_contextvars(job_id=job.job_id, operation=job.operation)
         token = resuming.set(job)
         try:
             self._run(job)
-        except Exception as error:
-            self._put_off(job, error)
+        except (Exception, SystemExit) as error:  # an errback may end its process, as it believes
+            seconds = min(2.0 ** min(job.claims, 10), LONGEST_PUT_OFF_SECONDS)
+            log.warning("leg_put_off", error=told(error), seconds=seconds)
+            self._put_off([job.job_id], seconds)
         finally:
             resuming.reset(token)
             structlog.contextvars.clear_contextvars()
-            with self._changed:
-                del self._in_hand[job.job_id]
+        with self._changed:
+            stays = job.job_id not in self._aside
+            self._in_hand.discard(job.job_id)
+            self._aside.discard(job.job_id)
+            self._changed.notify_all()
+        return stays
+
+    def _step_aside(self) -> None:
+        """Let another thread take legs in place of this one, whose errbacks are called now."""
+        job = resuming.get()
+        with self._changed:
+            if job and job.job_id not in self._aside and len(self._aside) < MOST_ASIDE:
+                self._aside.add(job.job_id)
+                self._threads -= 1
+                self._add_thread()
                 self._changed.notify_all()
+
+    def _put_off(self, job_ids: Sequence[JobId], seconds: float) -> None:
+        try:
+            self._store.renew(job_ids, seconds=seconds)
+        except StoreUnavailable as error:
+            log.warning("leases_end_by_themselves", error=told(error))
 
     def _run(self, job: Leased) -> None:
         task = self._app.tasks[task_name(job.operation)]
@@ -171,11 +240,6 @@ class Conductor:
             with self._app.events.default_dispatcher(hostname=self._hostname) as dispatcher:
                 dispatcher.send(kind, uuid=job.job_id, **fields)
 
-    def _put_off(self, job: Leased, error: Exception) -> None:
-        seconds = min(2.0**job.claims, LONGEST_PUT_OFF_SECONDS)
-        log.warning("leg_put_off", why=repr(error), seconds=seconds)
-        self._store.renew([job.job_id], seconds=seconds)
-
 
 class ConductorStep(Background):
     """The worker's conductor."""
@@ -196,4 +260,5 @@ class ConductorStep(Background):
 
     def stop(self, parent: Any) -> None:
         super().stop(parent)
+        self._thread.join(STOP_SECONDS)  # or it would lease jobs that nobody is left to run
         self._conductor.stop()

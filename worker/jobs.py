@@ -158,8 +158,8 @@ class Jobs:
     def current(self, attempt: Attempt) -> JobRecord | None:
         """Return the record of a job that is still being submitted by this very attempt.
 
-        It is not where the attempt took so long that the sweep gave it up. From here on anybody
-        may end the job: its PARKED state is stored.
+        Returns None if the attempt took so long that the sweep gave it up. From here on anybody may
+        end the job: its PARKED state is stored.
         """
         if not self._store.announce(attempt.job_id, attempt.leg):
             return None

@@ -26,7 +26,7 @@ def insist(
 ) -> _T:
     """Write something that is safe to write twice, as soon as Redis is there again.
 
-    Raises StoreUnavailable where that takes too long: the sweep will take the leg for dead.
+    Raises StoreUnavailable where that takes too long: the leg will be taken for dead.
     """
     until = clock() + seconds
     while True:

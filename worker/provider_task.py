@@ -79,8 +79,7 @@ class ProviderTask(Task[..., JSONObject]):
             return self._resumed_leg(leased)
         self._require_worker()
         structlog.contextvars.bind_contextvars(job_id=self._job_id, operation=self.operation.name)
-        # Now: Celery takes a step out of the chain when it publishes it.
-        self.request.update(coming=following(self._job_id, vars(self.request)))
+        self._note_what_follows()
         jobs = bootstrap.parts().jobs
         try:
             standing = jobs.standing(self._job_id)
@@ -98,6 +97,10 @@ class ProviderTask(Task[..., JSONObject]):
     @property
     def _job_id(self) -> JobId:
         return JobId(str(self.request.id))
+
+    def _note_what_follows(self) -> None:
+        # Now: Celery takes a step out of the chain when it publishes it.
+        self.request.update(coming=following(self._job_id, vars(self.request)))
 
     def _require_worker(self) -> None:
         request = self.request
@@ -232,6 +235,7 @@ class ProviderTask(Task[..., JSONObject]):
 
     def _resumed_leg(self, leased: Leased) -> JSONObject:
         # The request is not checked again: it was paid for under the rules of its day.
+        self._note_what_follows()
         jobs = bootstrap.parts().jobs
         result = jobs.result(leased, self.operation)
         if leased.claims > 1 and self._was_stored(result):

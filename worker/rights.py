@@ -46,7 +46,7 @@ NEEDS: Final = {
         (
             *_ANYWHERE, "BLPOP {} 1", "DEL {}", "EXISTS {}", "EXPIRE {} 1", "GET {}",
             "HDEL {} a", "HEXISTS {} a", "HGET {} a", "HGETALL {}", "HINCRBY {} a 1",
-            "HMGET {} a", "HSCAN {} 0", "HSET {} a b", "HSETNX {} a b", "LPUSH {} a",
+            "HMGET {} a", "HSCAN {} 0", "HSET {} a b", "HSETNX {} a b", "INCR {}", "LPUSH {} a",
             "LRANGE {} 0 0", "LREM {} 0 a", "LTRIM {} 0 0", "RPOP {}", "RPUSH {} a", "SET {} a",
             "XADD {} * a b", "XDEL {} 0-1", "XLEN {}", "XRANGE {} - +", "ZADD {} 0 a", "ZCARD {}",
             "ZRANGE {} 0 0", "ZRANGEBYSCORE {} 0 0", "ZREM {} a", "ZREMRANGEBYSCORE {} 0 0",
