@@ -24,6 +24,17 @@ TOLD = {
 
 _book = functools.cache(canvas_app._book)
 
+DAWDLES = "test:dawdles"
+"""List: an errback waits until there is a word in it for each job that failed."""
+
+
+@app.task(name="test.dawdle", shared=False)
+def dawdle(request: Any, exc: Any, traceback: Any) -> None:
+    """An errback that takes long, and then raises."""
+    _book().rpush(f"test:dawdled:{request.id}", type(exc).__name__)
+    _book().blpop([DAWDLES], timeout=60)
+    raise RuntimeError("an errback that raises")
+
 
 def _tell(signal: Any, sender: Any, **_: Any) -> None:
     [name] = [name for name, each in TOLD.items() if each is signal]

@@ -1,11 +1,11 @@
-"""The Flask application factory. It imports no task and opens no result backend."""
+"""The Flask application factory. It imports no task, and neither Celery nor kombu."""
 
 from flask import Flask
 from werkzeug.exceptions import HTTPException
 
 from webhook_receiver import callbacks, health
 from worker import connection, store
-from worker.bootstrap import open_deliveries
+from worker.deliveries import open_deliveries
 from worker.settings import Settings
 
 

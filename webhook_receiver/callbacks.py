@@ -18,7 +18,7 @@ blueprint = Blueprint("callbacks", __name__)
 
 @blueprint.post("/webhooks/aimusic/<job_id>")
 def receive(job_id: str) -> ResponseReturnValue:
-    """Accept a delivery: raw bytes, signature, schema, claim, publish, 200.
+    """Accept a delivery: raw bytes, signature, schema, claim, 200.
 
     ``curl -X POST -H "X-Webhook-Signature: sha256=…" … /webhooks/aimusic/<job_id>``
     """

@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 
 from celery import Celery
@@ -20,11 +19,9 @@ from worker.cancellation import Cancellations
 from worker.client import HTTPProvider
 from worker.core.checks import longest_deadline
 from worker.core.contract import QUEUE
-from worker.deliveries import Deliveries
 from worker.jobs import Callbacks, Jobs
 from worker.journal import Journal
 from worker.message import PUBLISH_RETRIES, Publisher, SubmitLegs
-from worker.quarantine import Quarantine
 from worker.recording import Recorder, RecordingAMQP
 from worker.settings import Role, Settings, load
 from worker.store import Store
@@ -106,19 +103,6 @@ def open_store(settings: Settings) -> Store:
 def open_redis(settings: Settings) -> "Redis":
     """Open a client of the state's server; connects on first use."""
     return connection.connect(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
-
-
-def open_deliveries(settings: Settings, redis: "Redis") -> Deliveries:
-    """Open what receives deliveries, and takes them out of quarantine again."""
-    state = Store(redis)
-    return Deliveries(
-        store=state,
-        quarantine=Quarantine(redis),
-        signing_keys=settings.signing_keys,
-        tolerance=timedelta(seconds=settings.webhook_tolerance_seconds),
-        policy=settings.policy,
-        clock=time.time,
-    )
 
 
 def open_producer(settings: Settings) -> Celery:

@@ -11,6 +11,14 @@ from urllib.parse import parse_qsl, unquote
 
 from worker import redis_url
 
+TRANSPORTS: Final = frozenset({
+    "SLMQ", "SQS", "amqp", "amqps", "azureservicebus", "azurestoragequeues", "confluentkafka",
+    "consul", "etcd", "filesystem", "gcpubsub", "kafka", "librabbitmq", "memory", "mongodb", "pgmq",
+    "pyamqp", "pyro", "qpid", "redis", "rediss", "sentinel", "slmq", "sqla", "sqlalchemy", "sqs",
+    "zookeeper",
+})  # fmt: skip
+"""How the URLs begin that kombu takes. They stand here for the receiver, which loads no kombu."""
+
 _AMQP: Final = {"amqp": 5672, "pyamqp": 5672, "amqps": 5671}
 _PARAMETERS: Final = ("heartbeat", "login_method")
 

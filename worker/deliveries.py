@@ -1,9 +1,10 @@
 """Use case of the receiver: from one webhook delivery to a resumed job."""
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -17,7 +18,11 @@ from worker.core.protocol import Delivery
 from worker.core.schedule import Policy
 from worker.core.states import TERMINAL, TRANSITIONS, JobState, Turn
 from worker.quarantine import Entry, Kind, Quarantine
+from worker.settings import Settings
 from worker.store import LOST, Store
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 log = structlog.get_logger()
 
@@ -171,6 +176,21 @@ class Deliveries:
         if record.resubmissions and came["clips"] and _songs(came).isdisjoint(_songs(ending)):
             return True
         return bool(ending["partial"] and not came["partial"])
+
+
+def open_deliveries(settings: Settings, redis: "Redis") -> Deliveries:
+    """Open what receives deliveries, and takes them out of quarantine again.
+
+    It stands here for the receiver's sake, which needs nothing that other processes are made of.
+    """
+    return Deliveries(
+        store=Store(redis),
+        quarantine=Quarantine(redis),
+        signing_keys=settings.signing_keys,
+        tolerance=timedelta(seconds=settings.webhook_tolerance_seconds),
+        policy=settings.policy,
+        clock=time.time,
+    )
 
 
 def _songs(result: JSONObject) -> set[str]:

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from environs import EnvValidationError, FileAwareEnv
-from kombu.transport import TRANSPORT_ALIASES
 from marshmallow import ValidationError, validate
 
 from worker import broker_url, redis_url, text
@@ -365,7 +364,7 @@ def _redis_url(value: str) -> None:
 
 def _broker_url(value: str) -> None:
     transport = value.partition("://")[0].partition("+")[0]  # kombu's: redis+socket:///path
-    if value and transport not in {*TRANSPORT_ALIASES, "unix"}:
+    if value and transport not in {*broker_url.TRANSPORTS, "unix"}:
         raise ValidationError("Must be a URL of a broker, as redis://host or amqp://host.")
     _backend_url(value)
 

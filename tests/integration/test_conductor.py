@@ -13,12 +13,12 @@ import pytest
 from celery import Celery
 from celery.events.state import State
 
-from tests.conducted_app import PAUSES
+from tests.conducted_app import DAWDLES, PAUSES
 from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, completed, failed, who
 from tests.system import System, stop, wait_until
 from worker import connection
-from worker.conductor import LEASE_SECONDS, STOP_SECONDS, Conductor
+from worker.conductor import LEASE_SECONDS, STOP_SECONDS, THREADS, Conductor
 from worker.core import keys
 from worker.core.contract import QUEUE
 from worker.embedded import EmbeddedValkey
@@ -176,6 +176,34 @@ def test_a_job_that_cannot_be_resumed_neither_stops_nor_slows_the_others(
     flow.redis.delete(cause)
     flow.system.app.control.add_consumer(f"refused.{stuck.id}", reply=True, timeout=5)
     flow.ends()
+
+
+def test_errbacks_that_take_long_and_raise_hold_up_neither_other_jobs_nor_a_settlement(
+    flow: Flow, start: Start
+) -> None:
+    start()
+    failing, other = [flow.hold() for _ in range(2 * THREADS)], flow.hold()
+    for job in failing:
+        job.on_error(flow.system.app.signature("test.dawdle")).apply_async()
+    result = (other | flow.note()).apply_async()
+    for job_id in flow.jobs:
+        flow.waits(job_id)
+    for job in failing:
+        flow.deliver(job.id, failed())
+    called = [f"test:dawdled:{job.id}" for job in failing]
+    wait_until(lambda: flow.redis.exists(*called) == len(called), what="all errbacks are called")
+
+    flow.deliver(other.id, completed())
+    assert who(result.get(timeout=GET_SECONDS)) == other.id
+    leases: Any = flow.redis.zrange(keys.READY, 0, -1, withscores=True)
+    leased_until = max(at for _, at in leases)
+    renewed = (keys.READY, f"({leased_until}", "+inf")
+    wait_until(lambda: flow.redis.zcount(*renewed) == len(failing), what="leases are renewed")
+
+    flow.redis.rpush(DAWDLES, *called)
+    flow.ends()
+    assert {flow.state(job.id) for job in failing} == {"failed"}
+    assert [flow.redis.lrange(key, 0, -1) for key in called] == [["TaskFailed"]] * len(called)
 
 
 class Monitor:

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +46,33 @@ def test_a_webhook_before_the_submits_answer_settles_the_job(flow: Flow) -> None
     flow.ends()
     assert [d["http_status"] for d in flow.accepted(job.id)[0]["deliveries"]] == [200]
     assert flow.record(job.id).polls == 0
+
+
+RECEIVE = """
+import json, sys
+from webhook_receiver.wsgi import app
+path, headers, body = json.load(sys.stdin)
+answer = app.test_client().post(path, headers=headers, data=body)
+print(json.dumps([answer.json, [name.partition(".")[0] for name in sys.modules]]))
+"""
+
+
+def test_a_receiver_takes_a_webhook_without_celery_and_kombu(flow: Flow) -> None:
+    job, body = flow.hold(), provider.raw(completed())
+    result = job.apply_async()
+    flow.waits(job.id)
+
+    given = [f"/webhooks/aimusic/{job.id}", signed(job.id, body), body.decode()]
+    done = subprocess.run(
+        [sys.executable, "-c", RECEIVE], input=json.dumps(given), env=flow.system.environment,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    answer, loaded = json.loads(done.stdout.splitlines()[-1])
+
+    assert answer == {"status": "resumed"}
+    assert {"celery", "kombu"}.isdisjoint(loaded)
+    assert who(result.get(timeout=GET_SECONDS)) == job.id
+    flow.ends()
 
 
 def test_one_delivery_ten_times_at_once_resumes_once(flow: Flow) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from kombu.transport import TRANSPORT_ALIASES
 
-from worker import settings
+from worker import broker_url, settings
 from worker.core.errors import ConfigError
 from worker.settings import Role, Settings, load
 
@@ -131,6 +132,10 @@ def test_a_broker_may_be_any_that_celery_knows(broker: str) -> None:
 )
 def test_a_broker_must_be_one_that_celery_knows(broker: str) -> None:
     assert wrong(FERMATA_BROKER_URL=broker) == {"FERMATA_BROKER_URL"}
+
+
+def test_the_brokers_that_are_known_are_those_of_kombu() -> None:
+    assert set(TRANSPORT_ALIASES) == broker_url.TRANSPORTS
 
 
 def test_every_wrong_setting_is_reported_at_once() -> None:

@@ -12,10 +12,11 @@ import click
 
 from worker import bootstrap, show
 from worker.adoption import Adoption
-from worker.bootstrap import open_deliveries, open_redis
+from worker.bootstrap import open_redis
 from worker.cli.group import EXIT_CODES, EXIT_FAILED, errors, json_option, main, out
 from worker.core.errors import FermataError
 from worker.core.operations import find
+from worker.deliveries import open_deliveries
 from worker.quarantine import Entry, Quarantine
 from worker.settings import Role, load
 

@@ -1,0 +1,159 @@
+"""A conductor's own decisions: what it puts off, gives back and waits for. No Redis is asked."""
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from tests.system import wait_until
+from worker import startup
+from worker.conductor import AT_ONCE, THREADS, Conductor, ConductorStep
+from worker.connection import StoreUnavailable
+from worker.core.contract import task_name
+from worker.core.models import Event, JobId, Leased, Source
+from worker.message import park
+
+EVENT = Event(Source.WEBHOOK, body="{}")
+PAUSES = "sonic.remaster"
+
+
+class Ready:
+    """The jobs that are ready, in memory."""
+
+    def __init__(self, *jobs: Leased) -> None:
+        self.jobs = list(jobs)
+        self.leased: list[str] = []
+        self.renewed: list[tuple[list[str], float]] = []
+        self.is_away = False
+
+    def lease(self, *, seconds: float, limit: int) -> list[Leased]:
+        leased, self.jobs = self.jobs[:limit], self.jobs[limit:]
+        self.leased += [job.job_id for job in leased]
+        return leased
+
+    def renew(self, job_ids: Iterable[JobId], *, seconds: float) -> None:
+        self.renewed.append((list(job_ids), seconds))
+        if self.is_away:
+            raise StoreUnavailable("it is away")
+
+    def wait_for_ready(self, seconds: float) -> None:
+        pass
+
+
+class Worker:
+    """What a conductor is given of its worker; legs of one operation last until they may end."""
+
+    hostname = "worker@test"
+
+    def __init__(self) -> None:
+        self.may_end = threading.Event()
+        self.begun: list[Any] = []
+        self.app = Celery(set_as_current=False, backend="cache+memory://")
+
+        @self.app.task(name=task_name(PAUSES), bind=True, shared=False)
+        def pauses(task: Any) -> None:
+            self.begun.append(task.request.id)
+            self.may_end.wait(60)
+
+    def conductor(self, ready: Any) -> Conductor:
+        return Conductor(self.app, ready, self.hostname, patience_seconds=1)
+
+    def pausing(self, job_id: str) -> Leased:
+        message = park(self.app.signature(task_name(PAUSES), task_id=job_id)).message
+        return Leased(JobId(job_id), PAUSES, message, EVENT, 1)
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker()
+    yield worker
+    worker.may_end.set()
+
+
+def broken(job_id: str = "job", *, claims: int = 1) -> Leased:
+    """A job whose task this worker does not have."""
+    return Leased(JobId(job_id), "sonic.unheard_of", "", EVENT, claims)
+
+
+@pytest.mark.parametrize(("claims", "seconds"), [(1, 2), (3, 8), (6, 60), (5000, 60)])
+def test_a_job_that_cannot_be_resumed_is_put_off_ever_longer_up_to_a_minute(
+    worker: Worker, claims: int, seconds: float
+) -> None:
+    ready = Ready(broken(claims=claims))
+    worker.conductor(ready).run_once()
+    wait_until(lambda: ready.renewed == [(["job"], seconds)], what="it is put off")
+
+
+def test_jobs_that_cannot_be_put_off_either_stop_no_thread(worker: Worker) -> None:
+    ready = Ready(*(broken(f"broken-{number}") for number in range(2 * AT_ONCE)))
+    ready.is_away = True
+    conductor = worker.conductor(ready)
+    while ready.jobs:
+        conductor.run_once()
+    wait_until(lambda: len(ready.renewed) == 2 * AT_ONCE, what="all are tried")
+
+
+def test_a_conductor_that_stops_gives_back_what_it_has_not_begun(worker: Worker) -> None:
+    ready = Ready(*(worker.pausing(f"job-{number}") for number in range(2 * AT_ONCE)))
+    conductor = worker.conductor(ready)
+    conductor.run_once()
+    wait_until(lambda: len(worker.begun) == THREADS, what="as many are begun as there are threads")
+
+    with ThreadPoolExecutor(1) as stopping:
+        stopped = stopping.submit(conductor.stop)
+        wait_until(
+            lambda: (ready.leased[THREADS:], 0) in ready.renewed, what="the rest is another's"
+        )
+        assert not stopped.done()
+        worker.may_end.set()
+        stopped.result(5)
+
+    assert len(ready.leased) == AT_ONCE
+    assert sorted(worker.begun) == sorted(ready.leased[:THREADS])
+
+
+def test_a_job_that_is_in_hand_already_is_not_run_a_second_time(worker: Worker) -> None:
+    """A worker that stood still finds its own lease at its end."""
+    job = worker.pausing("job")
+    ready = Ready(job)
+    conductor = worker.conductor(ready)
+    conductor.run_once()
+    ready.jobs = [job]
+    conductor.run_once()
+    worker.may_end.set()
+    conductor.stop()
+    assert (ready.leased, worker.begun) == (["job", "job"], ["job"])
+
+
+class Slow(Ready):
+    """A Redis that takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = self.answered = 0
+
+    def lease(self, *, seconds: float, limit: int) -> list[Leased]:
+        self.asked += 1
+        time.sleep(0.3)
+        self.answered += 1
+        return []
+
+
+def test_a_worker_that_stops_waits_for_the_lease_that_it_has_asked_for(
+    monkeypatch: pytest.MonkeyPatch, worker: Worker
+) -> None:
+    slow = Slow()
+    parts = SimpleNamespace(store=slow, settings=SimpleNamespace(redis_timeout_seconds=1))
+    monkeypatch.setattr(startup, "parts", lambda: parts)
+    step = ConductorStep(worker)
+    step.start(worker)
+    wait_until(lambda: slow.asked, what="a lease is asked for")
+
+    step.stop(worker)
+
+    assert slow.answered == slow.asked
