@@ -149,8 +149,8 @@ class PatientBackend(ChordBackend):
         Closes the race with celery's own claim, which the last job of a header takes to publish
         the body, or to fail it. If its worker dies there and the leg runs again at once, celery
         sees the dead one's claim and does nothing, and the chord would never end. It is free
-        again after seconds. A leg that runs for the first time is
-        not yet counted, so its chord is not complete, and nobody can have claimed it.
+        again after seconds. A leg that runs for the first time is not yet counted, so its chord is
+        not complete, and nobody can have claimed it.
         """
         if claim not in {None, b"done"}:
             raise Reject("its chord is claimed", requeue=False)

@@ -163,7 +163,9 @@ class ProviderTask(Task[..., JSONObject]):
         # A record that is there already has the message.
         parked = None if standing.state else self._park()
         lane = lane_of(self.request.headers or {}, slow=self.operation.slow)
-        if not jobs.begin(attempt, body, parked, lane, expires_at=self._expires_at):
+        # Once a job has begun, its own deadline ends it.
+        expires_at = None if standing.attempts else self._expires_at
+        if not jobs.begin(attempt, body, parked, lane, expires_at=expires_at):
             raise Ignore
         try:
             if not standing.announced:
@@ -225,7 +227,6 @@ class ProviderTask(Task[..., JSONObject]):
         """Press the message of this same task: same arguments, canvas and queue."""
         signature = self.signature_from_request(
             queue=queue,
-            # Once the job has begun, its own deadline ends it.
             expires=expires,
             retries=0,
             # The record is this leg's to write: without the mark, publishing would write it too.
