@@ -490,3 +490,26 @@ def test_a_group_after_a_failed_step_stays_pending_as_it_does_natively(
     with pytest.raises(TaskFailed if kind == "parked" else TypeError):
         result.parent.get(timeout=GET_SECONDS)
     flow.ends()
+
+
+def test_the_records_of_a_flow_say_what_follows_what(flow: Flow) -> None:
+    first, second, note = flow.hold(), flow.job(), flow.note()
+    result = (first | second | note).apply_async()
+    flow.waits(first.id)
+    flow.deliver(first.id, completed())
+    assert who(result.get(timeout=GET_SECONDS)) == second.id
+    flow.ends()
+
+    before, after = flow.record(first.id), flow.record(second.id)
+
+    assert (before.after, before.first) == (None, None)
+    assert before.following == {"steps": [[second.id, "sonic.remaster", first.id, False]]}
+    assert (after.after, after.first) == (first.id, first.id)
+    assert after.following == {"steps": [[result.id, "test.note", second.id, False]]}
+
+
+def test_a_job_that_was_sent_by_name_says_what_it_follows(flow: Flow) -> None:
+    job = flow.job(clip())
+    job.apply_async(parent_id="their-step", root_id="their-flow").get(timeout=GET_SECONDS)
+    flow.ends()
+    assert (flow.record(job.id).after, flow.record(job.id).first) == ("their-step", "their-flow")
