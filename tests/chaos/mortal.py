@@ -64,6 +64,10 @@ class Mortal(System):
             for tag in in_hand:
                 wait_until(lambda t=tag: not broker.hexists("unacked", t), what="it came back")
 
+    def reads(self, queue: str) -> None:
+        """Let the worker read another queue as well, until it dies."""
+        self.app.control.add_consumer(queue, destination=["worker@test"], reply=True, timeout=60)
+
     def produce(self, canvas: Any) -> None:
         """Enqueue a canvas through our own producer, in a process that may die of it."""
         code = "import sys; from tests.chaos.points import produce; produce(sys.argv[1])"
