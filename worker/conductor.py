@@ -37,7 +37,7 @@ from worker.connection import StoreUnavailable
 from worker.core.contract import task_name
 from worker.core.models import JobId, JSONObject, Leased
 from worker.core.wording import told
-from worker.recording import resuming
+from worker.recording import UNPUBLISHED, resuming
 from worker.store import Store
 
 log = structlog.get_logger()
@@ -227,13 +227,16 @@ class Conductor:
             **embed,
         }
 
-    def _tell(self, job: Leased, told: Any) -> None:
-        """Tell monitors how the leg ended, as the pool's requests do."""
-        if told.info is None:
-            self._send("task-succeeded", job, result=told.retstr, runtime=told.runtime)
-        elif told.info.state == states.FAILURE:
-            error = safe_repr(told.info.retval)
-            self._send("task-failed", job, exception=error, traceback=told.retval.traceback)
+    def _tell(self, job: Leased, traced: Any) -> None:
+        """Tell monitors how the leg ended, as the pool's requests do: by then the job is settled."""
+        try:
+            if traced.info is None:
+                self._send("task-succeeded", job, result=traced.retstr, runtime=traced.runtime)
+            elif traced.info.state == states.FAILURE:
+                error = safe_repr(traced.info.retval)
+                self._send("task-failed", job, exception=error, traceback=traced.retval.traceback)
+        except UNPUBLISHED as error:
+            log.warning("monitors_untold", error=told(error))
 
     def _send(self, kind: str, job: Leased, **fields: Any) -> None:
         if self._app.conf.worker_send_task_events:

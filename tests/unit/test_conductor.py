@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from tests.system import wait_until
 from worker import startup
@@ -128,6 +130,19 @@ def test_a_job_that_is_in_hand_already_is_not_run_a_second_time(worker: Worker) 
     worker.may_end.set()
     conductor.stop()
     assert (ready.leased, worker.begun) == (["job", "job"], ["job"])
+
+
+def test_a_monitor_that_cannot_be_told_puts_no_job_off(
+    monkeypatch: pytest.MonkeyPatch, worker: Worker
+) -> None:
+    ready, away = Ready(worker.pausing("job")), Mock(side_effect=OperationalError("it is away"))
+    conductor = worker.conductor(ready)
+    monkeypatch.setattr(conductor, "_send", away)
+    worker.may_end.set()
+    conductor.run_once()
+    wait_until(lambda: away.called, what="the leg has ended")
+    conductor.stop()
+    assert ready.renewed == []
 
 
 class Slow(Ready):
