@@ -228,7 +228,7 @@ class Conductor:
         }
 
     def _tell(self, job: Leased, traced: Any) -> None:
-        """Tell monitors how the leg ended, as the pool's requests do: by then the job is settled."""
+        """Tell monitors how the leg ended, as the pool's requests do. The job is settled."""
         try:
             if traced.info is None:
                 self._send("task-succeeded", job, result=traced.retstr, runtime=traced.runtime)
