@@ -507,3 +507,19 @@ def test_a_job_of_a_batch_that_was_sent_by_name_waits_before_the_gate(start: Sta
     assert who(result.get(timeout=GET_SECONDS)) == job.id
     flow.ends()
     flow.paid_once()
+
+
+def test_a_job_that_has_begun_does_not_expire_before_the_gate(place: Flow) -> None:
+    backend(place.system)
+    source, soon = clip(), 40
+    place.system.simulator.rule(source, times=1, submit="rate_limited", retry_after_seconds=30)
+    job = place.job(source, expires=soon)
+    job.apply_async()
+    wait_until(lambda: "postpone" in place.turns(job.id), what="it has begun, and was put off")
+    first = occupy(place)
+    place.redis.zadd(keys.DUE, {job.id: time.time()})
+    held(place, job.id)
+    assert place.record(job.id).deadline_at > place.record(job.id).created_at + soon + 1
+    leave(place, first)
+    place.ends()
+    assert place.state(job.id) == "succeeded"
