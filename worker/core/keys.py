@@ -5,7 +5,7 @@
 | fermata:job:<job_id>     | hash       | a job's record and parked message| settlement + retention|
 | fermata:step:<run>       | string     | which copy of a plain step runs  | a retention           |
 | fermata:deaths:<run>     | string     | how often its process died       | to its end            |
-| fermata:due              | sorted set | job_id by its next moment        | until the job settles |
+| fermata:due              | sorted set | job_id by its next moment        | until its event       |
 | fermata:ready            | sorted set | job_id by when it may be leased  | claim to settlement   |
 | fermata:ring             | list       | a word to idle conductors        | until it is heard     |
 | fermata:ending           | sorted set | job_id by when it was to end     | until its turn        |

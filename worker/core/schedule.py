@@ -1,6 +1,6 @@
 """What a job needs when its moment has come, and when its next moment is.
 
-Every job that has not settled has exactly one next moment; the sweep asks here what to do.
+Every job that waits for its event has exactly one next moment; the sweep asks here what to do.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from worker.core.operations import Operation
 from worker.core.states import JobState
 
 PUBLISH_LEASE_SECONDS: Final = 30
-"""How long a claim may stay unpublished: many times what a publish takes."""
+"""How long a message may stay unpublished: many times what a publish takes."""
 
 MOST_RESUBMISSIONS: Final = 2
 """However the operator chose: a provider that stays silent is not paid without end."""
