@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from worker import records
 from worker.core import keys
 from worker.core.admission import Bid
-from worker.core.errors import UnknownJob
+from worker.core.errors import InvalidPayload, UnknownJob
 from worker.core.models import (
     Event,
     JobId,
     JobRecord,
     JSONObject,
     Leased,
+    Source,
     Standing,
 )
 from worker.core.states import TERMINAL, TRANSITIONS, JobState, Turn
+from worker.core.wording import told
 from worker.scripts import load_script
 
 if TYPE_CHECKING:
@@ -360,9 +362,18 @@ class Store:
 def _leased(fields: Sequence[Any]) -> Leased:
     job_id, operation, message, event, claims, clip_id, provider_task_id = fields
     return Leased(
-        job_id, operation, message, Event.loads(event), claims,
+        job_id, operation, message, _event(event), claims,
         clip_id=clip_id or None, provider_task_id=provider_task_id or None,
     )  # fmt: skip
+
+
+def _event(text: str | None) -> Event:
+    """Read the event of a leased job. If it cannot be read, the job fails, and the others go on."""
+    try:
+        return Event.loads(text or "")
+    except (KeyError, TypeError, ValueError) as error:
+        why = InvalidPayload(f"the event on the job's record cannot be read: {told(error)}")
+        return Event(Source.SWEEP, error=why.to_json())
 
 
 def _csv(states: Iterable[JobState | None]) -> str:

@@ -403,6 +403,17 @@ def test_a_lease_hands_out_all_that_the_leg_needs(records: Store) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("broken", ["{", "[]", '{"source": "an oracle"}', ""])
+def test_an_event_that_cannot_be_read_fails_its_job_and_hinders_no_other(
+    records: Store, redis: Any, broken: str
+) -> None:
+    make_ready(records, "first", JOB)
+    redis.hset(keys.job("first"), "event", broken)
+    first, second = records.lease(seconds=60, limit=9)
+    assert (first.event.error or {})["type"] == "InvalidPayload"
+    assert second.event == EVENT
+
+
 def test_when_a_lease_ends_another_conductor_has_the_job(records: Store, redis: Any) -> None:
     make_ready(records, JOB)
     assert lease(records, seconds=0.2) == [JOB]
