@@ -324,7 +324,7 @@ class Jobs:
             clock=self._clock,
         )
         name = "job_settled" if settled else "job_was_settled"
-        log.info(name, job_id=job_id, outcome=turn, why=why)
+        log.info(name, job_id=job_id, operation=operation.name, outcome=turn, why=why)
 
 
 def _record_fields(

@@ -121,7 +121,8 @@ def test_it_says_in_a_few_lines_that_it_is_ready_where_and_what_to_try(dev: Dev)
         check=False,
     )  # fmt: skip
     assert tried.returncode == 0, tried.stderr
-    wait_until(lambda: "job_settled outcome=succeed" in dev.said(), what="the job is shown")
+    settled = r"job_settled operation=\S+ outcome=succeed"
+    wait_until(lambda: re.search(settled, dev.said()), what="the job is shown")
     assert len(dev.said().splitlines()) <= 20
 
 

@@ -72,8 +72,9 @@ def test_without_a_standard_output_nothing_is_shown() -> None:
         (f"{AT} [info     ] job_submitted                  job_id={JOB} operation=sonic.wav "
          "outcome=completed provider_task_id=None",
          "3b926ce6 job_submitted operation=sonic.wav outcome=completed"),
-        (f"{AT} [info     ] job_settled                    job_id={JOB} outcome=fail "
-         "why='out of credits'", "3b926ce6 job_settled outcome=fail why='out of credits'"),
+        (f"{AT} [info     ] job_settled                    job_id={JOB} operation=sonic.wav "
+         "outcome=fail why='out of credits'",
+         "3b926ce6 job_settled operation=sonic.wav outcome=fail why='out of credits'"),
         (f"{AT} [info     ] delivery_received              job_id=order-2026-0001 "
          "receipt='without effect'",
          "order-2026-0001 delivery_received receipt='without effect'"),
