@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -404,12 +402,7 @@ def test_one_key_for_two_different_requests_is_an_error_that_names_the_job(
 
 
 def command(system: System, *arguments: str, **settings: str) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "worker", "submit", REMASTER, "-p", "mv=chirp-v5", *arguments],
-        check=False,
-        env=system.environment | settings, cwd=system.folder,
-        capture_output=True, text=True, timeout=30,
-    )  # fmt: skip
+    done = system.fermata("submit", REMASTER, "-p", "mv=chirp-v5", *arguments, **settings)
     return done.returncode, done.stdout, done.stderr
 
 
