@@ -75,7 +75,7 @@ class Process:
         self._output = (stdout, stderr)
         for path in self._output:
             path.touch()
-        self._process = _server().Process(
+        self._process = server().Process(
             target=_become, args=(arguments, dict(environment), folder, streams), daemon=True
         )
         self._process.start()
@@ -146,7 +146,8 @@ def run(
 
 
 @cache
-def _server() -> ForkServerContext:
+def server() -> ForkServerContext:
+    """Start processes by this one: of ``multiprocessing``, too, and of its executors."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(list(LIBRARIES))
     return server

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from multiprocessing import get_context
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 from redis import Redis
 
+from tests import launcher
 from tests.integration.flow import GET_SECONDS, Flow, clip, who
 from tests.integration.test_cancel import Idle
 from tests.job import Job
@@ -373,7 +373,7 @@ def _in_a_process(asked: tuple[str, str, dict[str, str]]) -> list[str]:
 def test_processes_that_enqueue_under_one_key_at_once_enqueue_one_flow(keyed: Keyed) -> None:
     asked = (keyed.key, keyed.source, keyed.flow.system.environment)
 
-    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as processes:
+    with ProcessPoolExecutor(3, mp_context=launcher.server()) as processes:
         flows = list(processes.map(_in_a_process, [asked] * 6))
 
     assert flows == [flows[0]] * 6
