@@ -156,10 +156,12 @@ class Jobs:
 
         It is not where the attempt took so long that the sweep gave it up. From here on anybody
         may end the job: its PARKED state is stored.
+
+        Raises UnknownJob if Redis has lost the record since it was written.
         """
-        if not self._store.announce(attempt.job_id, attempt.leg):
-            return None
-        return self._store.read(attempt.job_id)
+        announced = self._store.announce(attempt.job_id, attempt.leg)
+        record = self._store.read(attempt.job_id)
+        return record if announced else None
 
     def submit(self, attempt: Attempt, body: Mapping[str, Any]) -> Event | None:
         """Call the provider once, and record what its answer means.

@@ -13,6 +13,7 @@ from tests.acceptance.test_cli import fermata
 from tests.integration.conftest import Flows
 from tests.integration.flow import Flow, clip, completed, outcome, who
 from tests.system import System, wait_until, within
+from worker.embedded import EmbeddedValkey
 
 FROZEN_SECONDS = 20
 JOBS = 500
@@ -27,7 +28,9 @@ def outage(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[System]:
     folder, one_database = tmp_path_factory.mktemp("outage"), request.param == "one script"
-    with System(folder, one_database=one_database, **SETTINGS) as system:
+    # Killed, a server that forces nothing to the disk may have held back what it had answered.
+    valkey = EmbeddedValkey(folder, appendfsync="always")
+    with System(folder, one_database=one_database, redis=valkey, **SETTINGS) as system:
         system.worker(app="tests.canvas_app")
         yield system
 
