@@ -3,8 +3,8 @@
 To import Celery, redis-py and the rest takes a second of a core, and the tests start more than a
 thousand processes. So each process of tests has a fork server, the standard library's own, which
 imports them once. What it forks has its own session, folder, environment and output, and runs
-``python -m`` or ``-c`` as a shell would start it. Benchmarks, and tests of how a process begins,
-start theirs in full.
+a module, code or a script as ``python`` would. Benchmarks, and tests of how a process begins, start
+theirs in full.
 """
 
 import atexit
@@ -32,8 +32,7 @@ LIBRARIES: Final = (
     "celery.fixups.django",
     "celery.worker.components",
     "celery.worker.consumer",
-    "gunicorn.app.wsgiapp",
-    "gunicorn.workers.gthread",
+    "flask",
     "kombu.transport.pyamqp",
     "kombu.transport.redis",
     "simulator.app",
@@ -41,7 +40,7 @@ LIBRARIES: Final = (
     "simulator.serving",
     "worker.cli",
 )
-"""What processes of a test import; none of it reads settings when it is imported."""
+"""What processes of a test import; none of it looks at settings or folder when it is imported."""
 
 
 class Started(Protocol):
@@ -119,7 +118,7 @@ def start(
     *arguments: str, environment: Mapping[str, str], folder: Path, given: str = ""
 ) -> Process:
     """Start a process whose output is asked for when it has ended."""
-    streams = Path(tempfile.mkdtemp(prefix="process-", dir=folder))
+    streams = Path(tempfile.mkdtemp(prefix="process-", dir=folder.parent))
     stdin, stdout, stderr = (streams / name for name in ("stdin", "stdout", "stderr"))
     stdin.write_text(given)
     return Process(
@@ -168,16 +167,19 @@ def _become(
         flags = os.O_APPEND | os.O_WRONLY if number else os.O_RDONLY
         os.dup2(os.open(path, flags), number)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
-    option, what, *rest = arguments
-    sys.argv = [option, *rest]
+    kind, *rest = arguments
+    what = rest.pop(0) if kind in {"-m", "-c"} else kind
+    sys.argv = [kind, *rest]
     installed = [path for path in sys.path if path.startswith((sys.prefix, sys.base_prefix))]
     given = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
-    sys.path[:] = [str(folder), *given, *installed]
+    beside = Path(what).parent if what == kind else folder
+    sys.path[:] = [str(beside), *given, *installed]
     try:
-        if option == "-m":
+        if kind == "-m":
             runpy.run_module(what, run_name="__main__", alter_sys=True)
-        else:
-            assert option == "-c", f"python {option}: only modules and code are started"
+        elif kind == "-c":
             exec(what, {"__name__": "__main__"})
+        else:
+            runpy.run_path(what, run_name="__main__")
     finally:
         atexit._run_exitfuncs()
