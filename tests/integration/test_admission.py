@@ -180,15 +180,15 @@ def test_with_a_floor_exactly_what_can_be_paid_is_submitted(start: Start) -> Non
     assert flow.system.simulator.books()["refused"] == {}
 
 
-def test_credits_that_run_out_at_row_400_hold_the_other_600_until_there_are_more(
+def test_credits_that_run_out_at_row_100_hold_the_other_150_until_there_are_more(
     start: Start,
 ) -> None:
     flow = start(
         FERMATA_CREDIT_FLOOR="0", FERMATA_CREDITS_EVERY_SECONDS="0.3", FERMATA_HELD_SECONDS="600",
-        SIMULATOR_CREDITS=str(400 * PRICE + 9),
+        SIMULATOR_CREDITS=str(100 * PRICE + 9),
     )  # fmt: skip
     flow.system.simulator.rule("", latency_seconds=0.1)
-    sources = [clip() for _ in range(1000)]
+    sources = [clip() for _ in range(250)]
     rows = ({"operation": "sonic.remaster", "mv": "chirp-v5", "source": s} for s in sources)
     manifest = flow.system.folder / "songs.jsonl"
     manifest.write_text("\n".join(map(json.dumps, rows)))
@@ -199,17 +199,17 @@ def test_credits_that_run_out_at_row_400_hold_the_other_600_until_there_are_more
         batch = flow.system.batch("songs")
         return batch.ended[JobState.SUCCEEDED], batch.live
 
-    wait_until(lambda: stand() == (400, 600), seconds=90, what="what can be paid has succeeded")
+    wait_until(lambda: stand() == (100, 150), seconds=90, what="what can be paid has succeeded")
     wait_until(lambda: flow.redis.hget(keys.GATE, "balance") == "9000", what="it has looked again")
     told = json.loads(fermata(flow.system, "batch", "status", "songs", "--json").stdout)
-    assert (told["ended"]["succeeded"], told["live"]) == (400, 600)
-    assert {len(flow.accepted(source)) for source in sources[:400]} == {1}
-    assert len(flow.accepted("")) == 400
+    assert (told["ended"]["succeeded"], told["live"]) == (100, 150)
+    assert {len(flow.accepted(source)) for source in sources[:100]} == {1}
+    assert len(flow.accepted("")) == 100
 
-    flow.system.simulator.set_credits(600 * PRICE)
-    wait_until(lambda: stand() == (1000, 0), seconds=90, what="all have succeeded")
+    flow.system.simulator.set_credits(150 * PRICE)
+    wait_until(lambda: stand() == (250, 0), seconds=90, what="all have succeeded")
     books = flow.system.simulator.books()
-    assert (len(books["tasks"]), books["refused"]) == (1000, {})
+    assert (len(books["tasks"]), books["refused"]) == (250, {})
 
 
 def test_without_a_floor_the_first_refusal_holds_the_others(start: Start) -> None:
