@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import machine, page
-from benchmarks.house import undisturbed
+from benchmarks.house import Measured, undisturbed
 from tests.system import System, wait_until
 from worker.core.models import JobId
 
@@ -53,7 +53,7 @@ def _measure(rows: int) -> dict[str, str]:
     }  # fmt: skip
     with (
         tempfile.TemporaryDirectory() as folder,
-        undisturbed(System(Path(folder) / "system", **limits)) as system,
+        undisturbed(Measured(Path(folder) / "system", **limits)) as system,
     ):
         system.worker(concurrency=SLOTS)
         return _run(system, Path(folder), rows)

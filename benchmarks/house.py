@@ -3,9 +3,10 @@
 import contextlib
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ import requests
 from celery import Celery
 from redis import Redis
 
+from tests.launcher import Started
 from tests.ports import take_port
 from tests.system import System, wait_until
 from worker.core import keys
@@ -37,7 +39,24 @@ class Server:
     port: int
 
 
-class Bare(System):
+def execute(
+    *arguments: str, environment: Mapping[str, str], folder: Path, stdout: Path, stderr: Path
+) -> Started:
+    """Start a Python process in full; its output and its errors go to one file."""
+    with stdout.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, *arguments], env=environment, cwd=folder,
+            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+
+class Measured(System):
+    """A system whose processes share no memory with others, as those of a user."""
+
+    launch = staticmethod(execute)
+
+
+class Bare(Measured):
     """A system without simulator and receiver: a benchmark starts what it measures."""
 
     def serve(self, simulator_port: int, receiver_port: int) -> None:
@@ -62,7 +81,7 @@ class House:
         wait_until(lambda: _listens(f"http://127.0.0.1:{port}"), what=f"{name} listens")
         return Server(psutil.Process(process.pid), port)
 
-    def worker(self, name: str, *, concurrency: int) -> subprocess.Popen[bytes]:
+    def worker(self, name: str, *, concurrency: int) -> Started:
         """Start a prefork worker that runs the provider tasks and the plain ones."""
         return self.system.worker(name, concurrency=concurrency, app="benchmarks.plain")
 

@@ -17,7 +17,7 @@ import psutil
 from redis import Redis
 
 from benchmarks import machine, page
-from benchmarks.house import undisturbed
+from benchmarks.house import Measured, undisturbed
 from tests.system import System
 
 LOOK_SECONDS = 0.02
@@ -49,7 +49,7 @@ def main() -> None:
     for rows in given.rows:
         with (
             tempfile.TemporaryDirectory() as folder,
-            undisturbed(System(Path(folder) / "system")) as system,
+            undisturbed(Measured(Path(folder) / "system")) as system,
         ):
             costs.append(_measure(system, Path(folder) / "rows.jsonl", rows))
     told = f"{made_on}\n\n" + page.table(COLUMNS, [cost.cells() for cost in costs], words=0)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.servers import MISSING
 
-PROCESSES_PER_CORE: Final = 2
+PROCESSES_PER_CORE: Final = 3
 
 SHARED: Final = ("system", "impatient")
 """Systems of the whole session: the tests of many modules share one."""
@@ -48,9 +48,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def pytest_configure() -> None:
     """End as by Ctrl-C when terminated, so that no server of a test stays behind.
 
-    And give children the signals that a background job has ignored: tests send them to some.
+    And give children the signals that a background job has ignored: tests send them to some. What
+    they import is compiled once, whatever the environment says: that would cost each a second.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)

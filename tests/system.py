@@ -5,16 +5,17 @@ import functools
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import requests
 from celery import Celery
 from redis import Redis
 
+from tests import launcher
+from tests.launcher import Process, Started
 from tests.ports import take_port
 from tests.servers import RabbitMQ
 from worker import connection, redis_url, store
@@ -114,6 +115,7 @@ class System:
     """
 
     receiver_app = "webhook_receiver.wsgi:app"
+    launch: ClassVar[Callable[..., Started]] = Process
 
     def __init__(
         self,
@@ -128,7 +130,7 @@ class System:
         self.folder = folder
         self.rabbitmq = RabbitMQ(folder) if rabbitmq else None
         self.valkey = redis or EmbeddedValkey(folder)
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[Started] = []
         self._one_database = one_database
         self._extra = settings
         self.environment: dict[str, str] = {}
@@ -204,19 +206,24 @@ class System:
         if self.rabbitmq:
             self.rabbitmq.stop()
 
-    def run(self, name: str, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+    def run(self, name: str, *arguments: str, **settings: str) -> Started:
         """Start a Python process of the system; its output goes to ``<name>.log``."""
-        with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, *arguments],
-                env=self.environment | settings,
-                cwd=self.folder,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        log = self.folder / f"{name}.log"
+        environment = self.environment | settings
+        process = self.launch(
+            *arguments, environment=environment, folder=self.folder, stdout=log, stderr=log
+        )
         self._processes.append(process)
         return process
+
+    def fermata(
+        self, *arguments: str, given: str = "", **settings: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end; ``given`` is its standard input."""
+        environment = self.environment | {"COLUMNS": "200"} | settings
+        return launcher.run(
+            "-m", "worker", *arguments, environment=environment, folder=self.folder, given=given
+        )
 
     def worker(
         self,
@@ -227,7 +234,7 @@ class System:
         app: str = "worker.app",
         queues: str = QUEUE,
         **settings: str,
-    ) -> subprocess.Popen[bytes]:
+    ) -> Started:
         """Start a worker and wait until it answers."""
         process = self.run(
             name, "-m", "celery", "-A", app, "worker", "-l", "INFO", "-n", f"{name}@test",
@@ -264,7 +271,7 @@ class System:
         return (self.folder / f"{name}.log").read_text()
 
 
-def stop(process: subprocess.Popen[bytes], *, kill: bool = False) -> None:
+def stop(process: Started, *, kill: bool = False) -> None:
     """End a process that we started, with its children, and wait for it."""
     with contextlib.suppress(ProcessLookupError):
         if kill:

@@ -107,7 +107,9 @@ class Jobs:
             parked: the message that starts the job; None if the record has it already.
             expires_at: when nobody wants it any more, if it is still held then.
 
-        Returns False where this leg must not submit: another has begun, or the job is held.
+        Returns False if this leg must not submit: another has begun, or the job is held.
+
+        Raises UnknownJob if Redis has lost the record that has the message.
         """
         now, operation = self._clock(), attempt.operation
         state = self._insist(
@@ -122,6 +124,8 @@ class Jobs:
                 leg=attempt.leg,
             ),
         )
+        if state is None and parked is None:
+            self._store.read(attempt.job_id)
         return state is JobState.SUBMITTING
 
     def _turn(self, attempt: Attempt, turn: Turn, *, due_at: float, **options: Any) -> bool:
@@ -160,10 +164,12 @@ class Jobs:
 
         Returns None if the attempt took so long that the sweep gave it up. From here on anybody may
         end the job: its PARKED state is stored.
+
+        Raises UnknownJob if Redis has lost the record since it was written.
         """
-        if not self._store.announce(attempt.job_id, attempt.leg):
-            return None
-        return self._store.read(attempt.job_id)
+        announced = self._store.announce(attempt.job_id, attempt.leg)
+        record = self._store.read(attempt.job_id)
+        return record if announced else None
 
     def submit(self, attempt: Attempt, body: Mapping[str, Any]) -> Event | None:
         """Call the provider once, and record what its answer means.

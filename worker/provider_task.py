@@ -25,7 +25,13 @@ from worker.core import submission
 from worker.core.admission import lane_of
 from worker.core.canvas import following
 from worker.core.contract import JOB_ID, OURS_HEADER, PARKED, QUEUE, SLOW_QUEUE, task_name
-from worker.core.errors import DeadlineExceeded, FermataError, InvalidRequest, NeedsWorker
+from worker.core.errors import (
+    DeadlineExceeded,
+    FermataError,
+    InvalidRequest,
+    NeedsWorker,
+    UnknownJob,
+)
 from worker.core.models import Event, JobId, JobRecord, JSONObject, Leased, Parked, Source, Standing
 from worker.core.operations import OPERATIONS, Operation, find
 from worker.core.schedule import hard_time_limit, moment, soft_time_limit
@@ -165,15 +171,13 @@ class ProviderTask(Task[..., JSONObject]):
         lane = lane_of(self.request.headers or {}, slow=self.operation.slow)
         # Once a job has begun, its own deadline ends it.
         expires_at = None if standing.attempts else self._expires_at
-        if not jobs.begin(attempt, body, parked, lane, expires_at=expires_at):
-            raise Ignore
         try:
-            if not standing.announced:
-                self._announce_parked()
-            current = jobs.current(attempt)
-        except Exception as error:
-            jobs.postpone(attempt, f"not announced: {type(error).__name__}")
-            raise Ignore from None
+            if not jobs.begin(attempt, body, parked, lane, expires_at=expires_at):
+                raise Ignore
+            current = self._announced(jobs, attempt, announced=standing.announced)
+        except UnknownJob as error:
+            # Redis was restarted without its last writes; the message is still in hand.
+            raise Reject(told(error), requeue=True) from None
         if not current:
             raise Ignore
         try:
@@ -185,6 +189,17 @@ class ProviderTask(Task[..., JSONObject]):
             # be a lie. Webhook, poll or sweep settle the job.
             log.exception("submit_interrupted")
         raise Ignore from None
+
+    def _announced(self, jobs: Jobs, attempt: Attempt, *, announced: bool) -> JobRecord | None:
+        try:
+            if not announced:
+                self._announce_parked()
+            return jobs.current(attempt)
+        except UnknownJob:
+            raise
+        except Exception as error:
+            jobs.postpone(attempt, f"not announced: {type(error).__name__}")
+            return None
 
     def _barred(self, job: JobRecord) -> Event | None:
         """Return the end of a job that was cancelled while its record was being written."""

@@ -128,7 +128,7 @@ def job(record: JobRecord, flow: Sequence[Sight] = ()) -> RenderableType:
         ("operation", record.operation),
         ("provider task", record.provider_task_id or "unknown"),
         ("attempts / polls / claims", f"{record.attempts} / {record.polls} / {record.claims}"),
-        ("next moment", str(_moment(record.due_at)) if record.due_at else "none"),
+        ("due time", str(_moment(record.due_at)) if record.due_at else "none"),
     ):
         facts.add_row(f"[dim]{name}", _safe(value))
     facts.add_row("[dim]state", _state(record.state))

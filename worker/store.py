@@ -100,8 +100,11 @@ class Store:
         Args:
             due_at: when the leg is dead, if it says nothing.
             deadline_at: when the job expires, if it is submitted for the first time now.
+            fields: of the record; without ``parked``, the job has a record already.
         """
         sources, target = TRANSITIONS[Turn.SUBMIT]
+        if "parked" not in fields:
+            sources -= {None}
         pairs = [part for name, value in fields.items() for part in (name, records.dump(value))]
         state, _ = self._admit(
             keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE],

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import uuid
 
 from tests.ports import take_port
@@ -13,15 +12,7 @@ REMASTER = ("submit", "sonic.remaster", "-p", "mv=chirp-v5", "-p", "variation_ca
 
 
 def fermata(system: System, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "worker", *arguments],
-        env=system.environment | {"COLUMNS": "200"} | settings,
-        cwd=system.folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return system.fermata(*arguments, **settings)
 
 
 def test_follow_ups_run_in_parallel_and_in_sequence(system: System) -> None:

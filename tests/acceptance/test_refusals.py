@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from tests import launcher
 from tests.ports import take_port
 from tests.system import ROOT, SIGNING_KEY
 from worker.embedded import EmbeddedValkey
@@ -27,11 +28,11 @@ CELERY = ("celery", "-A", "worker.app")
 
 def refused(folder: Path, *module: str, code: int = 3, **settings: str) -> str:
     """Run a Python module that must refuse to start; returns what it said."""
-    ran = subprocess.run(
-        [sys.executable, "-m", *module],
-        cwd=folder, env=COMPLETE | settings,
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    ran = launcher.run("-m", *module, environment=COMPLETE | settings, folder=folder)
+    return _refusal(ran, code)
+
+
+def _refusal(ran: "subprocess.CompletedProcess[str]", code: int) -> str:
     assert ran.returncode == code, ran.stderr
     assert "Traceback" not in ran.stderr
     return ran.stdout + ran.stderr
@@ -163,8 +164,12 @@ def test_a_file_that_stands_before_fermatas_own_is_named(
     theirs.parent.mkdir(exist_ok=True)
     theirs.write_text("raise SystemExit('this file was run')\n")
 
-    said = refused(tmp_path, *module)
+    ran = subprocess.run(
+        [sys.executable, "-m", *module],
+        cwd=tmp_path, env=COMPLETE, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
 
+    said = _refusal(ran, 3)
     assert f"{theirs} would be loaded in place of Fermata's own package, {ROOT / package}." in said
     assert "Rename it, or start Fermata in another folder." in said
 

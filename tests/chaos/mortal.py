@@ -1,12 +1,11 @@
 """A system whose worker, receiver and producer die at the points that a test arms."""
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 from redis import Redis
 
+from tests import launcher
 from tests.chaos.points import ARMED, OUT
 from tests.system import System, wait_until
 from worker.core import keys
@@ -71,8 +70,9 @@ class Mortal(System):
     def produce(self, canvas: Any) -> None:
         """Enqueue a canvas through our own producer, in a process that may die of it."""
         code = "import sys; from tests.chaos.points import produce; produce(sys.argv[1])"
-        command = [sys.executable, "-c", code, json.dumps(canvas)]
-        subprocess.run(command, check=False, env=self.environment, cwd=self.folder, timeout=30)
+        launcher.run(
+            "-c", code, json.dumps(canvas), environment=self.environment, folder=self.folder
+        )
 
     def due_at(self, job_id: str) -> float | None:
         """Return when a job is due next: at a sweep, or as one that is ready at a conductor."""

@@ -131,6 +131,9 @@ def _(self: Any, standing: Any, job_id: str) -> Standing:
 
 @wraps(Jobs, "current")
 def _(self: Any, current: Any, attempt: Any) -> Any:
+    if reached("forgotten", attempt.job_id):
+        with book() as redis:
+            redis.delete(keys.job(attempt.job_id))
     if out("one submission", attempt.job_id):
         return self._store.read(attempt.job_id)  # whichever leg is the last
     return current(self, attempt)

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from redis import Redis
 from tests.chaos import minutely
 from tests.chaos.load import RAN
 from tests.chaos.minutely import Minutely
+from tests.launcher import Started
 from tests.system import System, recording
 from worker import connection
 from worker.core.contract import QUEUE
@@ -57,7 +57,7 @@ class Stage(System):
         timetable = str(folder / minutely.TIMETABLE)
         super().__init__(folder, redis=valkey, FERMATA_TIMETABLE=timetable, **SETTINGS)
         self.restarts = 0
-        self._running: dict[str, tuple[subprocess.Popen[bytes], tuple[str, ...]]] = {}
+        self._running: dict[str, tuple[Started, tuple[str, ...]]] = {}
 
     def __enter__(self) -> "Stage":
         (self.folder / RAN).mkdir(parents=True)
@@ -105,7 +105,7 @@ class Stage(System):
         self.valkey.signal(signal.SIGCONT)  # it may be frozen
         self.valkey.stop()
 
-    def run(self, name: str, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+    def run(self, name: str, *arguments: str, **settings: str) -> Started:
         if name == "receiver":
             arguments = (*arguments, "--workers", "2")
         process = super().run(name, *arguments, **settings)
@@ -184,7 +184,7 @@ class Stage(System):
             return []
 
 
-def _kill_group(process: subprocess.Popen[bytes], *, wait: bool = True) -> None:
+def _kill_group(process: Started, *, wait: bool = True) -> None:
     _signal_group(process.pid, signal.SIGKILL)
     if wait:
         process.wait()

@@ -40,6 +40,7 @@ from tests.chaos.deaths import (
 )
 from tests.chaos.mortal import PATIENT, Mortal
 from tests.integration.conftest import Flows
+from tests.integration.flow import clip, outcome, who
 from worker.core.errors import SubmissionUnconfirmed, TaskFailed
 
 _P = Point
@@ -151,3 +152,18 @@ def test_a_death_in_a_leg_costs_nothing_on_rabbitmq_either(
     mortal: Mortal, flows: Flows, where: str
 ) -> None:
     costs_nothing(Run(mortal, flows.open(), POINTS[where], guarded=True))
+
+
+@redis
+def test_a_job_whose_record_redis_lost_before_the_post_is_begun_again(
+    mortal: Mortal, flows: Flows
+) -> None:
+    """Redis was killed, and started again without its last writes."""
+    flow = flows.open()
+    job = flow.job(clip())
+    mortal.arm("forgotten", job.id)
+    result = (job | flow.note()).apply_async()
+    assert who(outcome(result)) == job.id
+    mortal.passed("forgotten", job.id)
+    flow.ends()
+    flow.paid_once()

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from celery import chain, chord, group
 
+from tests import launcher
 from tests.system import System, wait_until
 from worker.core.contract import QUEUE, SLOW_QUEUE, task_name
 from worker.core.errors import ArchiveFailed, InvalidRequest
@@ -125,14 +124,10 @@ def test_a_link_that_never_comes_fails_in_the_end(everything: System) -> None:
         "ended = store.apply(args=[json.loads(sys.argv[1])])\n"
         "print(json.dumps([ended.state, ended.result.to_json()]))"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", eagerly, json.dumps(late(everything))],
-        env=everything.environment,
-        cwd=everything.folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    ran = launcher.run(
+        "-c", eagerly, json.dumps(late(everything)),
+        environment=everything.environment, folder=everything.folder,
+    )  # fmt: skip
     *warnings, last = ran.stdout.splitlines()
     state, error = json.loads(last)
     assert (state, error["type"]) == ("FAILURE", "ArchiveFailed")

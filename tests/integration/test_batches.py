@@ -5,16 +5,16 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 
+from tests import launcher
+from tests.launcher import Process
 from tests.system import System, wait_until
 from worker.core import keys
 
@@ -49,14 +49,11 @@ class Desk:
     def save(self) -> None:
         self.path.write_text("\n".join(map(json.dumps, self.rows)))
 
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "worker", "batch", *arguments]
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.command(*arguments), env=self.system.environment, cwd=self.system.folder,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+    def start(self, *arguments: str) -> Process:
+        command = ("-m", "worker", "batch", *arguments)
+        return launcher.start(
+            *command, environment=self.system.environment, folder=self.system.folder
+        )
 
     def run(self, *arguments: str, code: int = 0) -> str:
         process = self.start(*arguments)
@@ -202,13 +199,10 @@ def test_rows_that_are_right_are_submitted_without_the_wrong_ones_by_choice(desk
 
 def test_standard_input_needs_a_name(desk: Desk) -> None:
     desk.write(2, then="")
-    arguments = [*desk.command("submit", "-", "--format", "jsonl")]
-    run: Callable[..., Any] = subprocess.run
-    for more, code in (([], 2), (["--id", desk.name], 0)):
-        done = run(
-            [*arguments, *more], env=desk.system.environment, cwd=desk.system.folder,
-            input=desk.path.read_bytes(), capture_output=True, check=False,
-        )  # fmt: skip
+    arguments = ("batch", "submit", "-", "--format", "jsonl")
+    rows = desk.path.read_text()
+    for more, code in (((), 2), (("--id", desk.name), 0)):
+        done = desk.system.fermata(*arguments, *more, given=rows)
         assert done.returncode == code, done.stderr
     desk.ends()
     desk.each_row_once()
@@ -357,12 +351,9 @@ def test_an_unknown_batch_says_where_to_look(desk: Desk) -> None:
 
 def test_without_redis_it_says_so_and_nothing_is_lost(desk: Desk) -> None:
     desk.write(2, then="")
-    away = os.environ | desk.system.environment | {"FERMATA_REDIS_URL": "redis://127.0.0.1:1/0"}
-    done = subprocess.run(
-        desk.command("submit", str(desk.path)), env=away | {"FERMATA_BROKER_URL": ""},
-        cwd=desk.system.folder, capture_output=True, check=False, timeout=60,
-    )  # fmt: skip
-    assert (done.returncode, b"cannot be reached" in done.stderr) == (4, True)
+    away = {"FERMATA_REDIS_URL": "redis://127.0.0.1:1/0", "FERMATA_BROKER_URL": ""}
+    done = desk.system.fermata("batch", "submit", str(desk.path), **away)
+    assert (done.returncode, "cannot be reached" in done.stderr) == (4, True)
     assert desk.submit()["submitted"] == 2
     desk.ends()
     desk.each_row_once()

@@ -1,8 +1,6 @@
 """Cancelling: `fermata cancel` and `AsyncResult.revoke()` end a job, and its canvas with it."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +8,7 @@ import pytest
 from celery.exceptions import TimeoutError as NotYet
 
 from tests.integration.flow import GET_SECONDS, Flow, clip, completed
+from tests.launcher import Started
 from tests.system import System, stop, wait_until
 from worker.core.errors import JobCancelled
 from worker.core.models import JobId
@@ -20,16 +19,7 @@ Cancel = Callable[[Flow, str], Any]
 
 def by_command(flow: Flow, *job_ids: str) -> dict[str, str]:
     """Run `fermata cancel`; returns what became of each job."""
-    command = [sys.executable, "-m", "worker", "cancel", "--json", *job_ids]
-    environment = flow.system.environment
-    done = subprocess.run(
-        command,
-        check=False,
-        env=environment,
-        cwd=flow.system.folder,
-        capture_output=True,
-        timeout=30,
-    )
+    done = flow.system.fermata("cancel", "--json", *job_ids)
     outcomes: dict[str, str] = json.loads(done.stdout)
     worst = 1 if "too late" in outcomes.values() else 2 if "waiting" in outcomes.values() else 0
     assert done.returncode == worst, done.stderr
@@ -77,7 +67,7 @@ class Idle:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._workers: list[subprocess.Popen[bytes]] = []
+        self._workers: list[Started] = []
         self.queue = f"idle.{clip()}"
 
     def begins(self) -> None:

@@ -1,7 +1,6 @@
 """Conductors of real workers: killed, stopped, hindered, watched, and after an upgrade."""
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,6 +15,7 @@ from celery.events.state import State
 from tests.conducted_app import DAWDLES, PAUSES
 from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, completed, failed, who
+from tests.launcher import Started
 from tests.system import System, stop, wait_until
 from worker import connection
 from worker.conductor import LEASE_SECONDS, STOP_SECONDS, THREADS, Conductor
@@ -43,7 +43,7 @@ def flow(conducted: System) -> Iterator[Flow]:
     flows.close()
 
 
-Start = Callable[..., subprocess.Popen[bytes]]
+Start = Callable[..., Started]
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def start(conducted: System) -> Iterator[Start]:
     """Starts workers; what is left of them at the end is stopped."""
     workers = []
 
-    def start(name: str = "worker", queues: str = QUEUE) -> subprocess.Popen[bytes]:
+    def start(name: str = "worker", queues: str = QUEUE) -> Started:
         (conducted.folder / f"{name}.log").write_bytes(b"")
         workers.append(conducted.worker(name, app="tests.conducted_app", queues=queues))
         return workers[-1]

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,15 +41,7 @@ def redis(system: System) -> Iterator["Redis"]:
 
 
 def examine(system: System, *options: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "worker", "doctor", *options],
-        env=system.environment | settings,
-        cwd=system.folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return system.fermata("doctor", *options, **settings)
 
 
 def findings(system: System, **settings: str) -> dict[str, dict[str, Any]]:

@@ -1,14 +1,13 @@
 """The named flows, started as a backend that has our code would start them."""
 
 import json
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests import launcher
 from tests.system import System
 
 CLIP = str(uuid.uuid4())
@@ -36,15 +35,7 @@ def run(system: System, flow: str) -> Any:
         "import json; from tasks.flows import *; from tasks import sonic;"
         f"print(json.dumps(({flow}).delay().get(timeout=40)))"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", script],
-        env=system.environment,
-        cwd=system.folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ran = launcher.run("-c", script, environment=system.environment, folder=system.folder)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
 

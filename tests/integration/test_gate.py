@@ -160,6 +160,17 @@ def test_what_costs_nothing_needs_no_credits(door: Door) -> None:
     assert begun == "submitting"
 
 
+def test_a_leg_without_a_message_begins_no_job_whose_record_was_lost(door: Door) -> None:
+    """The message would be gone with it: the job could never be resumed."""
+    bid = door.gate.bid(find("account.credits"), lane(), now=START, expires_at=None)
+    begun = door.store.admit(
+        JobId("lost"), bid, now=START, due_at=START, deadline_at=START,
+        fields={"operation": "account.credits"}, leg="leg",
+    )  # fmt: skip
+    assert begun is None
+    assert door.store.state(JobId("lost")) is None
+
+
 def test_what_was_put_back_was_not_spent(door: Door) -> None:
     door.change(credit_floor=0)
     know(door, COST)

@@ -2,13 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from multiprocessing import get_context
 from typing import Any
 
 import pytest
@@ -18,6 +15,7 @@ from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 from redis import Redis
 
+from tests import launcher
 from tests.integration.flow import GET_SECONDS, Flow, clip, who
 from tests.integration.test_cancel import Idle
 from tests.job import Job
@@ -373,7 +371,7 @@ def _in_a_process(asked: tuple[str, str, dict[str, str]]) -> list[str]:
 def test_processes_that_enqueue_under_one_key_at_once_enqueue_one_flow(keyed: Keyed) -> None:
     asked = (keyed.key, keyed.source, keyed.flow.system.environment)
 
-    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as processes:
+    with ProcessPoolExecutor(3, mp_context=launcher.server()) as processes:
         flows = list(processes.map(_in_a_process, [asked] * 6))
 
     assert flows == [flows[0]] * 6
@@ -402,12 +400,7 @@ def test_one_key_for_two_different_requests_is_an_error_that_names_the_job(
 
 
 def command(system: System, *arguments: str, **settings: str) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "worker", "submit", REMASTER, "-p", "mv=chirp-v5", *arguments],
-        check=False,
-        env=system.environment | settings, cwd=system.folder,
-        capture_output=True, text=True, timeout=30,
-    )  # fmt: skip
+    done = system.fermata("submit", REMASTER, "-p", "mv=chirp-v5", *arguments, **settings)
     return done.returncode, done.stdout, done.stderr
 
 

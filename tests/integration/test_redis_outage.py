@@ -13,6 +13,7 @@ from tests.acceptance.test_cli import fermata
 from tests.integration.conftest import Flows
 from tests.integration.flow import Flow, clip, completed, outcome, who
 from tests.system import System, wait_until, within
+from worker.embedded import EmbeddedValkey
 
 FROZEN_SECONDS = 20
 JOBS = 500
@@ -24,7 +25,10 @@ SETTINGS: dict[str, Any] = {"FERMATA_REDIS_TIMEOUT_SECONDS": "2"}
 
 @pytest.fixture(scope="module")
 def outage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with System(tmp_path_factory.mktemp("outage"), **SETTINGS) as system:
+    folder = tmp_path_factory.mktemp("outage")
+    # Killed, a server that forces nothing to the disk may have held back what it had answered.
+    valkey = EmbeddedValkey(folder, appendfsync="always")
+    with System(folder, redis=valkey, **SETTINGS) as system:
         system.worker(app="tests.canvas_app")
         yield system
 

@@ -3,7 +3,6 @@
 import base64
 import json
 import subprocess
-import sys
 import time
 import uuid
 import zlib
@@ -29,16 +28,7 @@ NOW = 1_763_800_000.0
 
 
 def fermata(system: System, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "worker", "quarantine", *arguments],
-        env=system.environment | {"COLUMNS": "200"} | settings,
-        cwd=system.folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return system.fermata("quarantine", *arguments, **settings)
 
 
 def replay(system: System, *entries: str, **settings: str) -> tuple[int, list[dict[str, Any]]]:
@@ -317,10 +307,7 @@ def test_a_song_that_comes_after_the_deadline_is_kept_on_the_record(impatient_fl
     record = flow.record(job.id)
     assert (record.state, (record.late or {})["body"]) == ("expired", json.dumps(late))
     assert flow.turns(job.id)[-3:] == ["late", *["song.completed again"] * 2]
-    ran = subprocess.run(
-        [sys.executable, "-m", "worker", "job", job.id, "--json"],
-        env=flow.system.environment, capture_output=True, check=True,
-    )  # fmt: skip
+    ran = flow.system.fermata("job", job.id, "--json")
     [clip] = json.loads(ran.stdout)["late"]["result"]["clips"]
     assert clip["clip_id"] == late["data"][0]["clip_id"]
 

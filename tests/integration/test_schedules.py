@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ import pytest
 from redis import Redis
 
 from tests.acceptance.test_cli import fermata
+from tests.launcher import Started
 from tests.system import System, stop, wait_until
 from worker import bootstrap, timetable
 from worker.batch import Ledger, Runs
@@ -56,16 +55,14 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         yield system
 
 
-def beat(system: System, name: str) -> subprocess.Popen[bytes]:
+def beat(system: System, name: str) -> Started:
     schedule = str(system.folder / f"{name}.db")
     return system.run(name, "-m", "celery", "-A", "worker.app", "beat", "--schedule", schedule)
 
 
 def batches(system: System) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "worker", "batch", "list", "--json"]
-    done = subprocess.run(
-        command, check=True, env=system.environment, cwd=system.folder, capture_output=True
-    )
+    done = system.fermata("batch", "list", "--json")
+    assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout or "[]")
     return found
 

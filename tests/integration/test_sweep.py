@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
-from multiprocessing import get_context
 from typing import Any
 
 import pytest
 from celery import Celery
 from redis import Redis
 
+from tests import launcher
 from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, completed, who
 from tests.system import System
@@ -268,7 +268,7 @@ def by_threads(lab: Lab) -> list[int]:
 
 
 def by_processes(lab: Lab) -> list[int]:
-    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as processes:
+    with ProcessPoolExecutor(4, mp_context=launcher.server()) as processes:
         return list(processes.map(partial(work_off_in_a_process, lab.url, lab.now), range(8)))
 
 

@@ -301,7 +301,7 @@ _CANCELLED: Final = {
 @click.argument("job_id")
 @json_option
 def poll(job_id: str, as_json: bool) -> None:
-    """Ask the provider now how a waiting job stands, instead of at its next moment."""
+    """Ask the provider now how a waiting job stands, before its due time."""
     parts = bootstrap.parts()
     record = parts.store.read(JobId(job_id))
     if record.state is not JobState.WAITING:
