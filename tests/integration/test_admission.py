@@ -120,7 +120,8 @@ def test_the_rate_is_kept_while_slots_stay_free(start: Start) -> None:
 
 def test_no_more_are_in_flight_than_may_be(start: Start) -> None:
     flow = start(FERMATA_IN_FLIGHT="5", SIMULATOR_IN_FLIGHT="5")
-    flow.group(*(flow.job(clip()) for _ in range(40))).apply_async()
+    takes_long = {"latency_seconds": 3}
+    flow.group(*(flow.job(clip(), rule=takes_long) for _ in range(12))).apply_async()
     flow.ends()
     flow.paid_once()
     books = flow.system.simulator.books()
