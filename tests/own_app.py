@@ -62,3 +62,10 @@ def deadly_and_resigned(result: Any, key: str) -> None:
     """Kill the process that runs it; by its own choice that is a failure at once."""
     _runs(key)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="own.unspeakable", shared=False)
+def unspeakable(key: str) -> Any:
+    """Return what JSON cannot hold."""
+    _runs(key)
+    return {object()}

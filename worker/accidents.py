@@ -20,7 +20,7 @@ from celery.exceptions import BackendError, Reject, SoftTimeLimitExceeded
 from celery.states import SUCCESS
 
 from worker.core.wording import told
-from worker.recording import UNPUBLISHED, counted_chord
+from worker.follow_ups import UNPUBLISHED, calling_errbacks, counted_chord
 
 log = structlog.get_logger()
 
@@ -105,7 +105,11 @@ class ChordBackend:
         """Call errbacks: of a task, or of the body of a chord that failed."""
         if step_aside := before_errbacks.get():
             step_aside()
-        type(self._backend)._call_task_errbacks(self._backend, *args)
+        calling = calling_errbacks.set(True)
+        try:
+            type(self._backend)._call_task_errbacks(self._backend, *args)
+        finally:
+            calling_errbacks.reset(calling)
 
 
 def _accident() -> BaseException | None:

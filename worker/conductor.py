@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import structlog
+from billiard.einfo import ExceptionInfo
 from celery import Celery, states
 from celery.app.trace import build_tracer
 from kombu.message import Message
@@ -37,7 +38,8 @@ from worker.connection import StoreUnavailable
 from worker.core.contract import task_name
 from worker.core.models import JobId, JSONObject, Leased
 from worker.core.wording import told
-from worker.recording import UNPUBLISHED, resuming
+from worker.follow_ups import UNPUBLISHED
+from worker.recording import resuming
 from worker.store import Store
 
 log = structlog.get_logger()
@@ -194,7 +196,12 @@ class Conductor:
             trace = build_tracer(task.name, task, app=self._app, hostname=self._hostname)
             self._tracers[task.name] = trace
         request = self._request(job.message)
-        self._tell(job, trace(job.job_id, request["args"], request["kwargs"], request))
+        traced = trace(job.job_id, request["args"], request["kwargs"], request)
+        if traced.info is None and isinstance(traced.retval, ExceptionInfo):
+            # Celery just warns of what goes wrong around a task; then the job is not settled.
+            error: Any = traced.retval.exception
+            raise getattr(error, "exc", error)
+        self._tell(job, traced)
 
     def _request(self, message: str) -> JSONObject:
         """Make of a message what a worker's pool would get of it (celery.worker.request)."""

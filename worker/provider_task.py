@@ -38,6 +38,7 @@ from worker.core.schedule import hard_time_limit, moment, soft_time_limit
 from worker.core.signatures import signature
 from worker.core.states import TRANSITIONS, JobState, Turn
 from worker.core.wording import told
+from worker.follow_ups import FollowUp
 from worker.jobs import Attempt, Jobs
 from worker.message import park
 from worker.recording import resuming
@@ -51,7 +52,7 @@ _OURS: Final = ("source", "pick", "extra")
 _BEGINS_FROM: Final = TRANSITIONS[Turn.SUBMIT][0]
 
 
-class ProviderTask(Task[..., JSONObject]):
+class ProviderTask(FollowUp):
     """Base of every operation's task. The declared function is its signature; it never runs."""
 
     abstract = True

@@ -12,14 +12,12 @@ from functools import cached_property
 from typing import Any, Final
 
 import structlog
-from amqp.exceptions import AccessRefused
 from celery import Celery
 from celery.app import routes
 from celery.app.amqp import AMQP
-from kombu.exceptions import KombuError
 from kombu.utils.json import dumps
-from redis.exceptions import RedisError
 
+from worker import follow_ups
 from worker.core import canvas, schedule
 from worker.core.admission import Lane, Priority, lane_of, thousandths
 from worker.core.contract import (
@@ -39,6 +37,7 @@ from worker.core.ports import Clock
 from worker.core.schedule import Policy
 from worker.core.states import JobState, Turn
 from worker.core.wording import told
+from worker.follow_ups import UNPUBLISHED, by_celery, counted_chord
 from worker.message import press
 from worker.routing import FoundQueues, follow_up_route
 from worker.store import Store
@@ -47,10 +46,6 @@ log = structlog.get_logger()
 
 PAUSES_SECONDS: Final = (0.5, 1, 2, 4, 4)
 """How long a broker may be away while the next step is published: most restarts take less."""
-
-UNPUBLISHED: Final = (RedisError, KombuError, OSError, AccessRefused)
-"""What keeps a message from its queue until somebody sees to it: the broker is away, or its user
-lacks a right. kombu leaves RabbitMQ's word for that as it is."""
 
 _INHERITED: Final = (PRIORITY_HEADER, TENANT_HEADER, BATCH_HEADER)
 
@@ -135,14 +130,8 @@ def _unix(stamp: str | None, otherwise: float) -> float:
     return at.timestamp() if at else otherwise
 
 
-counted_chord: Final[ContextVar[str | None]] = ContextVar("counted_chord", default=None)
-"""The group whose chord a task is being counted for: the body that is published then follows it."""
-
 resuming: Final[ContextVar[Leased | None]] = ContextVar("resuming", default=None)
 """The job whose resumed leg a conductor runs in this thread."""
-
-_by_celery: Final = ContextVar("by_celery", default=False)
-"""Whether Celery itself publishes what follows a task, rather than the task's own code."""
 
 
 class _RecordingProducer:
@@ -211,7 +200,12 @@ class RecordingAMQP(AMQP):
                 producer = _RecordingProducer(
                     producer, lambda wire: self._recorder().record(operation, wire)
                 )
-            return send(producer, name, message, **options)
+            try:
+                return send(producer, name, message, **options)
+            except Exception as error:
+                if isinstance(error, UNPUBLISHED) or not follow_ups.is_one():
+                    raise
+                follow_ups.fail(self.app, message, error)
 
         return record_and_send
 
@@ -224,7 +218,7 @@ class RecordingAMQP(AMQP):
         header succeeded: it calls the errbacks, and nothing would ever publish the body.
         """
         send: Callable[..., Any] = super()._retry_publish  # type: ignore[misc]
-        by_celery = _by_celery.set(True)
+        token = by_celery.set(True)
         try:
             for pause in () if resuming.get() else PAUSES_SECONDS:
                 try:
@@ -234,7 +228,7 @@ class RecordingAMQP(AMQP):
                     time.sleep(pause)
             return send(publish, *args, **kwargs)
         finally:
-            _by_celery.reset(by_celery)
+            by_celery.reset(token)
 
     def _can_be_recorded(self, headers: Mapping[str, Any]) -> bool:
         """Say whether a job's lane is one; a wrong one must not fail the job that it follows.
@@ -264,11 +258,11 @@ class RecordingAMQP(AMQP):
         parent = self.app.current_worker_task
         if parent is None:
             return None
-        by_celery = _by_celery.get()
-        if not (_operation(parent.name) or (by_celery and parent.request.get(COPY_HEADER))):
+        native = by_celery.get()
+        if not (_operation(parent.name) or (native and parent.request.get(COPY_HEADER))):
             return None
         # An errback is not published so: it follows the one job that failed.
-        return (by_celery and counted_chord.get()) or parent.request.id
+        return (native and counted_chord.get()) or parent.request.id
 
     def _inherited(self) -> dict[str, Any]:
         """Return what a follow-up has from the task that publishes it."""

@@ -13,7 +13,6 @@ has what it names.
 from collections.abc import Mapping
 from typing import Any, Final
 
-from celery import Task
 from celery.exceptions import Ignore, Reject
 from celery.signals import task_postrun
 from celery.states import IGNORED
@@ -24,12 +23,13 @@ from worker.connection import StoreUnavailable
 from worker.core.contract import COPY_HEADER
 from worker.core.errors import ProcessDied
 from worker.core.wording import told
+from worker.follow_ups import FollowUp
 
 DEATHS: Final = 3
 """How often a process may die of one run before the task fails."""
 
 
-class Step(Task[..., Any]):
+class Step(FollowUp):
     """Base of every plain task of the application, a user's own included."""
 
     abstract = True
