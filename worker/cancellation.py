@@ -60,7 +60,7 @@ class Cancellations:
     def cancel_in_turn(self, job_id: JobId, *, by: str) -> Cancellation:
         """Cancel one of many jobs: the sweep ends them, a few at a time (due.lua).
 
-        Their messages go before all others, and thousands of them would keep everybody waiting.
+        Thousands that are ready at once would keep the jobs waiting whose webhooks come.
 
         Raises StoreUnavailable.
         """

@@ -23,15 +23,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import celery.app.trace
 import structlog
 from billiard.einfo import ExceptionInfo
 from celery import Celery, states
-from celery.app.trace import build_tracer
 from kombu.message import Message
 from kombu.serialization import prepare_accept_content
 from kombu.utils.encoding import safe_repr
 
-from worker import startup
+from worker import connection, startup
 from worker.accidents import before_errbacks
 from worker.background import Background
 from worker.connection import StoreUnavailable
@@ -40,6 +40,7 @@ from worker.core.models import JobId, JSONObject, Leased
 from worker.core.wording import told
 from worker.follow_ups import UNPUBLISHED
 from worker.recording import resuming
+from worker.settings import Settings
 from worker.store import Store
 
 log = structlog.get_logger()
@@ -47,47 +48,60 @@ log = structlog.get_logger()
 LEASE_SECONDS: Final = 10.0
 """How long a dead conductor keeps its jobs from the others, at most."""
 
-RENEW_EVERY_SECONDS: Final = LEASE_SECONDS / 3
+RENEW_EVERY_SECONDS: Final = LEASE_SECONDS / 4
 THREADS: Final = 4
 AT_ONCE: Final = 4 * THREADS
 """Jobs in hand at most: those that wait for a thread could be another conductor's."""
 
+LONG_SECONDS: Final = 60.0
+"""A leg that takes longer holds a thread that others wait for."""
+
 MOST_ASIDE: Final = 64
-"""Legs at most whose errbacks may take their time, beside those."""
+"""Legs at most that may take their time, beside those; with so many a conductor leases no more."""
 
 LISTEN_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 10.0
-LONGEST_PUT_OFF_SECONDS: Final = 60.0
+LONGEST_PUT_OFF_SECONDS: Final = 300.0
 
 
 class Conductor:
     """Runs resumed legs of one worker.
 
     Args:
+        leases: a store that gives up well before a lease ends, for the leases that are renewed.
         patience_seconds: within which Redis has to answer, also where nothing comes to be ready.
+        is_watched: whether the worker tells monitors of its tasks.
     """
 
     def __init__(
-        self, app: Celery, store: Store, hostname: str, *, patience_seconds: float
+        self,
+        app: Celery,
+        store: Store,
+        leases: Store,
+        hostname: str,
+        *,
+        patience_seconds: float,
+        is_watched: Callable[[], bool],
     ) -> None:
         self._app = app
         self._store = store
+        self._leases = leases
         self._hostname = hostname
+        self._is_watched = is_watched
         self._listen_seconds = min(LISTEN_SECONDS, patience_seconds / 2)
         self._tracers: dict[str, Callable[..., Any]] = {}
         self._to_run: queue.SimpleQueue[Leased] = queue.SimpleQueue()
-        self._in_hand: set[JobId] = set()
+        self._in_hand: dict[JobId, float | None] = {}
+        """When the leg of each job began (monotonic); None if it waits for a thread."""
         self._aside: set[JobId] = set()
-        """Of those in hand, the ones whose errbacks run."""
+        """Of those in hand, the ones whose legs take their time."""
         self._threads = 0
-        """How many take legs; one that runs errbacks takes no more."""
+        """How many take legs; one whose leg has stepped aside takes no more."""
         self._changed = threading.Condition()
-        self._renew_at = 0.0
         self._accept = prepare_accept_content(app.conf.accept_content)
 
     def run_once(self) -> None:
         """Lease what there is to do and room for; if there is none, wait for it a little."""
-        self._renew()
         with self._changed:
             if not self._changed.wait_for(self._room, LISTEN_SECONDS):
                 return
@@ -97,14 +111,14 @@ class Conductor:
             for job in leased:
                 # A conductor that stood still for longer than a lease may lease its own jobs again.
                 if job.job_id not in self._in_hand:
-                    self._in_hand.add(job.job_id)
+                    self._in_hand[job.job_id] = None
                     self._to_run.put(job)
                     self._add_thread()
         if not leased:
             self._store.wait_for_ready(self._listen_seconds)
 
     def _room(self) -> int:
-        return AT_ONCE - len(self._in_hand) + len(self._aside)
+        return min(AT_ONCE - len(self._in_hand) + len(self._aside), MOST_ASIDE - len(self._aside))
 
     def _add_thread(self) -> None:
         """Start one more thread, unless there are enough; each is a daemon: see :meth:`stop`."""
@@ -112,14 +126,24 @@ class Conductor:
             self._threads += 1
             threading.Thread(target=self._run_legs, name="fermata-leg", daemon=True).start()
 
-    def _renew(self) -> None:
+    def tend(self) -> None:
+        """Renew the leases of the jobs in hand, and let no leg that takes long keep others waiting.
+
+        Raises StoreUnavailable. To be called every ``RENEW_EVERY_SECONDS``, beside
+        :meth:`run_once`, which may wait for longer than a lease for a Redis that says nothing.
+        """
         now = time.monotonic()
-        if now >= self._renew_at:
-            self._renew_at = now + RENEW_EVERY_SECONDS
-            with self._changed:
-                in_hand = list(self._in_hand)
-            if in_hand:
-                self._store.renew(in_hand, seconds=LEASE_SECONDS)
+        with self._changed:
+            for job_id, began in self._in_hand.items():
+                if began is not None and now - began > LONG_SECONDS:
+                    self._set_aside(job_id)
+            is_full = len(self._aside) >= MOST_ASIDE
+        if is_full:
+            self._give_back()
+        with self._changed:
+            in_hand = list(self._in_hand)
+        if in_hand:
+            self._leases.renew(in_hand, seconds=LEASE_SECONDS)
 
     def stop(self) -> None:
         """Finish the legs that run, and leave the others to another conductor at once.
@@ -128,14 +152,8 @@ class Conductor:
         off, and is called again by the conductor that has its job next.
         """
         self._give_back()
-        give_up = time.monotonic() + STOP_SECONDS
-        while self._in_hand and time.monotonic() < give_up:
-            try:
-                self._renew()
-            except StoreUnavailable as error:
-                log.warning("leases_unrenewed", error=told(error))
-            with self._changed:
-                self._changed.wait_for(lambda: not self._in_hand, RENEW_EVERY_SECONDS)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._in_hand, STOP_SECONDS)
 
     def _give_back(self) -> None:
         left = []
@@ -143,7 +161,8 @@ class Conductor:
             with contextlib.suppress(queue.Empty):
                 left.append(self._to_run.get_nowait().job_id)
         with self._changed:
-            self._in_hand.difference_update(left)
+            for job_id in left:
+                self._in_hand.pop(job_id, None)
         if left:
             self._put_off(left, 0)
 
@@ -157,31 +176,36 @@ class Conductor:
         """Run one leg; says whether the thread is to take another."""
         structlog.contextvars.bind_contextvars(job_id=job.job_id, operation=job.operation)
         token = resuming.set(job)
+        with self._changed:
+            self._in_hand[job.job_id] = time.monotonic()
         try:
             self._run(job)
-        except (Exception, SystemExit) as error:  # an errback may end its process, as it believes
+        except BaseException as error:  # of an errback too: it may end its process, as it believes
             seconds = min(2.0 ** min(job.claims, 10), LONGEST_PUT_OFF_SECONDS)
             log.warning("leg_put_off", error=told(error), seconds=seconds)
             self._put_off([job.job_id], seconds)
         finally:
             resuming.reset(token)
             structlog.contextvars.clear_contextvars()
-        with self._changed:
-            stays = job.job_id not in self._aside
-            self._in_hand.discard(job.job_id)
-            self._aside.discard(job.job_id)
-            self._changed.notify_all()
+            with self._changed:
+                stays = job.job_id not in self._aside
+                self._in_hand.pop(job.job_id, None)
+                self._aside.discard(job.job_id)
+                self._changed.notify_all()
         return stays
 
     def _step_aside(self) -> None:
         """Let another thread take legs in place of this one, whose errbacks are called now."""
-        job = resuming.get()
         with self._changed:
-            if job and job.job_id not in self._aside and len(self._aside) < MOST_ASIDE:
-                self._aside.add(job.job_id)
-                self._threads -= 1
-                self._add_thread()
-                self._changed.notify_all()
+            if job := resuming.get():
+                self._set_aside(job.job_id)
+
+    def _set_aside(self, job_id: JobId) -> None:
+        if job_id not in self._aside and len(self._aside) < MOST_ASIDE:
+            self._aside.add(job_id)
+            self._threads -= 1
+            self._add_thread()
+            self._changed.notify_all()
 
     def _put_off(self, job_ids: Sequence[JobId], seconds: float) -> None:
         try:
@@ -193,7 +217,9 @@ class Conductor:
         task = self._app.tasks[task_name(job.operation)]
         trace = self._tracers.get(task.name)
         if trace is None:
-            trace = build_tracer(task.name, task, app=self._app, hostname=self._hostname)
+            # Looked up now: who traces applications puts a builder of their own there.
+            build = celery.app.trace.build_tracer
+            trace = build(task.name, task, app=self._app, hostname=self._hostname)
             self._tracers[task.name] = trace
         request = self._request(job.message)
         traced = trace(job.job_id, request["args"], request["kwargs"], request)
@@ -246,23 +272,44 @@ class Conductor:
             log.warning("monitors_untold", error=told(error))
 
     def _send(self, kind: str, job: Leased, **fields: Any) -> None:
-        if self._app.conf.worker_send_task_events:
+        if self._is_watched():
             with self._app.events.default_dispatcher(hostname=self._hostname) as dispatcher:
                 dispatcher.send(kind, uuid=job.job_id, **fields)
 
 
 class ConductorStep(Background):
-    """The worker's conductor."""
+    """The worker's conductor, and a thread beside it that renews its leases."""
 
     _conductor: Conductor
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._ended = threading.Event()
+        self._tending = threading.Thread(target=self._tend, name="fermata-leases", daemon=True)
 
     def start(self, parent: Any) -> None:
         parts = startup.parts()
         patience = parts.settings.redis_timeout_seconds
         self._conductor = Conductor(
-            parent.app, parts.store, parent.hostname, patience_seconds=patience
+            parent.app,
+            parts.store,
+            _for_leases(parts.settings),
+            parent.hostname,
+            patience_seconds=patience,
+            is_watched=lambda: _is_watched(parent),
         )
+        self._tending.start()
         super().start(parent)
+
+    def _tend(self) -> None:
+        wait = RENEW_EVERY_SECONDS
+        while not self._ended.wait(wait):
+            try:
+                self._conductor.tend()
+                wait = RENEW_EVERY_SECONDS
+            except StoreUnavailable as error:
+                log.warning("leases_unrenewed", error=told(error))
+                wait = RENEW_EVERY_SECONDS / 5
 
     def _work(self) -> float:
         self._conductor.run_once()
@@ -272,3 +319,16 @@ class ConductorStep(Background):
         super().stop(parent)
         self._thread.join(STOP_SECONDS)  # or it would lease jobs that nobody is left to run
         self._conductor.stop()
+        self._ended.set()
+
+
+def _for_leases(settings: Settings) -> Store:
+    """Open a store that tries to renew a lease two times and more before the lease ends."""
+    patience = min(settings.redis_timeout_seconds, RENEW_EVERY_SECONDS)
+    return Store(connection.connect(settings.redis_url, timeout_seconds=patience, retries=0))
+
+
+def _is_watched(worker: Any) -> bool:
+    """Say whether a worker tells monitors of its tasks: by its settings, -E, or their own word."""
+    events = getattr(getattr(worker, "consumer", None), "event_dispatcher", None)
+    return bool(events and events.enabled and (not events.groups or "task" in events.groups))

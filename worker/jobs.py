@@ -39,8 +39,9 @@ _T = TypeVar("_T")
 
 MOST_REFUSALS: Final = 2
 
-SETTLE_SECONDS: Final = 5
-"""How long a leg insists on settling its job; after that a conductor leases the job again."""
+SETTLE_SECONDS: Final = 150
+"""How long a leg insists on settling its job. Given up, the job is resumed again: its errbacks are
+called a second time. A Redis that hands over to its replica is away for a minute at most."""
 
 
 @dataclass(frozen=True, slots=True)

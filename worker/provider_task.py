@@ -82,7 +82,7 @@ class ProviderTask(FollowUp):
         Raises Ignore where the job is parked, or belongs to another leg; Reject (requeued)
         where nothing has happened yet because Redis is away; else what the job failed with.
         """
-        if leased := resuming.get():
+        if (leased := resuming.get()) and leased.job_id == self.request.id:
             return self._resumed_leg(leased)
         self._require_worker()
         structlog.contextvars.bind_contextvars(job_id=self._job_id, operation=self.operation.name)
@@ -125,6 +125,9 @@ class ProviderTask(FollowUp):
         Raises Ignore where the record goes on without this message; what the job ends with where
         there is none yet.
         """
+        if self.request.get(OURS_HEADER):
+            self._make_due()
+            raise Ignore
         if standing.state not in _BEGINS_FROM:
             raise Ignore
         # After a first attempt, or the gate, a job begins by a message of ours. What comes again
@@ -139,6 +142,11 @@ class ProviderTask(FollowUp):
             raise Ignore
         elif standing.deadline_at <= time.time():
             raise Ignore  # the sweep ends it
+
+    def _make_due(self) -> None:
+        """Let a job be resumed at once that the version before resumes by this message."""
+        now, resumed = time.time(), (JobState.RESUMING,)
+        bootstrap.parts().store.note(self._job_id, now=now, sources=resumed, due_at=now)
 
     def _require_wanted(self, standing: Standing) -> None:
         if standing.cancelled_by:

@@ -230,7 +230,15 @@ def _dotenv_names() -> set[str]:
     return set(_read_dotenv(path, interpolate=False)) if path.is_file() else set()
 
 
+_GONE: Final = {
+    "RESUME_SECONDS": "It is gone: a job is resumed for as long as that takes. Remove it.",
+}
+"""What was a setting once, by the rest of its name, and what to do about it."""
+
+
 def _meant(name: str, known: set[str]) -> str:
+    if gone := _GONE.get(name.removeprefix("FERMATA_")):
+        return gone
     close = get_close_matches(name, known, n=1, cutoff=0.8)
     instead = f"did you mean {close[0]}?" if close else ".env.example names them all."
     return f"There is no such setting; {instead}"

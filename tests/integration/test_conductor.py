@@ -263,7 +263,7 @@ had come; the other's was claimed, and its message pushed to the queue."""
 def test_jobs_of_the_version_before_are_resumed_and_its_messages_do_no_harm(
     flow: Flow, start: Start
 ) -> None:
-    for name, due_at in (("waiting", time.time() + 600), ("resuming", time.time() - 1)):
+    for name, due_at in (("waiting", time.time() + 600), ("resuming", time.time() + 900)):
         job_id = f"{name}-of-05cbb30"
         flow.jobs.append(job_id)
         flow.expected_runs[job_id] = 1
@@ -305,4 +305,5 @@ def test_a_conductor_that_has_nothing_to_do_takes_that_for_no_outage(
     """A wait that outlasts the timeout would be one, and be followed by a pause."""
     store = Store(connection.connect(valkey.url, timeout_seconds=0.4, retries=0))
     app = Celery(set_as_current=False)
-    Conductor(app, store, "worker@test", patience_seconds=0.4).run_once()
+    watched: dict[str, Any] = {"patience_seconds": 0.4, "is_watched": lambda: True}
+    Conductor(app, store, store, "worker@test", **watched).run_once()

@@ -1,5 +1,6 @@
 """A conductor's own decisions: what it puts off, gives back and waits for. No Redis is asked."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -13,8 +14,9 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from tests.system import wait_until
+from worker import conductor as conductor_module
 from worker import startup
-from worker.conductor import AT_ONCE, THREADS, Conductor, ConductorStep
+from worker.conductor import AT_ONCE, MOST_ASIDE, THREADS, Conductor, ConductorStep
 from worker.connection import StoreUnavailable
 from worker.core.contract import task_name
 from worker.core.models import Event, JobId, Leased, Source
@@ -63,7 +65,9 @@ class Worker:
             self.may_end.wait(60)
 
     def conductor(self, ready: Any) -> Conductor:
-        return Conductor(self.app, ready, self.hostname, patience_seconds=1)
+        return Conductor(
+            self.app, ready, ready, self.hostname, patience_seconds=1, is_watched=lambda: False
+        )
 
     def pausing(self, job_id: str) -> Leased:
         message = park(self.app.signature(task_name(PAUSES), task_id=job_id)).message
@@ -82,8 +86,8 @@ def broken(job_id: str = "job", *, claims: int = 1) -> Leased:
     return Leased(JobId(job_id), "sonic.unheard_of", "", EVENT, claims)
 
 
-@pytest.mark.parametrize(("claims", "seconds"), [(1, 2), (3, 8), (6, 60), (5000, 60)])
-def test_a_job_that_cannot_be_resumed_is_put_off_ever_longer_up_to_a_minute(
+@pytest.mark.parametrize(("claims", "seconds"), [(1, 2), (3, 8), (9, 300), (5000, 300)])
+def test_a_job_that_cannot_be_resumed_is_put_off_ever_longer_up_to_five_minutes(
     worker: Worker, claims: int, seconds: float
 ) -> None:
     ready = Ready(broken(claims=claims))
@@ -145,6 +149,49 @@ def test_a_monitor_that_cannot_be_told_puts_no_job_off(
     assert ready.renewed == []
 
 
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])
+def test_a_leg_that_would_end_its_thread_is_put_off_and_the_thread_goes_on(
+    monkeypatch: pytest.MonkeyPatch, worker: Worker, error: type[BaseException]
+) -> None:
+    ready = Ready(*(worker.pausing(f"job-{number}") for number in range(2 * AT_ONCE)))
+    conductor = worker.conductor(ready)
+    monkeypatch.setattr(conductor, "_run", Mock(side_effect=error))
+    while ready.jobs:
+        conductor.run_once()
+    wait_until(lambda: len(ready.renewed) == 2 * AT_ONCE, what="all are put off")
+
+
+def test_legs_that_never_end_keep_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, worker: Worker
+) -> None:
+    monkeypatch.setattr(conductor_module, "LONG_SECONDS", 0.0)
+    ready = Ready(*(worker.pausing(f"job-{number}") for number in range(2 * AT_ONCE)))
+    conductor = worker.conductor(ready)
+    while len(worker.begun) < 2 * AT_ONCE:
+        conductor.run_once()
+        conductor.tend()
+    assert sorted(worker.begun) == sorted(ready.leased)
+
+
+def test_with_too_many_legs_that_never_end_the_others_are_given_back(
+    monkeypatch: pytest.MonkeyPatch, worker: Worker
+) -> None:
+    monkeypatch.setattr(conductor_module, "LONG_SECONDS", 0.0)
+    jobs = [worker.pausing(f"job-{number}") for number in range(MOST_ASIDE + AT_ONCE)]
+    ready = Ready(*jobs)
+    conductor = worker.conductor(ready)
+    while len(worker.begun) < MOST_ASIDE:
+        conductor.run_once()
+        conductor.tend()
+    wait_until(lambda: len(worker.begun) == MOST_ASIDE + THREADS or not ready.jobs)
+
+    conductor.tend()
+
+    given_back = {job_id for ids, seconds in ready.renewed if seconds == 0 for job_id in ids}
+    assert {*ready.leased} - {*worker.begun} == given_back
+    assert {*ready.renewed[-1][0]} == {*worker.begun}
+
+
 class Slow(Ready):
     """A Redis that takes its time."""
 
@@ -163,7 +210,8 @@ def test_a_worker_that_stops_waits_for_the_lease_that_it_has_asked_for(
     monkeypatch: pytest.MonkeyPatch, worker: Worker
 ) -> None:
     slow = Slow()
-    parts = SimpleNamespace(store=slow, settings=SimpleNamespace(redis_timeout_seconds=1))
+    settings = SimpleNamespace(redis_timeout_seconds=1, redis_url="redis://127.0.0.1:1")
+    parts = SimpleNamespace(store=slow, settings=settings)
     monkeypatch.setattr(startup, "parts", lambda: parts)
     step = ConductorStep(worker)
     step.start(worker)

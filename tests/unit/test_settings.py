@@ -187,7 +187,8 @@ def test_retention_is_between_a_minute_and_a_year(seconds: str) -> None:
 
 @pytest.mark.parametrize("role", Role)
 def test_a_misspelt_setting_is_wrong_and_the_right_one_is_named(role: Role) -> None:
-    given(FERMATA_SIGNING_KEY=KEY, FERMATA_COLOUR="red", FERMATA_LOG_LEVEL="LOUD")
+    wrong_names = {"FERMATA_COLOUR": "red", "FERMATA_RESUME_SECONDS": "300"}
+    given(FERMATA_SIGNING_KEY=KEY, FERMATA_LOG_LEVEL="LOUD", **wrong_names)
     with pytest.raises(ConfigError) as raised:
         load(role)
     said = str(raised.value)
@@ -195,6 +196,7 @@ def test_a_misspelt_setting_is_wrong_and_the_right_one_is_named(role: Role) -> N
         "FERMATA_SIGNING_KEY: There is no such setting; did you mean FERMATA_SIGNING_KEYS?" in said
     )
     assert "FERMATA_COLOUR: There is no such setting; .env.example names them all." in said
+    assert "FERMATA_RESUME_SECONDS: It is gone: " in said
     assert "FERMATA_LOG_LEVEL: Must be one of" in said
     assert KEY not in said
 

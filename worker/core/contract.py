@@ -22,7 +22,8 @@ PARKED: Final = "PARKED"
 """The Celery state of a job that waits for the provider."""
 
 OURS_HEADER: Final = "fermata_claim"
-"""Message header: this is the message on the record, published again. Its value says nothing."""
+"""Message header: 0 on the message of a record that is published again, to be begun. The version
+before this one resumed jobs by messages with 1 and more."""
 
 PRIORITY_HEADER: Final = "fermata_priority"
 """Message header: ``interactive`` (the default) or ``batch``. Follow-ups inherit it."""

@@ -2,8 +2,8 @@
 -- Closes the race between sweeps: any number may run, and each job goes to one of them. A
 -- sweep that dies loses nothing, for its jobs come due again when the lease ends.
 --
--- What is cancelled or expires before the gate may be thousands at once, and each ends by a message
--- that goes before all others. So these wait aside, and few are on their way to a worker at a time.
+-- What is cancelled or expires before the gate may be thousands at once, and each ends by a leg of
+-- its own. So these wait aside, and few at a time stand before the jobs whose webhooks come.
 --
 -- A job that was claimed before its worker was upgraded stands here and not with the ready ones.
 --

@@ -16,6 +16,6 @@ local function after(seconds)
 end
 
 local function make_ready(ready, list, id)
-  redis.call('ZADD', ready, after(0), id)
+  redis.call('ZADD', ready, 'NX', after(0), id)
   ring(list)
 end
