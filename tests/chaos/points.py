@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from celery._state import get_current_task
 from celery.backends.redis import RedisBackend
@@ -36,6 +37,7 @@ from worker.store import Store
 
 ARMED = "test:armed"
 OUT = "test:guards_out"
+NOWHERE = "test:nowhere"
 
 _wraps: list[Callable[[], None]] = []
 
@@ -178,9 +180,9 @@ def _(self: Any, claim: Any, job_id: str, *args: Any, **options: Any) -> Any:
     early = self.state(job_id) is JobState.SUBMITTING
     if early and out("claim while submitting", job_id):
         return False
-    won = claim(self, job_id, *args, **options)
-    if out("made ready", job_id):
-        self._redis.zrem(keys.READY, job_id)
+    ready = NOWHERE if out("made ready", job_id) else keys.READY
+    with mock.patch.object(keys, "READY", ready):
+        won = claim(self, job_id, *args, **options)
     passes("claimed", job_id)
     return won
 
