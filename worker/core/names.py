@@ -62,8 +62,13 @@ def unique(names: Iterable[str], taken: Iterable[str] = ()) -> Iterator[str]:
 
 def _clean(text: str) -> str:
     normal = unicodedata.normalize("NFC", text)
-    kept = ("_" if unicodedata.category(char) in _CONTROLS else char for char in normal)
-    return _FORBIDDEN.sub("_", "".join(kept))
+    return _FORBIDDEN.sub("_", "".join(map(_shown, normal)))
+
+
+def _shown(char: str) -> str:
+    category = unicodedata.category(char)
+    # Unicode has 17 kinds of space; a name that ends in one looks as if it did not.
+    return "_" if category in _CONTROLS else " " if category == "Zs" else char
 
 
 def _segment(text: str) -> str:
