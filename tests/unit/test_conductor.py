@@ -184,10 +184,12 @@ def test_with_too_many_legs_that_never_end_the_others_are_given_back(
         conductor.run_once()
         conductor.tend()
 
-    def given_back() -> set[str]:
-        return {job_id for ids, seconds in ready.renewed if seconds == 0 for job_id in ids}
+    def none_waits() -> bool:
+        conductor.tend()
+        given_back = {job_id for ids, seconds in ready.renewed if seconds == 0 for job_id in ids}
+        return {*ready.leased} - {*worker.begun} == given_back
 
-    wait_until(lambda: {*ready.leased} - {*worker.begun} == given_back(), what="none waits")
+    wait_until(none_waits, what="what waits is given back")
     conductor.tend()
     assert {*ready.renewed[-1][0]} == {*worker.begun}
 
