@@ -103,6 +103,7 @@ class Conductor:
     def run_once(self) -> None:
         """Lease what there is to do and room for; if there is none, wait for it a little."""
         with self._changed:
+            self._add_threads()
             if not self._changed.wait_for(self._room, LISTEN_SECONDS):
                 return
             room = self._room()
@@ -113,18 +114,18 @@ class Conductor:
                 if job.job_id not in self._in_hand:
                     self._in_hand[job.job_id] = None
                     self._to_run.put(job)
-                    self._add_thread()
+            self._add_threads()
         if not leased:
             self._store.wait_for_ready(self._listen_seconds)
 
     def _room(self) -> int:
         return min(AT_ONCE - len(self._in_hand) + len(self._aside), MOST_ASIDE - len(self._aside))
 
-    def _add_thread(self) -> None:
-        """Start one more thread, unless there are enough; each is a daemon: see :meth:`stop`."""
-        if self._threads < THREADS:
-            self._threads += 1
+    def _add_threads(self) -> None:
+        """Start threads for the jobs that wait, up to enough; each a daemon: see :meth:`stop`."""
+        for _ in range(min(self._to_run.qsize(), THREADS - self._threads)):
             threading.Thread(target=self._run_legs, name="fermata-leg", daemon=True).start()
+            self._threads += 1
 
     def tend(self) -> None:
         """Renew the leases of the jobs in hand, and let no leg that takes long keep others waiting.
@@ -138,12 +139,11 @@ class Conductor:
                 if began is not None and now - began > LONG_SECONDS:
                     self._set_aside(job_id)
             is_full = len(self._aside) >= MOST_ASIDE
-        if is_full:
-            self._give_back()
-        with self._changed:
             in_hand = list(self._in_hand)
         if in_hand:
             self._leases.renew(in_hand, seconds=LEASE_SECONDS)
+        if is_full:
+            self._give_back()
 
     def stop(self) -> None:
         """Finish the legs that run, and leave the others to another conductor at once.
@@ -164,7 +164,7 @@ class Conductor:
             for job_id in left:
                 self._in_hand.pop(job_id, None)
         if left:
-            self._put_off(left, 0)
+            self._put_off(self._leases, left, 0)
 
     def _run_legs(self) -> None:
         """Run one leg after another, up to one that steps aside; runs in a thread."""
@@ -183,7 +183,7 @@ class Conductor:
         except BaseException as error:  # of an errback too: it may end its process, as it believes
             seconds = min(2.0 ** min(job.claims, 10), LONGEST_PUT_OFF_SECONDS)
             log.warning("leg_put_off", error=told(error), seconds=seconds)
-            self._put_off([job.job_id], seconds)
+            self._put_off(self._store, [job.job_id], seconds)
         finally:
             resuming.reset(token)
             structlog.contextvars.clear_contextvars()
@@ -204,12 +204,12 @@ class Conductor:
         if job_id not in self._aside and len(self._aside) < MOST_ASIDE:
             self._aside.add(job_id)
             self._threads -= 1
-            self._add_thread()
+            self._add_threads()
             self._changed.notify_all()
 
-    def _put_off(self, job_ids: Sequence[JobId], seconds: float) -> None:
+    def _put_off(self, store: Store, job_ids: Sequence[JobId], seconds: float) -> None:
         try:
-            self._store.renew(job_ids, seconds=seconds)
+            store.renew(job_ids, seconds=seconds)
         except StoreUnavailable as error:
             log.warning("leases_end_by_themselves", error=told(error))
 
@@ -307,7 +307,7 @@ class ConductorStep(Background):
             try:
                 self._conductor.tend()
                 wait = RENEW_EVERY_SECONDS
-            except StoreUnavailable as error:
+            except Exception as error:  # not to renew a lease is worse than whatever this is
                 log.warning("leases_unrenewed", error=told(error))
                 wait = RENEW_EVERY_SECONDS / 5
 

@@ -7,7 +7,7 @@ settle, because its next step names a parameter that does not exist.
 So the arguments of a follow-up are checked where it runs: it fails there, as one with a wrong value
 does. If its message cannot be built (a serializer or a compression that this worker lacks, a value
 that JSON cannot hold), it fails here as if it had run: its own chain, chord and errbacks end.
-An error that will pass is none of these: the task before it is run again.
+A broker that does not take the message is no such error: the task before it is run again.
 """
 
 from contextvars import ContextVar
@@ -18,6 +18,7 @@ import structlog
 from amqp.exceptions import AccessRefused, MessageNacked, NoConsumers, ResourceLocked
 from celery import Celery, Task
 from celery.app.task import Context
+from celery.states import FAILURE
 from kombu.exceptions import LimitExceeded, OperationalError
 from redis.exceptions import RedisError
 
@@ -68,6 +69,9 @@ def fail(app: Celery, message: Any, error: Exception) -> None:
     args, kwargs, embed = message.body
     request: Any = Context(message.headers, args=args, kwargs=kwargs, delivery_info={}, **embed)
     log.warning("follow_up_failed", task_id=request.id, task=request.task, error=told(error))
-    app.backend.mark_as_failure(
-        request.id, error, request=request, store_result=not request.ignore_result
+    backend, stored = app.backend, not request.ignore_result
+    # The task before it may be run again, for another of its follow-ups.
+    is_told = stored and backend.get_state(request.id) == FAILURE
+    backend.mark_as_failure(
+        request.id, error, request=request, store_result=stored, call_errbacks=not is_told
     )

@@ -159,6 +159,17 @@ class _RecordingProducer:
         return self._producer.publish(body, **options) if self._to_publish else None
 
 
+def _can_be_built(build: Callable[[Any], Any]) -> bool:
+    """Say whether there is a message to publish: if so, it was the broker that did not take it."""
+    try:
+        press(build)
+    except UNPUBLISHED:
+        return True
+    except Exception:  # whatever a serializer, or a user's handler, says
+        return False
+    return True
+
+
 class RecordingAMQP(AMQP):
     """Celery's publisher, which records every operation's job before it publishes it.
 
@@ -200,10 +211,14 @@ class RecordingAMQP(AMQP):
                 producer = _RecordingProducer(
                     producer, lambda wire: self._recorder().record(operation, wire)
                 )
+
+            def build(to: Any) -> Any:
+                return send(to, name, message, **options | {"declare": [], "retry": False})
+
             try:
                 return send(producer, name, message, **options)
             except Exception as error:
-                if isinstance(error, UNPUBLISHED) or not follow_ups.is_one():
+                if not follow_ups.is_one() or _can_be_built(build):
                     raise
                 follow_ups.fail(self.app, message, error)
 
