@@ -83,19 +83,19 @@ def test_the_cost_of_a_manifest_is_measured_for_each_length(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("module", "number"),
+    ("module", "children", "number"),
     [
-        (("benchmarks", "memory"), signal.SIGINT),
-        (("benchmarks.rows", "1000000"), signal.SIGTERM),
+        (("benchmarks", "memory"), 3, signal.SIGINT),
+        (("benchmarks.rows", "1000000"), 4, signal.SIGTERM),
     ],
     ids=["Ctrl-C", "SIGTERM"],
 )
 def test_a_run_that_is_ended_leaves_nothing(
-    tmp_path: Path, module: tuple[str, ...], number: signal.Signals
+    tmp_path: Path, module: tuple[str, ...], children: int, number: signal.Signals
 ) -> None:
     with start(tmp_path, *module) as process:
         benchmark = psutil.Process(process.pid)
-        wait_until(lambda: len(benchmark.children()) > 2, seconds=60, what="all has started")
+        wait_until(lambda: len(benchmark.children()) == children, seconds=60, what="all runs")
         family = benchmark.children(recursive=True)
         process.send_signal(number)
         process.communicate(timeout=60)
