@@ -65,7 +65,9 @@ class Mortal(System):
 
     def reads(self, queue: str) -> None:
         """Let the worker read another queue as well, until it dies."""
-        self.app.control.add_consumer(queue, destination=["worker@test"], reply=True, timeout=60)
+        to: dict[str, Any] = {"destination": ["worker@test"], "reply": True, "timeout": 5}
+        # A worker says that it is ready before it hears what is broadcast.
+        wait_until(lambda: self.app.control.add_consumer(queue, **to), what=f"it reads {queue}")
 
     def produce(self, canvas: Any) -> None:
         """Enqueue a canvas through our own producer, in a process that may die of it."""

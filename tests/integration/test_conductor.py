@@ -174,7 +174,8 @@ def test_a_job_that_cannot_be_resumed_neither_stops_nor_slows_the_others(
     assert (flow.state(stuck.id), flow.ran(step)) == ("resuming", [])
 
     flow.redis.delete(cause)
-    flow.system.app.control.add_consumer(f"refused.{stuck.id}", reply=True, timeout=5)
+    control, late = flow.system.app.control, f"refused.{stuck.id}"
+    wait_until(lambda: control.add_consumer(late, reply=True, timeout=5), what="it is read")
     flow.ends()
 
 
