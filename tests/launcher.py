@@ -2,8 +2,8 @@
 
 To import Celery, redis-py and the rest takes a second of a core, and the tests start more than a
 thousand processes. So each process of tests has a fork server, the standard library's own, which
-imports them once. What it forks has its own session, folder, environment and output, and runs
-a module, code or a script as ``python`` would. Benchmarks, and tests of how a process begins, start
+imports them once. Each fork has its own session, folder, environment and output, and runs a
+module, code or a script as ``python`` would. Benchmarks, and tests of how a process begins, start
 theirs in full.
 """
 
@@ -40,11 +40,11 @@ LIBRARIES: Final = (
     "simulator.serving",
     "worker.cli",
 )
-"""What processes of a test import; none of it looks at settings or folder when it is imported."""
+"""Imports of a test's processes. None of them looks at settings or folder when it is imported."""
 
 
 class Started(Protocol):
-    """What both a process that was forked and one of ``subprocess.Popen`` can do."""
+    """The methods that a forked process and one of ``subprocess.Popen`` share."""
 
     @property
     def pid(self) -> int: ...

@@ -7,7 +7,7 @@ settle, because its next step names a parameter that does not exist.
 So the arguments of a follow-up are checked where it runs: it fails there, as one with a wrong value
 does. If its message cannot be built (a serializer or a compression that this worker lacks, a value
 that JSON cannot hold), it fails here as if it had run: its own chain, chord and errbacks end.
-A broker that does not take the message is no such error: the task before it is run again.
+If the broker is away, or its user lacks a right, the task before it is run again.
 """
 
 from contextvars import ContextVar

@@ -130,7 +130,7 @@ def test_a_worker_that_is_stopped_amid_200_resumptions_loses_none(flow: Flow, st
     left = {job.id for job in jobs if flow.state(job.id) == "resuming"}
     assert left
     assert set(flow.redis.zrange(keys.READY, 0, -1)) == left
-    # What it had leased and not begun is another's at once.
+    # The jobs that it had leased and not begun are another's at once.
     assert flow.redis.zcount(keys.READY, "-inf", flow.system.store.clock()) == len(left)
     flow.redis.delete(PAUSES)
     start("heir", queues=f"{QUEUE},heirs")
@@ -257,8 +257,8 @@ def test_monitors_and_signals_see_how_a_job_ends(
 
 
 VERSION_05CBB30 = json.loads((Path(__file__).parent / "version_05cbb30.json").read_text())
-"""What that version had written of two chains, each a job and a step: of the one job no webhook
-had come; the other's was claimed, and its message pushed to the queue."""
+"""Two chains as that version had written them, each a job and a step. No webhook had come for the
+one job; the other was claimed, and its message pushed to the queue."""
 
 
 def test_jobs_of_the_version_before_are_resumed_and_its_messages_do_no_harm(
