@@ -16,10 +16,6 @@ from worker.core.errors import SubmissionUnconfirmed
 LONG = 60
 """Seconds to wait for a fact, on a busy machine."""
 
-THEN = "then"
-"""A queue that the dying worker does not read: RabbitMQ gives what was in the hands of one that was
-killed to another worker only when it misses heartbeats, if a child of the pool is left."""
-
 
 @dataclass(frozen=True)
 class Point:
@@ -44,6 +40,10 @@ class Run:
         self.guarded = guarded
         self.step = flow.note(task_id=str(uuid.uuid4()))
         self.errback = flow.errback(runs=int(point.fails is not None))
+        self.then = f"then-{uuid.uuid4()}"
+        """A queue that the dying worker does not read: it could run a step, and not say so. And
+        RabbitMQ gives what was in its hands to another worker only when it misses heartbeats, if a
+        child of its pool is left."""
 
     def meets(self, job: Any, *, guards: Any = None) -> None:
         """Arm the point for a job; the guard in question is that of this job, or another's."""
@@ -97,23 +97,22 @@ def submitted(run: Run) -> None:
 
 
 def plain(run: Run) -> None:
-    """The dying worker could run the step, and not say so."""
     job = run.flow.job(clip())
-    run.step.set(queue=THEN)
+    run.step.set(queue=run.then)
     run.meets(job)
     run.enqueue(job | run.step)
     run.dies()
     run.mortal.worker_died(long_ago=True)
-    run.mortal.reads(THEN)
+    run.mortal.reads(run.then)
 
 
 def chain_watching_the_next(run: Run) -> None:
-    job, following = run.flow.job(clip()), run.flow.job(queue=THEN)
+    job, following = run.flow.job(clip()), run.flow.job(queue=run.then)
     run.meets(job, guards=following)
     run.enqueue(job | following | run.step)
     run.dies()
     run.mortal.worker_died(long_ago=True)
-    run.mortal.reads(THEN)
+    run.mortal.reads(run.then)
 
 
 def chord(run: Run) -> None:

@@ -398,10 +398,10 @@ def test_the_tail_of_a_failed_chain_fails_natively(flow: Flow, attach: str) -> N
     with pytest.raises(TaskFailed, match="Generation failed"):
         result.get(timeout=GET_SECONDS)
 
-    assert (result.id, result.state) == (tail.id, "FAILURE")
-    assert AsyncResult(job.id, app=flow.system.app).state == "FAILURE"
     flow.ends()
     flow.paid_once()
+    assert (result.id, result.state) == (tail.id, "FAILURE")
+    assert AsyncResult(job.id, app=flow.system.app).state == "FAILURE"
     assert flow.ran(errback) == ["TaskFailed"]
 
 
@@ -413,8 +413,8 @@ def test_a_parked_job_after_a_failed_one_is_never_submitted(flow: Flow) -> None:
     with pytest.raises(TaskFailed):
         result.get(timeout=GET_SECONDS)
 
-    assert (result.id, result.state) == (tail.id, "FAILURE")
     flow.ends()
+    assert (result.id, result.state) == (tail.id, "FAILURE")
     assert (flow.accepted(tail.id), flow.state(tail.id)) == ([], None)
 
 

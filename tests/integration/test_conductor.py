@@ -16,7 +16,7 @@ from tests.conducted_app import DAWDLES, PAUSES
 from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, completed, failed, who
 from tests.launcher import Started
-from tests.system import System, stop, wait_until
+from tests.system import System, stop, wait_until, within
 from worker import connection
 from worker.conductor import LEASE_SECONDS, STOP_SECONDS, THREADS, Conductor
 from worker.core import keys
@@ -94,10 +94,8 @@ def test_a_job_whose_worker_is_killed_in_its_resumed_leg_is_resumed_within_15_se
     start("heir")
 
     stop(doomed, kill=True)
-    died_at = time.monotonic()
-
-    assert who(result.get(timeout=GET_SECONDS)) == job.id
-    assert time.monotonic() - died_at < 15
+    with within(15):
+        assert who(result.get(timeout=GET_SECONDS)) == job.id
     flow.ends()
     assert flow.record(job.id).claims == 2
 

@@ -247,9 +247,9 @@ def test_answer_and_webhook_both_lost_is_unconfirmed_and_never_sent_again(
     with pytest.raises(SubmissionUnconfirmed, match="not sent again"):
         result.get(timeout=GET_SECONDS)
 
-    assert result.state == "FAILURE"
     flow.ends()
     flow.paid_once()
+    assert result.state == "FAILURE"
     assert flow.ran(errback) == ["SubmissionUnconfirmed"]
     assert (flow.state(job.id), flow.record(job.id).attempts) == ("failed", 1)
 
@@ -279,10 +279,10 @@ def test_a_deadline_ends_the_flow_natively(impatient_flow: Flow) -> None:
     with pytest.raises(DeadlineExceeded, match="within 2 s"):
         result.get(timeout=GET_SECONDS)
 
-    assert result.state == "FAILURE"
-    assert AsyncResult(job.id, app=flow.system.app).state == "FAILURE"
     flow.ends()
     flow.paid_once()
+    assert result.state == "FAILURE"
+    assert AsyncResult(job.id, app=flow.system.app).state == "FAILURE"
     assert flow.ran(errback) == ["DeadlineExceeded"]
     assert flow.state(job.id) == "expired"
 
