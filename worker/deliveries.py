@@ -1,5 +1,6 @@
 """Use case of the receiver: from one webhook delivery to a resumed job."""
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from worker.core.schedule import Policy
 from worker.core.states import TERMINAL, TRANSITIONS, JobState, Turn
 from worker.quarantine import Entry, Kind, Quarantine
 from worker.settings import Settings
-from worker.store import LOST, Store
+from worker.store import LOST, Heard, Store
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -28,6 +29,9 @@ log = structlog.get_logger()
 
 SONG_COMPLETED: Final = "song.completed"
 _ENDS: Final = TERMINAL | {JobState.RESUMING}
+_NOTHING_NEW: Final = frozenset({JobState.RESUMING, JobState.SUCCEEDED})
+"""If a job failed although this very song came, the song is kept when it comes again."""
+_DIGEST_LENGTH: Final = 32
 _NOT_ACCEPTED: Final = TRANSITIONS[Turn.ACCEPT][0]
 
 
@@ -112,9 +116,18 @@ class Deliveries:
         delivery_id = headers.get(signing.DELIVERY_ID_HEADER, "")[:128]
         if not delivery.final:
             return self._progress(job_id, delivery, delivery_id)
-        event = Event(Source.WEBHOOK, body=delivery.body, delivery_id=delivery_id)
-        if self._store.claim(job_id, event, now=self._clock()):
+        heard = self._store.hear(
+            job_id,
+            Event(Source.WEBHOOK, body=delivery.body, delivery_id=delivery_id),
+            now=self._clock(),
+            digest=hashlib.sha256(raw).hexdigest()[:_DIGEST_LENGTH],
+            again_in=_NOTHING_NEW if delivery.event == SONG_COMPLETED else _ENDS,
+            again=f"{delivery.event} again",
+        )
+        if heard is Heard.WON:
             return Receipt.RESUMED
+        if heard is Heard.AGAIN:
+            return Receipt.WITHOUT_EFFECT
         return self._too_late(job_id, delivery, delivery_id)
 
     def _progress(self, job_id: JobId, delivery: Delivery, delivery_id: str) -> Receipt:

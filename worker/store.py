@@ -1,6 +1,7 @@
 """Adapter: the jobs' records in Redis or Valkey. Every change is one of a few Lua scripts."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from worker import records
@@ -22,6 +23,17 @@ from worker.scripts import load_script
 
 if TYPE_CHECKING:
     from redis import Redis
+
+
+class Heard(IntEnum):
+    """What became of a delivery that ends a job."""
+
+    NOT_WON = 0
+    """Something else ends the job, or has ended it; or there is no job."""
+    WON = 1
+    AGAIN = 2
+    """The same delivery has won before."""
+
 
 _LIVE = frozenset(JobState) - TERMINAL
 LOST: Final = TERMINAL - {JobState.SUCCEEDED}
@@ -198,20 +210,49 @@ class Store:
                 send twice.
             seen: only while the job is in this state.
         """
-        sources, target = TRANSITIONS[Turn.CLAIM]
-        why = f"{event.source} {event.delivery_id or ''}".strip()
-        won = self._claim(
+        sources = TRANSITIONS[Turn.CLAIM][0] if seen is None else (seen,)
+        return self._hear(job_id, sources, event, leg, "", (), "", now=now) is Heard.WON
+
+    def hear(
+        self,
+        job_id: JobId,
+        event: Event,
+        *,
+        now: float,
+        digest: str,
+        again_in: Iterable[JobState],
+        again: str,
+    ) -> Heard:
+        """Claim a parked job for a delivery, unless the same delivery has won before.
+
+        Args:
+            digest: of the delivery's body.
+            again_in: the states in which the same one again is nothing new.
+            again: what the timeline says of it then.
+        """
+        entry = records.entry(now, again, None, _why(event))
+        sources = TRANSITIONS[Turn.CLAIM][0]
+        return self._hear(job_id, sources, event, "", digest, again_in, entry, now=now)
+
+    def _hear(
+        self,
+        job_id: JobId,
+        sources: Iterable[JobState | None],
+        event: Event,
+        leg: str,
+        *same: Any,
+        now: float,
+    ) -> Heard:
+        digest, again_in, entry = same
+        heard = self._claim(
             keys=[keys.job(job_id), keys.DUE, keys.READY, *keys.BEFORE_THE_GATE, keys.RING],
             args=[
-                job_id,
-                _csv(sources if seen is None else (seen,)),
-                event.dumps(),
-                int(event.body is not None),
-                records.entry(now, Turn.CLAIM, target, why),
-                leg,
+                *(job_id, _csv(sources), event.dumps(), int(event.body is not None)),
+                records.entry(now, Turn.CLAIM, TRANSITIONS[Turn.CLAIM][1], _why(event)),
+                *(leg, digest, _csv(again_in), entry),
             ],
         )
-        return bool(won)
+        return Heard(heard)
 
     def lease(self, *, seconds: float, limit: int) -> list[Leased]:
         """Lease up to ``limit`` jobs that are ready to be resumed; others may in ``seconds``."""
@@ -377,6 +418,10 @@ def _event(text: str | None) -> Event:
     except (KeyError, TypeError, ValueError) as error:
         why = InvalidPayload(f"the event on the job's record cannot be read: {told(error)}")
         return Event(Source.SWEEP, error=why.to_json())
+
+
+def _why(event: Event) -> str:
+    return f"{event.source} {event.delivery_id or ''}".strip()
 
 
 def _csv(states: Iterable[JobState | None]) -> str:

@@ -4,6 +4,7 @@ import json
 import time
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -108,6 +109,39 @@ def test_a_song_that_a_failure_was_ahead_of_is_kept_before_and_after_the_job_set
     assert parked.late() == SONG
     if not settled:
         parked.settle(Turn.FAIL, error={"type": "TaskFailed"})
+    assert parked.late() == SONG
+
+
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize("content", [SONG, failed()], ids=["a song", "a failure"])
+def test_a_delivery_that_comes_again_is_noted_in_one_round_trip(
+    parked: Door, content: Any, settled: bool
+) -> None:
+    assert parked.deliver(content) == "resumed"
+    if settled and content is SONG:
+        parked.settle(Turn.SUCCEED, result={"clips": []})
+    elif settled:
+        parked.settle(Turn.FAIL, error={"type": "TaskFailed"})
+    before = parked.redis.hgetall(keys.job(JOB))
+
+    with mock.patch.object(
+        parked.redis, "execute_command", wraps=parked.redis.execute_command
+    ) as ask:
+        assert parked.deliver(content) == "without effect"
+
+    assert ask.call_count == 1
+    after = parked.redis.hgetall(keys.job(JOB))
+    added = after.pop("timeline").removeprefix(before.pop("timeline"))
+    assert json.loads(added)["what"] == f"{content['event']} again"
+    assert (after, parked.late()) == (before, None)
+
+
+def test_a_song_that_its_job_could_not_be_read_from_is_kept_when_it_comes_again(
+    parked: Door,
+) -> None:
+    assert parked.deliver(SONG) == "resumed"
+    parked.settle(Turn.FAIL, error={"type": "InvalidPayload"})
+    assert [parked.deliver(SONG), parked.deliver(SONG)] == ["late", "without effect"]
     assert parked.late() == SONG
 
 

@@ -99,6 +99,7 @@ class Delivery:
     body: str
     provider_task_id: str | None
     progress: JSONObject
+    """What there is to show while the job goes on; nothing if it is settled now."""
 
 
 def parse(body: bytes | str) -> JSONObject:
@@ -232,7 +233,8 @@ def read_delivery(raw: bytes) -> Delivery:
         raise InvalidPayload(f"the envelope is wrong: {error.messages}") from None
     event = envelope["event"]
     final = event == "song.failed" or (event == "song.completed" and _has_ended(body))
-    return Delivery(event, final, raw.decode(), envelope["task_id"], _progress(body))
+    progress = {} if final else _progress(body)
+    return Delivery(event, final, raw.decode(), envelope["task_id"], progress)
 
 
 def _has_ended(body: Mapping[str, Any], *, songs: int = 1) -> bool:
