@@ -14,9 +14,7 @@ An errback is a user's code, and Celery calls it in the thread of the leg. It ma
 leg steps aside first: its lease is renewed as before, and another thread takes its place.
 """
 
-import base64
 import contextlib
-import json
 import queue
 import threading
 import time
@@ -35,6 +33,7 @@ from worker import connection, startup
 from worker.accidents import before_errbacks
 from worker.background import Background
 from worker.connection import StoreUnavailable
+from worker.core import kept
 from worker.core.contract import task_name
 from worker.core.models import JobId, JSONObject, Leased
 from worker.core.wording import told
@@ -231,10 +230,10 @@ class Conductor:
 
     def _request(self, message: str) -> JSONObject:
         """Make of a message what a worker's pool would get of it (celery.worker.request)."""
-        wire = json.loads(message)
+        wire, sent = kept.unpack(message)
         properties = wire["properties"]
         route = properties["delivery_info"]
-        body: Any = base64.b64decode(wire["body"])
+        body: Any = sent
         args, kwargs, embed = Message(
             body,
             content_type=wire["content-type"],

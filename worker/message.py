@@ -1,15 +1,13 @@
 """A job's own message, as its record keeps it.
 
 The message is pressed before it is published, or when its first submit leg begins: Celery
-publishes it to a kombu channel that keeps it instead of sending it. The record keeps kombu's own
-wire form: a submit leg can be published again without task, canvas or result backend, and a
+publishes it to a kombu channel that keeps it instead of sending it. The record keeps what kombu
+would send: a submit leg can be published again without task, canvas or result backend, and a
 conductor runs the resumed leg from it.
 """
 
-import base64
 import contextlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, cast
 
 import structlog
@@ -20,7 +18,7 @@ from kombu.transport import memory
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
-from worker.core import canvas, schedule
+from worker.core import canvas, kept, schedule
 from worker.core.contract import OURS_HEADER
 from worker.core.models import JobId, Parked
 from worker.core.ports import Clock
@@ -51,8 +49,10 @@ class _PressChannel(memory.Channel):
         # With task_send_sent_event, Celery also publishes an event here, of a message that nobody
         # has sent yet. It has no task.
         if "task" in (message["headers"] or {}):
-            self._inplace_augment_message(message, exchange, routing_key)
-            self.pressed = message
+            route = {"exchange": exchange, "routing_key": routing_key}
+            message["properties"]["delivery_info"].update(route)
+            body = message["body"]
+            self.pressed = message | {"body": body.encode() if isinstance(body, str) else body}
 
 
 class _PressTransport(memory.Transport):
@@ -60,7 +60,7 @@ class _PressTransport(memory.Transport):
 
 
 def press(publish: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return, in wire form, the task's message that is published to the producer given."""
+    """Return the task's message that is published to the producer given, its body as bytes."""
     with Connection(transport=_PressTransport) as connection:
         channel = cast(_PressChannel, connection.default_channel)
         with connection.Producer(auto_declare=False) as producer:
@@ -71,7 +71,13 @@ def press(publish: Callable[[Any], Any]) -> dict[str, Any]:
 def park(signature: Signature[Any]) -> Parked:
     """Return the message of a signature that would be published now."""
     message = press(lambda to: signature.apply_async(producer=to, add_to_parent=False, declare=[]))
-    return Parked(dumps(message), canvas.place(message["headers"]))
+    return Parked(pack(message), canvas.place(message["headers"]))
+
+
+def pack(message: Mapping[str, Any]) -> str:
+    """Return a pressed message as a record keeps it."""
+    head = {name: part for name, part in message.items() if name != "body"}
+    return kept.pack(dumps(head, separators=(",", ":")), message["body"])
 
 
 class Publisher:
@@ -84,18 +90,18 @@ class Publisher:
         ).Pool(limit=16)
 
     def publish(self, message: str) -> None:
-        """Publish a pressed message, marked as ours.
+        """Publish a message that a record keeps, marked as ours.
 
         Raises kombu's OperationalError if the broker cannot be reached or has no such queue.
         """
-        wire = json.loads(message)
+        wire, body = kept.unpack(message)
         properties = wire["properties"]
         route = properties["delivery_info"]
         headers = wire["headers"] | {OURS_HEADER: 0}
-        kept = {name: value for name, value in properties.items() if name not in _ENVELOPE}
+        others = {name: value for name, value in properties.items() if name not in _ENVELOPE}
         with self._connection() as connection:
             connection.Producer(auto_declare=False).publish(
-                base64.b64decode(wire["body"]),
+                body,
                 exchange=route["exchange"],
                 routing_key=route["routing_key"],
                 priority=properties["priority"],
@@ -106,7 +112,7 @@ class Publisher:
                 mandatory=True,
                 retry=True,
                 retry_policy=dict(PUBLISH_RETRIES),
-                **kept,
+                **others,
             )
 
     def close(self) -> None:

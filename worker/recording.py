@@ -15,7 +15,6 @@ import structlog
 from celery import Celery
 from celery.app import routes
 from celery.app.amqp import AMQP
-from kombu.utils.json import dumps
 
 from worker import follow_ups
 from worker.core import canvas, schedule
@@ -38,7 +37,7 @@ from worker.core.schedule import Policy
 from worker.core.states import JobState, Turn
 from worker.core.wording import told
 from worker.follow_ups import UNPUBLISHED, by_celery, counted_chord
-from worker.message import press
+from worker.message import pack, press
 from worker.routing import FoundQueues, follow_up_route
 from worker.store import Store
 
@@ -73,7 +72,7 @@ class Recorder:
         if not JOB_ID.fullmatch(job_id):
             return True  # the worker says what is wrong with it
         held = lane.priority is Priority.BATCH and not headers.get("eta")
-        fields = {"operation": operation.name, "parked": dumps(wire), **canvas.place(headers)}
+        fields = {"operation": operation.name, "parked": pack(wire), **canvas.place(headers)}
         if DIGEST_HEADER in headers:
             fields["digest"] = headers[DIGEST_HEADER]
         if BATCH_HEADER in headers:

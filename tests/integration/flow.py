@@ -1,6 +1,5 @@
 """One flow of a test: jobs and plain steps composed by name, and what became of each."""
 
-import base64
 import json
 import time
 import uuid
@@ -15,7 +14,7 @@ from redis import Redis
 
 from tests.job import Job
 from tests.system import SIGNING_KEY, System, wait_until
-from worker.core import signing
+from worker.core import kept, signing
 from worker.core.models import JobId, JobRecord
 from worker.core.states import TERMINAL
 from worker.quarantine import Entry, Quarantine
@@ -132,8 +131,8 @@ class Flow:
 
     def parked_message(self, job_id: str) -> dict[str, Any]:
         """Return the message that will resume a job, its body decoded."""
-        message: dict[str, Any] = json.loads(self.system.store.message(JobId(job_id)) or "{}")
-        return message | {"body": json.loads(base64.b64decode(message["body"]))}
+        message, body = kept.unpack(self.system.store.message(JobId(job_id)) or "{}")
+        return message | {"body": json.loads(body)}
 
     def deliver(self, job_id: str, content: Any, **options: Any) -> requests.Response:
         return deliver(self.system, job_id, content, **options)

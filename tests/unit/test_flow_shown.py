@@ -16,7 +16,7 @@ from worker.core.canvas import Step
 from worker.core.errors import UnknownJob
 from worker.core.models import JobId, JobRecord, JSONObject
 from worker.core.states import JobState
-from worker.message import press
+from worker.message import pack, press
 
 FIRST = JobId("first")
 
@@ -38,7 +38,7 @@ def pressed(celery: Celery, flow: Any) -> str:
     with mock.patch.object(celery.amqp, "send_task_message", keep):
         flow.apply_async()
     name, message, options = sent[0]
-    return json.dumps(press(lambda producer: send(producer, name, message, **options)))
+    return pack(press(lambda producer: send(producer, name, message, **options)))
 
 
 def lines(steps: tuple[Step, ...]) -> list[str]:

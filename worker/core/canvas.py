@@ -4,12 +4,12 @@ The message of a job names the task that published it and the first of them all,
 signatures of whatever is still to follow.
 """
 
-import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from worker.core import kept
 from worker.core.contract import TASK_PREFIX
 from worker.core.models import JobId
 
@@ -39,10 +39,10 @@ def place(headers: Mapping[str, Any]) -> dict[str, str]:
 
 def still_to_come(job_id: JobId, message: str) -> tuple[Step, ...]:
     """List what is to follow a job, by its kept message (:mod:`worker.message`)."""
-    wire = json.loads(message)
-    if wire.get("content-type") != "application/json":
+    head, body = kept.unpack(message)
+    if head.get("content-type") != "application/json":
         return ()
-    _, _, embed = json.loads(base64.b64decode(wire["body"]))
+    _, _, embed = json.loads(body)
     return following(job_id, embed)
 
 

@@ -122,7 +122,7 @@ class Parked:
     """A job's own message, and where it puts the job in its flow."""
 
     message: str
-    """In kombu's own wire form (see :mod:`worker.message`)."""
+    """As a record keeps it (see :mod:`worker.core.kept`)."""
     place: Mapping[str, str]
     """See :func:`worker.core.canvas.place`."""
 
@@ -134,7 +134,7 @@ class Leased:
     job_id: JobId
     operation: str
     message: str
-    """The message that started it, in kombu's own wire form (see :mod:`worker.message`)."""
+    """The message that started it, as a record keeps it (see :mod:`worker.core.kept`)."""
     event: Event
     claims: int
     """How often it was leased, this time included."""
