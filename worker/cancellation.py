@@ -66,7 +66,13 @@ class Cancellations:
         """
         now, fields = self._clock(), {"cancelled_by": by}
         state = self._store.note(
-            job_id, now=now, what="cancel", why=by, sources=_IN_TURN, due_at=now, fields=fields
+            job_id,
+            now=now,
+            what="cancellation",
+            why=by,
+            sources=_IN_TURN,
+            due_at=now,
+            fields=fields,
         )
         return Cancellation.ENDING if state in _IN_TURN else self.cancel(job_id, by=by)
 
@@ -77,7 +83,7 @@ class Cancellations:
         return self._store.note(
             job_id,
             now=self._clock(),
-            what="cancel",
+            what="cancellation",
             why=by,
             sources=(source,),
             fields={"cancelled_by": by},

@@ -6,8 +6,8 @@ chain, chord, callbacks, errbacks, ``AsyncResult``.
 """
 
 import inspect
+import secrets
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
@@ -174,7 +174,7 @@ class ProviderTask(FollowUp):
         return submission.check_parameters(self.operation, given, **ours)
 
     def _submit_leg(self, jobs: Jobs, body: JSONObject, standing: Standing) -> NoReturn:
-        attempt = Attempt(self._job_id, self.operation, uuid.uuid4().hex)
+        attempt = Attempt(self._job_id, self.operation, secrets.token_hex(8))
         # A record that is there already has the message.
         parked = None if standing.state else self._park()
         lane = lane_of(self.request.headers or {}, slow=self.operation.slow)

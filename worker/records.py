@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker.core.models import JobId, JobRecord, JSONObject, ProviderTaskId
-from worker.core.states import JobState
+from worker.core.states import TRANSITIONS, JobState, Turn
 
 _COUNTERS = ("attempts", "polls", "claims", "republished", "resubmissions", "refusals")
+_TURNS = frozenset(Turn)
 _DOCUMENTS = ("progress", "result", "error", "late", "following")
 
 
@@ -16,14 +17,17 @@ def dump(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, dict) else value
 
 
-def entry(now: float, what: str, state: JobState | None, why: str) -> str:
-    """Write a line of the timeline."""
-    said = {"at": round(now, 3), "what": what, "state": state, "why": why}
-    return json.dumps({name: value for name, value in said.items() if value})
+def entry(now: float, what: str, why: str) -> str:
+    """Write a line of the timeline; a turn's state goes without saying."""
+    said = {"at": round(now, 3), "what": what} | ({"why": why} if why else {})
+    return json.dumps(said, separators=(",", ":"))
 
 
-def parse(job_id: JobId, stored: Mapping[str, str], due_at: float | None) -> JobRecord:
-    """Read a record from its hash."""
+def parse(
+    job_id: JobId, stored: Mapping[str, str], timeline: str | None, due_at: float | None
+) -> JobRecord:
+    """Read a record from its hash, and from the timeline beside it."""
+    lines = stored.get("timeline", "") + (timeline or "")  # the version before had it in the hash
     documents: dict[str, JSONObject] = {n: json.loads(stored[n]) for n in _DOCUMENTS if n in stored}
     counters = {name: int(stored.get(name, 0)) for name in _COUNTERS}
     provider_task_id = stored.get("provider_task_id")
@@ -53,5 +57,13 @@ def parse(job_id: JobId, stored: Mapping[str, str], due_at: float | None) -> Job
         result=documents.get("result"),
         error=documents.get("error"),
         late=documents.get("late"),
-        timeline=tuple(json.loads(line) for line in stored.get("timeline", "").splitlines()),
+        timeline=tuple(map(_entry, lines.splitlines())),
     )
+
+
+def _entry(line: str) -> JSONObject:
+    entry: JSONObject = json.loads(line)
+    what = entry["what"]
+    if what in _TURNS:
+        entry.setdefault("state", TRANSITIONS[Turn(what)][1])
+    return entry

@@ -12,7 +12,7 @@ _PRELUDES: Final = {
     "admit": ("record", "gate"),
     "release": ("record", "gate"),
     "open": ("gate",),
-    "lease": ("ready",),
+    "lease": ("record", "ready"),
     "renew": ("ready",),
     "late": ("record",),
     "due": ("tally", "ready"),

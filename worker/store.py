@@ -87,7 +87,7 @@ class Store:
             target,
             now=now,
             due="-" if due_at is None else str(due_at),
-            entry=records.entry(now, turn, target, why),
+            entry=records.entry(now, turn, why),
             fields=fields or {},
             drop=drop,
             leg=leg,
@@ -114,16 +114,17 @@ class Store:
             deadline_at: when the job expires, if it is submitted for the first time now.
             fields: of the record; without ``parked``, the job has a record already.
         """
-        sources, target = TRANSITIONS[Turn.SUBMIT]
+        sources = TRANSITIONS[Turn.SUBMIT][0]
         if "parked" not in fields:
             sources -= {None}
         pairs = [part for name, value in fields.items() for part in (name, records.dump(value))]
         state, _ = self._admit(
             keys=[keys.job(job_id), keys.DUE, keys.JOBS, *keys.BEFORE_THE_GATE],
             args=[
-                *(job_id, now, leg, due_at, deadline_at, bid.held_until, str(bid.lane), bid.cost),
+                *(job_id, round(now, 3), leg, due_at, round(deadline_at, 3), bid.held_until),
+                *(str(bid.lane), bid.cost),
                 *(
-                    records.entry(now, Turn.SUBMIT, target, ""),
+                    records.entry(now, Turn.SUBMIT, ""),
                     *bid.limits.arguments(),
                     _csv(sources),
                 ),
@@ -152,7 +153,7 @@ class Store:
             due_at: the next moment; None keeps the one there is.
         """
         due = "" if due_at is None else str(due_at)
-        entry = records.entry(now, what, None, why) if what else ""
+        entry = records.entry(now, what, why) if what else ""
         _, state = self._change(
             job_id,
             sources,
@@ -230,7 +231,7 @@ class Store:
             again_in: the states in which the same one again is nothing new.
             again: what the timeline says of it then.
         """
-        entry = records.entry(now, again, None, _why(event))
+        entry = records.entry(now, again, _why(event))
         sources = TRANSITIONS[Turn.CLAIM][0]
         return self._hear(job_id, sources, event, "", digest, again_in, entry, now=now)
 
@@ -248,7 +249,7 @@ class Store:
             keys=[keys.job(job_id), keys.DUE, keys.READY, *keys.BEFORE_THE_GATE, keys.RING],
             args=[
                 *(job_id, _csv(sources), event.dumps(), int(event.body is not None)),
-                records.entry(now, Turn.CLAIM, TRANSITIONS[Turn.CLAIM][1], _why(event)),
+                records.entry(now, Turn.CLAIM, _why(event)),
                 *(leg, digest, _csv(again_in), entry),
             ],
         )
@@ -331,20 +332,26 @@ class Store:
 
     def message(self, job_id: JobId) -> str | None:
         """Return the parked message of a job."""
-        return cast("str | None", self._redis.hget(keys.job(job_id), "parked"))
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.get(keys.message(job_id))
+            pipe.hget(keys.job(job_id), "parked")  # where the version before had it
+            return next(filter(None, pipe.execute()), None)
 
     def read(self, job_id: JobId) -> JobRecord:
         """Read a job's record.
 
         Raises UnknownJob.
         """
-        stored = cast(dict[str, str], self._redis.hgetall(keys.job(job_id)))
+        with self._redis.pipeline(transaction=False) as pipe:
+            _read(pipe, job_id)
+            pipe.zscore(keys.DUE, job_id)
+            stored, timeline, due_at = pipe.execute()
         if "state" not in stored:
             raise UnknownJob(
                 f"there is no record of job {job_id}: wrong id, or past its retention (a job that "
                 "was sent by name has one when a worker has begun it)"
             )
-        return records.parse(job_id, stored, self._redis.zscore(keys.DUE, job_id))
+        return records.parse(job_id, stored, timeline, due_at)
 
     def recent(self, limit: int) -> list[JobRecord]:
         """Read the newest jobs, newest first."""
@@ -355,10 +362,12 @@ class Store:
         """Read the jobs that there are among some, in one round trip; without their next moment."""
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
-                pipe.hgetall(keys.job(job_id))
-            found = zip(job_ids, pipe.execute(), strict=True)
+                _read(pipe, job_id)
+            found = pipe.execute()
         return [
-            records.parse(job_id, stored, None) for job_id, stored in found if "state" in stored
+            records.parse(job_id, stored, timeline, None)
+            for job_id, stored, timeline in zip(job_ids, found[::2], found[1::2], strict=True)
+            if "state" in stored
         ]
 
     def forget_index(self, *, before: float) -> None:
@@ -392,7 +401,7 @@ class Store:
                 _csv(sources),
                 records.dump(late),
                 retain_seconds,
-                records.entry(now, "late", None, why),
+                records.entry(now, "late", why),
             ],
         )
         return bool(kept)
@@ -418,6 +427,11 @@ def _event(text: str | None) -> Event:
     except (KeyError, TypeError, ValueError) as error:
         why = InvalidPayload(f"the event on the job's record cannot be read: {told(error)}")
         return Event(Source.SWEEP, error=why.to_json())
+
+
+def _read(pipe: Any, job_id: JobId) -> None:
+    pipe.hgetall(keys.job(job_id))
+    pipe.get(keys.timeline(job_id))
 
 
 def _why(event: Event) -> str:

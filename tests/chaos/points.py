@@ -22,6 +22,7 @@ from kombu.exceptions import OperationalError
 from kombu.transport.redis import Transport
 from redis import Redis
 
+from tests.integration.flow import record_keys
 from worker import bootstrap, client, log
 from worker.accidents import ChordBackend, PatientBackend
 from worker.client import HTTPProvider
@@ -136,7 +137,7 @@ def _(self: Any, standing: Any, job_id: str) -> Standing:
 def _(self: Any, current: Any, attempt: Any) -> Any:
     if reached("forgotten", attempt.job_id):
         with book() as redis:
-            redis.delete(keys.job(attempt.job_id))
+            redis.delete(*record_keys(attempt.job_id))
     if out("one submission", attempt.job_id):
         return self._store.read(attempt.job_id)  # whichever leg is the last
     return current(self, attempt)

@@ -14,7 +14,7 @@ from redis import Redis
 
 from tests.job import Job
 from tests.system import SIGNING_KEY, System, wait_until
-from worker.core import kept, signing
+from worker.core import kept, keys, signing
 from worker.core.models import JobId, JobRecord
 from worker.core.states import TERMINAL
 from worker.quarantine import Entry, Quarantine
@@ -144,6 +144,11 @@ class Flow:
     def entries(self, job_id: str) -> list[Entry]:
         """What is in quarantine of a job."""
         return [each for each in Quarantine(self.redis).entries() if each.job_id == job_id]
+
+
+def record_keys(job_id: str) -> set[str]:
+    """The keys that hold what is known of a job."""
+    return {keys.job(job_id), keys.message(job_id), keys.timeline(job_id)}
 
 
 def active(system: System, name: str = "worker") -> list[str]:

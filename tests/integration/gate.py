@@ -108,8 +108,8 @@ class Door:
         return self.store.state(JobId(job_id))
 
     def states(self) -> dict[str, str]:
-        found = self.redis.keys(f"{keys.RECORDS}*")
-        return {key.removeprefix(keys.RECORDS): self.redis.hget(key, "state") for key in found}
+        found = self.redis.zrange(keys.JOBS, 0, -1)
+        return {job_id: self.redis.hget(keys.job(job_id), "state") for job_id in found}
 
     def flight(self) -> Mapping[str, float]:
         return dict(self.redis.zrange(keys.FLIGHT, 0, -1, withscores=True))

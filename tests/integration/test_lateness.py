@@ -72,6 +72,9 @@ class Door:
     def late(self) -> Any:
         return json.loads((self.store.read(JOB).late or {"body": "null"})["body"])
 
+    def timeline(self) -> Any:
+        return self.store.read(JOB).timeline
+
     def kept(self) -> list[Any]:
         return [(entry.kind, json.loads(entry.body)) for entry in self.quarantine.entries()]
 
@@ -122,7 +125,7 @@ def test_a_delivery_that_comes_again_is_noted_in_one_round_trip(
         parked.settle(Turn.SUCCEED, result={"clips": []})
     elif settled:
         parked.settle(Turn.FAIL, error={"type": "TaskFailed"})
-    before = parked.redis.hgetall(keys.job(JOB))
+    before, timeline = parked.redis.hgetall(keys.job(JOB)), parked.timeline()
 
     with mock.patch.object(
         parked.redis, "execute_command", wraps=parked.redis.execute_command
@@ -130,10 +133,9 @@ def test_a_delivery_that_comes_again_is_noted_in_one_round_trip(
         assert parked.deliver(content) == "without effect"
 
     assert ask.call_count == 1
-    after = parked.redis.hgetall(keys.job(JOB))
-    added = after.pop("timeline").removeprefix(before.pop("timeline"))
-    assert json.loads(added)["what"] == f"{content['event']} again"
-    assert (after, parked.late()) == (before, None)
+    [added] = parked.timeline()[len(timeline) :]
+    assert added["what"] == f"{content['event']} again"
+    assert (parked.redis.hgetall(keys.job(JOB)), parked.late()) == (before, None)
 
 
 def test_a_song_that_its_job_could_not_be_read_from_is_kept_when_it_comes_again(

@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 from celery.result import AsyncResult
 
-from tests.integration.flow import GET_SECONDS, Flow, completed, failed, raw, signed, streaming
+from tests.integration.flow import (
+    GET_SECONDS,
+    Flow,
+    completed,
+    failed,
+    raw,
+    record_keys,
+    signed,
+    streaming,
+)
 from tests.system import SIGNING_KEY, System, wait_until
 from worker.adoption import Adoption
 from worker.core import keys
@@ -168,7 +177,7 @@ def test_an_adopted_orphan_is_a_job_that_succeeded_and_its_result_can_be_got(flo
     job = flow.hold()
     job.apply_async()
     flow.waits(job.id)
-    flow.redis.delete(keys.job(job.id), f"celery-task-meta-{job.id}")
+    flow.redis.delete(*record_keys(job.id), f"celery-task-meta-{job.id}")
     entry = orphan(flow, completed(task_id="t-1"), job.id)
 
     ran = fermata(flow.system, "adopt", entry.entry_id, "sonic.remaster")
@@ -199,7 +208,7 @@ def test_adoption_leaves_a_result_alone_that_is_still_there(flow: Flow) -> None:
     job = flow.song()
     first = job.apply_async().get(timeout=GET_SECONDS)
     flow.ends()
-    flow.redis.delete(keys.job(job.id))
+    flow.redis.delete(*record_keys(job.id))
     entry = orphan(flow, completed(), job.id)
     assert fermata(flow.system, "adopt", entry.entry_id, "sonic.create_music").returncode == 0
     assert AsyncResult(job.id, app=flow.system.app).get(timeout=GET_SECONDS) == first

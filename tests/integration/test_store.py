@@ -281,7 +281,7 @@ def test_the_timeline_is_bounded(records: Store, redis: Any) -> None:
     begin(records)
     for number in range(600):
         records.note(JOB, now=NOW + number, what="song.streaming", why="w" * 100)
-    assert redis.hstrlen(keys.job(JOB), "timeline") < 32768 + 500
+    assert redis.strlen(keys.timeline(JOB)) < 32768 + 500
     timeline = records.read(JOB).timeline
     assert 100 < len(timeline) < 600
     assert timeline[0]["what"] == "submit"

@@ -2,7 +2,9 @@
 
 | key                      | type       | holds                            | lives                 |
 |--------------------------|------------|----------------------------------|-----------------------|
-| fermata:job:<job_id>     | hash       | a job's record and parked message| settlement + retention|
+| fermata:job:<job_id>     | hash       | a job's record                   | settlement + retention|
+| … <job_id>/message       | string     | the message that started it      | to its settlement     |
+| … <job_id>/timeline      | string     | what became of it, line by line  | as long as the record |
 | fermata:step:<run>       | string     | which copy of a plain step runs  | a retention           |
 | fermata:deaths:<run>     | string     | how often its process died       | to its end            |
 | fermata:due              | sorted set | job_id by its next moment        | until its event       |
@@ -68,3 +70,14 @@ HEALTH: Final = "fermata:health"
 
 def job(job_id: str) -> str:
     return RECORDS + job_id
+
+
+# What is long stands beside the record (record.lua).
+
+
+def message(job_id: str) -> str:
+    return f"{job(job_id)}/message"
+
+
+def timeline(job_id: str) -> str:
+    return f"{job(job_id)}/timeline"

@@ -20,7 +20,7 @@ if state == '' then
   redis.call('HSET', job, 'created_at', ARGV[2])
   redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
 end
-for i = 17, 16 + 2 * tonumber(ARGV[16]), 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
+for i = 17, 16 + 2 * tonumber(ARGV[16]), 2 do set(job, ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', job, 'lane', ARGV[7], 'cost', ARGV[8])
 
 if state ~= 'admitted' then

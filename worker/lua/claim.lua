@@ -9,18 +9,18 @@
 --       7 digest of a delivery ('' none)  8 ',state,' in which the same one again is nothing new
 --       9 timeline entry for that
 -- Returns 1 if the event won, 2 if the delivery that won before was the same, else 0.
-local r = redis.call('HMGET', KEYS[1], 'state', 'parked', 'leg', 'announced', 'event', 'heard')
+local r = redis.call('HMGET', KEYS[1], 'state', 'leg', 'announced', 'event', 'heard')
 local state, leg, digest = r[1] or '', ARGV[6], ARGV[7]
-local mine = leg ~= '' and r[3] == leg
+local mine = leg ~= '' and r[2] == leg
 -- The reply to this very call was lost and the client sent it again: it had won.
-if state == 'resuming' and mine and r[5] == ARGV[3] then return 1 end
-if digest ~= '' and r[6] == digest and allowed(state, ARGV[8]) then
+if state == 'resuming' and mine and r[4] == ARGV[3] then return 1 end
+if digest ~= '' and r[5] == digest and allowed(state, ARGV[8]) then
   tell(KEYS[1], ARGV[9])
   return 2
 end
-if not allowed(state, ARGV[2]) or not r[2] or (leg ~= '' and not mine) then return 0 end
+if not allowed(state, ARGV[2]) or (leg ~= '' and not mine) or not message(KEYS[1]) then return 0 end
 -- Our own endings wait until PARKED is stored: see announce.lua.
-if state == 'submitting' and ARGV[4] == '0' and not r[4] and not mine then return 0 end
+if state == 'submitting' and ARGV[4] == '0' and not r[3] and not mine then return 0 end
 
 arrive(ARGV[1])
 redis.call('HSET', KEYS[1], 'state', 'resuming', 'event', ARGV[3])

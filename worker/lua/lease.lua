@@ -9,11 +9,11 @@
 local leased = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', after(0), 'LIMIT', 0, ARGV[2])) do
   local job = KEYS[2] .. id
-  local r = redis.call('HMGET', job, 'state', 'operation', 'parked', 'event', 'clip_id', 'provider_task_id')
+  local r = redis.call('HMGET', job, 'state', 'operation', 'event', 'clip_id', 'provider_task_id')
   if r[1] == 'resuming' then
     redis.call('ZADD', KEYS[1], after(ARGV[1]), id)
     local claims = redis.call('HINCRBY', job, 'claims', 1)
-    table.insert(leased, {id, r[2], r[3], r[4], claims, r[5] or '', r[6] or ''})
+    table.insert(leased, {id, r[2], message(job), r[3], claims, r[4] or '', r[5] or ''})
   else
     redis.call('ZREM', KEYS[1], id)
   end

@@ -9,10 +9,38 @@ local function allowed(state, sources)
   return string.find(sources, ',' .. state .. ',', 1, true) ~= nil
 end
 
+-- What is long stands beside the record, so that Redis keeps the hash in its compact form: the
+-- message, which is the field 'parked' to whoever sets or drops it, and the timeline.
+-- A record of the version before has both in its hash.
+local MESSAGE, TIMELINE = '/message', '/timeline'
+
+local function message(job)
+  return redis.call('GET', job .. MESSAGE) or redis.call('HGET', job, 'parked')
+end
+
+local function set(job, field, value)
+  if field == 'parked' then
+    redis.call('SET', job .. MESSAGE, value)
+  else
+    redis.call('HSET', job, field, value)
+  end
+end
+
+local function drop(job, field)
+  if field == 'parked' then redis.call('DEL', job .. MESSAGE) end
+  redis.call('HDEL', job, field)
+end
+
+local function retain(job, seconds)
+  redis.call('EXPIRE', job, seconds)
+  redis.call('EXPIRE', job .. TIMELINE, seconds)
+end
+
 -- Bounded, so that a provider that repeats itself cannot grow a record without end.
 local function tell(job, entry, room)
-  local timeline = redis.call('HGET', job, 'timeline') or ''
+  local timeline = redis.call('GET', job .. TIMELINE) or ''
   if entry ~= '' and #timeline < TIMELINE_LIMIT + (room or 0) then
-    redis.call('HSET', job, 'timeline', timeline .. entry .. '\n')
+    -- APPEND would reserve as much again for what may never come.
+    redis.call('SET', job .. TIMELINE, timeline .. entry .. '\n', 'KEEPTTL')
   end
 end

@@ -34,8 +34,8 @@ if leg ~= '' then redis.call('HSET', KEYS[1], 'leg', leg) end
 if ARGV[9] ~= '' then redis.call('HINCRBY', KEYS[1], ARGV[9], 1) end
 
 local n = tonumber(ARGV[10])
-for i = 11, 10 + 2 * n, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-for i = 11 + 2 * n, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
+for i = 11, 10 + 2 * n, 2 do set(KEYS[1], ARGV[i], ARGV[i + 1]) end
+for i = 11 + 2 * n, #ARGV do drop(KEYS[1], ARGV[i]) end
 tell(KEYS[1], ARGV[6], to ~= '' and TURN_ROOM or 0)
 
 count(KEYS[1], state, to)
@@ -76,5 +76,5 @@ if due == '-' then
 elseif due ~= '' then
   redis.call('ZADD', KEYS[2], due, ARGV[1])
 end
-if ARGV[5] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[5]) end
+if ARGV[5] ~= '' then retain(KEYS[1], ARGV[5]) end
 return {1, state}
