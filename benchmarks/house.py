@@ -159,8 +159,7 @@ def undisturbed(system: System) -> Iterator[System]:
 
     A second Ctrl-C does not cut that short.
     """
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.signal(number, _end) for number in _ENDS}
     try:
         with system:
             try:
@@ -169,8 +168,23 @@ def undisturbed(system: System) -> Iterator[System]:
                 for number in before:
                     signal.signal(number, signal.SIG_IGN)
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+_ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+_AGAIN_SECONDS: Final = 0.2
+
+
+def _end(*_: object) -> None:
+    """Raise KeyboardInterrupt, and again for as long as a library swallows it.
+
+    Not while an exception is handled, for that may be the run that ends already.
+    """
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+    if sys.exception() is None:
+        raise KeyboardInterrupt
 
 
 def cpu_seconds(*processes: psutil.Process) -> float:

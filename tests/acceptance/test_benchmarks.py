@@ -103,3 +103,31 @@ def test_a_run_that_is_ended_leaves_nothing(
     assert process.returncode != 0
     wait_until(lambda: gone(family), what=f"all of them are gone: {family}")
     assert list(tmp_path.iterdir()) == []
+
+
+DEAF = """
+import contextlib, os, signal, time
+from benchmarks.house import undisturbed
+
+class Deaf:
+    def __enter__(self):
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return self
+
+    def __exit__(self, *_):
+        os.kill(os.getpid(), signal.SIGINT)
+        print("stopped")
+
+with undisturbed(Deaf()):
+    time.sleep(30)
+"""
+"""A run whose start swallows that it is to end; a second signal comes while it ends."""
+
+
+def test_a_signal_that_a_library_swallows_ends_a_run_all_the_same(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", DEAF]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "KeyboardInterrupt" in ended.stderr
+    assert (ended.stdout, ended.returncode) == ("stopped\n", -signal.SIGINT)
