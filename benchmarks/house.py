@@ -193,10 +193,18 @@ def cpu_seconds(*processes: psutil.Process) -> float:
 
 
 def _cpu_of(process: psutil.Process) -> float:
-    own = process.cpu_times()
-    living = (child.cpu_times() for child in process.children(recursive=True))
-    ended = own.children_user + own.children_system
-    return own.user + own.system + ended + sum(each.user + each.system for each in living)
+    times = process.cpu_times()
+    ended = times.children_user + times.children_system
+    living = (process, *process.children(recursive=True))
+    return float(ended) + sum(_own_cpu_of(each) for each in living)
+
+
+def _own_cpu_of(process: psutil.Process) -> float:
+    """CPU without children. Linux has a clock for it; elsewhere it is counted in steps of 10 ms."""
+    if sys.platform == "linux":
+        return time.clock_gettime(~process.pid << 3 | 2)  # clock_getcpuclockid(3)
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def _listens(url: str) -> bool:
