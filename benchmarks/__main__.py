@@ -9,7 +9,19 @@ from typing import Final
 import click
 import structlog
 
-from benchmarks import acknowledge, latency, machine, memory, page, park, report
+from benchmarks import (
+    acknowledge,
+    crash,
+    latency,
+    machine,
+    memory,
+    page,
+    park,
+    report,
+    resolve,
+    scale,
+    slow_provider,
+)
 from benchmarks.effort import FULL, QUICK, Effort
 from benchmarks.figures import Figure
 
@@ -18,19 +30,27 @@ GROUPS: Final[dict[str, Callable[[Effort], list[Figure]]]] = {
     "park": park.measure,
     "memory": memory.measure,
     "latency": latency.measure,
+    "resolve": resolve.measure,
+    "slow-provider": slow_provider.measure,
+    "scale": scale.measure,
+    "crash": crash.measure,
 }
 
-HELP = """Measure Fermata on real processes, each figure against plain Flask or Celery.
+HELP = """Measure Fermata on real processes, each figure against plain Flask or Celery, or itself.
 
 \b
-  acknowledge  CPU and rate of accepted webhooks, against a bare Flask view
-  park         parks and resumes a second, against a plain Celery no-op task
-  memory       bytes a parked job, against the same job waiting in a queue
-  latency      webhook to next submit, against a step of a plain chain
+  acknowledge    CPU and rate of accepted webhooks, against a bare Flask view
+  park           parks and resumes a second, against a plain Celery no-op task
+  memory         bytes a parked job, against the same job waiting in a queue
+  latency        webhook to next submit, against a step of a plain chain
+  resolve        webhook to stored result, against a plain task behind a Flask view
+  slow-provider  submits a second that are answered after 1 s, against a pool of processes
+  scale          a million parked jobs, against a thousand
+  crash          kill -9 of a worker to its jobs' resumption, against a lease
 
-Without a GROUP all are measured, in about two minutes. Every figure is a ratio of two things
-measured in turn, in one run: compare ratios between machines, never absolute numbers. Other
-work on the machine spoils it; the spread over the rounds shows by how much.
+Without a GROUP all are measured, in about five minutes. Every figure is a ratio of two things
+measured in one run: compare ratios between machines, never absolute numbers. Other work on the
+machine spoils it; the spread over the rounds shows by how much.
 
 \b
 Examples:

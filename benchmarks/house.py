@@ -1,6 +1,8 @@
 """The processes that are measured: the real ones, as the tests start them, and plain ones."""
 
 import contextlib
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,15 +16,17 @@ from typing import Any, Final
 import psutil
 import requests
 from celery import Celery
+from honcho.environ import parse_procfile
 from redis import Redis
 
 from tests.launcher import Started
 from tests.ports import take_port
-from tests.system import System, wait_until
+from tests.system import ROOT, System, wait_until
 from worker.core import keys
 from worker.core.contract import QUEUE
 
 GUNICORN: Final = ("-m", "gunicorn", "--no-control-socket", "--workers", "1", "--threads", "8")
+APP: Final = "benchmarks.plain"
 RECEIVER: Final = ("--worker-class", "webhook_receiver.server.Worker", "webhook_receiver.wsgi:app")
 """As the Procfile starts it, but for one process."""
 
@@ -37,6 +41,13 @@ class Server:
 
     process: psutil.Process
     port: int
+
+
+def default_command(name: str) -> list[str]:
+    """Return the words by which the Procfile starts a process, with the default of each setting."""
+    line = parse_procfile((ROOT / "Procfile").read_text("utf-8")).processes[name]
+    command = line.partition("exec ")[2]
+    return shlex.split(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", command))
 
 
 def execute(
@@ -64,7 +75,7 @@ class Bare(Measured):
 
 
 class House:
-    """A running system whose provider is a stub that accepts at once."""
+    """A running system whose provider is a stub that accepts everything."""
 
     def __init__(self, system: System, stub_url: str) -> None:
         self.system = system
@@ -81,22 +92,30 @@ class House:
         wait_until(lambda: _listens(f"http://127.0.0.1:{port}"), what=f"{name} listens")
         return Server(psutil.Process(process.pid), port)
 
-    def worker(self, name: str, *, concurrency: int) -> Started:
+    def worker(self, name: str, *, concurrency: int, queue: str = QUEUE) -> Started:
         """Start a prefork worker that runs the provider tasks and the plain ones."""
-        return self.system.worker(name, concurrency=concurrency, app="benchmarks.plain")
+        return self.system.worker(name, concurrency=concurrency, app=APP, queues=queue)
+
+    def default_worker(self, name: str, *, queue: str = QUEUE) -> Started:
+        """Start a worker as the Procfile does; it runs the plain tasks too."""
+        command = [APP if word == "worker.app" else word for word in default_command("worker")]
+        node = ("--hostname", f"{name}@test", "--queues", queue)
+        process = self.system.run(name, "-m", *command, *node)
+        wait_until(lambda: "ready." in self.system.log(name), seconds=60, what=f"{name} is ready")
+        return process
 
     def arrivals(self) -> dict[str, float]:
         """When each job's submit reached the provider (monotonic); forgotten once read."""
         arrivals: dict[str, float] = requests.get(self.stub_url, timeout=10).json()
         return arrivals
 
-    def drained(self) -> float:
+    def drained(self, queue: str = QUEUE) -> float:
         """Wait until the workers have nothing left; returns the moment they had (monotonic)."""
         give_up = time.monotonic() + DRAIN_SECONDS
         since, empty = 0.0, 0
         while time.monotonic() < give_up:
             with self.redis.pipeline(transaction=False) as pipe:
-                pipe.llen(QUEUE)
+                pipe.llen(queue)
                 pipe.hlen("unacked")
                 left = sum(pipe.execute())
             since = since if empty else time.monotonic()
@@ -106,6 +125,16 @@ class House:
             time.sleep(0.003)
         raise TimeoutError(f"the workers were not done within {DRAIN_SECONDS} s")
 
+    def stored(self, task_ids: Sequence[str]) -> float:
+        """Wait until the result of each task is stored; returns the moment then (monotonic)."""
+        results = [f"celery-task-meta-{task_id}" for task_id in task_ids]
+        give_up = time.monotonic() + DRAIN_SECONDS
+        while self.redis.exists(*results) < len(results):
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"the results were not stored within {DRAIN_SECONDS} s")
+            time.sleep(0.005)
+        return time.monotonic()
+
     def resumed(self) -> float:
         """Wait until no job is left to be resumed; returns the moment then (monotonic)."""
         give_up = time.monotonic() + DRAIN_SECONDS
@@ -114,6 +143,12 @@ class House:
                 raise TimeoutError(f"the jobs were not resumed within {DRAIN_SECONDS} s")
             time.sleep(0.003)
         return time.monotonic()
+
+    def require_results(self, task_ids: Sequence[str]) -> None:
+        """Refuse to report a figure of tasks that have no result."""
+        without = [each for each in task_ids if not self.producer.AsyncResult(each).successful()]
+        if without:
+            raise RuntimeError(f"{len(without)} tasks have no result, the first: {without[0]}")
 
     def require(self, state: str, job_ids: Sequence[str]) -> None:
         """Refuse to report a figure of jobs that are not where they should be."""
@@ -135,8 +170,12 @@ def _producer(system: System) -> Celery:
 
 
 @contextlib.contextmanager
-def house() -> Iterator[House]:
-    """Start a system over a private Valkey in a temporary folder; nothing of it is left."""
+def house(provider_seconds: float = 0) -> Iterator[House]:
+    """Start a system over a private Valkey in a temporary folder; nothing of it is left.
+
+    Args:
+        provider_seconds: how long the provider takes to answer a submit.
+    """
     stub_port = take_port()
     stub_url = f"http://127.0.0.1:{stub_port}"
     settings: dict[str, Any] = {
@@ -148,7 +187,7 @@ def house() -> Iterator[House]:
         tempfile.TemporaryDirectory(prefix="fermata-bench-") as folder,
         undisturbed(Bare(Path(folder), **settings)) as system,
     ):
-        system.run("stub", "-m", "benchmarks.stub", str(stub_port))
+        system.run("stub", "-m", "benchmarks.stub", str(stub_port), str(provider_seconds))
         wait_until(lambda: _listens(stub_url), what="the stub listens")
         yield House(system, stub_url)
 
@@ -190,6 +229,12 @@ def _end(*_: object) -> None:
 def cpu_seconds(*processes: psutil.Process) -> float:
     """CPU that these processes have used, with their children, those that ended included."""
     return sum(_cpu_of(process) for process in processes)
+
+
+def memory_bytes(process: psutil.Process) -> int:
+    """Memory of a process with its children; what they share counts once, where the system says."""
+    family = [each.memory_full_info() for each in (process, *process.children(recursive=True))]
+    return sum(getattr(each, "pss", each.rss) for each in family)
 
 
 def _cpu_of(process: psutil.Process) -> float:
