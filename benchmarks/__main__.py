@@ -1,6 +1,7 @@
 """Measure: ``python -m benchmarks``, which is what ``make bench`` runs."""
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import structlog
 
 from benchmarks import (
     acknowledge,
+    beside,
     crash,
     latency,
     machine,
@@ -58,6 +60,7 @@ Examples:
   python -m benchmarks park latency --json figures.json
   python -m benchmarks --write           renew the table of benchmarks/README.md
   python -m benchmarks --quick           does it run? (no figure to keep)
+  python -m benchmarks park --beside ../last-week    against another checkout with a .venv
 """
 
 
@@ -67,17 +70,35 @@ Examples:
 @click.option("--markdown", is_flag=True, help="Print one Markdown table.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write a JSON file too.")
 @click.option("--write", is_flag=True, help="Write that table into benchmarks/README.md.")
+@click.option(
+    "--beside",
+    "checkout",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Compare with another checkout of Fermata instead, three times in turn.",
+)
 def main(
-    groups: tuple[str, ...], quick: bool, markdown: bool, json_file: Path | None, write: bool
+    *,
+    groups: tuple[str, ...],
+    quick: bool,
+    markdown: bool,
+    json_file: Path | None,
+    write: bool,
+    checkout: Path | None,
 ) -> None:
-    if write and (quick or groups):
-        raise click.UsageError("--write keeps the figures of a full run: no GROUP and no --quick")
+    if write and (quick or groups or checkout):
+        raise click.UsageError(
+            "--write keeps the figures of a full run: no GROUP, no --quick and no --beside"
+        )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _be_quiet()
     made_on = machine.look()
     figures: list[Figure] = []
     for group in groups or GROUPS:
         click.echo(f"measuring: {group}", err=True)
-        figures += GROUPS[group](QUICK if quick else FULL)
+        if checkout:
+            figures += beside.measure(group, checkout, quick=quick)
+        else:
+            figures += GROUPS[group](QUICK if quick else FULL)
     if json_file:
         json_file.write_text(report.to_json(figures, made_on), "utf-8")
     if write:
