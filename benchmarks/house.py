@@ -92,9 +92,11 @@ class House:
         wait_until(lambda: _listens(f"http://127.0.0.1:{port}"), what=f"{name} listens")
         return Server(psutil.Process(process.pid), port)
 
-    def worker(self, name: str, *, concurrency: int, queue: str = QUEUE) -> Started:
-        """Start a prefork worker that runs the provider tasks and the plain ones."""
-        return self.system.worker(name, concurrency=concurrency, app=APP, queues=queue)
+    def worker(
+        self, name: str, *, concurrency: int, pool: str = "prefork", queue: str = QUEUE
+    ) -> Started:
+        """Start a worker that runs the provider tasks and the plain ones."""
+        return self.system.worker(name, concurrency=concurrency, pool=pool, app=APP, queues=queue)
 
     def default_worker(self, name: str, *, queue: str = QUEUE) -> Started:
         """Start a worker as the Procfile does; it runs the plain tasks too."""

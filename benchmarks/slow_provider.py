@@ -34,7 +34,7 @@ def measure(effort: Effort) -> list[Figure]:
         processes = psutil.cpu_count() or 1
         workers = {
             "default": home.default_worker("default", queue="default"),
-            "plain": home.worker("plain", concurrency=processes, queue="plain"),
+            "plain": home.worker("plain", concurrency=processes, pool="prefork", queue="plain"),
         }
         slots = {name: _slots(home, name) for name in workers}
         for name in workers:
