@@ -72,7 +72,7 @@ test: check ## Everything in check, then all other tests, on a real Valkey and r
 chaos: $(READY) ## Break it: 2,000 jobs and 200 faults, five times over; half an hour, the table lands in .fermata/chaos
 	$(BIN)/python -m tests.chaos
 
-bench: $(READY) ## Measure on real processes, each figure a ratio; the table lands in benchmarks/README.md
+bench: $(READY) ## Measure on real processes for five minutes, each figure a ratio; the table lands in benchmarks/README.md
 	$(BIN)/python -m benchmarks --write
 
 reference: $(READY) ## Write tasks/, docs/operations.md and the names in fermata_client/ from the table of operations

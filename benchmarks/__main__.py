@@ -1,6 +1,7 @@
 """Measure: ``python -m benchmarks``, which is what ``make bench`` runs."""
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,20 @@ from typing import Final
 import click
 import structlog
 
-from benchmarks import acknowledge, latency, machine, memory, page, park, report
+from benchmarks import (
+    acknowledge,
+    beside,
+    crash,
+    latency,
+    machine,
+    memory,
+    page,
+    park,
+    report,
+    resolve,
+    scale,
+    slow_provider,
+)
 from benchmarks.effort import FULL, QUICK, Effort
 from benchmarks.figures import Figure
 
@@ -18,19 +32,27 @@ GROUPS: Final[dict[str, Callable[[Effort], list[Figure]]]] = {
     "park": park.measure,
     "memory": memory.measure,
     "latency": latency.measure,
+    "resolve": resolve.measure,
+    "slow-provider": slow_provider.measure,
+    "scale": scale.measure,
+    "crash": crash.measure,
 }
 
-HELP = """Measure Fermata on real processes, each figure against plain Flask or Celery.
+HELP = """Measure Fermata on real processes, each figure against plain Flask or Celery, or itself.
 
 \b
-  acknowledge  CPU and rate of accepted webhooks, against a bare Flask view
-  park         parks and resumes a second, against a plain Celery no-op task
-  memory       bytes a parked job, against the same job waiting in a queue
-  latency      webhook to next submit, against a step of a plain chain
+  acknowledge    CPU and rate of accepted webhooks, against a bare Flask view
+  park           parks and resumes a second, against a plain Celery no-op task
+  memory         bytes a parked job, against the same job waiting in a queue
+  latency        webhook to next submit, against a step of a plain chain
+  resolve        webhook to stored result, against a plain task behind a Flask view
+  slow-provider  submits a second that are answered after 1 s, against a pool of processes
+  scale          a million parked jobs, against a thousand
+  crash          kill -9 of a worker to its jobs' resumption, against a lease
 
-Without a GROUP all are measured, in about two minutes. Every figure is a ratio of two things
-measured in turn, in one run: compare ratios between machines, never absolute numbers. Other
-work on the machine spoils it; the spread over the rounds shows by how much.
+Without a GROUP all are measured, in about five minutes. Every figure is a ratio of two things
+measured in one run: compare ratios between machines, never absolute numbers. Other work on the
+machine spoils it; the spread over the rounds shows by how much.
 
 \b
 Examples:
@@ -38,6 +60,7 @@ Examples:
   python -m benchmarks park latency --json figures.json
   python -m benchmarks --write           renew the table of benchmarks/README.md
   python -m benchmarks --quick           does it run? (no figure to keep)
+  python -m benchmarks park --beside ../last-week    against another checkout with a .venv
 """
 
 
@@ -47,17 +70,35 @@ Examples:
 @click.option("--markdown", is_flag=True, help="Print one Markdown table.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write a JSON file too.")
 @click.option("--write", is_flag=True, help="Write that table into benchmarks/README.md.")
+@click.option(
+    "--beside",
+    "checkout",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Compare with another checkout of Fermata instead, three times in turn.",
+)
 def main(
-    groups: tuple[str, ...], quick: bool, markdown: bool, json_file: Path | None, write: bool
+    *,
+    groups: tuple[str, ...],
+    quick: bool,
+    markdown: bool,
+    json_file: Path | None,
+    write: bool,
+    checkout: Path | None,
 ) -> None:
-    if write and (quick or groups):
-        raise click.UsageError("--write keeps the figures of a full run: no GROUP and no --quick")
+    if write and (quick or groups or checkout):
+        raise click.UsageError(
+            "--write keeps the figures of a full run: no GROUP, no --quick and no --beside"
+        )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _be_quiet()
     made_on = machine.look()
     figures: list[Figure] = []
     for group in groups or GROUPS:
         click.echo(f"measuring: {group}", err=True)
-        figures += GROUPS[group](QUICK if quick else FULL)
+        if checkout:
+            figures += beside.measure(group, checkout, quick=quick)
+        else:
+            figures += GROUPS[group](QUICK if quick else FULL)
     if json_file:
         json_file.write_text(report.to_json(figures, made_on), "utf-8")
     if write:

@@ -49,7 +49,7 @@ def _start(home: House) -> _Servers:
 def _round(home: House, servers: _Servers, count: int, samples: Samples) -> None:
     signed = deliveries(jobs.park(home, count))
     for name, server, requests, receipt in (
-        # Cheap, so it gets each three times: CPU is counted in steps of 10 ms.
+        # Cheap, so it gets each three times: CPU may be counted in steps of 10 ms.
         ("bare", servers.bare, 3 * signed, Receipt.RESUMED),
         ("first", servers.receiver, signed, Receipt.RESUMED),
         ("duplicate", servers.receiver, signed, Receipt.WITHOUT_EFFECT),

@@ -1,4 +1,4 @@
-"""Figures: what was measured on our side and on the plain one, round by round."""
+"""Figures: what was measured of Fermata, and of what it is compared with, round by round."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,11 +19,11 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured figure; ``ratios`` holds ours over plain, one for each round."""
+    """One measured figure; ``ratios`` holds ours over the other's, one for each round."""
 
     subject: Subject
     ours: float
-    plain: float
+    other: float
     ratio: float
     ratios: tuple[float, ...]
 
@@ -33,21 +33,21 @@ class Figure:
         return subject | fields
 
 
-def compare(subject: Subject, ours: Sequence[float], plain: Sequence[float]) -> Figure:
+def compare(subject: Subject, ours: Sequence[float], other: Sequence[float]) -> Figure:
     """Compare round by round: medians of the values, and the median of the rounds' ratios."""
-    ratios = tuple(a / b for a, b in zip(ours, plain, strict=True))
-    return Figure(subject, median(ours), median(plain), median(ratios), ratios)
+    ratios = tuple(a / b for a, b in zip(ours, other, strict=True))
+    return Figure(subject, median(ours), median(other), median(ratios), ratios)
 
 
 Statistic = Callable[[Sequence[float]], float]
 Rounds = Sequence[Sequence[float]]
 
 
-def compare_pooled(subject: Subject, statistic: Statistic, ours: Rounds, plain: Rounds) -> Figure:
+def compare_pooled(subject: Subject, statistic: Statistic, ours: Rounds, other: Rounds) -> Figure:
     """Compare a statistic of all rounds' values together; the spread is that of single rounds."""
-    ratios = tuple(statistic(a) / statistic(b) for a, b in zip(ours, plain, strict=True))
-    of_ours, of_plain = (statistic(list(chain(*rounds))) for rounds in (ours, plain))
-    return Figure(subject, of_ours, of_plain, of_ours / of_plain, ratios)
+    ratios = tuple(statistic(a) / statistic(b) for a, b in zip(ours, other, strict=True))
+    of_ours, of_other = (statistic(list(chain(*rounds))) for rounds in (ours, other))
+    return Figure(subject, of_ours, of_other, of_ours / of_other, ratios)
 
 
 def quantile(share: float) -> Statistic:

@@ -1,6 +1,8 @@
 """The processes that are measured: the real ones, as the tests start them, and plain ones."""
 
 import contextlib
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,19 +16,23 @@ from typing import Any, Final
 import psutil
 import requests
 from celery import Celery
+from honcho.environ import parse_procfile
 from redis import Redis
 
 from tests.launcher import Started
 from tests.ports import take_port
-from tests.system import System, wait_until
+from tests.system import ROOT, System, busyness, wait_until
 from worker.core import keys
 from worker.core.contract import QUEUE
 
 GUNICORN: Final = ("-m", "gunicorn", "--no-control-socket", "--workers", "1", "--threads", "8")
+APP: Final = "benchmarks.plain"
 RECEIVER: Final = ("--worker-class", "webhook_receiver.server.Worker", "webhook_receiver.wsgi:app")
 """As the Procfile starts it, but for one process."""
 
 DRAIN_SECONDS: Final = 60
+"""How long a backlog may take on a machine that is not busy."""
+
 _CERTAIN: Final = 5
 """A message on its way from the queue to the worker is in neither for less than a moment."""
 
@@ -37,6 +43,13 @@ class Server:
 
     process: psutil.Process
     port: int
+
+
+def default_command(name: str) -> list[str]:
+    """Return the words by which the Procfile starts a process, with the default of each setting."""
+    line = parse_procfile((ROOT / "Procfile").read_text("utf-8")).processes[name]
+    command = line.partition("exec ")[2]
+    return shlex.split(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", command))
 
 
 def execute(
@@ -64,7 +77,7 @@ class Bare(Measured):
 
 
 class House:
-    """A running system whose provider is a stub that accepts at once."""
+    """A running system whose provider is a stub that accepts everything."""
 
     def __init__(self, system: System, stub_url: str) -> None:
         self.system = system
@@ -81,22 +94,32 @@ class House:
         wait_until(lambda: _listens(f"http://127.0.0.1:{port}"), what=f"{name} listens")
         return Server(psutil.Process(process.pid), port)
 
-    def worker(self, name: str, *, concurrency: int) -> Started:
-        """Start a prefork worker that runs the provider tasks and the plain ones."""
-        return self.system.worker(name, concurrency=concurrency, app="benchmarks.plain")
+    def worker(
+        self, name: str, *, concurrency: int, pool: str = "prefork", queue: str = QUEUE
+    ) -> Started:
+        """Start a worker that runs the provider tasks and the plain ones."""
+        return self.system.worker(name, concurrency=concurrency, pool=pool, app=APP, queues=queue)
+
+    def default_worker(self, name: str, *, queue: str = QUEUE) -> Started:
+        """Start a worker as the Procfile does; it runs the plain tasks too."""
+        command = [APP if word == "worker.app" else word for word in default_command("worker")]
+        node = ("--hostname", f"{name}@test", "--queues", queue)
+        process = self.system.run(name, "-m", *command, *node)
+        wait_until(lambda: "ready." in self.system.log(name), seconds=60, what=f"{name} is ready")
+        return process
 
     def arrivals(self) -> dict[str, float]:
         """When each job's submit reached the provider (monotonic); forgotten once read."""
         arrivals: dict[str, float] = requests.get(self.stub_url, timeout=10).json()
         return arrivals
 
-    def drained(self) -> float:
+    def drained(self, queue: str = QUEUE) -> float:
         """Wait until the workers have nothing left; returns the moment they had (monotonic)."""
-        give_up = time.monotonic() + DRAIN_SECONDS
+        give_up = time.monotonic() + DRAIN_SECONDS * busyness()
         since, empty = 0.0, 0
         while time.monotonic() < give_up:
             with self.redis.pipeline(transaction=False) as pipe:
-                pipe.llen(QUEUE)
+                pipe.llen(queue)
                 pipe.hlen("unacked")
                 left = sum(pipe.execute())
             since = since if empty else time.monotonic()
@@ -104,16 +127,32 @@ class House:
             if empty == _CERTAIN:
                 return since
             time.sleep(0.003)
-        raise TimeoutError(f"the workers were not done within {DRAIN_SECONDS} s")
+        raise TimeoutError(f"the workers were not done within {DRAIN_SECONDS} s and more")
+
+    def stored(self, task_ids: Sequence[str]) -> float:
+        """Wait until the result of each task is stored; returns the moment then (monotonic)."""
+        results = [f"celery-task-meta-{task_id}" for task_id in task_ids]
+        give_up = time.monotonic() + DRAIN_SECONDS * busyness()
+        while self.redis.exists(*results) < len(results):
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"the results were not stored within {DRAIN_SECONDS} s and more")
+            time.sleep(0.005)
+        return time.monotonic()
 
     def resumed(self) -> float:
         """Wait until no job is left to be resumed; returns the moment then (monotonic)."""
-        give_up = time.monotonic() + DRAIN_SECONDS
+        give_up = time.monotonic() + DRAIN_SECONDS * busyness()
         while self.redis.zcard(keys.READY):
             if time.monotonic() > give_up:
-                raise TimeoutError(f"the jobs were not resumed within {DRAIN_SECONDS} s")
+                raise TimeoutError(f"the jobs were not resumed within {DRAIN_SECONDS} s and more")
             time.sleep(0.003)
         return time.monotonic()
+
+    def require_results(self, task_ids: Sequence[str]) -> None:
+        """Refuse to report a figure of tasks that have no result."""
+        without = [each for each in task_ids if not self.producer.AsyncResult(each).successful()]
+        if without:
+            raise RuntimeError(f"{len(without)} tasks have no result, the first: {without[0]}")
 
     def require(self, state: str, job_ids: Sequence[str]) -> None:
         """Refuse to report a figure of jobs that are not where they should be."""
@@ -135,8 +174,12 @@ def _producer(system: System) -> Celery:
 
 
 @contextlib.contextmanager
-def house() -> Iterator[House]:
-    """Start a system over a private Valkey in a temporary folder; nothing of it is left."""
+def house(provider_seconds: float = 0) -> Iterator[House]:
+    """Start a system over a private Valkey in a temporary folder; nothing of it is left.
+
+    Args:
+        provider_seconds: how long the provider takes to answer a submit.
+    """
     stub_port = take_port()
     stub_url = f"http://127.0.0.1:{stub_port}"
     settings: dict[str, Any] = {
@@ -148,7 +191,7 @@ def house() -> Iterator[House]:
         tempfile.TemporaryDirectory(prefix="fermata-bench-") as folder,
         undisturbed(Bare(Path(folder), **settings)) as system,
     ):
-        system.run("stub", "-m", "benchmarks.stub", str(stub_port))
+        system.run("stub", "-m", "benchmarks.stub", str(stub_port), str(provider_seconds))
         wait_until(lambda: _listens(stub_url), what="the stub listens")
         yield House(system, stub_url)
 
@@ -159,8 +202,7 @@ def undisturbed(system: System) -> Iterator[System]:
 
     A second Ctrl-C does not cut that short.
     """
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.signal(number, _end) for number in _ENDS}
     try:
         with system:
             try:
@@ -169,8 +211,23 @@ def undisturbed(system: System) -> Iterator[System]:
                 for number in before:
                     signal.signal(number, signal.SIG_IGN)
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+_ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+_AGAIN_SECONDS: Final = 0.2
+
+
+def _end(*_: object) -> None:
+    """Raise KeyboardInterrupt, and again for as long as a library swallows it.
+
+    Not while an exception is handled, for that may be the run that ends already.
+    """
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+    if sys.exception() is None:
+        raise KeyboardInterrupt
 
 
 def cpu_seconds(*processes: psutil.Process) -> float:
@@ -178,11 +235,25 @@ def cpu_seconds(*processes: psutil.Process) -> float:
     return sum(_cpu_of(process) for process in processes)
 
 
+def memory_bytes(process: psutil.Process) -> int:
+    """Memory of a process with its children; what they share counts once, where the system says."""
+    family = [each.memory_full_info() for each in (process, *process.children(recursive=True))]
+    return sum(getattr(each, "pss", each.rss) for each in family)
+
+
 def _cpu_of(process: psutil.Process) -> float:
-    own = process.cpu_times()
-    living = (child.cpu_times() for child in process.children(recursive=True))
-    ended = own.children_user + own.children_system
-    return own.user + own.system + ended + sum(each.user + each.system for each in living)
+    times = process.cpu_times()
+    ended = times.children_user + times.children_system
+    living = (process, *process.children(recursive=True))
+    return float(ended) + sum(_own_cpu_of(each) for each in living)
+
+
+def _own_cpu_of(process: psutil.Process) -> float:
+    """CPU without children. Linux has a clock for it; elsewhere it is counted in steps of 10 ms."""
+    if sys.platform == "linux":
+        return time.clock_gettime(~process.pid << 3 | 2)  # clock_getcpuclockid(3)
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def _listens(url: str) -> bool:

@@ -11,7 +11,7 @@ from benchmarks.figures import Figure
 from benchmarks.machine import Machine
 from benchmarks.page import table
 
-COLUMNS = ("figure", "unit", "Fermata", "plain", "ratio", "rounds (low to high)")
+COLUMNS = ("figure", "unit", "Fermata", "the other", "ratio", "rounds (low to high)")
 PIPED_WIDTH = 110
 
 
@@ -26,7 +26,7 @@ def show(figures: Sequence[Figure], machine: Machine) -> None:
             if _heading(figure) == (group, against):
                 shown.add_row(*_cells(figure))
         console.print(shown)
-    console.print(f"ratio = Fermata ÷ plain, measured in one run. {machine}")
+    console.print(f"ratio = Fermata ÷ the other, measured in one run. {machine}")
 
 
 def markdown(figures: Sequence[Figure], machine: Machine) -> str:
@@ -52,7 +52,7 @@ def _heading(figure: Figure) -> tuple[str, str]:
 def _cells(figure: Figure) -> tuple[str, ...]:
     spread = f"{min(figure.ratios):.2f} to {max(figure.ratios):.2f}"
     rounds = f"{len(figure.ratios)} ({spread})" if len(figure.ratios) > 1 else "1"
-    values = (_number(figure.ours), _number(figure.plain), f"{figure.ratio:.2f}")
+    values = (_number(figure.ours), _number(figure.other), f"{figure.ratio:.2f}")
     return (figure.subject.name, figure.subject.unit, *values, rounds)
 
 

@@ -1,7 +1,8 @@
-"""A provider that accepts at once, so that it is not what is measured.
+"""A provider that accepts everything, so that it is not what is measured.
 
-``python -m benchmarks.stub PORT``: every POST is ``{"message": "success", "task_id": …}``; GET
-lists, and forgets, the moment (monotonic seconds) at which each job's submit arrived.
+``python -m benchmarks.stub PORT SECONDS``: every POST is answered after so many seconds with
+``{"message": "success", "task_id": …}``; GET lists, and forgets, the moment (monotonic seconds) at
+which each job's submit arrived.
 """
 
 import asyncio
@@ -19,6 +20,9 @@ arrivals: deque[tuple[float, bytes]] = deque(maxlen=ARRIVALS_KEPT)
 class Provider(asyncio.Protocol):
     """One connection, one request."""
 
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
@@ -31,7 +35,8 @@ class Provider(asyncio.Protocol):
             return
         if head.startswith(b"POST"):
             arrivals.append((time.monotonic(), body))
-            self._answer({"message": "success", "task_id": str(uuid.uuid4())})
+            accepted = {"message": "success", "task_id": str(uuid.uuid4())}
+            asyncio.get_running_loop().call_later(self._seconds, self._answer, accepted)
         else:
             self._answer({_job_id(each): at for at, each in arrivals})
             arrivals.clear()
@@ -58,11 +63,12 @@ def _job_id(body: bytes) -> str:
     return str(json.loads(body)["webhook_url"]).rpartition("/")[2]
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, seconds: float) -> None:
     """Serve on the loopback address until the process ends."""
-    server = await asyncio.get_running_loop().create_server(Provider, "127.0.0.1", port)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Provider(seconds), "127.0.0.1", port)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(int(sys.argv[1]), float(sys.argv[2])))

@@ -16,6 +16,7 @@ import yaml
 from dotenv import dotenv_values
 from honcho.environ import parse, parse_procfile
 
+from benchmarks.house import default_command
 from worker.app import _configuration
 
 ROOT = Path(__file__).parent.parent.parent
@@ -29,6 +30,15 @@ OURS = [name for name, service in SERVICES.items() if "build" in service]
 def test_the_procfile_has_the_four_processes() -> None:
     assert list(COMMANDS) == ["receiver", "worker", "slow", "beat"]
     assert all("exec " in command for command in COMMANDS.values()), "the shell would eat SIGTERM"
+
+
+@pytest.mark.parametrize("name", ["worker", "slow"])
+def test_the_benchmark_starts_a_worker_as_the_procfile_does(name: str) -> None:
+    words = default_command(name)
+    assert words[:4] == ["celery", "-A", "worker.app", "worker"]
+    concurrency = words[words.index("--concurrency") + 1]
+    assert f":-{concurrency}}}" in COMMANDS[name]
+    assert not any("$" in word for word in words)
 
 
 def test_the_compose_file_is_valid() -> None:
