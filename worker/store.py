@@ -1,6 +1,7 @@
 """Adapter: the jobs' records in Redis or Valkey. Every change is one of a few Lua scripts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from worker import records
@@ -23,7 +24,11 @@ from worker.scripts import load_script
 if TYPE_CHECKING:
     from redis import Redis
 
+PAGE: Final = 500
+"""How many records are looked at in one round trip."""
+
 _LIVE = frozenset(JobState) - TERMINAL
+_UNSETTLED = _LIVE - {JobState.RESUMING}
 LOST: Final = TERMINAL - {JobState.SUCCEEDED}
 
 
@@ -319,6 +324,25 @@ class Store:
         return [
             records.parse(job_id, stored, None) for job_id, stored in found if "state" in stored
         ]
+
+    def unsettled(self) -> Iterator[tuple[JobId, str]]:
+        """Yield each job that waits for its event, with its message; the newest first.
+
+        A job that is recorded meanwhile is perhaps left out, and another one yielded twice.
+        """
+        for start in itertools.count(0, PAGE):
+            ids = cast(
+                list[JobId], self._redis.zrange(keys.JOBS, start, start + PAGE - 1, desc=True)
+            )
+            if not ids:
+                return
+            with self._redis.pipeline(transaction=False) as pipe:
+                for job_id in ids:
+                    pipe.hmget(keys.job(job_id), "state", "parked")
+                found = zip(ids, pipe.execute(), strict=True)
+            for job_id, (state, message) in found:
+                if message and state in _UNSETTLED:
+                    yield job_id, message
 
     def forget_index(self, *, before: float) -> None:
         """Drop index entries of jobs created before a moment."""
