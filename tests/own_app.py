@@ -93,8 +93,8 @@ def typed(result: Any) -> Any:
 @app.task(name="own.sends_wrongly", shared=False)
 def sends_wrongly(request: Any, error: Any, traceback: Any, key: str) -> None:
     """Send tasks that cannot be sent, and note each error."""
-    never: Any = "never"
-    for send in (typed.delay, typed.s(1).set(expires=never).delay):
+    unwritable = limited.s(1, "a key").set(serializer="unheard-of")
+    for send in (limited.delay, unwritable.delay):
         try:
             send()
         except Exception as refused:

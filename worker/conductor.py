@@ -287,8 +287,9 @@ def _name(links: Sequence[JSONObject], of: str) -> None:
     and a task that has its id from before runs once.
     """
     for n, link in enumerate(links):
-        if not link.get("subtask_type"):  # the parts of a canvas have ids of their own
-            link["options"].setdefault("task_id", str(uuid.uuid5(uuid.NAMESPACE_OID, f"{of}/{n}")))
+        if not link.get("subtask_type"):  # a chain, group or chord gives its parts their ids
+            minted = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{of}/{n}"))
+            link.setdefault("options", {}).setdefault("task_id", minted)
 
 
 class ConductorStep(Background):

@@ -8,9 +8,10 @@ So the arguments of a follow-up are checked where it runs: it fails there, as on
 does. If it has no message (an option that Celery refuses, a serializer that this worker lacks, a
 value that JSON cannot hold), it fails here as if it had run: its own chain, chord and errbacks end.
 
-If the broker is away, or its user lacks a right, the task before it is run again. If the broker
-refuses the message (a queue was declared with other arguments, an exchange does not exist), an
-operator can mend that: a job is resumed again and again for a day, and then the follow-up fails.
+If the broker is away, the task before it is run again. If RabbitMQ answers and refuses the message
+(a queue has other arguments, an exchange does not exist, its user lacks a right), an operator can
+mend that: the job before it is resumed again for a day. Then the follow-up fails, with
+FollowUpRefused. A plain step is not run again: what such a broker refuses after it fails at once.
 """
 
 from collections.abc import Callable, Mapping

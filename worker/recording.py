@@ -262,9 +262,7 @@ class RecordingAMQP(AMQP):
             if job is None or isinstance(error, AWAY):
                 raise
             if self._recorder().note_refusal(job.job_id, told(error)):
-                raise FollowUpRefused(
-                    f"the broker has refused it for a day: {told(error)}"
-                ) from error
+                raise FollowUpRefused(f"for a day the broker said: {told(error)}") from error
             raise OperationalError(told(error)) from error
 
     def _retry_publish(self, publish: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -166,7 +166,7 @@ def test_what_an_errback_itself_cannot_publish_is_its_own_error(flow: Flow) -> N
     job.link_error(sends)
     job.apply_async()
     flow.ends()
-    assert flow.ran(sends) == ["TypeError", "ValueError"]
+    assert flow.ran(sends) == ["TypeError", "SerializerNotInstalled"]
 
 
 def test_a_part_of_a_chord_that_returns_what_cannot_be_stored_fails_the_chord_once(
