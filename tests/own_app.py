@@ -4,6 +4,7 @@ import os
 import signal
 from typing import Any
 
+from celery import Task
 from celery.signals import after_task_publish, before_task_publish
 
 from tests.canvas_app import _book
@@ -69,3 +70,38 @@ def unspeakable(key: str) -> Any:
     """Return what JSON cannot hold."""
     _runs(key)
     return {object()}
+
+
+class Base(Task[Any, Any]):
+    """A base of the user's own, which is none of Fermata's."""
+
+    abstract = True
+
+
+@app.task(name="own.based", shared=False, base=Base)
+def based(result: Any) -> Any:
+    """Pass the input on."""
+    return result
+
+
+@app.task(name="own.typed", shared=False, typing=True)
+def typed(result: Any) -> Any:
+    """Pass the input on; Celery is to check the arguments before it is published."""
+    return result
+
+
+@app.task(name="own.sends_wrongly", shared=False)
+def sends_wrongly(request: Any, error: Any, traceback: Any, key: str) -> None:
+    """Send tasks that cannot be sent, and note each error."""
+    unwritable = limited.s(1, "a key").set(serializer="unheard-of")
+    for send in (limited.delay, unwritable.delay):
+        try:
+            send()
+        except Exception as refused:
+            _book().rpush(f"test:{key}", type(refused).__name__)
+
+
+@app.task(name="own.told", shared=False)
+def told(task_id: str, key: str) -> None:
+    """Run as an errback that takes an id alone: Celery publishes it."""
+    _runs(key)

@@ -19,8 +19,10 @@ from celery.backends.redis import CHORD_CLEANUP_LUA, RedisBackend  # type: ignor
 from celery.exceptions import BackendError, Reject, SoftTimeLimitExceeded
 from celery.states import SUCCESS
 
+from worker import bootstrap
 from worker.core.wording import told
 from worker.follow_ups import UNPUBLISHED, calling_errbacks, counted_chord
+from worker.recording import resuming
 
 log = structlog.get_logger()
 
@@ -101,15 +103,39 @@ class ChordBackend:
             return client.eval(_UNCLAIM, 1, keys[0], args[0])
         return client.eval(CHORD_CLEANUP_LUA, len(keys), *keys, *args)
 
-    def _call_errbacks(self, *args: Any) -> None:
-        """Call errbacks: of a task, or of the body of a chord that failed."""
+    def _call_errbacks(self, request: Any, *args: Any) -> None:
+        """Call errbacks: of a task, or of the body of a chord that failed.
+
+        Raises the accident that keeps one of them from being published, when the others are called.
+        """
         if step_aside := before_errbacks.get():
             step_aside()
-        calling = calling_errbacks.set(True)
+        calling, errbacks = calling_errbacks.set(True), request.errbacks
+        called, accident = self._called(request), None
         try:
-            type(self._backend)._call_task_errbacks(self._backend, *args)
+            for n in sorted(set(range(len(errbacks))) - called):
+                request.errbacks = [errbacks[n]]
+                try:
+                    type(self._backend)._call_task_errbacks(self._backend, request, *args)
+                except TRANSIENT as error:
+                    accident = error
+                    continue
+                except SystemExit as error:  # its process is the worker's
+                    log.warning("errback_exited", task_id=request.id, error=told(error))
+                called.add(n)
         finally:
+            request.errbacks = errbacks
             calling_errbacks.reset(calling)
+        if accident:
+            self._note_called(request, called)
+            raise accident
+
+    def _called(self, request: Any) -> set[int]:
+        """Return which errbacks of a task were called before, by their places."""
+        return set()
+
+    def _note_called(self, request: Any, called: set[int]) -> None:
+        """Note which errbacks of a task are not to be called again."""
 
 
 def _accident() -> BaseException | None:
@@ -130,6 +156,18 @@ class PatientBackend(ChordBackend):
         """
         with self._counting(task_id, request):
             return self._backend.mark_as_done(task_id, result, request, *args, **kwargs)
+
+    def _called(self, request: Any) -> set[int]:
+        job = resuming.get()
+        if job is None or job.claims == 1 or request.id != job.job_id:
+            return set()
+        return set(bootstrap.parts().store.read(job.job_id).errbacks_called)
+
+    def _note_called(self, request: Any, called: set[int]) -> None:
+        job = resuming.get()
+        if job and request.id == job.job_id:
+            fields = {"errbacks_called": ",".join(map(str, called))}
+            bootstrap.parts().store.note(job.job_id, now=time.time(), fields=fields)
 
     def mark_as_failure(self, task_id: str, exc: BaseException, *args: Any, **kwargs: Any) -> Any:
         """Store a failure that is one.

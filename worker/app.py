@@ -6,7 +6,7 @@ from celery import Celery
 from celery.schedules import crontab
 from celery.signals import import_modules, setup_logging
 
-from worker import bootstrap, log, redelivery, redis_url, startup, untraced
+from worker import bootstrap, follow_ups, log, redelivery, redis_url, startup, untraced
 from worker.background import AdmissionStep, SweepStep
 from worker.conductor import ConductorStep
 from worker.core.contract import QUEUE, SCHEDULE_TICK
@@ -91,6 +91,7 @@ TASK_MODULES: Final = [
 
 redelivery.install()
 untraced.install()
+follow_ups.install()
 app = Celery(
     "fermata",
     task_cls="worker.step:Step",

@@ -18,6 +18,7 @@ import contextlib
 import queue
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -241,6 +242,8 @@ class Conductor:
             headers=wire["headers"],
             accept=self._accept,
         ).payload
+        for kind in ("callbacks", "errbacks"):
+            _name(embed.get(kind) or (), f"{wire['headers']['id']}/{kind}")
         return {
             **wire["headers"],
             "properties": properties,
@@ -274,6 +277,18 @@ class Conductor:
         if self._is_watched():
             with self._app.events.default_dispatcher(hostname=self._hostname) as dispatcher:
                 dispatcher.send(kind, uuid=job.job_id, **fields)
+
+
+def _name(links: Sequence[JSONObject], of: str) -> None:
+    """Give each link an id, and each time the same one.
+
+    Celery mints it when it publishes the link. If the leg runs again, the link is published again,
+    and a task that has its id from before runs once.
+    """
+    for n, link in enumerate(links):
+        if not link.get("subtask_type"):  # a chain, group or chord gives its parts their ids
+            minted = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{of}/{n}"))
+            link.setdefault("options", {}).setdefault("task_id", minted)
 
 
 class ConductorStep(Background):

@@ -4,17 +4,21 @@ A broker can lose a message, a producer can die before it has sent it, and a wor
 taking it and noting that it has. The sweep publishes again what never started.
 """
 
+import contextlib
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, Final
 
 import structlog
+from amqp.serialization import dumps as encode
 from celery import Celery
 from celery.app import routes
 from celery.app.amqp import AMQP
+from celery.utils.time import maybe_iso8601
+from kombu.exceptions import OperationalError
 
 from worker import follow_ups
 from worker.core import canvas, schedule
@@ -29,14 +33,14 @@ from worker.core.contract import (
     TASK_PREFIX,
     TENANT_HEADER,
 )
-from worker.core.errors import AlreadyEnqueued, InvalidRequest
+from worker.core.errors import AlreadyEnqueued, FollowUpRefused, InvalidRequest
 from worker.core.models import JobId, JSONObject, Leased
 from worker.core.operations import OPERATIONS, Operation
 from worker.core.ports import Clock
 from worker.core.schedule import Policy
 from worker.core.states import JobState, Turn
 from worker.core.wording import told
-from worker.follow_ups import UNPUBLISHED, by_celery, counted_chord
+from worker.follow_ups import AWAY, INTERRUPTED, UNPUBLISHED, NoMessage, by_celery, counted_chord
 from worker.message import pack, press
 from worker.routing import FoundQueues, follow_up_route
 from worker.store import Store
@@ -45,6 +49,9 @@ log = structlog.get_logger()
 
 PAUSES_SECONDS: Final = (0.5, 1, 2, 4, 4)
 """How long a broker may be away while the next step is published: most restarts take less."""
+
+REFUSED_SECONDS: Final = 86400
+"""How long a broker may refuse what follows a job: an operator has a day to mend it."""
 
 _INHERITED: Final = (PRIORITY_HEADER, TENANT_HEADER, BATCH_HEADER)
 
@@ -107,6 +114,17 @@ class Recorder:
             job_id, Turn.HOLD, now=now, due_at=until, why="its batch waits", fields=fields | asks
         )
 
+    def note_refusal(self, job_id: JobId, why: str) -> bool:
+        """Note that the broker refuses what follows a job; says whether it has done so for a day.
+
+        Raises UnknownJob, StoreUnavailable.
+        """
+        now, since = self._clock(), self._store.read(job_id).refused_at
+        if since is None:
+            self._store.note(job_id, now=now, what="refused", why=why, fields={"refused_at": now})
+            return False
+        return now - since > REFUSED_SECONDS
+
     def _refuse_repeated(self, job_id: JobId, digest: str) -> None:
         standing = self._store.standing(job_id)
         if standing.digest != digest:
@@ -158,15 +176,18 @@ class _RecordingProducer:
         return self._producer.publish(body, **options) if self._to_publish else None
 
 
-def _can_be_built(build: Callable[[Any], Any]) -> bool:
-    """Say whether there is a message to publish: if so, it was the broker that did not take it."""
+def _require_message(build: Callable[[Any], Any], error: Exception) -> None:
+    """Raise NoMessage if that is why nothing could be published.
+
+    Redis takes any priority, and any text; AMQP is asked only if it was not away.
+    """
     try:
-        press(build)
-    except UNPUBLISHED:
-        return True
-    except Exception:  # whatever a serializer, or a user's handler, says
-        return False
-    return True
+        properties = press(build)["properties"]
+        if not isinstance(error, AWAY):
+            route = properties["delivery_info"]
+            encode("sso", (route["exchange"], route["routing_key"], properties["priority"]))
+    except Exception as why:  # whatever a serializer says
+        raise NoMessage(told(why)) from why
 
 
 class RecordingAMQP(AMQP):
@@ -211,17 +232,37 @@ class RecordingAMQP(AMQP):
                     producer, lambda wire: self._recorder().record(operation, wire)
                 )
 
+            if not follow_ups.is_one(self.app):
+                return send(producer, name, message, **options)
+
             def build(to: Any) -> Any:
                 return send(to, name, message, **options | {"declare": [], "retry": False})
 
-            try:
+            # Celery takes any text here, and the worker that reads it drops the message unseen.
+            maybe_iso8601(message.headers["eta"])
+            with self._refused_for_a_day(build):
                 return send(producer, name, message, **options)
-            except Exception as error:
-                if not follow_ups.is_one() or _can_be_built(build):
-                    raise
-                follow_ups.fail(self.app, message, error)
 
         return record_and_send
+
+    @contextlib.contextmanager
+    def _refused_for_a_day(self, build: Callable[[Any], Any]) -> Iterator[None]:
+        """Put a resumed job off while the broker refuses a message that can be built.
+
+        Raises OperationalError then, as if the broker were away; after a day FollowUpRefused.
+        """
+        try:
+            yield
+        except INTERRUPTED:
+            raise
+        except Exception as error:  # whatever a broker says
+            _require_message(build, error)
+            job = resuming.get()
+            if job is None or isinstance(error, AWAY):
+                raise
+            if self._recorder().note_refusal(job.job_id, told(error)):
+                raise FollowUpRefused(f"for a day the broker said: {told(error)}") from error
+            raise OperationalError(told(error)) from error
 
     def _retry_publish(self, publish: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Publish what follows a task, with patience: it has its ids, so twice does no harm.

@@ -48,6 +48,8 @@ def parse(
         resubmissions=counters["resubmissions"],
         refusals=counters["refusals"],
         poll_at=float(stored["poll_at"]) if stored.get("poll_at") else None,
+        errbacks_called=tuple(map(int, filter(None, stored.get("errbacks_called", "").split(",")))),
+        refused_at=float(stored["refused_at"]) if "refused_at" in stored else None,
         cancelled_by=stored.get("cancelled_by"),
         after=JobId(stored["after"]) if "after" in stored else None,
         first=JobId(stored["first"]) if "first" in stored else None,

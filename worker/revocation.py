@@ -2,20 +2,28 @@
 
 A bare revoke discards the message of the task and leaves the tail of its chain, its chord and
 its errbacks PENDING for ever. Here the task runs all the same, and fails with JobCancelled.
+
+``revoke_by_stamped_headers`` does the same for every job that has one of the stamps: one whose
+message is still to come, and one that is on record. Every worker looks through the records, for any
+other may die; to cancel a job twice does no harm.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import structlog
 from celery import bootsteps
+from celery.utils.functional import maybe_list
 from celery.worker.control import Panel
 from celery.worker.request import Request
 from celery.worker.state import revoked as revoked_tasks
+from celery.worker.state import revoked_stamps
 
 from worker import bootstrap
 from worker.cancellation import Cancellation
 from worker.connection import StoreUnavailable
+from worker.core import kept
 from worker.core.models import JobId
 from worker.core.wording import told
 
@@ -33,12 +41,15 @@ class ProviderRequest(Request):
 
     def revoked(self) -> bool:
         """Let a revoked job run, so that it ends natively; an expired one says so itself."""
-        if self.id in revoked_tasks:
+        if self.id in revoked_tasks or _has_one(self.stamps, revoked_stamps):
             try:
                 bootstrap.parts().cancellations.cancel(JobId(self.id), by=BY)
             except StoreUnavailable as error:
                 log.warning("revoke_postponed", job_id=self.id, error=told(error))
         return False
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """Leave the job's process alone: it may be in the middle of a request that is paid for."""
 
 
 class RevokeStep(bootsteps.Step):
@@ -64,7 +75,44 @@ class RevokeStep(bootsteps.Step):
 
         revoke.is_fermata = True  # type: ignore[attr-defined]
         Panel.data["revoke"] = revoke
+        celery_revoke_stamped = Panel.data["revoke_by_stamped_headers"]
+
+        def revoke_stamped(state: Any, headers: Any, *args: Any, **options: Any) -> Any:
+            answer = celery_revoke_stamped(state, headers, *args, **options)
+            if isinstance(headers, list):  # of texts "name=stamp", as Celery takes them too
+                headers = dict(each.split("=")[:2] for each in headers)
+            looking = threading.Thread(target=_cancel_stamped, args=[headers], daemon=True)
+            looking.start()
+            return answer
+
+        Panel.data["revoke_by_stamped_headers"] = revoke_stamped
         Panel.data[CANCEL_COMMAND] = _cancel_all
+
+
+def _cancel_stamped(wanted: Mapping[str, Any]) -> None:
+    """Cancel the jobs on record that have one of the stamps; runs in a thread of its own."""
+    parts = bootstrap.parts()
+    try:
+        for job_id, message in parts.store.unsettled():
+            if _has_one(_stamps(message), wanted):
+                outcome = parts.cancellations.cancel_in_turn(job_id, by=BY)
+                log.info("job_revoked", job_id=job_id, by=BY, outcome=outcome)
+    except StoreUnavailable as error:
+        log.warning("revoke_unfinished", stamps=dict(wanted), error=told(error))
+
+
+def _stamps(message: str) -> Mapping[str, Any]:
+    head, _ = kept.unpack(message)
+    return head["headers"].get("stamps") or {}
+
+
+def _has_one(stamps: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Say whether a task has one of the stamps; each may be one value, or a list."""
+    return any(
+        stamp in (maybe_list(wanted[name]) or ())
+        for name in stamps.keys() & wanted.keys()
+        for stamp in maybe_list(stamps[name]) or ()
+    )
 
 
 def _cancel_all(_: Any, job_ids: Sequence[str], by: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Adapter: the jobs' records in Redis or Valkey. Every change is one of a few Lua scripts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -35,7 +36,11 @@ class Heard(IntEnum):
     """The same delivery has won before."""
 
 
+PAGE: Final = 500
+"""How many records are looked at in one round trip."""
+
 _LIVE = frozenset(JobState) - TERMINAL
+_UNSETTLED = _LIVE - {JobState.RESUMING}
 LOST: Final = TERMINAL - {JobState.SUCCEEDED}
 
 
@@ -333,8 +338,7 @@ class Store:
     def message(self, job_id: JobId) -> str | None:
         """Return the parked message of a job."""
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.get(keys.message(job_id))
-            pipe.hget(keys.job(job_id), "parked")  # where the version before had it
+            _read_message(pipe, job_id)
             return next(filter(None, pipe.execute()), None)
 
     def read(self, job_id: JobId) -> JobRecord:
@@ -369,6 +373,26 @@ class Store:
             for job_id, stored, timeline in zip(job_ids, found[::2], found[1::2], strict=True)
             if "state" in stored
         ]
+
+    def unsettled(self) -> Iterator[tuple[JobId, str]]:
+        """Yield each job that waits for its event, with its message; the newest first.
+
+        A job that is recorded meanwhile is perhaps left out, and another one yielded twice.
+        """
+        for start in itertools.count(0, PAGE):
+            ids = cast(
+                list[JobId], self._redis.zrange(keys.JOBS, start, start + PAGE - 1, desc=True)
+            )
+            if not ids:
+                return
+            with self._redis.pipeline(transaction=False) as pipe:
+                for job_id in ids:
+                    pipe.hget(keys.job(job_id), "state")
+                    _read_message(pipe, job_id)
+                found = pipe.execute()
+            for job_id, state, *messages in zip(ids, *(found[n::3] for n in range(3)), strict=True):
+                if any(messages) and state in _UNSETTLED:
+                    yield job_id, next(filter(None, messages))
 
     def forget_index(self, *, before: float) -> None:
         """Drop index entries of jobs created before a moment."""
@@ -427,6 +451,12 @@ def _event(text: str | None) -> Event:
     except (KeyError, TypeError, ValueError) as error:
         why = InvalidPayload(f"the event on the job's record cannot be read: {told(error)}")
         return Event(Source.SWEEP, error=why.to_json())
+
+
+def _read_message(pipe: Any, job_id: JobId) -> None:
+    """Read the two places where a message may be."""
+    pipe.get(keys.message(job_id))
+    pipe.hget(keys.job(job_id), "parked")  # where the version before had it
 
 
 def _read(pipe: Any, job_id: JobId) -> None:

@@ -14,6 +14,8 @@ from worker.core.errors import JobCancelled
 from worker.core.models import JobId
 from worker.revocation import CANCEL_COMMAND
 
+RATE_LIMITED: dict[str, Any] = {"submit": "rate_limited", "retry_after_seconds": 60}
+
 Cancel = Callable[[Flow, str], Any]
 
 
@@ -133,7 +135,7 @@ def test_a_step_of_a_chain_can_be_cancelled_before_its_turn(flow: Flow) -> None:
 
 
 def test_a_job_that_backs_off_is_not_submitted_again(flow: Flow) -> None:
-    job = flow.job(clip(), rule={"submit": "rate_limited", "retry_after_seconds": 60})
+    job = flow.job(clip(), rule=RATE_LIMITED)
     result = job.apply_async()
     wait_until(lambda: "postpone" in flow.turns(job.id) if flow.state(job.id) else False)
 
@@ -182,3 +184,68 @@ def test_a_plain_task_is_revoked_as_ever(flow: Flow, idle: Idle) -> None:
     by_revoke(flow, result.id)
 
     wait_until(lambda: str(result.state) == "REVOKED")
+
+
+def stamped(job: Any, value: Any) -> str:
+    """Stamp a job; returns the stamp."""
+    job.options.update(stamped_headers=["album"], album=value)
+    return str(value[0] if isinstance(value, list) else value)
+
+
+def by_stamp(flow: Flow, stamp: str, **options: Any) -> Any:
+    control: Any = flow.system.app.control
+    return control.revoke_by_stamped_headers(
+        {"album": [stamp, "no other"]}, destination=["worker@test"], **options
+    )
+
+
+def test_parked_jobs_with_a_revoked_stamp_end_natively_and_others_go_on(flow: Flow) -> None:
+    job, backing_off = flow.hold(), flow.job(clip(), rule=RATE_LIMITED)
+    other = flow.hold()
+    stamp = stamped(job, [clip(), "another"])
+    stamped(backing_off, stamp)
+    stamped(other, clip())
+    results = [(job | flow.note(runs=0)).apply_async(link_error=flow.errback())]
+    results += [backing_off.apply_async(), other.apply_async()]
+    for each in (job, other):
+        flow.waits(each.id)
+    wait_until(lambda: "postpone" in flow.turns(backing_off.id), what="it backs off")
+
+    by_stamp(flow, stamp)
+
+    for result in results[:2]:
+        with pytest.raises(JobCancelled):
+            result.get(timeout=GET_SECONDS)
+    assert flow.state(other.id) == "waiting"
+    flow.deliver(other.id, completed())
+    flow.ends()
+    assert [flow.state(each.id) for each in (job, backing_off)] == ["cancelled", "cancelled"]
+
+
+def test_a_job_that_comes_with_a_revoked_stamp_ends_natively_too(flow: Flow) -> None:
+    job = flow.job(clip())
+    stamp = stamped(job, clip())
+    heard: Any = by_stamp(flow, stamp, reply=True, limit=1, timeout=GET_SECONDS)
+    assert heard
+
+    result = (job | flow.note(runs=0)).apply_async(link_error=flow.errback())
+
+    with pytest.raises(JobCancelled):
+        result.get(timeout=GET_SECONDS)
+    flow.ends()
+    assert flow.accepted(job.id) == []
+
+
+def test_a_job_that_is_being_submitted_is_not_killed_for_its_stamp(flow: Flow) -> None:
+    job = flow.job(clip(), rule={"submit": "slow", "submit_delay_seconds": 4, "webhook": "lost"})
+    stamp = stamped(job, clip())
+    result = job.apply_async()
+    wait_until(lambda: flow.system.store.standing(JobId(job.id)).announced, what="it is submitted")
+
+    by_stamp(flow, stamp, terminate=True, signal="SIGKILL")
+
+    with pytest.raises(JobCancelled):
+        result.get(timeout=GET_SECONDS)
+    wait_until(lambda: flow.record(job.id).provider_task_id, what="the answer is on the record")
+    flow.ends()
+    flow.paid_once()

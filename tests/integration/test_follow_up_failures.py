@@ -117,6 +117,58 @@ def test_a_message_that_cannot_be_built_fails_its_step(
     assert len(flow.ran(noted)) == 1
 
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    "expires": {"expires": "never"},
+    "countdown": {"countdown": "5"},
+    "eta": {"eta": "tomorrow"},
+    "queue": {"queue": 5},
+    "stamp": {"stamped_headers": ["tenant"]},
+    "headers": {"headers": "none"},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("follow", FOLLOWS)
+def test_an_option_that_celery_refuses_fails_the_step_that_has_it(
+    flow: Flow, follow: str, options: dict[str, Any]
+) -> None:
+    step, noted = named(flow, "test.note", "never"), flow.errback()
+    step.options.update(options)
+    step.link_error(noted)
+    job = flow.job(clip())
+    FOLLOWS[follow](job, step).apply_async()
+    succeeds(flow, job)
+    fails(flow, step, Exception)
+    flow.ends()
+    flow.paid_once()
+    assert len(flow.ran(noted)) == 1
+
+
+@pytest.mark.parametrize("task", ["own.based", "own.typed"])
+@pytest.mark.parametrize("follow", FOLLOWS)
+def test_so_do_wrong_arguments_of_a_task_whose_base_has_celery_check_them(
+    flow: Flow, follow: str, task: str
+) -> None:
+    step, noted = named(flow, task, nope=1), flow.errback()
+    step.link_error(noted)
+    job = flow.job(clip())
+    FOLLOWS[follow](job, step).apply_async()
+    succeeds(flow, job)
+    fails(flow, step, TypeError)
+    flow.ends()
+    flow.paid_once()
+    assert flow.ran(noted) == ["TypeError"]
+
+
+def test_what_an_errback_itself_cannot_publish_is_its_own_error(flow: Flow) -> None:
+    job = flow.job(clip(), rule={"submit": "copyright_400"})
+    sends = flow._plain("own.sends_wrongly", (), 2, {})
+    job.link_error(sends)
+    job.apply_async()
+    flow.ends()
+    assert flow.ran(sends) == ["TypeError", "SerializerNotInstalled"]
+
+
 def test_a_part_of_a_chord_that_returns_what_cannot_be_stored_fails_the_chord_once(
     flow: Flow,
 ) -> None:

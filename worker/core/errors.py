@@ -14,6 +14,7 @@
     ├── DeadlineExceeded           operator: the provider never finished
     ├── JobCancelled               nobody: someone asked for it
     ├── ProcessDied                caller: a plain task took its process along, each time it ran
+    ├── FollowUpRefused            operator: the broker refused what follows a job for a day
     ├── ArchiveFailed              operator: files of a result could not be stored
     └── ProviderError              (retryable, retry_after)
         ├── RateLimited            wait
@@ -105,6 +106,10 @@ class JobCancelled(FermataError):
 
 class ProcessDied(FermataError):
     """A plain task in a Fermata worker was begun several times, and its process died each time."""
+
+
+class FollowUpRefused(FermataError):
+    """The broker refused the message of what follows a job for a day."""
 
 
 class ArchiveFailed(FermataError):

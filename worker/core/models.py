@@ -70,6 +70,10 @@ class JobRecord:
     """The moment that its next poll has reserved, where there are many to poll."""
     cancelled_by: str | None = None
     """Who cancelled it before a worker began it."""
+    refused_at: float | None = None
+    """Since when the broker refuses what follows it."""
+    errbacks_called: tuple[int, ...] = ()
+    """Its errbacks, by their places, that are not called again if its leg runs again."""
     after: JobId | None = None
     """The job that it follows; one that is no job of ours has no record."""
     first: JobId | None = None
