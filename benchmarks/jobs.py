@@ -89,7 +89,7 @@ def park(house: House, count: int) -> list[JobId]:
     for job_id, parked in zip(job_ids, messages(wanted), strict=True):
         attempt = Attempt(job_id, OPERATION, uuid.uuid4().hex)
         jobs.begin(attempt, REQUEST, parked, Lane())
-        jobs.current(attempt)
+        jobs.announce(attempt)
         jobs.submit(attempt, REQUEST)
     house.require("waiting", job_ids)
     return job_ids

@@ -160,17 +160,15 @@ class Jobs:
         written = self._store.turn(job_id, Turn.REROUTE, now=now, due_at=due_at, fields=fields)
         return due_at if written else None
 
-    def current(self, attempt: Attempt) -> JobRecord | None:
-        """Return the record of a job that is still being submitted by this very attempt.
+    def announce(self, attempt: Attempt) -> Standing | None:
+        """Say where a job stands that is still being submitted by this very attempt.
 
         Returns None if the attempt took so long that the sweep gave it up. From here on anybody may
         end the job: its PARKED state is stored.
 
         Raises UnknownJob if Redis has lost the record since it was written.
         """
-        announced = self._store.announce(attempt.job_id, attempt.leg)
-        record = self._store.read(attempt.job_id)
-        return record if announced else None
+        return self._store.announce(attempt.job_id, attempt.leg)
 
     def submit(self, attempt: Attempt, body: Mapping[str, Any]) -> Event | None:
         """Call the provider once, and record what its answer means.

@@ -32,7 +32,7 @@ from worker.core.errors import (
     NeedsWorker,
     UnknownJob,
 )
-from worker.core.models import Event, JobId, JobRecord, JSONObject, Leased, Parked, Source, Standing
+from worker.core.models import Event, JobId, JSONObject, Leased, Parked, Source, Standing
 from worker.core.operations import OPERATIONS, Operation, find
 from worker.core.schedule import hard_time_limit, moment, soft_time_limit
 from worker.core.signatures import signature
@@ -199,22 +199,22 @@ class ProviderTask(FollowUp):
             log.exception("submit_interrupted")
         raise Ignore from None
 
-    def _announced(self, jobs: Jobs, attempt: Attempt, *, announced: bool) -> JobRecord | None:
+    def _announced(self, jobs: Jobs, attempt: Attempt, *, announced: bool) -> Standing | None:
         try:
             if not announced:
                 self._announce_parked()
-            return jobs.current(attempt)
+            return jobs.announce(attempt)
         except UnknownJob:
             raise
         except Exception as error:
             jobs.postpone(attempt, f"not announced: {type(error).__name__}")
             return None
 
-    def _barred(self, job: JobRecord) -> Event | None:
+    def _barred(self, job: Standing) -> Event | None:
         """Return the end of a job that was cancelled while its record was being written."""
         if not job.cancelled_by:
             return None
-        error = cancelled(job.job_id, job.cancelled_by)
+        error = cancelled(self._job_id, job.cancelled_by)
         return Event(Source.CANCEL, error=error.to_json())
 
     @property

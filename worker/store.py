@@ -273,9 +273,16 @@ class Store:
         """Wait until a job is ready to be resumed, but not longer."""
         self._redis.blpop([keys.RING], timeout=seconds)
 
-    def announce(self, job_id: JobId, leg: str) -> bool:
-        """Note that the job's PARKED state is stored; False where the leg is not its last."""
-        return bool(self._announce(keys=[keys.job(job_id)], args=[leg]))
+    def announce(self, job_id: JobId, leg: str) -> Standing | None:
+        """Note that the job's PARKED state is stored; returns None where the leg is not its last.
+
+        Raises UnknownJob.
+        """
+        found = self._announce(keys=[keys.job(job_id)], args=[leg])
+        if not found:
+            raise UnknownJob(f"the record of job {job_id} is gone: Redis has lost it")
+        state, is_last, cancelled_by = found
+        return Standing(JobState(state), cancelled_by=cancelled_by or None) if is_last else None
 
     def take_step(self, run: str, copy: str, *, seconds: int) -> bool:
         """Take a run of a plain step for a copy of its message; False where another has it."""

@@ -133,14 +133,14 @@ def _(self: Any, standing: Any, job_id: str) -> Standing:
     return Standing(None) if out("one submission", job_id) else standing(self, job_id)
 
 
-@wraps(Jobs, "current")
-def _(self: Any, current: Any, attempt: Any) -> Any:
+@wraps(Jobs, "announce")
+def _(self: Any, announce: Any, attempt: Any) -> Any:
     if reached("forgotten", attempt.job_id):
         with book() as redis:
             redis.delete(*record_keys(attempt.job_id))
     if out("one submission", attempt.job_id):
-        return self._store.read(attempt.job_id)  # whichever leg is the last
-    return current(self, attempt)
+        return self._store.standing(attempt.job_id)  # whichever leg is the last
+    return announce(self, attempt)
 
 
 @wraps(Store, "admit")

@@ -81,7 +81,7 @@ def begin(records: Store, job_id: JobId = JOB, *, leg: str = "leg-1", **fields: 
     begun = records.turn(
         job_id, Turn.SUBMIT, now=NOW, due_at=NOW + 100, fields=given, leg=leg, count="attempts"
     )
-    return begun and records.announce(job_id, leg)
+    return begun and bool(records.announce(job_id, leg))
 
 
 def claim(records: Store, job_id: JobId = JOB, *, event: Event = EVENT, **options: Any) -> bool:

@@ -4,8 +4,10 @@
 --
 -- KEYS  1 record
 -- ARGV  1 leg
--- Returns whether the leg is still the job's last.
-local r = redis.call('HMGET', KEYS[1], 'state', 'leg')
-if r[1] ~= 'submitting' or r[2] ~= ARGV[1] then return 0 end
+-- Returns {state, whether the leg is still the job's last, who cancelled it ('' nobody)}; nil
+-- where there is no record.
+local r = redis.call('HMGET', KEYS[1], 'state', 'leg', 'cancelled_by')
+if not r[1] then return nil end
+if r[1] ~= 'submitting' or r[2] ~= ARGV[1] then return {r[1], 0, r[3] or ''} end
 redis.call('HSET', KEYS[1], 'announced', '1')
-return 1
+return {r[1], 1, r[3] or ''}
