@@ -8,6 +8,7 @@ import http.client
 import importlib
 import inspect
 import json
+import shutil
 import socket
 import ssl
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
+import certifi
 import pytest
 import requests.adapters
 import requests.exceptions
@@ -201,6 +203,23 @@ def test_through_a_tunnel_the_provider_is_reached(
     tunnelled(stage, authority, saying(reply(body=b'{"task_id": "t"}')), monkeypatch)
     assert provider(PROVIDER).send(SUBMIT).body == b'{"task_id": "t"}'
     assert stage.heard[1].line == "POST /api/v1/sonic/create HTTP/1.1"
+
+
+def test_authorities_are_loaded_once_and_again_when_their_file_has_changed(
+    stage: Stage, authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = shutil.copy(authority / "cert.pem", tmp_path / "authorities.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    before = client._trusting.cache_info().misses
+
+    for _ in range(3):
+        tunnelled(stage, authority, saying(reply()), monkeypatch)
+        provider(PROVIDER).send(SUBMIT)
+    assert client._trusting.cache_info().misses == before + 1
+
+    shutil.copy(certifi.where(), bundle)
+    tunnelled(stage, authority, saying(reply()), monkeypatch)
+    assert "self-signed certificate" in never_sent(PROVIDER)
 
 
 @pytest.mark.parametrize(
