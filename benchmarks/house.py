@@ -81,9 +81,9 @@ class House:
         wait_until(lambda: _listens(f"http://127.0.0.1:{port}"), what=f"{name} listens")
         return Server(psutil.Process(process.pid), port)
 
-    def worker(self, name: str, *, concurrency: int) -> Started:
-        """Start a prefork worker that runs the provider tasks and the plain ones."""
-        return self.system.worker(name, concurrency=concurrency, app="benchmarks.plain")
+    def worker(self, name: str, *, concurrency: int, pool: str = "threads") -> Started:
+        """Start a worker that runs the provider tasks and the plain ones."""
+        return self.system.worker(name, concurrency=concurrency, pool=pool, app="benchmarks.plain")
 
     def arrivals(self) -> dict[str, float]:
         """When each job's submit reached the provider (monotonic); forgotten once read."""
