@@ -136,8 +136,9 @@ def test_a_task_in_a_thread_goes_on_when_it_is_terminated_and_whoever_asks_is_to
     result = lingering.set(queue="threads").apply_async()
     wait_until(lambda: flow.ran(lingering), what="it runs")
 
-    node = {"destination": ["threads@test"], "reply": True, "timeout": GET_SECONDS, "limit": 1}
-    [told] = flow.system.app.control.revoke(result.id, terminate=True, **node)
+    node: dict[str, Any] = {"destination": ["threads@test"], "reply": True}
+    control: Any = flow.system.app.control
+    [told] = control.revoke(result.id, terminate=True, timeout=GET_SECONDS, limit=1, **node)
 
     assert "cannot be terminated" in told["threads@test"]["error"]
     flow.redis.rpush(f"test:told:{lingering.args[-1]}", "a word")

@@ -126,7 +126,7 @@ def in_hand(flow: Flow, start: Start, name: str) -> tuple[Started, list[Any]]:
 
     What follows them goes to a queue that the worker does not read.
     """
-    note = {"queue": "heirs"}
+    note: dict[str, Any] = {"queue": "heirs"}
     failing = flow.job(clip(), rule=SLOW | {"outcome": "fail"})
     canvases = [
         flow.job(clip(), rule=SLOW) | flow.note(**note),

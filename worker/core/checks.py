@@ -24,7 +24,7 @@ OVERDUE_SECONDS: Final = 120
 """Twice the sweep's lease: whoever sweeps attends to a job sooner."""
 
 THREADS: Final = 128
-"""A worker's by default: more than 80 submits a second, if the provider takes a second to answer."""
+"""A worker's by default: enough for 80 submits a second to a provider that takes one to answer."""
 
 FEW_SLOTS: Final = 32
 """Fewer, and a slow provider keeps jobs waiting that it would take."""
