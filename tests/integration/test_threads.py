@@ -45,7 +45,7 @@ def start(threaded: System) -> Iterator[Start]:
     """Starts workers; what is left of them at the end is stopped."""
     workers = []
 
-    def start(name: str, **options: str) -> Started:
+    def start(name: str, **options: Any) -> Started:
         (threaded.folder / f"{name}.log").write_bytes(b"")
         workers.append(threaded.worker(name, app="tests.canvas_app", **options))
         return workers[-1]
