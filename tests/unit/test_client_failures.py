@@ -375,7 +375,7 @@ def test_nothing_is_sent_where_this_only_drips(
         assert "timed out" in never_sent(PROVIDER, seconds=5 * PATIENCE)
 
 
-def test_a_request_that_is_only_read_in_drips_is_lost_in_time(
+def test_a_request_that_is_only_read_in_drips_ends_in_time(
     stage: Stage, authority: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority / "cert.pem"))
@@ -390,8 +390,9 @@ def test_a_request_that_is_only_read_in_drips_is_lost_in_time(
                 pass
 
     stage.say = sip
-    upload = Request("POST", "/sonic/upload", {"file": "x" * 20_000_000})
-    with within(20 * PATIENCE), pytest.raises(AnswerLost, match="timed out"):
+    upload = Request("POST", "/sonic/upload", {"file": "x" * 12_000_000})
+    # On a busy machine, its time may be over before it begins.
+    with within(20 * PATIENCE), pytest.raises((AnswerLost, NeverSent), match="timed out"):
         provider(PROVIDER, seconds=5 * PATIENCE).send(upload)
 
 
