@@ -95,7 +95,7 @@ class House:
         return Server(psutil.Process(process.pid), port)
 
     def worker(
-        self, name: str, *, concurrency: int, pool: str = "prefork", queue: str = QUEUE
+        self, name: str, *, concurrency: int, pool: str = "threads", queue: str = QUEUE
     ) -> Started:
         """Start a worker that runs the provider tasks and the plain ones."""
         return self.system.worker(name, concurrency=concurrency, pool=pool, app=APP, queues=queue)

@@ -13,6 +13,7 @@ from benchmarks.effort import Effort
 from benchmarks.figures import Figure, Subject, compare_pooled, quantile
 from benchmarks.house import RECEIVER, House, Server, house
 from benchmarks.load import Plan, send
+from worker.core.checks import THREADS
 from worker.core.contract import QUEUE
 
 GROUP = "latency"
@@ -25,10 +26,10 @@ Delays = dict[str, list[list[float]]]
 
 
 def measure(effort: Effort) -> list[Figure]:
-    """Run plain chains and parked ones in turn, at the same rate, on one worker process."""
+    """Run plain chains and parked ones in turn, at the same rate, on one worker as it ships."""
     with house() as home:
         receiver = home.server("receiver", *RECEIVER)
-        home.worker("worker", concurrency=1)
+        home.worker("worker", concurrency=THREADS)
         _round(home, receiver, 20, effort.chains_per_second, defaultdict(list))
         delays: Delays = defaultdict(list)
         for _ in range(effort.rounds):

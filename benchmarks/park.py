@@ -12,24 +12,27 @@ from benchmarks.effort import Effort
 from benchmarks.figures import Figure, Subject, compare
 from benchmarks.house import House, cpu_seconds, house
 from tests.system import stop
+from worker.core.checks import THREADS
 from worker.core.contract import QUEUE
 
 GROUP = "park"
 AGAINST = "plain no-op task"
 _LEGS = ("park", "resume")
+_POOLS = {"threads": THREADS, "prefork": 2}
+"""How many tasks a worker runs at once: as it ships, and as one for tasks that work hard."""
 
 
 def measure(effort: Effort) -> list[Figure]:
-    """Give one worker a backlog of each kind in turn, with one process and with two."""
+    """Give one worker a backlog of each kind in turn, with threads and with processes."""
     figures = []
     with house() as home:
-        for concurrency in (1, 2):
-            figures += _figures(concurrency, _worker(home, concurrency, effort))
+        for pool in _POOLS:
+            figures += _figures(pool, _worker(home, pool, effort))
     return figures
 
 
-def _worker(home: House, concurrency: int, effort: Effort) -> dict[str, list[float]]:
-    process = home.worker(f"worker-{concurrency}", concurrency=concurrency)
+def _worker(home: House, pool: str, effort: Effort) -> dict[str, list[float]]:
+    process = home.worker(pool, concurrency=_POOLS[pool], pool=pool)
     worker = psutil.Process(process.pid)
     _round(home, worker, max(effort.tasks // 4, 20), defaultdict(list))
     samples: dict[str, list[float]] = defaultdict(list)
@@ -85,8 +88,8 @@ def _note(
     samples[f"{leg} cpu"].append(used / count * 1e3)
 
 
-def _figures(concurrency: int, samples: dict[str, list[float]]) -> list[Figure]:
-    where = f"concurrency {concurrency}"
+def _figures(pool: str, samples: dict[str, list[float]]) -> list[Figure]:
+    where = f"{pool} {_POOLS[pool]}"
     wanted = (("rate", "{}s", "/s"), ("cpu", "worker CPU per {}", "ms"))
     return [
         compare(

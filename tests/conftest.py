@@ -13,7 +13,7 @@ pytest_plugins = ["tests.side_by_side"]
 def system(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[System]:
-    """Valkey, simulator, receiver and a prefork worker; the broker is the parameter."""
+    """Valkey, simulator, receiver and a worker; the broker is the parameter."""
     folder = tmp_path_factory.mktemp("system")
     with System(folder, rabbitmq=request.param == "RabbitMQ") as system:
         system.worker(app="tests.canvas_app")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from typing import Any
 
 from celery import Task
@@ -63,6 +64,21 @@ def deadly_and_resigned(result: Any, key: str) -> None:
     """Kill the process that runs it; by its own choice that is a failure at once."""
     _runs(key)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="own.exiting", shared=False)
+def exiting(result: Any, key: str) -> None:
+    """End the process that runs it, each time."""
+    _runs(key)
+    sys.exit(1)
+
+
+@app.task(name="own.lingering", shared=False)
+def lingering(key: str) -> Any:
+    """Wait until it is told a word, and return it."""
+    _runs(key)
+    _, word = _book().blpop([f"test:told:{key}"], timeout=60)
+    return word
 
 
 @app.task(name="own.unspeakable", shared=False)

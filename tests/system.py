@@ -20,6 +20,7 @@ from tests.ports import take_port
 from tests.servers import RabbitMQ
 from worker import connection, redis_url, store
 from worker.batch.ledger import Batch, Ledger
+from worker.core.checks import THREADS
 from worker.core.contract import QUEUE
 from worker.core.models import JobId
 from worker.embedded import EmbeddedValkey
@@ -229,13 +230,13 @@ class System:
         self,
         name: str = "worker",
         *,
-        concurrency: int = 2,
-        pool: str = "prefork",
+        concurrency: int = THREADS,
+        pool: str = "threads",
         app: str = "worker.app",
         queues: str = QUEUE,
         **settings: str,
     ) -> Started:
-        """Start a worker and wait until it answers."""
+        """Start a worker, by default as the Procfile does, and wait until it answers."""
         process = self.run(
             name, "-m", "celery", "-A", app, "worker", "-l", "INFO", "-n", f"{name}@test",
             "-c", str(concurrency), "-P", pool, "-Q", queues,

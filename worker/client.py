@@ -17,6 +17,12 @@ was begun          the connection breaks; no answer in time; an answer    Answer
 was answered       any HTTP status, a proxy's own among them              nothing: the answer is
                                                                           read in core/protocol
 =================  =====================================================  ====================
+
+No request takes longer than its time as a whole, because nobody else ends it: Celery keeps time
+limits with processes, not with threads. A :class:`_Watch` hangs up when the time is over, whatever
+drips then: a proxy's tunnel, a handshake, the request, or the answer. Two steps before that have
+limits of their own: a name is looked up by the system's resolver, and each of its addresses is
+tried for the connect timeout. If they take all the time, the request is not begun.
 """
 
 import contextlib
@@ -117,9 +123,10 @@ class HTTPProvider:
                     raise AnswerLost("the answer came too slowly")
                 return Answer(response.status_code, dict(response.headers), body)
         except FAILURES as error:
+            why = cause(TimeoutError() if watch.is_over else error)
             if watch.begun:
-                raise AnswerLost(f"no readable answer: {cause(error)}") from None
-            raise NeverSent(f"cannot reach the provider: {cause(error)}") from None
+                raise AnswerLost(f"no readable answer: {why}") from None
+            raise NeverSent(f"cannot reach the provider: {why}") from None
         finally:
             if not asking:
                 session.close()
@@ -143,9 +150,9 @@ def _session(api_key: str) -> requests.Session:
 
 
 class _Watch:
-    """Ends a request that takes too long as a whole, from the first byte sent to the last read.
+    """Ends a request that takes too long as a whole, from the connection to the last byte read.
 
-    A socket's own timeout starts anew with every byte, so an answer that drips would never end.
+    A socket's own timeout starts anew with every byte, so one that drips would never end.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -153,6 +160,8 @@ class _Watch:
         self.begun = False
         """Whether the request began to leave: from then on the provider may know it."""
         self._sock: socket.socket | None = None
+        """A descriptor of its own for the connection: TLS takes the other one to itself."""
+        self._lock = threading.Lock()
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
 
@@ -164,6 +173,7 @@ class _Watch:
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         _watching.watch = None
+        self._let_go()
 
     def begin(self) -> None:
         """Note that the request begins to leave.
@@ -175,40 +185,56 @@ class _Watch:
         self.begun = True
 
     def over(self, sock: socket.socket) -> None:
-        """Watch over the socket that the answer comes by."""
-        self._sock = sock
+        """Watch over a connection, in place of the one before it."""
+        self._let_go()
+        with self._lock:
+            self._sock = socket.socket(fileno=os.dup(sock.fileno()))
         if self.is_over:
             self._end()
 
     def _end(self) -> None:
-        self.is_over = True
-        if self._sock:
-            with contextlib.suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RDWR)
+        with self._lock:  # or it might hang up on whoever has been given the descriptor since
+            self.is_over = True
+            if self._sock:
+                with contextlib.suppress(OSError):
+                    self._sock.shutdown(socket.SHUT_RDWR)
+
+    def _let_go(self) -> None:
+        with self._lock:
+            if self._sock:
+                self._sock.close()
+                self._sock = None
 
 
 _watching = threading.local()
 
 
 class _Watched:
-    """A connection that tells the watch of its thread how far it is, and which socket it reads."""
+    """A connection that tells the watch of its thread how far it is, and which socket it uses."""
 
     sock: socket.socket | None
 
+    def _new_conn(self) -> socket.socket:
+        """Open the connection; the tunnel and the handshake come after it."""
+        sock: socket.socket = super()._new_conn()  # type: ignore[misc]
+        if watch := _watch_of_thread():
+            watch.over(sock)
+        return sock
+
     def endheaders(self, *args: Any, **options: Any) -> Any:
         """Write the request; opening, the tunnel and the handshake come before it."""
+        watch = _watch_of_thread()
         if self.sock is None:
             self.connect()  # type: ignore[attr-defined]
-        watch: _Watch | None = getattr(_watching, "watch", None)
+        elif watch:
+            watch.over(self.sock)
         if watch:
             watch.begin()
         return super().endheaders(*args, **options)  # type: ignore[misc]
 
-    def getresponse(self) -> Any:
-        watch: _Watch | None = getattr(_watching, "watch", None)
-        if watch and self.sock:
-            watch.over(self.sock)
-        return super().getresponse()  # type: ignore[misc]
+
+def _watch_of_thread() -> _Watch | None:
+    return getattr(_watching, "watch", None)
 
 
 @functools.cache

@@ -365,9 +365,9 @@ def _worker(concurrency: int) -> _Process:
     node = nodename("dev", gethostname())
     command = _python(
         "celery", "--quiet", "-A", "worker.app", "worker", "-l", "INFO", "-n", node,
-        "-c", str(concurrency), "--without-mingle", "-Q", f"{QUEUE},{SLOW_QUEUE}",
+        "-P", "threads", "-c", str(concurrency), "--without-mingle", "-Q", f"{QUEUE},{SLOW_QUEUE}",
     )  # fmt: skip
-    place = "1 process" if concurrency == 1 else f"{concurrency} processes"
+    place = "1 thread" if concurrency == 1 else f"{concurrency} threads"
     return _Process("worker", command, place, _is_pinged(node))
 
 

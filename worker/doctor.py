@@ -22,7 +22,7 @@ from worker.client import FAILURES, AnswerLost, HTTPProvider, NeverSent, cause, 
 from worker.connection import StoreUnavailable
 from worker.core import checks, keys, protocol, signing, submission, surroundings
 from worker.core.checks import Finding, Level, Server
-from worker.core.contract import PROBE_BODY, PROBE_ID
+from worker.core.contract import PROBE_BODY, PROBE_ID, QUEUE
 from worker.core.models import Answer
 from worker.core.operations import find
 from worker.core.wording import told
@@ -170,6 +170,7 @@ def _workers(settings: Settings, app: Celery) -> Iterator[Finding]:
             connection.ensure_connection(max_retries=1)
             asking = app.control.inspect(timeout=WORKERS_SECONDS, connection=connection)
             replies = asking.active_queues() or {}
+            slots = _slots(app, connection, replies)
             waiting = _waiting(settings.follow_up_queue, connection)
     except (OperationalError, StoreUnavailable, OSError) as error:
         if isinstance(error.__cause__ or error, ResponseError):  # it is there, and refuses
@@ -179,7 +180,20 @@ def _workers(settings: Settings, app: Celery) -> Iterator[Finding]:
         return
     consumed = {name: {queue["name"] for queue in queues} for name, queues in replies.items()}
     yield checks.check_workers(consumed)
+    if slots:
+        yield checks.check_slots(slots)
     yield checks.check_follow_ups(settings.follow_up_queue, waiting, consumed)
+
+
+def _slots(app: Celery, connection: Any, replies: Mapping[str, Any]) -> int:
+    """Return how many tasks the workers of the submits' queue run at once; 0 if none answers."""
+    nodes = [node for node, queues in replies.items() if QUEUE in (q["name"] for q in queues)]
+    if not nodes:
+        return 0
+    asking = app.control.inspect(
+        nodes, timeout=WORKERS_SECONDS, connection=connection, limit=len(nodes)
+    )
+    return sum(stats["pool"]["max-concurrency"] for stats in (asking.stats() or {}).values())
 
 
 def _waiting(queue: str, connection: Any) -> int:

@@ -35,6 +35,11 @@ CANCEL_COMMAND: Final = "fermata_cancel"
 """What a client sends instead: other applications' workers share the broker, and would carry out
 ``revoke`` and call it done."""
 
+_UNENDING: Final = (
+    "a task that runs in a thread cannot be terminated: it goes on to its end. One that has not "
+    "begun is revoked. Tasks that must be ended need a worker with --pool prefork"
+)
+
 
 class ProviderRequest(Request):
     """The message of a provider task, as the worker sees it: never discarded unseen."""
@@ -71,7 +76,10 @@ class RevokeStep(bootsteps.Step):
                 others = [each for each in ids if _cancel(each, BY) is Cancellation.WAITING]
             except StoreUnavailable as error:
                 return {"error": f"Redis cannot be reached: {error}"}
-            return celery_revoke(state, others, *args, **options)
+            try:
+                return celery_revoke(state, others, *args, **options)
+            except NotImplementedError:
+                return {"error": _UNENDING}
 
         revoke.is_fermata = True  # type: ignore[attr-defined]
         Panel.data["revoke"] = revoke

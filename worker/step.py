@@ -100,7 +100,8 @@ class Step(FollowUp):
 def _forget_deaths(task_id: str, task: Any, state: str | None = None, **_: Any) -> None:
     """Forget the deaths of a run that has ended in its process, however it ended.
 
-    Not for another copy of its message: that one was ignored.
+    Not for another copy of its message: that one was ignored. Nor for a run that ends its process:
+    that is one more death, and has no state.
     """
-    if isinstance(task, Step) and task.comes_again and state != IGNORED:
+    if isinstance(task, Step) and task.comes_again and state not in {None, IGNORED}:
         bootstrap.parts().store.forget_deaths(task.run_id(task_id))

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from celery.backends.redis import RedisBackend
+from urllib3.connection import HTTPConnection
 
-from worker import client
 from worker.accidents import PatientBackend
 from worker.client import HTTPProvider
 from worker.conductor import Conductor
@@ -97,7 +97,7 @@ def _around_posts() -> None:
     """Only what costs money counts: polls go the same way, and are no kill point."""
     posting = threading.local()
     send = HTTPProvider.send
-    read = client._Watched.getresponse
+    read = HTTPConnection.getresponse
 
     def send_or_die(self: HTTPProvider, request: Any) -> Any:
         if request.method != "POST":
@@ -117,4 +117,4 @@ def _around_posts() -> None:
         return read(self)
 
     HTTPProvider.send = send_or_die  # type: ignore[method-assign]
-    client._Watched.getresponse = read_or_die  # type: ignore[method-assign]
+    HTTPConnection.getresponse = read_or_die  # type: ignore[method-assign]

@@ -31,7 +31,7 @@ class Mortal(System):
     def revive(self) -> None:
         """Start the worker; the log of the one before it is not wanted."""
         (self.folder / "worker.log").write_bytes(b"")
-        self._worker = self.worker(app="tests.chaos.points_app")
+        self._worker = self.worker(app="tests.chaos.points_app", pool="prefork", concurrency=2)
 
     def arm(self, point: str, job_id: str) -> None:
         self.redis.sadd(ARMED, f"{point} {job_id}")

@@ -21,9 +21,10 @@ from kombu import Producer
 from kombu.exceptions import OperationalError
 from kombu.transport.redis import Transport
 from redis import Redis
+from urllib3.connection import HTTPConnection
 
 from tests.integration.flow import record_keys
-from worker import bootstrap, client, log
+from worker import bootstrap, log
 from worker.accidents import ChordBackend, PatientBackend
 from worker.client import HTTPProvider
 from worker.conductor import Conductor
@@ -160,7 +161,7 @@ def _(self: Any, begin: Any, attempt: Any, *args: Any, **options: Any) -> Any:
     return begun
 
 
-@wraps(client._Watched, "getresponse")
+@wraps(HTTPConnection, "getresponse")
 def _(self: Any, getresponse: Any) -> Any:
     passes("posted", job_in_hand())
     passes("posted by the worker", job_in_hand(), whole_worker=True)

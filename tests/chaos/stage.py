@@ -25,7 +25,11 @@ from worker.core.schedule import Policy
 from worker.embedded import EmbeddedValkey
 from worker.recording import Recorder
 
-WORKERS: Final = ("worker-1", "worker-2")
+POOLS: Final[dict[str, Any]] = {
+    "worker-1": {"pool": "prefork", "concurrency": 2},
+    "worker-2": {},  # as it ships
+}
+WORKERS: Final = tuple(POOLS)
 CREDITS: Final = 10_000_000
 JOB_MESSAGE: Final = re.compile(r'"task": "fermata\.(?!schedule\.)')
 
@@ -75,8 +79,8 @@ class Stage(System):
         rich = {"credits": CREDITS}
         requests.put(f"{self.simulator.url}/_simulator/credits", json=rich, timeout=60)
         self.app = self._producer()
-        for name in WORKERS:
-            self.worker(name, app="tests.chaos.app")
+        for name, pool in POOLS.items():
+            self.worker(name, app="tests.chaos.app", **pool)
         self.minutely = Minutely(connection.connect(self.redis_url), self.folder)
         self.run("beat", "-m", "celery", "-A", "worker.app", "beat", "--schedule", "beat.db")
 

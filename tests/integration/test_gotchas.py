@@ -377,10 +377,10 @@ def test_a_process_that_waits_on_a_job_may_claim_it(flow: Flow) -> None:
 
 
 # Handling: the parked message keeps its queue; connections are opened once per process, after
-# the fork (worker/bootstrap.py). The prefork pool is the one that every other test uses.
-@pytest.mark.parametrize("pool", ["threads", "solo"])
+# the fork (worker/bootstrap.py). The pool of threads is the one that most other tests use.
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
 def test_every_pool_runs_a_parked_chain(flow: Flow, pool: str) -> None:
-    worker = flow.system.worker(pool, pool=pool, queues=pool, app="tests.canvas_app")
+    worker = flow.system.worker(pool, pool=pool, concurrency=2, queues=pool, app="tests.canvas_app")
     try:
         first, last = flow.job(clip()), flow.job()
         canvas = first.set(queue=pool)

@@ -19,6 +19,9 @@ from worker.core.errors import ProcessDied
 from worker.settings import Role, load
 from worker.step import DEATHS
 
+IN_ITSELF = ["threads", "solo"]
+"""Pools that run tasks in the worker's own process, and here one at a time: their queues' names."""
+
 
 def on(*brokers: str) -> pytest.MarkDecorator:
     """Choose the brokers of a test. On RabbitMQ, Celery notices a death only after 5 s."""
@@ -31,7 +34,9 @@ def system(
 ) -> Iterator[System]:
     rabbitmq = request.param == "RabbitMQ"
     with System(tmp_path_factory.mktemp("own"), rabbitmq=rabbitmq) as system:
-        system.worker(app="tests.own_app")
+        system.worker(app="tests.own_app", pool="prefork", concurrency=2)
+        for pool in IN_ITSELF:
+            system.worker(pool, app="tests.own_app", pool=pool, concurrency=1, queues=pool)
         yield system
 
 
@@ -103,6 +108,41 @@ def test_a_task_that_says_so_itself_runs_once(flow: Flow, name: str) -> None:
     with pytest.raises(WorkerLostError):
         result.get(timeout=GET_SECONDS)
     flow.quiet()
+    flow.ends()
+
+
+@on("Redis", "RabbitMQ")
+@pytest.mark.parametrize("queue", ["fermata", *IN_ITSELF])
+def test_a_task_that_exits_each_time_fails_in_the_end_and_gives_its_slot_back(
+    flow: Flow, queue: str
+) -> None:
+    exiting, errback = own(flow, "exiting", runs=DEATHS), flow.errback()
+
+    result = (flow.job(clip()) | exiting.set(queue=queue)).on_error(errback).apply_async()
+
+    with pytest.raises(ProcessDied, match=f"begun {DEATHS} times"):
+        result.get(timeout=GET_SECONDS)
+    after = flow.note("after", queue=queue).apply_async()
+    assert after.get(timeout=GET_SECONDS) == "after"
+    flow.ends()
+    assert flow.ran(errback) == ["ProcessDied"]
+
+
+@on("Redis", "RabbitMQ")
+def test_a_task_in_a_thread_goes_on_when_it_is_terminated_and_whoever_asks_is_told(
+    flow: Flow,
+) -> None:
+    lingering = own(flow, "lingering")
+    result = lingering.set(queue="threads").apply_async()
+    wait_until(lambda: flow.ran(lingering), what="it runs")
+
+    node: dict[str, Any] = {"destination": ["threads@test"], "reply": True}
+    control: Any = flow.system.app.control
+    [told] = control.revoke(result.id, terminate=True, timeout=GET_SECONDS, limit=1, **node)
+
+    assert "cannot be terminated" in told["threads@test"]["error"]
+    flow.redis.rpush(f"test:told:{lingering.args[-1]}", "a word")
+    assert result.get(timeout=GET_SECONDS) == "a word"
     flow.ends()
 
 

@@ -233,6 +233,13 @@ def test_without_a_worker_for_slow_jobs_it_says_which_wait() -> None:
     assert "sonic.remaster" not in finding.said
 
 
+def test_few_slots_are_a_warning_with_the_command_that_gives_more() -> None:
+    few = checks.check_slots(checks.FEW_SLOTS - 1)
+    assert few.level is Level.WARNING
+    assert f"--pool threads --concurrency {checks.THREADS}" in few.do
+    assert checks.check_slots(checks.THREADS).level is Level.OK
+
+
 def test_an_overdue_job_means_that_nobody_sweeps() -> None:
     assert checks.check_sweep(checks.OVERDUE_SECONDS).level is Level.OK
     assert checks.check_sweep(checks.OVERDUE_SECONDS + 1).level is Level.WARNING

@@ -28,10 +28,12 @@ import urllib3.connection
 import urllib3.exceptions
 import urllib3.util.connection
 
+from tests.system import within
 from tests.unit.stage import Say, Stage, reply, saying
-from tests.unit.test_client import API_KEY, PATIENCE, POLL, SUBMIT, provider, reset, safe
+from tests.unit.test_client import API_KEY, PATIENCE, POLL, SUBMIT, drip, provider, reset, safe
 from worker import client
 from worker.client import FAILURES, AnswerLost, HTTPProvider, NeverSent
+from worker.core.models import Request
 
 PROVIDER = "https://provider.test/api/v1"
 SILENT = "says nothing"
@@ -120,7 +122,7 @@ def test_an_error_before_the_request_means_never_sent_and_one_after_it_lost(
         patch.setattr(urllib3.connection.HTTPConnection, "connect", fail)
         assert never_sent(stage.url)
     assert stage.heard == []
-    monkeypatch.setattr(client._Watched, "getresponse", fail)
+    monkeypatch.setattr(urllib3.connection.HTTPConnection, "getresponse", fail)
     assert lost(stage.url)
 
 
@@ -370,6 +372,60 @@ def test_nothing_is_sent_when_opening_the_tunnel_took_all_the_time(
     monkeypatch.setattr(client, "_Watch", lambda _: watch(0.2))
     assert "timed out" in never_sent(PROVIDER)
     assert [heard.line.split()[0] for heard in stage.heard] == ["CONNECT"]
+
+
+# -- nobody else ends a request: its time is over, whatever drips --------------------------------
+
+
+DRIPS = {
+    "the proxy's answer": [b"HTTP/1.1 200 Connection established\r\nx: ", *[b"y"] * 100],
+    "the handshake": [b"HTTP/1.1 200 OK\r\n\r\n", b"\x16\x03\x03\x0f\xff", *[b"\2"] * 100],
+}
+
+
+@pytest.mark.parametrize("what", DRIPS)
+def test_nothing_is_sent_where_this_only_drips(
+    stage: Stage, authority: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority / "cert.pem"))
+    stage.say = drip(stage, *DRIPS[what])
+    monkeypatch.setenv("https_proxy", stage.url)
+    with within(10 * PATIENCE):
+        assert "timed out" in never_sent(PROVIDER, seconds=5 * PATIENCE)
+
+
+def test_a_request_that_is_only_read_in_drips_ends_in_time(
+    stage: Stage, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority / "cert.pem"))
+    monkeypatch.setenv("https_proxy", stage.url)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority / "cert.pem", authority / "key.pem")
+
+    def sip(connection: socket.socket) -> None:
+        OPEN(connection)
+        with context.wrap_socket(connection, server_side=True) as secure:
+            while not stage.over.wait(PATIENCE / 4) and secure.recv(16384):
+                pass
+
+    stage.say = sip
+    upload = Request("POST", "/sonic/upload", {"file": "x" * 12_000_000})
+    # On a busy machine, its time may be over before it begins.
+    with within(20 * PATIENCE), pytest.raises((AnswerLost, NeverSent), match="timed out"):
+        provider(PROVIDER, seconds=5 * PATIENCE).send(upload)
+
+
+def test_nothing_is_sent_where_the_name_took_all_the_time(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_up(*_: object) -> list[Any]:
+        stage.over.wait(2 * PATIENCE)
+        where = ("127.0.0.1", urlsplit(stage.url).port)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", where)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert "timed out" in never_sent("http://provider.test", seconds=PATIENCE)
+    assert stage.heard == []
 
 
 # A plain proxy passes a plain request on: what it heard, the provider may have heard.

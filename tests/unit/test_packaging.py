@@ -18,6 +18,7 @@ from honcho.environ import parse, parse_procfile
 
 from benchmarks.house import default_command
 from worker.app import _configuration
+from worker.core.checks import THREADS, WORKER_COMMAND
 
 ROOT = Path(__file__).parent.parent.parent
 LOCKS = ("requirements.lock", "requirements-dev.lock")
@@ -46,6 +47,13 @@ def test_the_compose_file_is_valid() -> None:
     folder = resources.files("check_jsonschema.builtin_schemas")
     schema = json.loads((folder / "vendor" / "compose-spec.json").read_text())
     jsonschema.validators.validator_for(schema)(schema).validate(COMPOSE)
+
+
+def test_the_worker_submits_in_threads_as_many_as_the_doctor_wants() -> None:
+    wanted = f'--pool threads --concurrency "${{WORKER_CONCURRENCY:-{THREADS}}}"'
+    assert wanted in COMMANDS["worker"]
+    assert f"WORKER_CONCURRENCY={THREADS}\n" in (ROOT / ".env.example").read_text()
+    assert f"`{WORKER_COMMAND}`" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", COMMANDS)

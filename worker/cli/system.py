@@ -9,6 +9,7 @@ import click
 
 from worker import show
 from worker.cli.group import EXIT_CODES, json_option, main, out
+from worker.core.checks import THREADS
 from worker.core.operations import OPERATIONS, Operation
 from worker.core.signatures import parameters
 
@@ -45,8 +46,8 @@ def _operation(row: Operation) -> dict[str, Any]:
     help="The simulator's; 0 picks one.",
 )  # fmt: skip
 @click.option(
-    "--concurrency", default=2, show_default=True, type=click.IntRange(min=1),
-    help="Processes of the worker.",
+    "--concurrency", default=THREADS, show_default=True, type=click.IntRange(min=1),
+    help="Threads of the worker: how many submits it has at the provider at once.",
 )  # fmt: skip
 @click.option(
     "--scenario", multiple=True, metavar="FIELD=VALUE",

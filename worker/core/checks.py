@@ -23,6 +23,14 @@ clock further ahead, it would get each message at once."""
 OVERDUE_SECONDS: Final = 120
 """Twice the sweep's lease: whoever sweeps attends to a job sooner."""
 
+THREADS: Final = 128
+"""A worker's by default: enough for 80 submits a second to a provider that takes one to answer."""
+
+FEW_SLOTS: Final = 32
+"""Fewer, and a slow provider keeps jobs waiting that it would take."""
+
+WORKER_COMMAND: Final = f"celery -A worker.app worker --pool threads --concurrency {THREADS}"
+
 SILENCE_SECONDS: Final = 60
 """For how long a busy machine, or a paused one, may keep a worker from a word to Redis."""
 
@@ -257,12 +265,21 @@ def check_visibility(seconds: float) -> Finding:
     return _risk(Risk.VISIBILITY, said, do)
 
 
+def check_slots(slots: int) -> Finding:
+    """Judge how many submits all workers together can have at the provider at once."""
+    said = f"{slots} jobs can be submitted at once"
+    if slots >= FEW_SLOTS:
+        return Finding("slots", Level.OK, f"{said}.")
+    said += f": {slots} a second, if the provider takes a second to answer."
+    return Finding("slots", Level.WARNING, said, f"Start: {WORKER_COMMAND}")
+
+
 def check_workers(queues: Mapping[str, Collection[str]]) -> Finding:
     """Judge which queues are consumed, by the workers that answered (name -> queues)."""
     consumed = {queue for each in queues.values() for queue in each}
     if QUEUE not in consumed:
         said = f"No worker answers for the queue {QUEUE}: every job waits, and nothing sweeps."
-        return Finding("workers", Level.DANGER, said, "Start: celery -A worker.app worker")
+        return Finding("workers", Level.DANGER, said, f"Start: {WORKER_COMMAND}")
     if SLOW_QUEUE not in consumed:
         slow = ", ".join(name for name, row in OPERATIONS.items() if row.slow)
         said = f"No worker answers for the queue {SLOW_QUEUE}; these wait: {slow}."
