@@ -19,6 +19,8 @@ class Effort:
     many: int
     """Jobs parked at once, against a thousand."""
     idle_seconds: float
+    turns: int
+    """How often each slot of a worker waits for a slow provider."""
     kills: int
     """Workers that are killed at once."""
     long_rounds: int
@@ -28,9 +30,9 @@ class Effort:
 
 FULL: Final = Effort(
     rounds=5, deliveries=300, tasks=120, chains=50, parked=1000,
-    resolved=200, many=1_000_000, idle_seconds=5, kills=3, long_rounds=3,
+    resolved=200, many=1_000_000, idle_seconds=5, turns=4, kills=3, long_rounds=3,
 )  # fmt: skip
 QUICK: Final = Effort(
     rounds=1, deliveries=50, tasks=20, chains=10, parked=40,
-    resolved=60, many=10_000, idle_seconds=3, kills=1, long_rounds=1,
+    resolved=60, many=10_000, idle_seconds=3, turns=1, kills=1, long_rounds=1,
 )  # fmt: skip

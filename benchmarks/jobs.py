@@ -1,5 +1,6 @@
 """The jobs that are measured, parked and resumed by the code that a worker runs."""
 
+import base64
 import json
 import random
 import time
@@ -13,6 +14,7 @@ from benchmarks.house import House
 from tests.job import Job
 from tests.system import SIGNING_KEY
 from worker.admission import Gate
+from worker.core import kept
 from worker.core.admission import Lane, Limits
 from worker.core.contract import OURS_HEADER, QUEUE, task_name
 from worker.core.models import Answer, Event, JobId, Parked, Request, Source
@@ -59,9 +61,17 @@ def _clip() -> dict[str, Any]:
     }
 
 
-def messages(signatures: Sequence[Signature[Any]]) -> list[Parked]:
-    """Press what Celery would publish, so that a whole backlog can appear at one moment."""
-    return [press(each) for each in signatures]
+def messages(signatures: Sequence[Signature[Any]]) -> list[str]:
+    """Write what Celery would put into its queue, so that a whole backlog can appear at once."""
+    return [_queued(press(each)) for each in signatures]
+
+
+def _queued(parked: Parked) -> str:
+    """Write a message as kombu has it in a list of Redis."""
+    wire, body = kept.unpack(parked.message)
+    of_its_queue = {"body_encoding": "base64", "delivery_tag": str(uuid.uuid4())}
+    properties = wire["properties"] | of_its_queue
+    return json.dumps(wire | {"body": base64.b64encode(body).decode(), "properties": properties})
 
 
 class _AcceptingProvider:
@@ -86,7 +96,7 @@ def park(house: House, count: int) -> list[JobId]:
     job_ids = [JobId(str(uuid.uuid4())) for _ in range(count)]
     headers = {OURS_HEADER: 0}
     wanted = [remaster(house, str(uuid.uuid4()), task_id=j, headers=headers) for j in job_ids]
-    for job_id, parked in zip(job_ids, messages(wanted), strict=True):
+    for job_id, parked in zip(job_ids, map(press, wanted), strict=True):
         attempt = Attempt(job_id, OPERATION, uuid.uuid4().hex)
         jobs.begin(attempt, REQUEST, parked, Lane())
         jobs.announce(attempt)

@@ -47,10 +47,10 @@ def _round(
 ) -> None:
     noop = home.producer.signature("benchmark.noop", queue=QUEUE)
     noops = jobs.messages([noop.clone() for _ in range(count)])
-    _run(home, worker, "plain", [each.message for each in noops], samples)
+    _run(home, worker, "plain", noops, samples)
     wanted = [jobs.remaster(home, str(uuid.uuid4())) for _ in range(count)]
     job_ids = [str(each.id) for each in wanted]
-    submits = [each.message for each in jobs.messages(wanted)]
+    submits = jobs.messages(wanted)
     _run(home, worker, "park", submits, samples)
     home.require("waiting", job_ids)
     _resume(home, worker, job_ids, samples)

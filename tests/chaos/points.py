@@ -36,7 +36,7 @@ from worker.message import PUBLISH_RETRIES
 from worker.provider_task import ProviderTask
 from worker.recording import Recorder, resuming
 from worker.settings import Role, load
-from worker.store import Store
+from worker.store import Heard, Store
 
 ARMED = "test:armed"
 OUT = "test:guards_out"
@@ -178,16 +178,16 @@ def _(self: Any, send: Any, request: Any) -> Any:
 # The claim, and the leases.
 
 
-@wraps(Store, "claim")
-def _(self: Any, claim: Any, job_id: str, *args: Any, **options: Any) -> Any:
+@wraps(Store, "_hear")
+def _(self: Any, hear: Any, job_id: str, *args: Any, **options: Any) -> Heard:
     early = self.state(job_id) is JobState.SUBMITTING
     if early and out("claim while submitting", job_id):
-        return False
+        return Heard.NOT_WON
     lost = out("made ready", job_id)
     with mock.patch.object(keys, "READY", NOWHERE) if lost else nullcontext():
-        won = claim(self, job_id, *args, **options)
+        heard: Heard = hear(self, job_id, *args, **options)
     passes("claimed", job_id)
-    return won
+    return heard
 
 
 @wraps(Store, "lease")
