@@ -105,7 +105,7 @@ TASK_MODULES: Final = [
 redelivery.install()
 slots.install()
 untraced.install()
-follow_ups.install()
+follow_ups.install(lambda: bootstrap.parts().store)
 app = Celery(
     "fermata",
     task_cls="worker.step:Step",

@@ -122,7 +122,7 @@ class HTTPProvider:
                 if watch.is_over:
                     raise AnswerLost("the answer came too slowly")
                 return Answer(response.status_code, dict(response.headers), body)
-        except FAILURES as error:
+        except (*FAILURES, RuntimeError) as error:  # "can't start new thread" is one
             why = cause(TimeoutError() if watch.is_over else error)
             if watch.begun:
                 raise AnswerLost(f"no readable answer: {why}") from None
@@ -160,14 +160,14 @@ class _Watch:
         self.begun = False
         """Whether the request began to leave: from then on the provider may know it."""
         self._sock: socket.socket | None = None
-        """A descriptor of its own for the connection: TLS takes the other one to itself."""
+        """A descriptor of our own for the connection: TLS detaches the socket from the first."""
         self._lock = threading.Lock()
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
 
     def __enter__(self) -> "_Watch":
-        _watching.watch = self
         self._timer.start()
+        _watching.watch = self
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -270,8 +270,14 @@ class _WatchedAdapter(HTTPAdapter):
         proxied = conn.proxy is not None and conn.proxy.scheme == "https"
         if (conn.ca_certs or conn.ca_cert_dir) and not proxied:
             changed_at = os.stat(conn.ca_certs or conn.ca_cert_dir).st_mtime_ns
-            conn.conn_kw["ssl_context"] = _trusting(conn.ca_certs, conn.ca_cert_dir, changed_at)
+            with _loading:
+                context = _trusting(conn.ca_certs, conn.ca_cert_dir, changed_at)
+            conn.conn_kw["ssl_context"] = context
             conn.ca_certs = conn.ca_cert_dir = None
+
+
+_loading = threading.Lock()
+"""Held while authorities are loaded: 128 threads that begin at once need them once."""
 
 
 @functools.lru_cache(maxsize=4)

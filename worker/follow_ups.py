@@ -11,9 +11,11 @@ value that JSON cannot hold), it fails here as if it had run: its own chain, cho
 If the broker is away, the task before it is run again. If RabbitMQ answers and refuses the message
 (a queue has other arguments, an exchange does not exist, its user lacks a right), an operator can
 mend that: the job before it is resumed again for a day. Then the follow-up fails, with
-FollowUpRefused. A plain step is not run again: what such a broker refuses after it fails at once.
+FollowUpRefused. A plain step is not run again: if the broker refuses a message after one because of
+a queue or an exchange, the follow-up fails at once.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
@@ -32,7 +34,12 @@ from celery.utils.functional import maybe_list
 from kombu.exceptions import LimitExceeded, OperationalError
 from redis.exceptions import RedisError
 
+from worker.core.errors import FermataError, InvalidRequest
+from worker.core.models import Event, JobId, Source
+from worker.core.operations import operation_of
+from worker.core.states import JobState
 from worker.core.wording import told
+from worker.store import Store
 
 log = structlog.get_logger()
 
@@ -81,13 +88,17 @@ class FollowUp(Task[..., Any]):
         return bool(app.strict_typing) and not is_one(app)
 
 
-def install() -> None:
-    """Let Celery publish follow-ups so in this process, whatever the base of their tasks."""
+def install(store: Callable[[], Store]) -> None:
+    """Let Celery publish follow-ups so in this process, whatever the base of their tasks.
+
+    Args:
+        store: opens the records: a job may have one although its message was refused.
+    """
     for kind in (Signature, xmap, xstarmap):
-        kind.apply_async = _or_fail(kind.apply_async)  # type: ignore[method-assign]
+        kind.apply_async = _or_fail(kind.apply_async, store)  # type: ignore[method-assign]
 
 
-def _or_fail(publish: Callable[..., Any]) -> Callable[..., Any]:
+def _or_fail(publish: Callable[..., Any], store: Callable[[], Store]) -> Callable[..., Any]:
     """Wrap what publishes a single task: a follow-up that has no message fails."""
 
     def apply_async(
@@ -101,15 +112,21 @@ def _or_fail(publish: Callable[..., Any]) -> Callable[..., Any]:
             if not is_one(step.app):
                 raise
             why = error.__cause__ if isinstance(error, NoMessage) and error.__cause__ else error
-            return _fail(step, why, args, kwargs, given)
+            return _fail(step, why, args, kwargs, given, store=store)
 
     return apply_async
 
 
 def _fail(
-    step: Any, error: BaseException, args: Any, kwargs: Any, given: Mapping[str, Any]
+    step: Any,
+    error: BaseException,
+    args: Any,
+    kwargs: Any,
+    given: Mapping[str, Any],
+    *,
+    store: Callable[[], Store],
 ) -> AsyncResult[Any]:
-    """Let a task fail that can never be published."""
+    """Let a task fail that can never be published; by its record, if it is a job that has one."""
     app, said = step.app, {name: value for name, value in given.items() if value is not None}
     args, kwargs, options = step._merge(args, kwargs, said)
     task = app.tasks.get(step.task)
@@ -129,13 +146,28 @@ def _fail(
         delivery_info={},
     )
     log.warning("follow_up_failed", task_id=request.id, task=step.task, error=told(error))
-    backend, stored = app.backend, not request.ignore_result
-    # The task before it may be run again, for another of its follow-ups.
-    is_told = stored and backend.get_state(request.id) == FAILURE
-    backend.mark_as_failure(
-        request.id, error, request=request, store_result=stored, call_errbacks=not is_told
-    )
+    if operation_of(step.task) is None or not _end_by_record(store(), request.id, error):
+        backend, stored = app.backend, not request.ignore_result
+        # The task before it may be run again, for another of its follow-ups.
+        is_told = stored and backend.get_state(request.id) == FAILURE
+        backend.mark_as_failure(
+            request.id, error, request=request, store_result=stored, call_errbacks=not is_told
+        )
     result: AsyncResult[Any] = app.AsyncResult(request.id)
     if options.get("add_to_parent", True) and (parent := app.current_worker_task):
         parent.add_trail(result)
     return result
+
+
+def _end_by_record(store: Store, job_id: JobId, error: BaseException) -> bool:
+    """End a job that has not begun, and has a record all the same; says whether there is one.
+
+    A sweep would publish it again, when the broker takes it: after its errbacks were called.
+    """
+    if store.state(job_id) is None:
+        return False
+    why = error if isinstance(error, FermataError) else InvalidRequest(told(error))
+    event = Event(Source.SWEEP, error=why.to_json())
+    for state in (JobState.QUEUED, JobState.HELD):
+        store.claim(job_id, event, now=time.time(), seen=state)
+    return True

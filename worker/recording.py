@@ -30,12 +30,11 @@ from worker.core.contract import (
     JOB_ID,
     OURS_HEADER,
     PRIORITY_HEADER,
-    TASK_PREFIX,
     TENANT_HEADER,
 )
 from worker.core.errors import AlreadyEnqueued, FollowUpRefused, InvalidRequest
 from worker.core.models import JobId, JSONObject, Leased
-from worker.core.operations import OPERATIONS, Operation
+from worker.core.operations import Operation, operation_of
 from worker.core.ports import Clock
 from worker.core.schedule import Policy
 from worker.core.states import JobState, Turn
@@ -134,10 +133,6 @@ class Recorder:
             raise AlreadyEnqueued(f"job {job_id} was enqueued before")
 
 
-def _operation(task: str) -> Operation | None:
-    return OPERATIONS.get(task.removeprefix(TASK_PREFIX)) if task.startswith(TASK_PREFIX) else None
-
-
 def _until(headers: JSONObject, otherwise: float) -> float:
     return min(_unix(headers.get("expires"), otherwise), otherwise)
 
@@ -222,7 +217,7 @@ class RecordingAMQP(AMQP):
         send: Callable[..., Any] = super().send_task_message
 
         def record_and_send(producer: Any, name: str, message: Any, **options: Any) -> Any:
-            operation = _operation(name)
+            operation = operation_of(name)
             headers = self._inherited() | (options.get("headers") or {})
             options["headers"] = headers
             if operation is None and (followed := self._followed()):
@@ -303,7 +298,7 @@ class RecordingAMQP(AMQP):
     def _followed_job(self) -> str | None:
         """Return the job that publishes what follows it; None where it is no job of ours."""
         parent = self.app.current_worker_task
-        return parent.request.id if parent and _operation(parent.name) else None
+        return parent.request.id if parent and operation_of(parent.name) else None
 
     def _followed(self) -> str | None:
         """Return what a message follows: a job, a plain step behind one, or a chord's header.
@@ -314,7 +309,7 @@ class RecordingAMQP(AMQP):
         if parent is None:
             return None
         native = by_celery.get()
-        if not (_operation(parent.name) or (native and parent.request.get(COPY_HEADER))):
+        if not (operation_of(parent.name) or (native and parent.request.get(COPY_HEADER))):
             return None
         # An errback is not published so: it follows the one job that failed.
         return (native and counted_chord.get()) or parent.request.id

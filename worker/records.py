@@ -27,7 +27,7 @@ def parse(
     job_id: JobId, stored: Mapping[str, str], timeline: str | None, due_at: float | None
 ) -> JobRecord:
     """Read a record from its hash, and from the timeline beside it."""
-    lines = stored.get("timeline", "") + (timeline or "")  # the version before had it in the hash
+    before = stored.get("timeline", "")  # where the version before had it
     documents: dict[str, JSONObject] = {n: json.loads(stored[n]) for n in _DOCUMENTS if n in stored}
     counters = {name: int(stored.get(name, 0)) for name in _COUNTERS}
     provider_task_id = stored.get("provider_task_id")
@@ -59,7 +59,10 @@ def parse(
         result=documents.get("result"),
         error=documents.get("error"),
         late=documents.get("late"),
-        timeline=tuple(map(_entry, lines.splitlines())),
+        timeline=(
+            *map(json.loads, before.splitlines()),
+            *map(_entry, (timeline or "").splitlines()),
+        ),
     )
 
 

@@ -56,6 +56,7 @@ class Store:
         self._claim = load_script(redis, "claim")
         self._admit = load_script(redis, "admit")
         self._announce = load_script(redis, "announce")
+        self._unsent = load_script(redis, "unsent")
         self._lease = load_script(redis, "lease")
         self._renew = load_script(redis, "renew")
         self._due = load_script(redis, "due")
@@ -283,6 +284,10 @@ class Store:
             raise UnknownJob(f"the record of job {job_id} is gone: Redis has lost it")
         state, is_last, cancelled_by = found
         return Standing(JobState(state), cancelled_by=cancelled_by or None) if is_last else None
+
+    def take_from(self, job_id: JobId, leg: str) -> bool:
+        """Take a job away from a leg that has sent nothing; False if it may have."""
+        return bool(self._unsent(keys=[keys.job(job_id)], args=[leg]))
 
     def take_step(self, run: str, copy: str, *, seconds: int) -> bool:
         """Take a run of a plain step for a copy of its message; False where another has it."""

@@ -147,6 +147,10 @@ class Sweep:
 
     def _doubt(self, job: JobRecord, operation: Operation) -> None:
         now, why = self._clock(), "its worker went silent while it submitted"
+        if self._store.take_from(job.job_id, job.leg):
+            why = "its worker went silent before it submitted"
+            self._store.turn(job.job_id, Turn.POSTPONE, now=now, due_at=now, why=why)
+            return
         count = ""
         if operation.repeatable:
             turn, due_at = Turn.POSTPONE, now

@@ -184,8 +184,8 @@ class Timetable:
         """Submit a part of a run's rows, then publish the rest as a message of its own.
 
         Each slice looks at every row and submits those that are missing, so it does not matter
-        what was put into the manifest or taken out of it meanwhile. To check and look must be done
-        within a task's soft time limit: some 600,000 rows in 90 s.
+        what was put into the manifest or taken out of it meanwhile. To check and look takes some
+        90 s for 600,000 rows; a worker of processes ends a task that takes 200 s.
 
         Args:
             checked: the digest of the manifest that was found right; another one is checked.

@@ -55,7 +55,7 @@ POINTS: Final = {
         _P("popped", "the same of a plain step",
            step_popped, "note", never_runs),
         _P("begun", "between the record and the POST",
-           chain, "submit lease", stands_still, ("submitting", "unconfirmed"), UNKNOWN),
+           chain, "submit lease", stands_still, ("submitting",)),
         _P("posted", "between the POST and its response",
            submitted, "one submission", paid_twice),
         _P("posted by the worker", "the same of a whole worker, until Redis redelivers",

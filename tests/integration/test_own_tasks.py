@@ -15,7 +15,7 @@ from tests.integration.test_gotchas import Heard, heard  # noqa: F401  (a fixtur
 from tests.integration.test_recording import through
 from tests.system import System, wait_until
 from worker import bootstrap
-from worker.core.errors import ProcessDied
+from worker.core.errors import JobCancelled, ProcessDied
 from worker.settings import Role, load
 from worker.step import DEATHS
 
@@ -143,6 +143,30 @@ def test_a_task_in_a_thread_goes_on_when_it_is_terminated_and_whoever_asks_is_to
     assert "cannot be terminated" in told["threads@test"]["error"]
     flow.redis.rpush(f"test:told:{lingering.args[-1]}", "a word")
     assert result.get(timeout=GET_SECONDS) == "a word"
+    flow.ends()
+
+
+@on("Redis", "RabbitMQ")
+def test_a_parked_job_is_cancelled_by_a_stamp_that_a_task_in_a_thread_has_too(flow: Flow) -> None:
+    stamp: dict[str, Any] = {"stamped_headers": ["album"], "album": clip()}
+    lingering, job = own(flow, "lingering"), flow.hold()
+    busy = lingering.set(queue="threads", **stamp).apply_async()
+    parked = job.set(**stamp).apply_async()
+    wait_until(lambda: flow.ran(lingering), what="it runs")
+    flow.waits(job.id)
+
+    control: Any = flow.system.app.control
+    node: dict[str, Any] = {"destination": ["threads@test"], "reply": True}
+    by = {"album": stamp["album"]}
+    [told] = control.revoke_by_stamped_headers(
+        by, terminate=True, timeout=GET_SECONDS, limit=1, **node
+    )
+
+    assert "cannot be terminated" in told["threads@test"]["ok"]
+    with pytest.raises(JobCancelled):
+        parked.get(timeout=GET_SECONDS)
+    flow.redis.rpush(f"test:told:{lingering.args[-1]}", "a word")
+    assert busy.get(timeout=GET_SECONDS) == "a word"
     flow.ends()
 
 

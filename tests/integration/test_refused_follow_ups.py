@@ -14,7 +14,7 @@ from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, who
 from tests.system import System, wait_until
 from worker.core import keys
-from worker.core.errors import FollowUpRefused
+from worker.core.errors import FollowUpRefused, InvalidRequest
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,20 @@ def test_a_priority_that_amqp_cannot_write_fails_its_step_at_once(flow: Flow) ->
         flow.system.app.AsyncResult(step.options["task_id"]).get(timeout=GET_SECONDS)
     flow.ends()
     assert flow.state(job.id) == "succeeded"
+
+
+def test_a_job_that_can_never_be_published_ends_once_though_it_is_on_record(flow: Flow) -> None:
+    job, following, noted = flow.job(clip()), flow.job(), flow.errback()
+    following.options["priority"] = "high"
+    following.link_error(noted)
+    (job | following).apply_async()
+    with pytest.raises(InvalidRequest, match="integer"):
+        flow.system.app.AsyncResult(following.id).get(timeout=GET_SECONDS)
+    flow.ends()
+    assert (flow.state(job.id), flow.state(following.id)) == ("succeeded", "failed")
+    assert flow.ran(noted) == ["InvalidRequest"]
+    assert flow.redis.zscore(keys.DUE, following.id) is None
+    assert flow.accepted(following.id) == []
 
 
 def test_what_is_refused_after_a_plain_step_fails_at_once(flow: Flow) -> None:

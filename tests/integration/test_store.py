@@ -790,8 +790,54 @@ def test_a_job_cancelled_before_parked_is_stored_is_marked_for_its_leg(
     assert cancellations.cancel(JOB, by="a test") is Cancellation.ENDING
 
     assert redis.ttl(keys.job(JOB)) == -1
+    standing = records.announce(JOB, "leg-1")
+    assert standing is not None
+    assert standing.cancelled_by == "a test"
+
+
+def test_a_leg_that_has_not_announced_its_job_can_be_given_up_and_then_sends_nothing(
+    records: Store, redis: Any
+) -> None:
+    begin(records)
+    redis.hset(keys.job(JOB), "announced", "an earlier leg")
+    assert not records.take_from(JOB, "another leg")
+    assert records.take_from(JOB, "leg-1")
+    assert records.announce(JOB, "leg-1") is None
+
+
+@pytest.mark.parametrize("announced", ["leg-1", "1"])
+def test_a_leg_that_may_have_sent_something_keeps_its_job(
+    records: Store, redis: Any, announced: str
+) -> None:
+    begin(records)
+    redis.hset(keys.job(JOB), "announced", announced)
+    assert not records.take_from(JOB, "leg-1")
     assert records.announce(JOB, "leg-1")
-    assert records.read(JOB).cancelled_by == "a test"
+
+
+def test_an_announced_job_whose_record_is_gone_is_unknown(records: Store) -> None:
+    with pytest.raises(UnknownJob, match=JOB):
+        records.announce(JOB, "leg-1")
+
+
+def test_what_is_noted_of_a_job_that_the_version_before_ended_goes_with_its_record(
+    records: Store, redis: Any
+) -> None:
+    begin(records)
+    claim(records)
+    redis.delete(keys.timeline(JOB))
+    redis.hset(
+        keys.job(JOB), mapping={"state": "failed", "timeline": '{"at": 1, "what": "cancel"}'}
+    )
+    redis.expire(keys.job(JOB), 100)
+
+    records.note(JOB, now=NOW, what="replayed", sources=JobState)
+
+    assert 0 < redis.ttl(keys.timeline(JOB)) <= 100
+    assert [entry["what"] for entry in records.read(JOB).timeline] == ["cancel", "replayed"]
+    assert "state" not in records.read(JOB).timeline[0]
+    assert records.keep_late(JOB, {"final": True}, now=NOW, why="late", retain_seconds=500)
+    assert 400 < redis.ttl(keys.timeline(JOB)) <= 500
 
 
 def test_a_message_in_its_queue_does_not_outlast_the_deadline(records: Store, redis: Any) -> None:

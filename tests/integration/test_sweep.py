@@ -165,6 +165,7 @@ class Lab:
         made = self.queued(job_id)
         leg: dict[str, Any] = {"leg": "leg", "now": self.now, "due_at": self.now + 99}
         self.store.turn(made, Turn.SUBMIT, count="attempts", **leg)
+        assert self.store.announce(made, "leg")
         return made
 
     def published(self) -> Counter[str]:

@@ -16,6 +16,7 @@ from worker.core.operations import (
     find,
     lyrics,
     nuro,
+    operation_of,
     producer,
     riffusion,
     sonic,
@@ -30,6 +31,12 @@ every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=
 def test_names_are_unique() -> None:
     rows = [row for family in FAMILIES for row in family.ROWS]
     assert [row.name for row in rows] == list(OPERATIONS)
+
+
+def test_a_task_is_an_operations_by_its_whole_name() -> None:
+    assert operation_of("fermata.sonic.remaster") is OPERATIONS["sonic.remaster"]
+    assert operation_of("fermata.archive.store") is None
+    assert operation_of("sonic.remaster") is None
 
 
 @every_operation

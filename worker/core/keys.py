@@ -72,7 +72,7 @@ def job(job_id: str) -> str:
     return RECORDS + job_id
 
 
-# What is long stands beside the record (record.lua).
+# The message and the timeline are long: each has a key of its own (record.lua).
 
 
 def message(job_id: str) -> str:

@@ -67,12 +67,12 @@ def soft_time_limit(submit_seconds: float) -> float:
 
 
 def hard_time_limit(submit_seconds: float) -> float:
-    """Return the hard time limit of a task; Celery kills the process there."""
+    """Return the hard time limit of a task; with processes, Celery kills the task's there."""
     return soft_time_limit(submit_seconds) * 1.25
 
 
 def submit_lease(operation: Operation, policy: Policy) -> float:
-    """Return how long a submit leg may say nothing; after that it is dead, for it was killed."""
+    """Return how long a submit leg may say nothing; after that it is dead, or as good as dead."""
     submit_seconds = operation.submit_seconds or policy.submit_timeout_seconds
     return hard_time_limit(submit_seconds) * 1.2
 

@@ -1,4 +1,4 @@
--- Note that the PARKED state of a job is stored in the result backend, before it is submitted.
+-- Note which leg submits a job now: its PARKED state is stored in the result backend.
 -- Closes the race with a cancellation: claimed before, its FAILURE could be overwritten with PARKED,
 -- for good. Until this note it is only marked (claim.lua refuses), and the leg itself ends the job.
 --
@@ -9,5 +9,5 @@
 local r = redis.call('HMGET', KEYS[1], 'state', 'leg', 'cancelled_by')
 if not r[1] then return nil end
 if r[1] ~= 'submitting' or r[2] ~= ARGV[1] then return {r[1], 0, r[3] or ''} end
-redis.call('HSET', KEYS[1], 'announced', '1')
+redis.call('HSET', KEYS[1], 'announced', ARGV[1])
 return {r[1], 1, r[3] or ''}

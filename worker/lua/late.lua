@@ -16,6 +16,6 @@ if not allowed(state, ARGV[1]) then return 0 end
 local kept = redis.call('HGET', KEYS[1], 'late')
 if kept and (final(kept) or not final(ARGV[2])) then return 0 end
 redis.call('HSET', KEYS[1], 'late', ARGV[2])
-if state ~= 'resuming' then retain(KEYS[1], ARGV[3]) end
 tell(KEYS[1], ARGV[4], TURN_ROOM)
+if state ~= 'resuming' then retain(KEYS[1], ARGV[3]) end
 return 1

@@ -9,8 +9,8 @@ local function allowed(state, sources)
   return string.find(sources, ',' .. state .. ',', 1, true) ~= nil
 end
 
--- What is long stands beside the record, so that Redis keeps the hash in its compact form: the
--- message, which is the field 'parked' to whoever sets or drops it, and the timeline.
+-- The message and the timeline are long. They have keys of their own, so that Redis keeps the hash
+-- of a record in its compact form. Scripts set and drop the message as the field 'parked'.
 -- A record of the version before has both in its hash.
 local MESSAGE, TIMELINE = '/message', '/timeline'
 
@@ -42,5 +42,8 @@ local function tell(job, entry, room)
   if entry ~= '' and #timeline < TIMELINE_LIMIT + (room or 0) then
     -- APPEND would reserve as much again for what may never come.
     redis.call('SET', job .. TIMELINE, timeline .. entry .. '\n', 'KEEPTTL')
+    -- A record that has ended before, in the version before, has an end that its timeline lacks.
+    local left = timeline == '' and redis.call('TTL', job) or -1
+    if left > 0 then redis.call('EXPIRE', job .. TIMELINE, left) end
   end
 end

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from worker.core.contract import TASK_PREFIX
 from worker.core.errors import InvalidRequest
 from worker.core.operations import account, lyrics, nuro, producer, riffusion, sonic
 from worker.core.operations.row import Mode, Operation
@@ -12,7 +13,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     for row in family.ROWS
 }
 
-__all__ = ["OPERATIONS", "Mode", "Operation", "find"]
+__all__ = ["OPERATIONS", "Mode", "Operation", "find", "operation_of"]
 
 
 def find(name: str) -> Operation:
@@ -25,3 +26,8 @@ def find(name: str) -> Operation:
     except KeyError:
         known = ", ".join(sorted(OPERATIONS))
         raise InvalidRequest(f"there is no operation {name!r}; there are: {known}") from None
+
+
+def operation_of(task: str) -> Operation | None:
+    """Return the row of an operation by the name of its task; None if it is another task."""
+    return OPERATIONS.get(task.removeprefix(TASK_PREFIX)) if task.startswith(TASK_PREFIX) else None
