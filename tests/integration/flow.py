@@ -154,7 +154,9 @@ def record_keys(job_id: str) -> set[str]:
 def active(system: System, name: str = "worker") -> list[str]:
     """The ids of the tasks that hold a slot of a worker."""
     node = f"{name}@test"
-    replies = system.app.control.inspect([node], timeout=GET_SECONDS).active() or {}
+    # A worker says that it is ready before it hears what is broadcast.
+    ask = system.app.control.inspect([node], timeout=5).active
+    replies = wait_until(ask, seconds=GET_SECONDS, what=f"{node} answers")
     return [task["id"] for task in replies[node]]
 
 

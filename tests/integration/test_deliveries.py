@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -138,7 +139,9 @@ def test_streams_of_the_provider_are_followed_by_the_result(flow: Flow) -> None:
     flow.ends()
     [task] = flow.accepted(job.id)
     assert [c["clip_id"] for c in result["clips"]] == task["clip_ids"]
-    assert [d["event"] for d in task["deliveries"]] == [*["song.streaming"] * 2, "song.completed"]
+    # One that was sent before may be answered after.
+    events = Counter(d["event"] for d in task["deliveries"])
+    assert events == {"song.streaming": 2, "song.completed": 1}
     assert flow.turns(job.id).count("song.streaming") == 2
     progress = flow.record(job.id).progress or {}
     assert {c["state"] for c in progress["clips"]} == {"running"}
