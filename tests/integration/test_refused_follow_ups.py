@@ -39,7 +39,14 @@ def to_no_exchange(flow: Flow, step: Signature[Any]) -> Callable[[], Any]:
     name = f"missing-{clip()}"
     del step.options["queue"]
     step.options.update(exchange=name, routing_key="fermata")
-    return lambda: _declare(flow, Queue("fermata", Exchange(name), "fermata"))
+
+    def mend() -> None:
+        # In one step: RabbitMQ drops what comes to an exchange that has no queue yet.
+        way = Exchange(f"{name}.way", "fanout")
+        _declare(flow, Queue("fermata", way))
+        _declare(flow, Exchange(name, arguments={"alternate-exchange": way.name}))
+
+    return mend
 
 
 def to_another_kind_of_exchange(flow: Flow, step: Signature[Any]) -> Callable[[], Any]:
