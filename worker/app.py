@@ -18,7 +18,6 @@ from worker import (
 )
 from worker.background import AdmissionStep, SweepStep
 from worker.conductor import ConductorStep
-from worker.core.checks import THREADS
 from worker.core.contract import QUEUE, SCHEDULE_TICK
 from worker.core.schedule import hard_time_limit, soft_time_limit
 from worker.message import PUBLISH_RETRIES
@@ -57,9 +56,6 @@ def _configuration() -> dict[str, Any]:
         "task_default_queue": QUEUE,
         "task_create_missing_queues": True,
         "worker_prefetch_multiplier": 1,
-        # A thread that had to wait for a connection, while the broker is away, might outlast its
-        # job's lease. They are opened when they are needed.
-        "broker_pool_limit": THREADS,
         # Of the operations alone (ProviderTask.from_config): a plain task has Celery's, or its own.
         "fermata_soft_time_limit": soft_time_limit(submit_seconds),
         "fermata_time_limit": hard_time_limit(submit_seconds),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests import launcher
 from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, who
 from tests.launcher import Started
@@ -172,3 +173,13 @@ def test_a_worker_that_is_stopped_ends_what_its_threads_have_in_hand(
     all_go_on(flow, start, results)
     told = flow.system.log("heir")
     assert not any(f"job_submitted                  job_id={j}" in told for j in flow.jobs)
+
+
+def test_another_application_in_a_workers_process_has_its_connections(threaded: System) -> None:
+    """kombu's pools are the process's: if two limits differ, one of the two cannot publish."""
+    code = (
+        "from celery import Celery; from worker.app import app; "
+        "assert app.conf.broker_pool_limit == Celery().conf.broker_pool_limit"
+    )
+    ran = launcher.run("-c", code, environment=threaded.environment, folder=threaded.folder)
+    assert ran.returncode == 0, ran.stderr
