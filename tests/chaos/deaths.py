@@ -116,9 +116,13 @@ def chain_watching_the_next(run: Run) -> None:
 
 
 def chord(run: Run) -> None:
-    job = run.flow.job(clip())
+    """The other job of the header has settled: a worker that dies is not submitting it."""
+    job, other = run.flow.hold(), run.flow.job(clip())
     run.meets(job)
-    run.enqueue(run.flow.chord([job, run.flow.job(clip())], run.step))
+    run.enqueue(run.flow.chord([job, other], run.step))
+    wait_until(lambda: run.flow.state(other.id) in SETTLED, what="the other is settled")
+    run.flow.waits(job.id)
+    run.flow.deliver(job.id, completed())
     run.dies()
 
 
