@@ -11,7 +11,7 @@ from benchmarks.effort import Effort
 from benchmarks.figures import Figure, Subject, compare
 from benchmarks.house import RECEIVER, House, Server, cpu_seconds, house
 from benchmarks.load import Outcome, Plan, send
-from worker.deliveries import Receipt
+from worker.engine.receive import Receipt
 
 GROUP = "acknowledge"
 AGAINST = "bare Flask view"

@@ -21,7 +21,7 @@ from typing import Any, Final
 from benchmarks import machine, page
 from benchmarks.house import Measured, undisturbed
 from tests.system import System, wait_until
-from worker.core.models import JobId
+from worker.core.job.models import JobId
 
 RATE: Final = 20
 IN_FLIGHT: Final = 50

@@ -14,7 +14,7 @@ from benchmarks.effort import Effort
 from benchmarks.figures import Figure, Subject, compare_pooled, quantile
 from benchmarks.house import House, house
 from tests.system import stop, wait_until
-from worker.conductor import AT_ONCE, LEASE_SECONDS
+from worker.app.conductor import AT_ONCE, LEASE_SECONDS
 from worker.core import keys
 
 GROUP: Final = "crash"

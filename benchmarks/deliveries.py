@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.jobs import completed
 from tests.system import SIGNING_KEY
-from worker.core import signing
+from worker.core.providers.aimusic import signing
 
 
 def delivery(job_id: str) -> str:

@@ -11,8 +11,8 @@ from celery import Celery
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
 
-from worker.core import signing
 from worker.core.contract import QUEUE
+from worker.core.providers.aimusic import signing
 
 KEYS: Final = os.environ["FERMATA_SIGNING_KEYS"].split(",")
 TOLERANCE: Final = timedelta(minutes=5)

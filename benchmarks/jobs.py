@@ -13,15 +13,15 @@ from celery.canvas import Signature
 from benchmarks.house import House
 from tests.job import Job
 from tests.system import SIGNING_KEY
-from worker.admission import Gate
-from worker.core import kept
-from worker.core.admission import Lane, Limits
 from worker.core.contract import OURS_HEADER, QUEUE, task_name
-from worker.core.models import Answer, Event, JobId, Parked, Request, Source
-from worker.core.operations import find
-from worker.core.schedule import Policy
-from worker.jobs import Attempt, Callbacks, Jobs
-from worker.message import park as press
+from worker.core.job import kept
+from worker.core.job.lanes import Lane, Limits
+from worker.core.job.models import Answer, Event, JobId, Parked, Request, Source
+from worker.core.job.timing import Policy
+from worker.core.providers.aimusic.operations import find
+from worker.engine.legs import Attempt, Callbacks, Jobs
+from worker.messages.press import park as press
+from worker.store.gate import Gate
 
 OPERATION: Final = find("sonic.remaster")
 REQUEST: Final = {"continue_clip_id": str(uuid.uuid4()), "mv": "chirp-v5"}

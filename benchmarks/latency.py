@@ -13,8 +13,8 @@ from benchmarks.effort import Effort
 from benchmarks.figures import Figure, Subject, compare_pooled, quantile
 from benchmarks.house import RECEIVER, House, Server, house
 from benchmarks.load import Plan, send
-from worker.core.checks import THREADS
 from worker.core.contract import QUEUE
+from worker.core.health.checks import THREADS
 
 GROUP = "latency"
 _PLAIN = {

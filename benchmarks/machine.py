@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from worker.embedded import server_binary
+from worker.store.embedded import server_binary
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from benchmarks.effort import Effort
 from benchmarks.figures import Figure, Subject, compare
 from benchmarks.house import House, cpu_seconds, house
 from tests.system import stop
-from worker.core.checks import THREADS
 from worker.core.contract import QUEUE
+from worker.core.health.checks import THREADS
 
 GROUP = "park"
 AGAINST = "plain no-op task"

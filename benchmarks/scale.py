@@ -19,7 +19,7 @@ from benchmarks.effort import Effort
 from benchmarks.figures import Figure, Subject, compare
 from benchmarks.house import House, cpu_seconds, house
 from worker.core import keys
-from worker.core.models import JobId
+from worker.core.job.models import JobId
 
 GROUP: Final = "scale"
 FEW: Final = 1000

@@ -6,12 +6,12 @@ from typing import Any, Final
 from celery import Task
 from celery.exceptions import Reject
 
-from worker import bootstrap
 from worker.app import app
-from worker.archive import RUN_SECONDS, open_archive
+from worker.archive.files import RUN_SECONDS, open_archive
 from worker.core.contract import SLOW_QUEUE, task_name
 from worker.core.errors import ArchiveFailed, FermataError
-from worker.core.schedule import backoff
+from worker.core.job.timing import backoff
+from worker.wiring import worker_process
 
 RETRIES: Final = 8
 """About six minutes of waiting in all: a link may come to life after the job has ended."""
@@ -38,7 +38,7 @@ def store(self: Task[..., Any], source: Any) -> Any:
         (remaster.s(clip_id) | stems_full.s() | store.s()).delay()
     """
     try:
-        return open_archive(bootstrap.parts().settings).store(source)
+        return open_archive(worker_process.parts().settings).store(source)
     except ArchiveFailed as error:
         if not error.retryable:
             raise

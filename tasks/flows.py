@@ -14,10 +14,10 @@ from celery.canvas import Signature
 # The tasks of a flow must be there before a signature of it is made.
 from tasks import lyrics, sonic  # noqa: F401
 from worker.app import app
+from worker.core.batch.flows import FLOWS
 from worker.core.contract import task_name
-from worker.core.flows import FLOWS
-from worker.core.models import JSONObject
-from worker.core.sources import Source
+from worker.core.job.models import JSONObject
+from worker.core.providers.aimusic.sources import Source
 
 
 @app.task(name=task_name("flows.for_each_clip"), bind=True, shared=False)

@@ -1,4 +1,4 @@
-"""Riffusion operations. Written from worker/core/operations by `make reference`.
+"""Riffusion operations. Written from the table of operations by `make reference`.
 
 Every task takes ``source`` first: nothing, a clip id, a clip, the result of the task before it in
 a chain, or a list of these. ``pick`` chooses its clip (index from 0, or clip id; by default the
@@ -11,9 +11,9 @@ and raises one of :mod:`worker.core.errors`.
 from typing import Any, Literal
 
 from worker.app import app
-from worker.core.models import JSONObject
-from worker.core.sources import Pick, Source
-from worker.provider_task import provider_task
+from worker.app.job_task import provider_task
+from worker.core.job.models import JSONObject
+from worker.core.providers.aimusic.sources import Pick, Source
 
 
 @provider_task(app, "riffusion.create_music")

@@ -3,12 +3,13 @@
 from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
-from worker import bootstrap
 from worker.app import app
-from worker.connection import StoreUnavailable
+from worker.batch.timetable import SLICE_SECONDS
 from worker.core.contract import SCHEDULE_RUN, SCHEDULE_TICK
 from worker.core.wording import told
-from worker.timetable import SLICE_SECONDS
+from worker.store.connection import StoreUnavailable
+from worker.wiring import worker_process
+from worker.wiring.batches import open_timetable
 
 
 def _publish(name: str, batch_id: str, checked: str) -> None:
@@ -18,14 +19,14 @@ def _publish(name: str, batch_id: str, checked: str) -> None:
 @app.task(name=SCHEDULE_TICK, shared=False, ignore_result=True)
 def tick() -> None:
     """Start what is due: ``tick.delay()``."""
-    bootstrap.open_timetable(bootstrap.parts().settings).tick(_publish)
+    open_timetable(worker_process.parts().settings).tick(_publish)
 
 
 @app.task(name=SCHEDULE_RUN, shared=False, ignore_result=True, time_limit=SLICE_SECONDS * 10)
 def run(name: str, batch_id: str, checked: str) -> None:
     """Submit the next rows of a run: ``run.delay("nightly", "nightly-20261123T0200Z", "")``."""
     try:
-        opened = bootstrap.open_timetable(bootstrap.parts().settings)
+        opened = open_timetable(worker_process.parts().settings)
         opened.submit_slice(name, batch_id, checked, _publish)
     except (StoreUnavailable, OperationalError) as error:
         # Rows that were submitted are not submitted again.

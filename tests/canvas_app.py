@@ -3,9 +3,9 @@
 import warnings
 from typing import Any
 
-from worker import connection
 from worker.app import app
 from worker.settings import Role, load
+from worker.store import connection
 
 __all__ = ["app"]
 

@@ -6,7 +6,7 @@ looked up could be taken by another before its server listens there, or while th
 
 import atexit
 
-from worker.embedded import hold_port
+from worker.store.embedded import hold_port
 
 
 def take_port() -> int:

@@ -18,14 +18,15 @@ from tests import launcher
 from tests.launcher import Process, Started
 from tests.ports import take_port
 from tests.servers import RabbitMQ
-from worker import connection, redis_url, store
 from worker.batch.ledger import Batch, Ledger
-from worker.core.checks import THREADS
+from worker.core import redis_url
 from worker.core.contract import QUEUE
-from worker.core.models import JobId
-from worker.embedded import EmbeddedValkey
-from worker.recording import RecordingAMQP
-from worker.store import Store
+from worker.core.health.checks import THREADS
+from worker.core.job.models import JobId
+from worker.messages.recording import RecordingAMQP
+from worker.store import connection, records
+from worker.store.embedded import EmbeddedValkey
+from worker.store.records import Store
 
 SIGNING_KEY = "k4JtXb0PZqv7LwY2cRn8sUe6hDf3aGm1"
 API_KEY = "sk_simulated_0123456789"
@@ -65,7 +66,7 @@ def busyness() -> float:
 
 
 def recording(recorder: Callable[[], Any]) -> Any:
-    """Return what a backend with our code publishes with, as ``bootstrap.recording`` does."""
+    """Return what a backend with our code publishes with, as ``wiring.producer.recording`` does."""
     return functools.partial(RecordingAMQP, recorder=recorder, follow_up_queue=lambda: "celery")
 
 
@@ -196,7 +197,7 @@ class System:
             result_backend_transport_options=redis_url.celery_options(self.redis_url, timeouts={}),
             task_default_queue=QUEUE,
         )
-        self.store: Store = store.Store(connection.connect(self.redis_url))
+        self.store: Store = records.Store(connection.connect(self.redis_url))
 
     def __exit__(self, *_: object) -> None:
         """Kill all of it: what a test wants to see end well, it stops itself."""

@@ -6,9 +6,10 @@ from pathlib import Path
 
 
 def _require_own_worker() -> None:
-    """Refuse to go on with a stranger's ``worker``, as worker/shadows.py does for other processes.
+    """Refuse to go on with a stranger's ``worker``.
 
-    Gunicorn looks first into the folder in which it is started. There, that module is hidden too.
+    For other processes, worker/doctor/shadows.py does that. Gunicorn looks first into the folder in
+    which it is started. There, that module is hidden too.
     """
     ours = Path(__file__).resolve().parent.parent / "worker"
     found = find_spec("worker")

@@ -4,9 +4,9 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 
 from webhook_receiver import callbacks, health
-from worker import connection, store
-from worker.deliveries import open_deliveries
 from worker.settings import Settings
+from worker.store import connection, records
+from worker.wiring.receiver import open_deliveries
 
 
 def create_app(settings: Settings) -> Flask:
@@ -23,7 +23,7 @@ def create_app(settings: Settings) -> Flask:
     client = connection.connect(
         settings.redis_url, timeout_seconds=settings.redis_timeout_seconds, retries=0
     )
-    app.extensions["store"] = store.Store(client)
+    app.extensions["store"] = records.Store(client)
     app.extensions["deliveries"] = open_deliveries(settings, client)
     app.register_blueprint(callbacks.blueprint)
     app.register_blueprint(health.blueprint)

@@ -5,12 +5,12 @@ from flask import Blueprint, current_app, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
-from worker.connection import StoreUnavailable
 from worker.core.contract import JOB_ID
 from worker.core.errors import InvalidSignature
-from worker.core.models import JobId
+from worker.core.job.models import JobId
 from worker.core.wording import told
-from worker.deliveries import Deliveries
+from worker.engine.receive import Deliveries
+from worker.store.connection import StoreUnavailable
 
 log = structlog.get_logger()
 blueprint = Blueprint("callbacks", __name__)

@@ -4,9 +4,9 @@ import structlog
 from flask import Blueprint, current_app
 from flask.typing import ResponseReturnValue
 
-from worker.connection import StoreUnavailable
 from worker.core.wording import told
-from worker.store import Store
+from worker.store.connection import StoreUnavailable
+from worker.store.records import Store
 
 log = structlog.get_logger()
 blueprint = Blueprint("health", __name__)

@@ -2,14 +2,14 @@
 
 import sys
 
-from worker import console
+from worker.cli import console
 
 
 def main() -> None:
     """Run the command line; what it needs takes a moment to import, and Ctrl-C may come in it."""
     try:
         console.prepare()
-        from worker.cli import main as command  # noqa: PLC0415
+        from worker.cli.commands import main as command  # noqa: PLC0415
 
         command()
     except KeyboardInterrupt:

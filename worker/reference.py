@@ -9,15 +9,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from worker.core.batch.flows import FLOWS, NamedFlow
 from worker.core.contract import task_name
-from worker.core.flows import FLOWS, NamedFlow
-from worker.core.operations import OPERATIONS, Mode, Operation, find
-from worker.core.signatures import Parameter, parameters
+from worker.core.providers.aimusic.operations import OPERATIONS, Mode, Operation, find
+from worker.core.providers.aimusic.signatures import Parameter, parameters
 
 _WIDTH: Final = 96
 _CLIP: Final = "26c9c592-0566-46cf-bb71-91ac1deaa7b5"
 
-_HEAD: Final = '''"""{title} operations. Written from worker/core/operations by `make reference`.
+_HEAD: Final = '''"""{title} operations. Written from the table of operations by `make reference`.
 
 Every task takes ``source`` first: nothing, a clip id, a clip, the result of the task before it in
 a chain, or a list of these. ``pick`` chooses its clip (index from 0, or clip id; by default the
@@ -54,9 +54,9 @@ def _imports(body: str) -> str:
     return (
         f"{typing}\n\n"
         "from worker.app import app\n"
-        "from worker.core.models import JSONObject\n"
-        "from worker.core.sources import Pick, Source\n"
-        "from worker.provider_task import provider_task"
+        "from worker.app.job_task import provider_task\n"
+        "from worker.core.job.models import JSONObject\n"
+        "from worker.core.providers.aimusic.sources import Pick, Source"
     )
 
 
@@ -129,7 +129,7 @@ def page() -> str:
     sections = "\n".join(_section(operation) for operation in OPERATIONS.values())
     return f"""# Operations
 
-Written from the table in `worker/core/operations` by `make reference`. Prices are list prices of
+Written from the table of operations by `make reference`. Prices are list prices of
 September 2026, and are not billed by us; resellers differ.
 
 Every task takes `source` first (nothing, a clip id, a clip, the result of the task before it, or a

@@ -16,13 +16,14 @@ from dotenv import dotenv_values
 from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError, validate
 
-from worker import broker_url, redis_url, text
-from worker.core import names
-from worker.core.admission import Limits
-from worker.core.checks import Risk
-from worker.core.egress import PROVIDER_HOSTS, is_this_machine
+from worker import text
+from worker.core import broker_url, redis_url
+from worker.core.archive import names
+from worker.core.archive.egress import PROVIDER_HOSTS, is_this_machine
 from worker.core.errors import ConfigError
-from worker.core.schedule import OnUnconfirmed, Policy
+from worker.core.health.checks import Risk
+from worker.core.job.lanes import Limits
+from worker.core.job.timing import OnUnconfirmed, Policy
 
 DEFAULT_PROVIDER_URL: Final = "https://api.aimusicapi.ai/api/v1"
 CELERYS_QUEUE: Final = "celery"
@@ -37,7 +38,7 @@ _OF_THE_PROCFILE: Final = frozenset({"FERMATA_HOST"})
 # What Kubernetes tells every container of a Service whose name begins with "fermata".
 _OF_KUBERNETES: Final = re.compile(r"FERMATA_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_\w+)?)")
 
-# A submission may hold its slot for more than twice as long (worker/core/schedule.py).
+# A submission may hold its slot for more than twice as long (worker/core/job/timing.py).
 _SUBMIT: Final = validate.Range(0, 300, min_inclusive=False)
 # A record must outlive every redelivery of its messages, and a chord every deadline.
 _DEADLINE: Final = validate.Range(0, 7 * 86400, min_inclusive=False)

@@ -10,7 +10,7 @@ import requests
 
 from tests.ports import take_port
 from tests.system import ROOT, System, stop, wait_until
-from worker.core.models import JobId
+from worker.core.job.models import JobId
 
 EXAMPLES = ROOT / "examples"
 WANTED = {"gpt_description_prompt": "a calm piano piece"}

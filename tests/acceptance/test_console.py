@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.unit.recorded import ROOT
-from worker import cli, console
+from worker.cli import commands, console
 from worker.cli.group import EXIT_FILE, EXIT_HUNG_UP
 
 BARE = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
@@ -29,7 +29,7 @@ def fermata(
 SHOW = """
 import sys
 from worker import console, show
-from worker.core.canvas import Step
+from worker.core.job.canvas import Step
 from worker.cli.group import errors, out
 console.prepare()
 steps = [Step("a", "é – 保持"), Step("b", "sonic.wav", "a"), Step("c", "sonic.midi", "a")]
@@ -96,7 +96,7 @@ def test_no_folder_for_temporary_files_is_one_line(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("tempfile.NamedTemporaryFile", nowhere)
     command = ["batch", "check", "-", "--format", "jsonl"]
-    ran = CliRunner().invoke(cli.main, command, input="{}")
+    ran = CliRunner().invoke(commands.main, command, input="{}")
     assert ran.exit_code == EXIT_FILE
     assert "set TMPDIR to a folder that can be written to" in ran.stderr
     assert ran.stderr.count("\n") == 1

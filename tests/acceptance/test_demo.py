@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.system import wait_until
-from worker.crew import END_SECONDS
+from worker.cli.dev.crew import END_SECONDS
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "TERM": "dumb", "LANG": "C.UTF-8"}
 

@@ -19,9 +19,9 @@ import requests
 
 from tests import launcher
 from tests.system import ROOT, stop, wait_until
+from worker.cli.dev.crew import END_SECONDS
 from worker.cli.group import EXIT_FILE
-from worker.crew import END_SECONDS
-from worker.embedded import EmbeddedValkey
+from worker.store.embedded import EmbeddedValkey
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "TERM": "dumb", "LANG": "C.UTF-8"}
 COMMAND = [sys.executable, "-m", "worker", "dev", "--port", "0", "--simulator-port", "0"]

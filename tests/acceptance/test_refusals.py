@@ -13,7 +13,7 @@ from redis import Redis
 from tests import launcher
 from tests.ports import take_port
 from tests.system import ROOT, SIGNING_KEY
-from worker.embedded import EmbeddedValkey
+from worker.store.embedded import EmbeddedValkey
 
 BARE = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
 COMPLETE = BARE | {

@@ -18,7 +18,7 @@ were counted. Exit code 0: every promise was kept.
 
 \b
 Examples:
-  python -m tests.chaos                                  five seeds, about forty minutes
+  python -m tests.chaos                                  five seeds, half an hour
   python -m tests.chaos --seed 7 --seeds 1               one of them again
   python -m tests.chaos --jobs 120 --faults 25 --seeds 1
 """

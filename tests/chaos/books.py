@@ -9,9 +9,9 @@ from celery import states
 
 from tests.chaos.load import Flow, Kind, Step
 from tests.chaos.stage import Stage
-from worker.core.models import JobId, JobRecord, JSONObject
-from worker.core.operations import find
-from worker.core.states import TERMINAL, JobState, Turn
+from worker.core.job.models import JobId, JobRecord, JSONObject
+from worker.core.job.states import TERMINAL, JobState, Turn
+from worker.core.providers.aimusic.operations import find
 
 FINAL: Final = frozenset({"song.completed", "song.failed"})
 UNREADABLE: Final = frozenset({"malformed", "nonsense"})

@@ -16,12 +16,12 @@ from typing import Any, Final
 from celery.backends.redis import RedisBackend
 from urllib3.connection import HTTPConnection
 
-from worker.accidents import PatientBackend
-from worker.client import HTTPProvider
-from worker.conductor import Conductor
-from worker.provider_task import ProviderTask
-from worker.recording import Recorder
-from worker.store import Store
+from worker.app.accidents import PatientBackend
+from worker.app.conductor import Conductor
+from worker.app.job_task import ProviderTask
+from worker.messages.recording import Recorder
+from worker.provider import HTTPProvider
+from worker.store.records import Store
 
 ARMED: Final = Path("armed")
 """Relative: every process of a system runs in the system's folder."""

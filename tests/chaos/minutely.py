@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.chaos.load import Flow, Kind, Step
-from worker import manifest
+from worker.batch import manifest
 from worker.core import keys
 from worker.core.batch import Row, row_id
 

@@ -24,19 +24,20 @@ from redis import Redis
 from urllib3.connection import HTTPConnection
 
 from tests.integration.flow import record_keys
-from worker import bootstrap, log
-from worker.accidents import ChordBackend, PatientBackend
-from worker.client import HTTPProvider
-from worker.conductor import Conductor
+from worker import log
+from worker.app.accidents import ChordBackend, PatientBackend
+from worker.app.conductor import Conductor
+from worker.app.job_task import ProviderTask
 from worker.core import keys
-from worker.core.models import Standing
-from worker.core.states import JobState
-from worker.jobs import Jobs
-from worker.message import PUBLISH_RETRIES
-from worker.provider_task import ProviderTask
-from worker.recording import Recorder, resuming
+from worker.core.job.models import Standing
+from worker.core.job.states import JobState
+from worker.engine.legs import Jobs
+from worker.messages.press import PUBLISH_RETRIES
+from worker.messages.recording import Recorder, resuming
+from worker.provider import HTTPProvider
 from worker.settings import Role, load
-from worker.store import Heard, Store
+from worker.store.records import Heard, Store
+from worker.wiring.producer import open_producer
 
 ARMED = "test:armed"
 OUT = "test:guards_out"
@@ -64,7 +65,7 @@ def receiver() -> Any:
 def produce(canvas: str) -> None:
     """Enqueue a canvas, given as JSON, through our own producer."""
     install()
-    app = bootstrap.open_producer(load(Role.CLIENT))
+    app = open_producer(load(Role.CLIENT))
     Signature.from_dict(json.loads(canvas), app=app).apply_async()
 
 

@@ -19,11 +19,11 @@ from tests.chaos.load import RAN
 from tests.chaos.minutely import Minutely
 from tests.launcher import Started
 from tests.system import System, recording
-from worker import connection
 from worker.core.contract import QUEUE
-from worker.core.schedule import Policy
-from worker.embedded import EmbeddedValkey
-from worker.recording import Recorder
+from worker.core.job.timing import Policy
+from worker.messages.recording import Recorder
+from worker.store import connection
+from worker.store.embedded import EmbeddedValkey
 
 POOLS: Final[dict[str, Any]] = {
     "worker-1": {"pool": "prefork", "concurrency": 2},
@@ -85,7 +85,7 @@ class Stage(System):
         self.run("beat", "-m", "celery", "-A", "worker.app", "beat", "--schedule", "beat.db")
 
     def _producer(self) -> Celery:
-        """As ``bootstrap.open_producer``: it records. Chords need a result backend besides."""
+        """As ``open_producer``: it records. Chords need a result backend besides."""
         app = Celery(
             broker=self.broker_url,
             backend=self.redis_url,

@@ -14,10 +14,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests import system
 from tests.chaos.run import Effort, run
-from worker import recording
-from worker.accidents import PatientBackend
-from worker.embedded import EmbeddedValkey
-from worker.recording import Recorder
+from worker.app.accidents import PatientBackend
+from worker.messages import recording
+from worker.messages.recording import Recorder
+from worker.store.embedded import EmbeddedValkey
 
 SEED = 1
 SMALL = Effort(jobs=120, faults=25)

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from worker.archive import Archive
-from worker.core.egress import Egress, Origin
+from worker.archive.download import Downloader
+from worker.archive.files import Archive
+from worker.archive.targets import Folder, Target
+from worker.core.archive.egress import Egress, Origin
+from worker.core.archive.names import DEFAULT_TEMPLATE
 from worker.core.errors import ArchiveFailed
-from worker.core.names import DEFAULT_TEMPLATE
-from worker.download import Downloader
-from worker.targets import Folder, Target
 
 SONG = b"ID3" + bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(SONG).hexdigest()

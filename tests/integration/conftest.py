@@ -9,8 +9,8 @@ import pytest
 from tests.integration.cdn import CDN
 from tests.integration.flow import Flow
 from tests.system import System
-from worker import connection
-from worker.embedded import EmbeddedValkey
+from worker.store import connection
+from worker.store.embedded import EmbeddedValkey
 
 IMPATIENT: dict[str, Any] = {
     "FERMATA_DEADLINE_SECONDS": "2",

@@ -14,10 +14,12 @@ from redis import Redis
 
 from tests.job import Job
 from tests.system import SIGNING_KEY, System, wait_until
-from worker.core import kept, keys, signing
-from worker.core.models import JobId, JobRecord
-from worker.core.states import TERMINAL
-from worker.quarantine import Entry, Quarantine
+from worker.core import keys
+from worker.core.job import kept
+from worker.core.job.models import JobId, JobRecord
+from worker.core.job.states import TERMINAL
+from worker.core.providers.aimusic import signing
+from worker.store.quarantine import Entry, Quarantine
 
 GET_SECONDS = 60
 SETTLED = frozenset(TERMINAL)

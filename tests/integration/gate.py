@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from worker.admission import Gate
 from worker.core import keys
-from worker.core.admission import Lane, Limits, Priority
-from worker.core.models import Event, JobId, JSONObject, Source
-from worker.core.operations import find
-from worker.core.states import JobState, Turn
-from worker.store import Store
+from worker.core.job.lanes import Lane, Limits, Priority
+from worker.core.job.models import Event, JobId, JSONObject, Source
+from worker.core.job.states import JobState, Turn
+from worker.core.providers.aimusic.operations import find
+from worker.store.gate import Gate
+from worker.store.records import Store
 
 START = 1_763_800_000.0
 AT_THE_PROVIDER = {"admitted", "submitting", "unconfirmed", "waiting"}

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tests.integration.flow import completed, raw, signed
-from worker.core.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from worker.core.providers.aimusic.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER
 
 TIMEOUT_SECONDS: Final = 20
 REPLAYED: Final = 0.2

@@ -18,18 +18,18 @@ from tests.integration.flow import GET_SECONDS, Flow, clip, completed, streaming
 from tests.job import Job
 from tests.launcher import Started
 from tests.system import System, busyness, recording, stop, wait_until
-from worker.admission import Gate
-from worker.cancellation import Cancellations
 from worker.core import keys
-from worker.core.admission import Limits
 from worker.core.contract import PRIORITY_HEADER, QUEUE, SLOW_QUEUE, TENANT_HEADER
 from worker.core.errors import DeadlineExceeded, JobCancelled, OutOfCredits
-from worker.core.models import JobId
-from worker.core.schedule import Policy
-from worker.core.states import JobState
-from worker.jobs import MOST_REFUSALS
-from worker.message import Publisher
-from worker.recording import Recorder
+from worker.core.job.lanes import Limits
+from worker.core.job.models import JobId
+from worker.core.job.states import JobState
+from worker.core.job.timing import Policy
+from worker.engine.cancel import Cancellations
+from worker.engine.legs import MOST_REFUSALS
+from worker.messages.press import Publisher
+from worker.messages.recording import Recorder
+from worker.store.gate import Gate
 
 BATCH = {PRIORITY_HEADER: "batch"}
 PRICE = 10

@@ -27,9 +27,9 @@ from tests.integration.cdn import (
     song,
 )
 from tests.system import wait_until
-from worker.archive import Archive
+from worker.archive.files import Archive
+from worker.archive.targets import Folder, Remote, open_target
 from worker.core.errors import ArchiveFailed, ConfigError
-from worker.targets import Folder, Remote, open_target
 
 # -- what is stored ---------------------------------------------------------------------------
 

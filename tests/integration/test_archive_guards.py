@@ -25,8 +25,8 @@ from tests.integration.cdn import (
     song,
 )
 from tests.system import busyness, within
-from worker.archive import Archive
-from worker.core.egress import Egress, Origin
+from worker.archive.files import Archive
+from worker.core.archive.egress import Egress, Origin
 from worker.core.errors import ArchiveFailed
 
 PUBLIC, OTHER_PUBLIC, METADATA = "93.184.216.34", "93.184.216.35", "169.254.169.254"

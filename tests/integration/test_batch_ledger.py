@@ -9,20 +9,22 @@ from typing import Any
 import pytest
 
 from tests.integration.flow import completed
-from worker import bootstrap, flow, manifest
-from worker.batch import Batch, LedgerRow, Phase, Retry, Submission, report
-from worker.connection import connect
+from worker.batch import Batch, LedgerRow, Phase, Retry, Submission, manifest, report
 from worker.core import keys
 from worker.core.batch import Row, row_id
-from worker.core.checks import longest_deadline
+from worker.core.batch.flows import Plan
 from worker.core.contract import BATCH_HEADER, PRIORITY_HEADER
-from worker.core.flows import Plan
-from worker.core.models import Event, JobId, JSONObject, Source
-from worker.core.schedule import Policy
-from worker.core.states import JobState, Turn
-from worker.embedded import EmbeddedValkey
+from worker.core.health.checks import longest_deadline
+from worker.core.job.models import Event, JobId, JSONObject, Source
+from worker.core.job.states import JobState, Turn
+from worker.core.job.timing import Policy
+from worker.messages import flow
 from worker.settings import Role, load
-from worker.store import Store
+from worker.store.connection import connect
+from worker.store.embedded import EmbeddedValkey
+from worker.store.records import Store
+from worker.wiring.batches import open_batches
+from worker.wiring.producer import open_producer
 
 NAME = "songs"
 RETENTION = 7 * 86400
@@ -38,8 +40,8 @@ class Desk:
         settings = load(Role.CLIENT)
         self.redis: Any = connect(url)
         self.store = Store(self.redis)
-        self.app = bootstrap.open_producer(settings)
-        self.ledger, self.runs = bootstrap.open_batches(settings)
+        self.app = open_producer(settings)
+        self.ledger, self.runs = open_batches(settings)
 
     def open(self, rows: Sequence[Row]) -> None:
         self.ledger.open(
@@ -251,17 +253,17 @@ def test_a_retried_batch_is_remembered_for_no_longer_and_no_shorter(desk: Desk) 
     desk.submit(rows)
     desk.end(first_job(rows[0]))
     desk.retry(rows)
-    for key in keys.OF_A_BATCH:
+    for key in keys.OF_A_BATCH.values():
         assert REMEMBERED - 60 < desk.redis.ttl(key + NAME) <= REMEMBERED
 
 
 def age(desk: Desk) -> None:
-    for key in keys.OF_A_BATCH:
+    for key in keys.OF_A_BATCH.values():
         desk.redis.expire(key + NAME, 100)
 
 
 def remembered(desk: Desk) -> bool:
-    return all(desk.redis.ttl(key + NAME) > REMEMBERED - 60 for key in keys.OF_A_BATCH)
+    return all(desk.redis.ttl(key + NAME) > REMEMBERED - 60 for key in keys.OF_A_BATCH.values())
 
 
 def test_a_batch_is_remembered_from_when_the_last_of_its_jobs_began_or_ended(desk: Desk) -> None:
@@ -280,7 +282,7 @@ def test_a_batch_is_remembered_for_longer_than_its_rows_may_be_held(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FERMATA_RETENTION_SECONDS", "86400")
-    ledger, runs = bootstrap.open_batches(load(Role.CLIENT))
+    ledger, runs = open_batches(load(Role.CLIENT))
     monkeypatch.setattr(desk, "ledger", ledger)
     monkeypatch.setattr(desk, "runs", runs)
     rows = read(remaster(1))

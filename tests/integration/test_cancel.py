@@ -10,9 +10,9 @@ from celery.exceptions import TimeoutError as NotYet
 from tests.integration.flow import GET_SECONDS, Flow, clip, completed
 from tests.launcher import Started
 from tests.system import System, stop, wait_until
+from worker.app.revoke import CANCEL_COMMAND
 from worker.core.errors import JobCancelled
-from worker.core.models import JobId
-from worker.revocation import CANCEL_COMMAND
+from worker.core.job.models import JobId
 
 RATE_LIMITED: dict[str, Any] = {"submit": "rate_limited", "retry_after_seconds": 60}
 

@@ -1,4 +1,4 @@
-"""A chord whose body cannot be published when its last task ends (worker/accidents.py)."""
+"""A chord whose body cannot be published when its last task ends (worker/app/accidents.py)."""
 
 import uuid
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from celery.app.trace import trace_task
 from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
-from worker.accidents import ChordBackend, PatientBackend, StepBackend
-from worker.core.schedule import Policy
-from worker.embedded import EmbeddedValkey
-from worker.step import Step
-from worker.store import Store
+from worker.app.accidents import ChordBackend, PatientBackend, StepBackend
+from worker.app.plain_task import Step
+from worker.core.job.timing import Policy
+from worker.store.embedded import EmbeddedValkey
+from worker.store.records import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex")  # celery's
 
@@ -56,7 +56,7 @@ def app(
 ) -> Iterator["Celery[Step]"]:
     policy = SimpleNamespace(policy=Policy(submit_timeout_seconds=30))
     parts = SimpleNamespace(store=Store(redis), settings=policy)
-    monkeypatch.setattr("worker.step.bootstrap.parts", lambda: parts)
+    monkeypatch.setattr("worker.app.plain_task.worker_process.parts", lambda: parts)
     app = Celery(
         "chords", broker=valkey.url, backend=valkey.url, task_cls=Step, set_as_current=False
     )
@@ -135,7 +135,7 @@ def test_a_step_waits_while_a_dead_worker_holds_its_chord(
     app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("worker.accidents.time.sleep", pauses.append)
+    monkeypatch.setattr("worker.app.accidents.time.sleep", pauses.append)
     chord = Chord(app, backend=StepBackend)
     claim = chord.backend.get_key_for_group(chord.group, ".c")
     chord.backend.client.set(claim, "a dead worker's")

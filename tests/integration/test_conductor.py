@@ -17,12 +17,12 @@ from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, completed, failed, who
 from tests.launcher import Started
 from tests.system import System, stop, wait_until, within
-from worker import connection
-from worker.conductor import LEASE_SECONDS, STOP_SECONDS, THREADS, Conductor
+from worker.app.conductor import LEASE_SECONDS, STOP_SECONDS, THREADS, Conductor
 from worker.core import keys
 from worker.core.contract import QUEUE
-from worker.embedded import EmbeddedValkey
-from worker.store import Store
+from worker.store import connection
+from worker.store.embedded import EmbeddedValkey
+from worker.store.records import Store
 
 FOR_EVER = 600
 PATIENT: dict[str, Any] = {"FERMATA_POLL_FIRST_SECONDS": "600"}

@@ -29,8 +29,8 @@ from tests.integration.flow import (
     who,
 )
 from tests.system import System, stop
-from worker.core import signing
 from worker.core.errors import TaskFailed
+from worker.core.providers.aimusic import signing
 
 DEEP = b'{"event":"song.completed","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 TWO_MEGABYTES = b"x" * 2 * 1024 * 1024

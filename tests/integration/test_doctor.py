@@ -14,9 +14,9 @@ from tests.integration.flow import deliver
 from tests.ports import take_port
 from tests.system import System, stop, wait_until
 from worker.core import keys
-from worker.core.checks import Level
 from worker.core.contract import PROBE_ID, QUEUE, SLOW_QUEUE
-from worker.embedded import server_binary
+from worker.core.health.checks import Level
+from worker.store.embedded import server_binary
 
 OTHER_KEY = "Zr8wQm2Nf5xLc7Vb0TkYs3HdGj6Pa9Ue"
 NOWHERE = "redis://127.0.0.1:1/0"

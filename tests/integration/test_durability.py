@@ -20,8 +20,8 @@ from redis import Redis
 from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, completed, outcome, who
 from tests.system import System, wait_until
-from worker.core.states import JobState
-from worker.embedded import EmbeddedValkey
+from worker.core.job.states import JobState
+from worker.store.embedded import EmbeddedValkey
 
 POLLED = {"webhook": "lost", "latency_seconds": 0.1}
 SETTINGS: dict[str, Any] = {"FERMATA_POLL_FIRST_SECONDS": "6", "FERMATA_REDIS_TIMEOUT_SECONDS": "2"}

@@ -15,7 +15,7 @@ from fermata_client import Fermata, JobFailed, StillRunning, Unavailable
 from tests.integration.flow import Flow, clip, completed, streaming
 from tests.system import System, stop, wait_until
 from worker.core.errors import JobCancelled
-from worker.core.states import TERMINAL
+from worker.core.job.states import TERMINAL
 
 
 @pytest.fixture

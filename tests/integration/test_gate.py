@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from tests.integration.gate import COST, REMASTER, START, Door, batch, lane, lane_of
-from worker.core import keys, protocol
+from worker.core import keys
 from worker.core.errors import KeyRefused, OutOfCredits, RequestRefused
-from worker.core.models import JobId
-from worker.core.operations import find
-from worker.core.states import Turn
+from worker.core.job.models import JobId
+from worker.core.job.states import Turn
+from worker.core.providers.aimusic import protocol
+from worker.core.providers.aimusic.operations import find
 
 
 @pytest.fixture

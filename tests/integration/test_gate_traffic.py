@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.integration.gate import COST, Door, batch, lane, lane_of
 from worker.core import keys
-from worker.core.states import Turn
+from worker.core.job.states import Turn
 
 LANES = st.sampled_from(
     [lane("a"), lane("b"), lane("b", slow=True), batch("a"), batch("b"), batch("b", slow=True)]

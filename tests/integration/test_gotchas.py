@@ -21,10 +21,10 @@ from tests.integration.test_canvas import for_each_clip
 from tests.system import ROOT, System, stop, wait_until
 from worker.core.contract import QUEUE
 from worker.core.errors import DeadlineExceeded, TaskFailed
-from worker.core.models import Event, JobId, Source
-from worker.core.operations import find
-from worker.core.schedule import submit_lease
-from worker.message import Publisher
+from worker.core.job.models import Event, JobId, Source
+from worker.core.job.timing import submit_lease
+from worker.core.providers.aimusic.operations import find
+from worker.messages.press import Publisher
 from worker.settings import Role, load
 
 
@@ -66,7 +66,7 @@ def test_the_resumed_leg_starts_with_all_its_retries(flow: Flow) -> None:
 
 
 # 2. Handling: in ProviderTask._submit_leg, jobs.begin comes before jobs.submit; and
-# Turn.CLAIM in worker/core/states.py may start from submitting.
+# Turn.CLAIM in worker/core/job/states.py may start from submitting.
 def test_a_job_can_be_resumed_before_its_submit_is_answered(flow: Flow) -> None:
     rule = {"webhook": "early", "submit": "slow", "submit_delay_seconds": 1}
     job = flow.job(clip(), rule=rule)
@@ -196,7 +196,7 @@ def test_a_failure_is_not_overwritten_by_the_parked_state(flow: Flow) -> None:
 
 
 # 7. Handling: the two limits in worker/app.py and ProviderTask.from_config, the lease in
-# worker/core/schedule.py.
+# worker/core/job/timing.py.
 @pytest.mark.parametrize("timeout", ["0.5", "30", "300"])
 def test_a_submit_ends_before_its_time_limits_and_they_before_its_lease(
     monkeypatch: pytest.MonkeyPatch, timeout: str
@@ -210,7 +210,7 @@ def test_a_submit_ends_before_its_time_limits_and_they_before_its_lease(
     )
     soft, hard = json.loads(limits)
 
-    # An answer that trickles is read for up to twice the timeout (worker/client.py).
+    # An answer that trickles is read for up to twice the timeout (worker/provider.py).
     longest = settings.connect_timeout_seconds + 2 * settings.policy.submit_timeout_seconds
     assert longest < soft < hard
     assert hard < submit_lease(find("sonic.remaster"), settings.policy)
@@ -377,7 +377,7 @@ def test_a_process_that_waits_on_a_job_may_claim_it(flow: Flow) -> None:
 
 
 # Handling: the parked message keeps its queue; connections are opened once per process, after
-# the fork (worker/bootstrap.py). The pool of threads is the one that most other tests use.
+# the fork (wiring/worker_process.py). The pool of threads is the one that most other tests use.
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
 def test_every_pool_runs_a_parked_chain(flow: Flow, pool: str) -> None:
     worker = flow.system.worker(pool, pool=pool, concurrency=2, queues=pool, app="tests.canvas_app")

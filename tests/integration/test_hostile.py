@@ -29,8 +29,8 @@ from tests.integration.flow import (
 from tests.integration.hostile import KINDS, Delivery, Sender, Source
 from tests.system import System, stop, wait_until
 from worker.core import keys
-from worker.core.states import Turn
-from worker.quarantine import Quarantine
+from worker.core.job.states import Turn
+from worker.store.quarantine import Quarantine
 
 SEED = "fermata 1"
 REQUESTS = 10_000

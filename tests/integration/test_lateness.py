@@ -10,15 +10,16 @@ import pytest
 
 from tests.integration.flow import clip, completed, failed, raw, signed, streaming
 from tests.system import SIGNING_KEY
-from worker.core import keys, results
+from worker.core import keys
 from worker.core.contract import PROBE_ID
-from worker.core.models import Event, JobId, JSONObject, Source
-from worker.core.operations import find
-from worker.core.schedule import Policy
-from worker.core.states import Turn
-from worker.deliveries import Deliveries
-from worker.quarantine import Quarantine
-from worker.store import Store
+from worker.core.job.models import Event, JobId, JSONObject, Source
+from worker.core.job.states import Turn
+from worker.core.job.timing import Policy
+from worker.core.providers.aimusic import results
+from worker.core.providers.aimusic.operations import find
+from worker.engine.receive import Deliveries
+from worker.store.quarantine import Quarantine
+from worker.store.records import Store
 
 JOB = JobId("job-1")
 SONG = completed(task_id="the-song")

@@ -10,8 +10,8 @@ from celery import chord
 from tests.system import System
 from worker.core import errors
 from worker.core.contract import SLOW_QUEUE, task_name
-from worker.core.operations import OPERATIONS, Mode, Operation, find
-from worker.core.submission import check_parameters
+from worker.core.providers.aimusic.operations import OPERATIONS, Mode, Operation, find
+from worker.core.providers.aimusic.submission import check_parameters
 from worker.reference import example
 
 ACTIVE = [row for row in OPERATIONS.values() if not row.retired]

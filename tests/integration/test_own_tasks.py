@@ -14,10 +14,10 @@ from tests.integration.flow import GET_SECONDS, Flow, clip, who
 from tests.integration.test_gotchas import Heard, heard  # noqa: F401  (a fixture)
 from tests.integration.test_recording import through
 from tests.system import System, wait_until
-from worker import bootstrap
+from worker.app.plain_task import DEATHS
 from worker.core.errors import JobCancelled, ProcessDied
 from worker.settings import Role, load
-from worker.step import DEATHS
+from worker.wiring.producer import open_producer
 
 IN_ITSELF = ["threads", "solo"]
 """Pools that run tasks in the worker's own process, and here one at a time: their queues' names."""
@@ -52,7 +52,7 @@ def producer(system: System, monkeypatch: pytest.MonkeyPatch) -> Celery:
     """Our own producer, in a backend that Flower watches."""
     for name, value in system.environment.items():
         monkeypatch.setenv(name, value)
-    app = bootstrap.open_producer(load(Role.CLIENT))
+    app = open_producer(load(Role.CLIENT))
     app.conf.task_send_sent_event = True
     return app
 

@@ -271,7 +271,7 @@ def test_a_webhook_after_the_job_was_given_up_changes_nothing(impatient_flow: Fl
 
 
 def test_a_deadline_ends_the_flow_natively(impatient_flow: Flow) -> None:
-    # Handling of gotcha 6: Step.EXPIRE in worker/sweep.py resumes the job with a failing event.
+    # Handling of gotcha 6: Step.EXPIRE (engine/sweep.py) resumes the job with a failing event.
     flow = impatient_flow
     job, tail, errback = flow.job(clip(), rule=HELD), flow.note(runs=0), flow.errback()
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from worker import embedded
 from worker.core.errors import ConfigError
-from worker.embedded import EmbeddedValkey, hold_port
+from worker.store import embedded
+from worker.store.embedded import EmbeddedValkey, hold_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets two sockets bind")
 

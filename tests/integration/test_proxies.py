@@ -10,7 +10,7 @@ from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, clip, who
 from tests.integration.test_doctor import findings
 from tests.system import System, wait_until
-from worker.core.states import JobState
+from worker.core.job.states import JobState
 
 NOWHERE = "http://me:hunter2@127.0.0.1:1"
 BEHIND: dict[str, Any] = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), NOWHERE) | {

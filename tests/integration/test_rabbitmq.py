@@ -22,9 +22,9 @@ from tests.integration.flow import Flow, clip, completed, who
 from tests.integration.test_recording import through
 from tests.servers import RabbitMQ
 from tests.system import System, stop, wait_until, within
-from worker import bootstrap
-from worker.message import Publisher, park
+from worker.messages.press import Publisher, park
 from worker.settings import Role, load
+from worker.wiring.producer import open_producer
 
 GET_SECONDS = 60
 TIMEOUT_SECONDS = 2
@@ -154,7 +154,7 @@ def test_messages_of_jobs_survive_a_restart_of_rabbitmq(
     system = flow.system
     stop(system.worker("first", concurrency=1, queues=queue, app="tests.canvas_app"))
     job = flow.job(clip(), queue=queue)
-    result = through(bootstrap.open_producer(load(Role.CLIENT)), job | flow.note())
+    result = through(open_producer(load(Role.CLIENT)), job | flow.note())
     assert system.backlog(queue)[0] == 1
 
     rabbitmq.restart()

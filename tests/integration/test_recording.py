@@ -21,15 +21,16 @@ from tests.integration.test_cancel import Idle
 from tests.job import Job
 from tests.ports import take_port
 from tests.system import System, wait_until
-from worker import bootstrap, flow
-from worker.connection import StoreUnavailable
 from worker.core import keys
+from worker.core.batch.flows import Plan
 from worker.core.contract import TENANT_HEADER
 from worker.core.errors import DeadlineExceeded, InvalidRequest
-from worker.core.flows import Plan
-from worker.core.models import JobId
-from worker.message import Publisher
+from worker.core.job.models import JobId
+from worker.messages import flow
+from worker.messages.press import Publisher
 from worker.settings import Role, load
+from worker.store.connection import StoreUnavailable
+from worker.wiring.producer import open_producer
 
 # These look into the broker's lists, and lose messages there.
 pytestmark = pytest.mark.parametrize("system", ["Redis"], indirect=True, scope="session")
@@ -44,12 +45,12 @@ def producer(system: System, monkeypatch: pytest.MonkeyPatch) -> Callable[..., C
     for name, value in system.environment.items():
         monkeypatch.setenv(name, value)
 
-    def open_producer(**settings: str) -> Celery:
+    def opened(**settings: str) -> Celery:
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
-        return bootstrap.open_producer(load(Role.CLIENT))
+        return open_producer(load(Role.CLIENT))
 
-    return open_producer
+    return opened
 
 
 class Lossy(Idle):
@@ -364,7 +365,7 @@ def _in_a_process(asked: tuple[str, str, dict[str, str]]) -> list[str]:
     key, source, environment = asked
     os.environ.update(environment)
     plan = Plan(REMASTER, MODEL, source, then=(REMASTER, MODEL))
-    producer = bootstrap.open_producer(load(Role.CLIENT))
+    producer = open_producer(load(Role.CLIENT))
     enqueued = flow.enqueue(producer, plan, idempotency_key=key)
     return [str(step.job_id) for step in enqueued.steps]
 

@@ -1,4 +1,4 @@
-"""A worker that loses its Redis with messages in its hands (worker/redelivery.py)."""
+"""A worker that loses its Redis with messages in its hands (worker/mends/redelivery.py)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +10,9 @@ from kombu import Connection, Consumer, Queue
 from kombu.transport import redis
 
 from tests.system import wait_until
-from worker import redelivery
-from worker.embedded import EmbeddedValkey
-from worker.redelivery import PatientQoS
+from worker.mends import redelivery
+from worker.mends.redelivery import PatientQoS
+from worker.store.embedded import EmbeddedValkey
 
 QUEUE = "queue"
 LONG = 10

@@ -13,7 +13,7 @@ from tests.acceptance.test_cli import fermata
 from tests.integration.conftest import Flows
 from tests.integration.flow import HELD, Flow, clip, completed, outcome, who
 from tests.system import System, wait_until, within
-from worker.embedded import EmbeddedValkey
+from worker.store.embedded import EmbeddedValkey
 
 FROZEN_SECONDS = 20
 JOBS = 500

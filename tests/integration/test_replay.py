@@ -7,7 +7,6 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,14 +23,14 @@ from tests.integration.flow import (
     streaming,
 )
 from tests.system import SIGNING_KEY, System, wait_until
-from worker.adoption import Adoption
 from worker.core import keys
 from worker.core.errors import DeadlineExceeded, InvalidRequest, TaskFailed
-from worker.core.models import JobId
-from worker.core.operations import find
-from worker.core.states import Turn
-from worker.quarantine import Entry, Kind, Quarantine
-from worker.store import Store
+from worker.core.job.models import JobId
+from worker.core.job.states import Turn
+from worker.core.providers.aimusic.operations import find
+from worker.engine.adopt import Adoption
+from worker.store.quarantine import Entry, Kind, Quarantine
+from worker.store.records import Store
 
 NOW = 1_763_800_000.0
 
@@ -221,18 +220,17 @@ def test_a_job_that_gets_a_record_meanwhile_is_not_adopted(
 ) -> None:
     entry, records = orphan(flow, content()), Store(flow.redis)
 
-    class Backend:
-        def get_state(self, _: str) -> str:
-            return "PENDING"
+    def answer(job_id: JobId, _: Any) -> None:
+        """Meanwhile, the job's own message comes after all."""
+        fields = {"operation": "sonic.remaster"}
+        records.turn(job_id, Turn.ENQUEUE, now=NOW, due_at=None, fields=fields)
 
-        def store_result(self, job_id: str, *_: Any) -> None:
-            """Meanwhile, the job's own message comes after all."""
-            fields = {"operation": "sonic.remaster"}
-            records.turn(JobId(job_id), Turn.ENQUEUE, now=NOW, due_at=None, fields=fields)
-
-    app: Any = SimpleNamespace(backend=Backend())
     adoption = Adoption(
-        store=records, app=app, signing_keys=[SIGNING_KEY], retention_seconds=60, clock=time.time
+        store=records,
+        answer=answer,
+        signing_keys=[SIGNING_KEY],
+        retention_seconds=60,
+        clock=time.time,
     )
     with pytest.raises(InvalidRequest, match="has a record"):
         adoption.adopt(entry, find("sonic.remaster"))

@@ -15,9 +15,10 @@ from tests.integration.flow import GET_SECONDS, clip, who
 from tests.integration.test_doctor import examine, findings, refused
 from tests.ports import take_port
 from tests.system import System, stop, wait_until
-from worker import connection, rights
 from worker.core.contract import QUEUE
-from worker.embedded import EmbeddedValkey
+from worker.doctor import rights
+from worker.store import connection
+from worker.store.embedded import EmbeddedValkey
 
 USER = "limited"
 HELD = ["state", "broker", "results"]

@@ -17,12 +17,12 @@ from redis import Redis
 from tests.acceptance.test_cli import fermata
 from tests.launcher import Started
 from tests.system import System, stop, wait_until
-from worker import bootstrap, timetable
-from worker.batch import Ledger, Runs
+from worker.batch import Ledger, Runs, timetable
+from worker.batch.timetable import Timetable
 from worker.core import keys
-from worker.core.timetable import Schedule
+from worker.core.batch.timetable import Schedule
 from worker.settings import Role, load
-from worker.timetable import Timetable
+from worker.wiring.batches import open_batches, open_timetable
 
 # Each look at the timetable opens clients of its own, which end with it.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -97,7 +97,7 @@ class Lab:
 
     def opened(self) -> Timetable:
         os.environ["FERMATA_TIMETABLE"] = str(self.folder / "timetable.toml")
-        opened = bootstrap.open_timetable(load(Role.CLIENT))
+        opened = open_timetable(load(Role.CLIENT))
         opened._clock = opened._journal._clock = lambda: self.now
         return opened
 
@@ -126,7 +126,7 @@ class Lab:
         (self.folder / "songs.jsonl").write_text(rows)
 
     def ledger(self) -> Ledger:
-        return bootstrap.open_batches(load(Role.CLIENT))[0]
+        return open_batches(load(Role.CLIENT))[0]
 
     def has_run(self, batch_id: str) -> None:
         self.opened()._journal.over("lab", batch_id, "")
@@ -314,7 +314,7 @@ def test_a_run_that_is_cancelled_while_its_manifest_is_read_stays_cancelled(
 ) -> None:
     timetable = lab()
     batch, opened = timetable.begin(), timetable.opened()
-    ledger, runs = bootstrap.open_batches(load(Role.CLIENT))
+    ledger, runs = open_batches(load(Role.CLIENT))
     ledger.open(batch, now=timetable.now, rows=3, expected_jobs=3, expected_credits=30)
     read = opened._rows
 

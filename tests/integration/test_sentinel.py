@@ -12,8 +12,8 @@ from tests.integration.conftest import Flows
 from tests.integration.flow import Flow, completed, outcome, who
 from tests.servers import RedisServer, Sentinel, stop_all
 from tests.system import System, wait_until
-from worker import doctor
-from worker.core.checks import Risk
+from worker.core.health.checks import Risk
+from worker.doctor import facts
 from worker.settings import Role, load
 
 GET_SECONDS = 60
@@ -104,7 +104,7 @@ def test_the_master_is_looked_at_like_any_other_server(
         refused: list[bool] = []
         for policy in ("allkeys-lru", "noeviction"):
             master.config_set("maxmemory-policy", policy)
-            found = doctor.risks(load(Role.WORKER), flow.system.app)
+            found = facts.risks(load(Role.WORKER), flow.system.app)
             refused.append(any(each.name == Risk.EVICTION and each.refused for each in found))
     assert refused == [True, False]
 

@@ -18,21 +18,21 @@ from redis import Redis
 
 from tests import servers
 from tests.system import wait_until, within
-from worker import connection
-from worker.admission import Gate
-from worker.cancellation import Cancellation, Cancellations
-from worker.connection import StoreUnavailable
 from worker.core import keys
-from worker.core.admission import Limits
 from worker.core.errors import UnknownJob
-from worker.core.models import Event, JobId, Leased, Parked, ProviderTaskId, Source
-from worker.core.operations import find
-from worker.core.schedule import PUBLISH_LEASE_SECONDS, Policy
-from worker.core.states import TERMINAL, JobState, Turn
-from worker.embedded import EmbeddedValkey
-from worker.jobs import Callbacks, Jobs
-from worker.message import Publisher, SubmitLegs
-from worker.store import Store
+from worker.core.job.lanes import Limits
+from worker.core.job.models import Event, JobId, Leased, Parked, ProviderTaskId, Source
+from worker.core.job.states import TERMINAL, JobState, Turn
+from worker.core.job.timing import PUBLISH_LEASE_SECONDS, Policy
+from worker.core.providers.aimusic.operations import find
+from worker.engine.cancel import Cancellation, Cancellations
+from worker.engine.legs import Callbacks, Jobs
+from worker.messages.press import Publisher, SubmitLegs
+from worker.store import connection
+from worker.store.connection import StoreUnavailable
+from worker.store.embedded import EmbeddedValkey
+from worker.store.gate import Gate
+from worker.store.records import Store
 
 NOW = 1_763_800_000.0
 JOB = JobId("job-1")

@@ -17,21 +17,21 @@ from tests import launcher
 from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, completed, who
 from tests.system import System
-from worker import connection
-from worker.admission import Gate
-from worker.cancellation import Cancellation, Cancellations
 from worker.core import keys
-from worker.core.admission import Limits
 from worker.core.contract import PRIORITY_HEADER, QUEUE, task_name
-from worker.core.models import Answer, JobId, Request
-from worker.core.operations import OPERATIONS
-from worker.core.schedule import Policy, first_poll
-from worker.core.states import JobState, Turn
-from worker.embedded import EmbeddedValkey
-from worker.message import Publisher, SubmitLegs, press
-from worker.recording import Recorder
-from worker.store import Store
-from worker.sweep import Sweep
+from worker.core.job.lanes import Limits
+from worker.core.job.models import Answer, JobId, Request
+from worker.core.job.states import JobState, Turn
+from worker.core.job.timing import Policy, first_poll
+from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.engine.cancel import Cancellation, Cancellations
+from worker.engine.sweep import Sweep
+from worker.messages.press import Publisher, SubmitLegs, press
+from worker.messages.recording import Recorder
+from worker.store import connection
+from worker.store.embedded import EmbeddedValkey
+from worker.store.gate import Gate
+from worker.store.records import Store
 
 LOST = {"webhook": "lost"}
 REMASTER = "sonic.remaster"

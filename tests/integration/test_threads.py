@@ -14,8 +14,8 @@ from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, who
 from tests.launcher import Started
 from tests.system import System, stop, wait_until
-from worker.core.checks import THREADS
 from worker.core.contract import QUEUE
+from worker.core.health.checks import THREADS
 
 SLOW: dict[str, Any] = {"submit": "slow", "submit_delay_seconds": 4, "latency_seconds": 5}
 """A scenario: the provider has accepted the job, and takes its time to say so."""

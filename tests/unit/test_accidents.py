@@ -8,7 +8,7 @@ from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 from redis.exceptions import NoPermissionError
 
-from worker.accidents import PatientBackend
+from worker.app.accidents import PatientBackend
 
 
 @pytest.mark.parametrize("refused", [OperationalError(), NoPermissionError(), AccessRefused()])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.core.admission import Lane, Limits, Priority, lane_of, thousandths
 from worker.core.errors import InvalidRequest
+from worker.core.job.lanes import Lane, Limits, Priority, lane_of, thousandths
 
 
 def test_a_job_without_headers_is_interactive_and_nobodys_in_particular() -> None:
@@ -34,12 +34,14 @@ def test_a_lane_that_there_is_not_is_refused(headers: dict[str, object]) -> None
 
 
 def test_without_limits_the_gate_is_told_of_none() -> None:
-    assert Limits().arguments() == ("", 1, "", "", 30)
+    none = {"spacing": "", "burst": 1, "in_flight": "", "floor": "", "probe_seconds": 30}
+    assert Limits().arguments() == none
 
 
 def test_limits_are_told_as_spacing_counts_and_thousandths() -> None:
     limits = Limits(4, burst=3, in_flight=50, credit_floor=1.5, probe_seconds=2)
-    assert limits.arguments() == (0.25, 3, 50, 1500, 2)
+    told = {"spacing": 0.25, "burst": 3, "in_flight": 50, "floor": 1500, "probe_seconds": 2}
+    assert limits.arguments() == told
 
 
 def test_credits_are_counted_in_whole_numbers() -> None:

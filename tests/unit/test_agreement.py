@@ -17,7 +17,7 @@ from marshmallow import ValidationError, fields, missing, validate
 from simulator.replies import Refused
 from simulator.settings import Settings
 from simulator.validation import check, find_operation
-from worker.core.operations import OPERATIONS, Operation
+from worker.core.providers.aimusic.operations import OPERATIONS, Operation
 
 PROVIDER = Settings(riffusion="working", require_use_suno_cdn=True)
 # Nuro is gone for good: its genres and moods, some 150 words, are the provider's to check.

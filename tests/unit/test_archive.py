@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from worker.core import archive, media
+from worker.core.archive import links, media
+from worker.core.archive.names import DEFAULT_TEMPLATE
 from worker.core.errors import ArchiveFailed, InvalidRequest
-from worker.core.names import DEFAULT_TEMPLATE
 
 BEGAN = datetime(2026, 11, 22, 23, 59, 59, tzinfo=UTC)
 CDN = "https://cdn1.suno.ai"
@@ -23,7 +23,7 @@ def result(*clips: Any, **fields: Any) -> dict[str, Any]:
 
 
 def named(given: dict[str, Any]) -> list[str]:
-    return [each.name for each in archive.plan(given, DEFAULT_TEMPLATE, BEGAN)]
+    return [each.name for each in links.plan(given, DEFAULT_TEMPLATE, BEGAN)]
 
 
 def test_a_song_is_its_audio_its_video_and_its_cover() -> None:
@@ -79,8 +79,8 @@ def test_a_clip_that_failed_has_no_file() -> None:
 
 def test_the_files_of_a_group_are_those_of_all_its_results() -> None:
     one, two = result(), result() | {"job_id": "j2"}
-    assert archive.results_of([one, [two]]) == [one, two]
-    assert archive.results_of(one) == [one]
+    assert links.results_of([one, [two]]) == [one, two]
+    assert links.results_of(one) == [one]
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,14 @@ def test_the_files_of_a_group_are_those_of_all_its_results() -> None:
 )
 def test_what_is_no_result_is_refused(source: Any) -> None:
     with pytest.raises(InvalidRequest, match=r"archive\.store"):
-        archive.results_of(source)
+        links.results_of(source)
 
 
 def test_a_manifest_says_where_files_came_from_and_no_signature() -> None:
-    (planned,) = archive.plan(
+    (planned,) = links.plan(
         result(clip(audio_url=f"{CDN}/a.mp3?sig=secret")), DEFAULT_TEMPLATE, BEGAN
     )
-    entry = archive.entry(planned, size=3, sha256="ab", content_type="audio/mpeg", at=BEGAN)
+    entry = links.entry(planned, size=3, sha256="ab", content_type="audio/mpeg", at=BEGAN)
     assert entry == {
         "kind": "audio",
         "clip_id": "c1",
@@ -109,13 +109,13 @@ def test_a_manifest_says_where_files_came_from_and_no_signature() -> None:
 
 
 def test_the_files_keep_the_day_of_the_first_run() -> None:
-    manifest = archive.new_manifest(result(), BEGAN)
-    read = archive.read_manifest(json.dumps(manifest).encode())
+    manifest = links.new_manifest(result(), BEGAN)
+    read = links.read_manifest(json.dumps(manifest).encode())
     assert read == manifest
     assert datetime.fromisoformat(read["began_at"]) == BEGAN
-    dated = archive.plan(result(clip(a_url=CDN)), "{date}/{job_id}{ext}", BEGAN)
+    dated = links.plan(result(clip(a_url=CDN)), "{date}/{job_id}{ext}", BEGAN)
     assert dated[0].name == "2026-11-22/j1.mp3"
-    assert archive.manifest_name("j1") == "j1/manifest.json"
+    assert links.manifest_name("j1") == "j1/manifest.json"
 
 
 @pytest.mark.parametrize(
@@ -134,19 +134,19 @@ def test_the_files_keep_the_day_of_the_first_run() -> None:
 )
 def test_a_file_that_is_no_manifest_of_ours_is_left_alone(content: bytes) -> None:
     with pytest.raises(ArchiveFailed, match=r"manifest\.json"):
-        archive.read_manifest(content)
+        links.read_manifest(content)
 
 
 def test_a_failure_names_the_files_and_the_reasons() -> None:
     missing = [{"name": f"{n}.mp3", "source": "s", "why": "gone"} for n in range(5)]
-    error = archive.failure(missing, retryable=True)
+    error = links.failure(missing, retryable=True)
     assert str(error) == (
         "5 files could not be archived: 0.mp3: gone; 1.mp3: gone; 2.mp3: gone; and 2 more"
     )
     assert error.retryable
     assert error.details["missing"] == missing
-    assert not archive.failure(missing[:1], retryable=False).retryable
-    alone = archive.failure(missing[:1], retryable=False)
+    assert not links.failure(missing[:1], retryable=False).retryable
+    alone = links.failure(missing[:1], retryable=False)
     assert str(alone) == "1 file could not be archived: 0.mp3: gone"
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from worker.background import SweepStep
-from worker.core.checks import Risk
+from worker.app.background import SweepStep
+from worker.core.health.checks import Risk
 
 HOUR = 3600
 

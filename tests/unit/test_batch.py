@@ -4,17 +4,9 @@ from typing import Any
 
 import pytest
 
-from worker.core.admission import Priority
-from worker.core.batch import (
-    Entry,
-    Row,
-    RowError,
-    cells,
-    check,
-    check_columns,
-    row_id,
-)
-from worker.core.operations import OPERATIONS
+from worker.core.batch import Entry, Row, RowError, cells, check, check_columns, row_id
+from worker.core.job.lanes import Priority
+from worker.core.providers.aimusic.operations import OPERATIONS
 
 WAV = {"operation": "sonic.wav", "source": "abc"}
 SONG = {"operation": "sonic.create_music", "custom_mode": True, "prompt": "la"}

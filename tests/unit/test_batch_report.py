@@ -9,9 +9,9 @@ import pytest
 from tests.unit import recorded
 from tests.unit.test_results import expected, result
 from worker.batch import Job, LedgerRow, report
-from worker.core.canvas import Step
-from worker.core.models import JobId
-from worker.core.states import JobState
+from worker.core.job.canvas import Step
+from worker.core.job.models import JobId
+from worker.core.job.states import JobState
 
 WAV = {"clips": [], "data": {"wav_url": "https://example.com/a.wav"}}
 

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from worker.app import RESULT_SECONDS
-from worker.core import checks
-from worker.core.checks import Finding, Level, Risk, Server
-from worker.core.operations import OPERATIONS
-from worker.core.schedule import Policy
+from worker.core.health import checks
+from worker.core.health.checks import Finding, Level, Risk, Server
+from worker.core.job.timing import Policy
+from worker.core.providers.aimusic.operations import OPERATIONS
 
 VALKEY = {
     "server_name": "valkey",

@@ -9,11 +9,11 @@ import urllib3.util.connection
 
 from tests.system import within
 from tests.unit.stage import Say, Stage, reply, saying
-from worker import client
-from worker.client import AnswerLost, HTTPProvider, NeverSent
-from worker.core.models import Request
-from worker.core.operations import OPERATIONS
-from worker.core.protocol import Postponed, read_submit
+from worker import provider as client
+from worker.core.job.models import Request
+from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.core.providers.aimusic.protocol import Postponed, read_submit
+from worker.provider import AnswerLost, HTTPProvider, NeverSent
 
 API_KEY = "sk_do_not_print_me"
 POLL = Request("GET", "/sonic/task/1")

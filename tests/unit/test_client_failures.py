@@ -31,9 +31,9 @@ import urllib3.util.connection
 from tests.system import within
 from tests.unit.stage import Say, Stage, reply, saying
 from tests.unit.test_client import API_KEY, PATIENCE, POLL, SUBMIT, drip, provider, reset, safe
-from worker import client
-from worker.client import FAILURES, AnswerLost, HTTPProvider, NeverSent
-from worker.core.models import Request
+from worker import provider as client
+from worker.core.job.models import Request
+from worker.provider import FAILURES, AnswerLost, HTTPProvider, NeverSent
 
 PROVIDER = "https://provider.test/api/v1"
 SILENT = "says nothing"

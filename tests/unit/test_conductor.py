@@ -14,13 +14,13 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from tests.system import wait_until
-from worker import conductor as conductor_module
-from worker import startup
-from worker.conductor import AT_ONCE, MOST_ASIDE, THREADS, Conductor, ConductorStep
-from worker.connection import StoreUnavailable
+from worker.app import conductor as conductor_module
+from worker.app import startup
+from worker.app.conductor import AT_ONCE, MOST_ASIDE, THREADS, Conductor, ConductorStep
 from worker.core.contract import task_name
-from worker.core.models import Event, JobId, Leased, Source
-from worker.message import park
+from worker.core.job.models import Event, JobId, Leased, Source
+from worker.messages.press import park
+from worker.store.connection import StoreUnavailable
 
 EVENT = Event(Source.WEBHOOK, body="{}")
 PAUSES = "sonic.remaster"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.core import cron
+from worker.core.batch import cron
 
 
 def minutes(line: str, day: str = "2026-11-23", count: int = 1440) -> list[str]:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core import egress
-from worker.core.egress import Egress, Origin, is_this_machine
+from worker.core.archive import egress
+from worker.core.archive.egress import Egress, Origin, is_this_machine
 from worker.core.errors import ArchiveFailed
 
 PUBLIC = ["93.184.216.34", "8.8.8.8", "2606:4700::6810:84e5", "2a00:1450:4001:81b::200e"]

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from worker.core import protocol
-from worker.core.models import Answer
-from worker.core.operations import find
-from worker.core.protocol import Completed, Failed, Finished, Postponed, Running
-from worker.core.results import read_result
-from worker.core.sources import choose
+from worker.core.job.models import Answer
+from worker.core.providers.aimusic import protocol
+from worker.core.providers.aimusic.operations import find
+from worker.core.providers.aimusic.protocol import Completed, Failed, Finished, Postponed, Running
+from worker.core.providers.aimusic.results import read_result
+from worker.core.providers.aimusic.sources import choose
 
 REMASTER, VOICE, WAV = find("sonic.remaster"), find("sonic.create_voice"), find("sonic.wav")
 

@@ -16,14 +16,15 @@ from fermata_client.jobs import Sent
 from fermata_client.operations import FLOWS
 from fermata_client.status import read_status
 from tests.unit.recorded import ROOT
-from worker import flow, revocation
-from worker.cancellation import WAITS_SECONDS
+from worker.app import revoke
 from worker.core import contract as ours
 from worker.core import keys
-from worker.core.admission import TENANT, Priority, lane_of
+from worker.core.batch.flows import find_flow
 from worker.core.errors import InvalidRequest
-from worker.core.flows import find_flow
-from worker.core.models import JobId
+from worker.core.job.lanes import TENANT, Priority, lane_of
+from worker.core.job.models import JobId
+from worker.engine.cancel import WAITS_SECONDS
+from worker.messages import flow
 
 FERMATA = Fermata("redis://127.0.0.1:1/0")
 
@@ -33,7 +34,7 @@ def test_it_agrees_with_the_workers_on_every_word() -> None:
         assert getattr(contract, name) == getattr(ours, name)
     assert contract.RECORDS == keys.RECORDS
     assert contract.CANCELLATION_SECONDS == WAITS_SECONDS
-    assert contract.CANCEL_COMMAND == revocation.CANCEL_COMMAND
+    assert contract.CANCEL_COMMAND == revoke.CANCEL_COMMAND
     assert (contract.TENANT, get_args(contract.Priority)) == (TENANT, tuple(Priority))
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from marshmallow import ValidationError, fields, validate
 
 from tests.unit import recorded
-from worker.core import fields as ours
 from worker.core.errors import InvalidRequest
-from worker.core.operations import OPERATIONS
-from worker.core.submission import check_parameters
+from worker.core.providers.aimusic import fields as ours
+from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.core.providers.aimusic.submission import check_parameters
 
 FIELDS = [
     (row.name, name, field)

@@ -10,13 +10,13 @@ from celery import Celery, chain, chord, group
 from celery.canvas import Signature
 
 from tests.unit.test_show import printed
-from worker import show, watch
-from worker.core import canvas
-from worker.core.canvas import Step
+from worker.cli import show, watch
 from worker.core.errors import UnknownJob
-from worker.core.models import JobId, JobRecord, JSONObject
-from worker.core.states import JobState
-from worker.message import pack, press
+from worker.core.job import canvas
+from worker.core.job.canvas import Step
+from worker.core.job.models import JobId, JobRecord, JSONObject
+from worker.core.job.states import JobState
+from worker.messages.press import pack, press
 
 FIRST = JobId("first")
 

@@ -6,14 +6,14 @@ import pytest
 from redis import Redis
 
 from tests.unit import recorded
-from worker.admission import Gate
-from worker.core.admission import Lane, Limits
-from worker.core.models import JobId, Parked
-from worker.core.operations import OPERATIONS
-from worker.core.schedule import Policy
-from worker.core.states import JobState
-from worker.core.submission import check_parameters
-from worker.jobs import Attempt, Callbacks, Jobs
+from worker.core.job.lanes import Lane, Limits
+from worker.core.job.models import JobId, Parked
+from worker.core.job.states import JobState
+from worker.core.job.timing import Policy
+from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.core.providers.aimusic.submission import check_parameters
+from worker.engine.legs import Attempt, Callbacks, Jobs
+from worker.store.gate import Gate
 
 
 class Turns:

@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from worker.cli import main
+from worker.cli.commands import main
 
 
 @pytest.mark.parametrize("limit", ["0", "-1"])

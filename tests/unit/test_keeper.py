@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from worker import keeper
+from worker.cli.dev import keeper
 
 
 def test_a_keeper_in_the_group_of_another_kills_nobody(tmp_path: Path) -> None:

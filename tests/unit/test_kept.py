@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core import kept
+from worker.core.job import kept
 
 HEAD: dict[str, Any] = {
     "content-encoding": "utf-8",

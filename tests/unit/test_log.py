@@ -20,7 +20,7 @@ from redis.exceptions import NoPermissionError
 import worker
 from worker import log
 from worker.core.wording import told
-from worker.deliveries import Receipt
+from worker.engine.receive import Receipt
 from worker.settings import Role, load
 
 ROOT = Path(__file__).parent.parent.parent

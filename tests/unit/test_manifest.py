@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker import manifest
+from worker.batch import manifest
+from worker.batch.manifest import Format, format_of
 from worker.core.batch import Row, RowError, row_id
-from worker.manifest import Format, format_of
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = ROOT / "tests/samples/manifests"

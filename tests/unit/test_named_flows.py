@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from worker.core.batch.flows import FLOWS, Plan, find_flow, parse_branch, wrong_fields
 from worker.core.errors import InvalidRequest
-from worker.core.flows import FLOWS, Plan, find_flow, parse_branch, wrong_fields
-from worker.core.operations import OPERATIONS
+from worker.core.providers.aimusic.operations import OPERATIONS
 
 ROOT = Path(__file__).parent.parent.parent
 CLIP = "26c9c592-0566-46cf-bb71-91ac1deaa7b5"

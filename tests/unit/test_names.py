@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker.core import names
+from worker.core.archive import names
 from worker.core.contract import JOB_ID
 
 FIELDS = {

@@ -8,15 +8,15 @@ from click.testing import CliRunner
 
 from tests.unit.processes import DECLARED, python
 from worker import reference
-from worker.cli import main
+from worker.cli.commands import main
 from worker.core.errors import InvalidRequest
-from worker.core.operations import OPERATIONS, Operation, find
-from worker.core.signatures import signature
-from worker.core.submission import check_parameters
+from worker.core.providers.aimusic.operations import OPERATIONS, Operation, find
+from worker.core.providers.aimusic.signatures import signature
+from worker.core.providers.aimusic.submission import check_parameters
 
 ROW = """
-from worker.core import fields, operations
-from worker.core.operations import Operation
+from worker.core.providers.aimusic import fields, operations
+from worker.core.providers.aimusic.operations import Operation
 
 class Transpose(fields.RequestSchema):
     clip_id = fields.clip()

@@ -7,8 +7,9 @@ import pytest
 
 from worker.core.contract import JOB_ID
 from worker.core.errors import InvalidRequest
-from worker.core.models import Event, JobId, JobRecord, Source
-from worker.core.operations import (
+from worker.core.job.models import Event, JobId, JobRecord, Source
+from worker.core.job.states import JobState
+from worker.core.providers.aimusic.operations import (
     OPERATIONS,
     Mode,
     Operation,
@@ -21,7 +22,6 @@ from worker.core.operations import (
     riffusion,
     sonic,
 )
-from worker.core.states import JobState
 
 FAMILIES = (sonic, lyrics, producer, account, riffusion, nuro)
 

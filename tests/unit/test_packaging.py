@@ -18,7 +18,7 @@ from honcho.environ import parse, parse_procfile
 
 from benchmarks.house import default_command
 from worker.app import _configuration
-from worker.core.checks import THREADS, WORKER_COMMAND
+from worker.core.health.checks import THREADS, WORKER_COMMAND
 
 ROOT = Path(__file__).parent.parent.parent
 LOCKS = ("requirements.lock", "requirements-dev.lock")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.connection import StoreUnavailable
-from worker.patience import insist
+from worker.engine.patience import insist
+from worker.store.connection import StoreUnavailable
 
 
 class Outage:

@@ -7,16 +7,12 @@ import pytest
 from hypothesis import given
 
 from tests.unit import recorded, wild
-from worker.core import errors, protocol
+from worker.core import errors
 from worker.core.errors import InvalidPayload, TaskFailed
-from worker.core.models import Answer
-from worker.core.operations import OPERATIONS
-from worker.core.protocol import (
-    Failed,
-    Finished,
-    Postponed,
-    Running,
-)
+from worker.core.job.models import Answer
+from worker.core.providers.aimusic import protocol
+from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.core.providers.aimusic.protocol import Failed, Finished, Postponed, Running
 
 CREATE = OPERATIONS["sonic.create_music"]
 

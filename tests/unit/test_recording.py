@@ -10,7 +10,7 @@ from celery.signals import after_task_publish, before_task_publish
 from kombu import Exchange, Queue
 
 from worker.core.errors import InvalidRequest
-from worker.recording import RecordingAMQP
+from worker.messages.recording import RecordingAMQP
 
 JOB = "fermata.sonic.remaster"
 MONITOR = "monitor"

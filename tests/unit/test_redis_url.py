@@ -9,7 +9,8 @@ from kombu import Connection
 from kombu.transport.redis import Channel, SentinelChannel
 from redis.sentinel import SentinelConnectionPool
 
-from worker import broker_url, connection, redis_url
+from worker.core import broker_url, redis_url
+from worker.store import connection
 
 SENTINELS = "redis+sentinel://me:p%40ss%2F@one:26379,two,three:26380/music/2"
 TIMEOUTS = {"socket_timeout": 5.0, "socket_connect_timeout": 2.0}
@@ -369,3 +370,17 @@ def test_a_variable_of_celerys_own_must_lead_to_the_same_place(
     theirs: str, ours: str, takes: bool
 ) -> None:
     assert broker_url.celery_takes(theirs, ours) is takes
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("amqp://me:secret@host:5672/v?heartbeat=1", "amqp://me:**@host:5672/v?heartbeat=1"),
+        ("redis://:s@cret:x@host/0", "redis://:**@host/0"),
+        ("sentinel://:a@one;sentinel://:b@two/1", "sentinel://:**@one;sentinel://:**@two/1"),
+        ("redis://me@host/0", "redis://me@host/0"),
+        ("redis://host/0", "redis://host/0"),
+    ],
+)
+def test_no_password_is_shown(url: str, shown: str) -> None:
+    assert broker_url.without_password(url) == shown

@@ -11,11 +11,11 @@ from ruff import find_ruff_bin
 
 from tests.unit.recorded import ROOT
 from worker import reference
-from worker.cli import main
+from worker.cli.commands import main
 from worker.core.contract import task_name
-from worker.core.operations import OPERATIONS, Operation
-from worker.core.signatures import parameters
-from worker.core.submission import check_parameters
+from worker.core.providers.aimusic.operations import OPERATIONS, Operation
+from worker.core.providers.aimusic.signatures import parameters
+from worker.core.providers.aimusic.submission import check_parameters
 
 every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from tests.unit import recorded
-from worker.core import errors, refusals
+from worker.core import errors
 from worker.core.errors import ProviderError
-from worker.core.operations import OPERATIONS
+from worker.core.providers.aimusic import refusals
+from worker.core.providers.aimusic.operations import OPERATIONS
 
 CREATE = OPERATIONS["sonic.create_music"]
 

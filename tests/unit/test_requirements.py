@@ -6,8 +6,8 @@ import pytest
 
 from tests.unit.test_fields import BASES, refused
 from worker.core.errors import InvalidRequest
-from worker.core.operations import OPERATIONS
-from worker.core.submission import check_parameters
+from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.core.providers.aimusic.submission import check_parameters
 
 CLIP = "11111111-1111-4111-8111-111111111111"
 OTHER = "33333333-3333-4333-8333-333333333333"

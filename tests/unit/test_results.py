@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit import recorded, wild
-from worker.core import protocol, results
 from worker.core.errors import ProviderError, TaskFailed, UnexpectedResponse
-from worker.core.models import JobId
-from worker.core.operations import OPERATIONS
+from worker.core.job.models import JobId
+from worker.core.providers.aimusic import protocol, results
+from worker.core.providers.aimusic.operations import OPERATIONS
 
 CREATE = OPERATIONS["sonic.create_music"]
 STEMS = OPERATIONS["sonic.stems_basic"]

@@ -7,16 +7,16 @@ from unittest import mock
 import pytest
 from redis.exceptions import ResponseError
 
-from worker import rights
+from worker.doctor import rights
 
-LUA = Path(__file__).parent.parent.parent / "worker" / "lua"
+LUA = Path(__file__).parent.parent.parent / "worker" / "store" / "lua"
 
 
 def commands(held: str) -> set[str]:
     return {each.split()[0] for each in rights.NEEDS[held].commands}
 
 
-@pytest.mark.parametrize("path", sorted(LUA.glob("*.lua")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(LUA.rglob("*.lua")), ids=lambda path: path.stem)
 def test_every_command_of_a_script_is_asked_for(path: Path) -> None:
     called = set(re.findall(r"redis\.p?call\(\s*'(\w+)'", path.read_text()))
     assert called <= commands("state") | commands("broker")

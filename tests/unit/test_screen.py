@@ -7,7 +7,7 @@ from typing import TextIO
 
 import pytest
 
-from worker.screen import Log, Screen, summary
+from worker.cli.dev.screen import Log, Screen, summary
 
 AT = "2026-11-28T19:13:44.470234Z"
 JOB = "3b926ce6-9929-4632-bd2e-984a11bb9779"

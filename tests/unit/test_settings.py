@@ -9,7 +9,8 @@ from unittest import mock
 import pytest
 from kombu.transport import TRANSPORT_ALIASES
 
-from worker import broker_url, settings
+from worker import settings
+from worker.core import broker_url
 from worker.core.errors import ConfigError
 from worker.settings import Role, Settings, load
 

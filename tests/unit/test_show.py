@@ -10,15 +10,15 @@ import pytest
 from rich.console import Console
 
 from tests.unit import recorded
-from worker import show
 from worker.batch import Batch, Phase
-from worker.core import protocol, results
-from worker.core.canvas import Step
-from worker.core.models import JobId, JobRecord, JSONObject
-from worker.core.operations import OPERATIONS
-from worker.core.states import JobState
-from worker.quarantine import Entry, Kind
-from worker.watch import Sight
+from worker.cli import show
+from worker.cli.watch import Sight
+from worker.core.job.canvas import Step
+from worker.core.job.models import JobId, JobRecord, JSONObject
+from worker.core.job.states import JobState
+from worker.core.providers.aimusic import protocol, results
+from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.store.quarantine import Entry, Kind
 
 
 def printed(renderable: Any, *, width: int = 200) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tests.unit.processes import DECLARED, python
-from worker.core import fields
 from worker.core.contract import task_name
-from worker.core.operations import OPERATIONS, Operation
-from worker.core.signatures import Parameter, parameters, signature
+from worker.core.providers.aimusic import fields
+from worker.core.providers.aimusic.operations import OPERATIONS, Operation
+from worker.core.providers.aimusic.signatures import Parameter, parameters, signature
 
 every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit import recorded
 from worker.core.errors import InvalidSignature
-from worker.core.signing import (
+from worker.core.providers.aimusic.signing import (
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
     derive_secret,

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.core.errors import InvalidRequest
-from worker.core.operations import OPERATIONS, Operation
-from worker.core.signatures import parameters
-from worker.core.sources import choose, read
-from worker.core.submission import check_parameters
+from worker.core.providers.aimusic.operations import OPERATIONS, Operation
+from worker.core.providers.aimusic.signatures import parameters
+from worker.core.providers.aimusic.sources import choose, read
+from worker.core.providers.aimusic.submission import check_parameters
 
 
 def clip(clip_id: str, state: str = "succeeded") -> dict[str, Any]:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core import states
-from worker.core.states import TERMINAL, TRANSITIONS, JobState, Turn
+from worker.core.job import states
+from worker.core.job.states import TERMINAL, TRANSITIONS, JobState, Turn
 
 State = JobState | None
 EDGES = {(before, after) for sources, after in TRANSITIONS.values() for before in sources}

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit import recorded
-from worker.core import fields as known
 from worker.core.errors import InvalidRequest
-from worker.core.models import ProviderTaskId, Request, Webhook
-from worker.core.operations import OPERATIONS
-from worker.core.submission import build_poll, build_request, check_parameters
+from worker.core.job.models import ProviderTaskId, Request, Webhook
+from worker.core.providers.aimusic import fields as known
+from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.core.providers.aimusic.submission import build_poll, build_request, check_parameters
 
 CLIP = "11111111-1111-4111-8111-111111111111"
 CREATE = OPERATIONS["sonic.create_music"]

@@ -8,17 +8,12 @@ import pytest
 from hypothesis import given
 
 from tests.unit import recorded, wild
-from worker.core import errors, protocol
+from worker.core import errors
 from worker.core.errors import InvalidPayload, TaskFailed, UnexpectedResponse
-from worker.core.models import Answer, ProviderTaskId
-from worker.core.operations import OPERATIONS
-from worker.core.protocol import (
-    Accepted,
-    Completed,
-    Postponed,
-    Refused,
-    Unknown,
-)
+from worker.core.job.models import Answer, ProviderTaskId
+from worker.core.providers.aimusic import protocol
+from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.core.providers.aimusic.protocol import Accepted, Completed, Postponed, Refused, Unknown
 
 CREATE = OPERATIONS["sonic.create_music"]
 STEMS = OPERATIONS["sonic.stems_basic"]

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from worker.core import protocol, surroundings
-from worker.core.checks import Level
 from worker.core.errors import OutOfCredits, RequestRefused
-from worker.core.models import Answer
+from worker.core.health import surroundings
+from worker.core.health.checks import Level
+from worker.core.job.models import Answer
+from worker.core.providers.aimusic import protocol
 
 KEY = "k4JtXb0PZqv7LwY2cRn8sUe6hDf3aGm1"
 OTHER_KEY = "Zr8wQm2Nf5xLc7Vb0TkYs3HdGj6Pa9Ue"

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from tests.unit.recorded import ROOT
 from worker import text
-from worker.cli import main
+from worker.batch.timetable import read as read_timetable
+from worker.cli.commands import main
 from worker.core.errors import ConfigError
 from worker.core.text import NotText, decode, without_mark
 from worker.settings import Role, load
 from worker.text import LIMIT, Unreadable
-from worker.timetable import read as read_timetable
 
 LYRICS = "[Verse]\nHalte die Töne – 保持\n"
 NOT_TEXT = {

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.batch.timetable import read
+from worker.core.batch.timetable import Overlap, Schedule, batch_id, due_minutes, parse
 from worker.core.errors import ConfigError
-from worker.core.timetable import Overlap, Schedule, batch_id, due_minutes, parse
-from worker.timetable import read
 
 NIGHTLY = """
 [[schedule]]

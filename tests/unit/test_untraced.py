@@ -8,7 +8,7 @@ from celery import Celery
 from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Reject
 
-from worker import untraced
+from worker.mends import untraced
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 
 from hypothesis import strategies as st
 
-from worker.core.operations import OPERATIONS
+from worker.core.providers.aimusic.operations import OPERATIONS
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 words = st.sampled_from(

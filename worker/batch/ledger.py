@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from worker.core import keys, protocol, results
-from worker.core.canvas import Step
+from worker.core import keys
 from worker.core.errors import FermataError, UnknownBatch
-from worker.core.models import JobId, JSONObject, ProviderTaskId
-from worker.core.operations import find
-from worker.core.states import TERMINAL, JobState
-from worker.scripts import load_script
+from worker.core.job.canvas import Step
+from worker.core.job.models import JobId, JSONObject, ProviderTaskId
+from worker.core.job.states import TERMINAL, JobState
+from worker.core.providers.aimusic import protocol, results
+from worker.core.providers.aimusic.operations import find
+from worker.store.scripts import Script
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -130,9 +131,9 @@ class Ledger:
     def __init__(self, redis: "Redis", retain_seconds: int) -> None:
         self._redis = redis
         self._retain_seconds = retain_seconds
-        self._begin = load_script(redis, "begin")
-        self._enter = load_script(redis, "enter")
-        self._replace = load_script(redis, "replace")
+        self._begin = Script(redis, "begin_batch")
+        self._enter = Script(redis, "enter_phase")
+        self._replace = Script(redis, "replace_job")
 
     def open(
         self,
@@ -159,7 +160,8 @@ class Ledger:
         }  # fmt: skip
         fields = [part for pair in expected.items() for part in pair]
         unless = "" if again else Phase.CANCELLED
-        if not self._begin(keys=[batch], args=[Phase.SUBMITTING, unless, now, *fields]):
+        entered = Phase.SUBMITTING
+        if not self._begin(batch=batch, entered=entered, unless=unless, now=now, fields=fields):
             return False
         with self._redis.pipeline() as pipe:
             pipe.zadd(keys.BATCHES, {batch_id: now})
@@ -174,7 +176,7 @@ class Ledger:
 
     def enter(self, batch_id: str, phase: Phase, *, only_from: Phase) -> None:
         """Move a batch on, if it is in a certain phase."""
-        self._enter(keys=[keys.BATCH + batch_id], args=[only_from, phase])
+        self._enter(batch=keys.BATCH + batch_id, only_from=only_from, entered=phase)
 
     def cancel(self, batch_id: str) -> None:
         """Mark a batch as cancelled: any job of it that begins now ends at once (tally.lua)."""
@@ -212,8 +214,12 @@ class Ledger:
         if failed.error:
             counted.append(_ERROR + failed.error["type"])
         self._replace(
-            keys=[keys.ROW_JOBS + batch_id, keys.BATCH + batch_id],
-            args=[row.row_id, row.dumps(), by.dumps(), *counted],
+            row_jobs=keys.ROW_JOBS + batch_id,
+            batch=keys.BATCH + batch_id,
+            row_id=row.row_id,
+            before=row.dumps(),
+            after=by.dumps(),
+            counters=counted,
         )
 
     def read(self, batch_id: str) -> Batch:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Final
 
 from worker.batch.ledger import Job, Ledger, LedgerRow
-from worker.core.archive import find_links
-from worker.core.models import JSONObject
-from worker.core.states import JobState
+from worker.core.archive.links import find_links
+from worker.core.job.models import JSONObject
+from worker.core.job.states import JobState
 
 COLUMNS: Final = (
     "line", "key", "name", "state", "job_id", "urls", "error_type", "error", "credits", "late",

@@ -2,25 +2,29 @@
 
 import itertools
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol
 
-from celery import Celery
-
-from worker import flow
 from worker.batch.ledger import Job, Ledger, LedgerRow, Phase
-from worker.cancellation import Cancellation, Cancellations
 from worker.core.batch import Row, row_id
-from worker.core.canvas import Step
+from worker.core.batch.flows import Plan
 from worker.core.contract import BATCH_HEADER, PRIORITY_HEADER, TENANT_HEADER
-from worker.core.flows import Plan
-from worker.core.models import JobId
+from worker.core.job.canvas import Step
+from worker.core.job.models import JobId
 from worker.core.ports import Clock
+from worker.engine.cancel import Cancellation, Cancellations
+from worker.messages.flow import Flow, lay_out
 
 _PAGE: Final = 100
 Progress = Callable[[int], None]
 """Told how many rows have been looked at."""
+
+
+class Enqueue(Protocol):
+    """Enqueues a flow under the id of its first job; once, however often it is called."""
+
+    def __call__(self, plan: Plan, *, job_id: str, headers: Mapping[str, str]) -> Flow: ...
 
 
 @dataclass(slots=True)
@@ -50,9 +54,9 @@ class Runs:
     """Runs batches. All methods may be interrupted at any line, and begun again."""
 
     def __init__(
-        self, app: Celery, ledger: Ledger, cancellations: Cancellations, clock: Clock
+        self, enqueue: Enqueue, ledger: Ledger, cancellations: Cancellations, clock: Clock
     ) -> None:
-        self._app = app
+        self._enqueue = enqueue
         self._ledger = ledger
         self._cancellations = cancellations
         self._clock = clock
@@ -92,7 +96,7 @@ class Runs:
         for row, entry, present in zip(page, booked, submitted, strict=True):
             if not present:
                 headers = _headers(batch_id, row)
-                flow.enqueue(self._app, row.plan, job_id=entry.row_id, headers=headers)
+                self._enqueue(row.plan, job_id=entry.row_id, headers=headers)
         # Written down last: a row that is booked was submitted. Should we die in between, the
         # next run finds its job on record, and books it.
         self._ledger.book(batch_id, booked)
@@ -153,9 +157,7 @@ class Runs:
         for step in ready:
             plan = _rest(wanted.plan, row, step, by_id)
             again = _again(step.job_id)
-            enqueued = flow.enqueue(
-                self._app, plan, job_id=again, headers=_headers(batch_id, wanted)
-            )
+            enqueued = self._enqueue(plan, job_id=again, headers=_headers(batch_id, wanted))
             renewed = _renewed(row, step, enqueued.steps)
             self._ledger.replace(batch_id, row, renewed, by_id[step.job_id])
             if self._ledger.is_cancelled(batch_id):
@@ -176,7 +178,7 @@ def _headers(batch_id: str, row: Row) -> dict[str, str]:
 
 
 def _ledger_row(row: Row, job_id: JobId) -> LedgerRow:
-    trunk, branches = flow.lay_out(job_id, row.plan)
+    trunk, branches = lay_out(job_id, row.plan)
     steps = (*trunk, *(step for branch in branches for step in branch))
     return LedgerRow(job_id, row.line, row.name, row.key, steps)
 

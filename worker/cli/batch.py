@@ -17,9 +17,8 @@ from typing import IO, Any, Final
 import click
 from rich.console import Console
 
-from worker import manifest, show
-from worker.batch import Batch, Ledger, Runs, Submission, report
-from worker.bootstrap import open_batches
+from worker.batch import Batch, Ledger, Runs, Submission, manifest, report
+from worker.cli import show
 from worker.cli.group import (
     EXIT_CODES,
     EXIT_FAILED,
@@ -34,9 +33,10 @@ from worker.cli.group import (
     out,
     tell,
 )
-from worker.core.admission import TENANT
 from worker.core.batch import Row, RowError
+from worker.core.job.lanes import TENANT
 from worker.settings import Role, load
+from worker.wiring.batches import open_batches
 
 _CHUNK: Final = 64 * 1024
 _EVERY_ROWS: Final = 500

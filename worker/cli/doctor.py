@@ -9,9 +9,9 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from worker import doctor as adapter
 from worker.cli.group import EXIT_FAILED, EXIT_UNREACHABLE, json_option, main, out
-from worker.core.checks import Finding, Level
+from worker.core.health.checks import Finding, Level
+from worker.doctor import facts as adapter
 from worker.settings import Role, load
 
 _COLOURS: Final = {

@@ -9,8 +9,7 @@ import click
 from kombu.exceptions import OperationalError
 from rich.console import Console
 
-from worker import console
-from worker.connection import StoreUnavailable
+from worker.cli import console
 from worker.core.errors import (
     ConfigError,
     FermataError,
@@ -19,6 +18,7 @@ from worker.core.errors import (
     UnknownJob,
     Unwritable,
 )
+from worker.store.connection import StoreUnavailable
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2

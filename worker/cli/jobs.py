@@ -12,9 +12,8 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
-from worker import bootstrap, flow, show, text, watch
-from worker.bootstrap import open_producer, open_store
-from worker.cancellation import Cancellation, Cancellations
+from worker import text
+from worker.cli import show, watch
 from worker.cli.group import (
     EXIT_CODES,
     EXIT_FAILED,
@@ -28,17 +27,22 @@ from worker.cli.group import (
     out,
     tell,
 )
-from worker.core.admission import Priority
-from worker.core.canvas import Step
+from worker.core.batch.flows import find_flow, parse_branch
 from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
 from worker.core.errors import InvalidRequest
-from worker.core.flows import find_flow, parse_branch
-from worker.core.models import JobId
-from worker.core.operations import find
-from worker.core.states import JobState
+from worker.core.job.canvas import Step
+from worker.core.job.lanes import Priority
+from worker.core.job.models import JobId
+from worker.core.job.states import JobState
+from worker.core.providers.aimusic.operations import find
 from worker.core.text import decode
+from worker.engine.cancel import Cancellation, Cancellations
+from worker.messages import flow
 from worker.settings import Role, load
-from worker.store import Store
+from worker.store.records import Store
+from worker.wiring import worker_process
+from worker.wiring.producer import open_producer
+from worker.wiring.servers import open_store
 
 _BEGINNING: Final = re.compile(r"[0-9a-f]{8}")
 _NEWEST: Final = 200
@@ -302,7 +306,7 @@ _CANCELLED: Final = {
 @json_option
 def poll(job_id: str, as_json: bool) -> None:
     """Ask the provider now how a waiting job stands, before its due time."""
-    parts = bootstrap.parts()
+    parts = worker_process.parts()
     record = parts.store.read(JobId(job_id))
     if record.state is not JobState.WAITING:
         raise InvalidRequest(f"{job_id} is {record.state}: only a waiting job can be polled")

@@ -1,6 +1,7 @@
 """``fermata quarantine``: look at deliveries that could not be used, and use them after all."""
 
 import base64
+import functools
 import json
 import sys
 import time
@@ -10,15 +11,16 @@ from typing import Any
 
 import click
 
-from worker import bootstrap, show
-from worker.adoption import Adoption
-from worker.bootstrap import open_redis
+from worker.cli import show
 from worker.cli.group import EXIT_CODES, EXIT_FAILED, errors, json_option, main, out
 from worker.core.errors import FermataError
-from worker.core.operations import find
-from worker.deliveries import open_deliveries
-from worker.quarantine import Entry, Quarantine
+from worker.core.providers.aimusic.operations import find
+from worker.engine.adopt import Adoption
+from worker.messages.answer import answer
 from worker.settings import Role, load
+from worker.store.quarantine import Entry, Quarantine
+from worker.wiring.receiver import open_deliveries
+from worker.wiring.servers import open_redis, open_store
 
 _ALL_OF_IT = "Every entry there is, the oldest first."
 
@@ -166,8 +168,8 @@ def _adoption() -> Adoption:
 
     settings = load(Role.RECEIVER)
     return Adoption(
-        store=bootstrap.open_store(settings),
-        app=app,
+        store=open_store(settings),
+        answer=functools.partial(answer, app),
         signing_keys=settings.signing_keys,
         retention_seconds=settings.policy.retention_seconds,
         clock=time.time,

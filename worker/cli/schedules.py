@@ -4,11 +4,12 @@ import json
 
 import click
 
-from worker import show
-from worker.bootstrap import open_producer, open_timetable
+from worker.cli import show
 from worker.cli.group import EXIT_CODES, errors, json_option, main, out
 from worker.core.contract import SCHEDULE_RUN
 from worker.settings import Role, load
+from worker.wiring.batches import open_timetable
+from worker.wiring.producer import open_producer
 
 
 @main.group()

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import click
 
-from worker import show
+from worker.cli import show
 from worker.cli.group import EXIT_CODES, json_option, main, out
-from worker.core.checks import THREADS
-from worker.core.operations import OPERATIONS, Operation
-from worker.core.signatures import parameters
+from worker.core.health.checks import THREADS
+from worker.core.providers.aimusic.operations import OPERATIONS, Operation
+from worker.core.providers.aimusic.signatures import parameters
 
 _PORT: Final = click.IntRange(0, 65535)
 
@@ -64,10 +64,10 @@ def dev(port: int, simulator_port: int, concurrency: int, scenario: tuple[str, .
     simulator. Data is kept in FERMATA_DATA_DIR (default .fermata), and all that the processes say
     in its folder `logs`. Ctrl-C ends it all, and so does a closed terminal, except under nohup.
     """
-    from worker import development  # noqa: PLC0415
+    from worker.cli.dev import system  # noqa: PLC0415
 
-    options = development.Options(port, simulator_port, concurrency, scenario)
-    sys.exit(development.run(options))
+    options = system.Options(port, simulator_port, concurrency, scenario)
+    sys.exit(system.run(options))
 
 
 @main.command(epilog=EXIT_CODES)
@@ -77,6 +77,6 @@ def dev(port: int, simulator_port: int, concurrency: int, scenario: tuple[str, .
 )  # fmt: skip
 def demo(output: Path) -> None:
     """Run the main job on a system of its own: create, remaster, then stems, MIDI and WAV."""
-    from worker import demonstration  # noqa: PLC0415
+    from worker.cli import demo  # noqa: PLC0415
 
-    sys.exit(demonstration.run(output, out))
+    sys.exit(demo.run(output, out))

@@ -15,6 +15,8 @@
 | fermata:jobs             | sorted set | job_id by creation               | trimmed by the sweep  |
 | fermata:pace:<what>      | string     | the moment that is free next     | until it has passed   |
 | fermata:gate             | hash       | rate, credits, breaker: gate.lua | for ever              |
+| … gate:admitted:<class>  | sorted set | job_id by when it was admitted   | on its way to a worker|
+| … gate:balance           | string     | that the balance was asked for   | to the next time      |
 | fermata:flight           | sorted set | job_id by cost: at the provider  | submission to event   |
 | fermata:lanes:<class>    | sorted set | tenants who wait, by their share | while they wait       |
 | fermata:held:<lane>      | sorted set | job_id by when it began to wait  | until admitted        |
@@ -48,14 +50,20 @@ FLIGHT: Final = "fermata:flight"
 LANES: Final = "fermata:lanes:"
 HELD: Final = "fermata:held:"
 WAKE: Final = "fermata:wake"
-BEFORE_THE_GATE: Final = (GATE, FLIGHT, LANES, HELD, WAKE)
-"""The gate's keys, in the order in which its scripts take them (gate.lua)."""
+BEFORE_THE_GATE: Final = {
+    "gate": GATE,
+    "flight": FLIGHT,
+    "lanes": LANES,
+    "held": HELD,
+    "wake": WAKE,
+}
+"""The gate's keys, as its scripts name them (common/gate.lua)."""
 BATCHES: Final = "fermata:batches"
 BATCH: Final = "fermata:batch:"
 ROWS: Final = "fermata:rows:"
 ROW_JOBS: Final = "fermata:row_jobs:"
-OF_A_BATCH: Final = (BATCH, ROWS, ROW_JOBS)
-"""What is remembered of a batch for as long as its jobs go on (tally.lua)."""
+OF_A_BATCH: Final = {"batch": BATCH, "rows": ROWS, "row_jobs": ROW_JOBS}
+"""What is remembered of a batch for as long as its jobs go on (common/tally.lua)."""
 SCHEDULE: Final = "fermata:schedule:"
 POLL_PACE: Final = "fermata:pace:poll"
 JOBS: Final = "fermata:jobs"

@@ -5,12 +5,12 @@ from typing import Any, Final
 
 from marshmallow import fields
 
-from worker.core.admission import TENANT, Priority
+from worker.core.batch.flows import Branch, NamedFlow, find_flow, parse_branch
 from worker.core.errors import InvalidRequest
-from worker.core.fields import Wrong
-from worker.core.flows import Branch, NamedFlow, find_flow, parse_branch
-from worker.core.operations import OPERATIONS
-from worker.core.submission import RESERVED
+from worker.core.job.lanes import TENANT, Priority
+from worker.core.providers.aimusic.fields import Wrong
+from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.core.providers.aimusic.submission import RESERVED
 from worker.core.wording import name as named
 from worker.core.wording import suggest
 

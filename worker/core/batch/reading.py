@@ -5,13 +5,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from worker.core.admission import DEFAULT_TENANT, Priority
 from worker.core.batch import cells, columns
+from worker.core.batch.flows import NamedFlow, wrong_fields
 from worker.core.batch.rows import Entry, Row, RowError
 from worker.core.batch.values import plain, unfit
 from worker.core.errors import InvalidRequest
-from worker.core.flows import NamedFlow, wrong_fields
-from worker.core.models import JSONObject
+from worker.core.job.lanes import DEFAULT_TENANT, Priority
+from worker.core.job.models import JSONObject
 from worker.core.wording import name as named
 
 T = TypeVar("T")

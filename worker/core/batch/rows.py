@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker.core.admission import DEFAULT_TENANT, Priority
-from worker.core.fields import Wrong
-from worker.core.flows import Plan
-from worker.core.models import JobId, JSONObject
+from worker.core.batch.flows import Plan
+from worker.core.job.lanes import DEFAULT_TENANT, Priority
+from worker.core.job.models import JobId, JSONObject
+from worker.core.providers.aimusic.fields import Wrong
 
 
 @dataclass(frozen=True, slots=True)

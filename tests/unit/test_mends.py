@@ -1,0 +1,40 @@
+"""What we change in libraries is listed, tested, and bound to the versions that it was read at."""
+
+import ast
+from dataclasses import replace
+from importlib import metadata
+
+import pytest
+
+from tests.system import ROOT
+from worker import mends
+from worker.core.errors import ConfigError
+
+
+def test_the_libraries_that_are_locked_are_those_that_were_read() -> None:
+    mends.require()
+
+
+@pytest.mark.parametrize("mend", mends.MENDS, ids=lambda mend: mend.hook)
+def test_a_mend_names_its_module_and_a_test_that_there_is(mend: mends.Mend) -> None:
+    assert (ROOT / "worker" / mend.ours).is_file()
+    path, _, name = mend.test.partition("::")
+    tree = ast.parse((ROOT / "tests" / path).read_text("utf-8"))
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_another_minor_version_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"celery": "5.8.1", "kombu": "5.7.9", "billiard": "4.3.2"}
+    monkeypatch.setattr(metadata, "version", versions.__getitem__)
+    with pytest.raises(ConfigError, match=r"celery is 5\.8\.1, not 5\.7") as refused:
+        mends.require()
+    assert "kombu" not in refused.value.message
+    assert "Install what requirements.lock names." in refused.value.message
+
+
+@pytest.mark.parametrize("hook", ["celery.app.trace:Gone", "celery.gone:x", "kombu:Queue.gone.x"])
+def test_a_name_that_is_gone_is_refused(hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = replace(mends.MENDS[0], hook=hook)
+    monkeypatch.setattr(mends, "MENDS", (*mends.MENDS, gone))
+    with pytest.raises(ConfigError, match=f"there is no {hook}"):
+        mends.require()

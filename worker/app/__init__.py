@@ -1,0 +1,117 @@
+"""The Celery application: ``celery -A worker.app worker``. Importing it reads and opens nothing."""
+
+from typing import Any, Final
+
+from celery import Celery
+from celery.schedules import crontab
+from celery.signals import import_modules, setup_logging
+
+from worker import log, mends
+from worker.app import startup
+from worker.app.background import AdmissionStep, SweepStep
+from worker.app.conductor import ConductorStep
+from worker.core import redis_url
+from worker.core.contract import QUEUE, SCHEDULE_TICK
+from worker.core.job.timing import hard_time_limit, soft_time_limit
+from worker.messages import follow_ups
+from worker.messages.press import PUBLISH_RETRIES
+from worker.settings import Role, load
+from worker.wiring import worker_process
+from worker.wiring.producer import recording
+from worker.wiring.servers import AMQP_HEARTBEAT_SECONDS, broker_options, redis_timeouts
+
+RESULT_SECONDS: Final = 21 * 86400
+"""Results and chords outlive every deadline: an expired chord key kills its chord in silence.
+
+Also of a job that is queued (six days), held (six) and worked on (seven) for as long as may be set.
+"""
+
+
+def _configuration() -> dict[str, Any]:
+    settings = startup.client_settings()
+    submit_seconds = settings.policy.submit_timeout_seconds
+    timeouts = redis_timeouts(settings)
+    backend = redis_url.celery_options(settings.result_backend, timeouts=timeouts)
+    return {
+        "broker_url": redis_url.celery_url(settings.broker_url),
+        "result_backend": redis_url.celery_url(settings.result_backend),
+        "broker_transport_options": broker_options(settings),
+        "result_backend_transport_options": {"retry_policy": {"max_retries": 3}, **backend},
+        "redis_socket_timeout": timeouts["socket_timeout"],
+        "redis_socket_connect_timeout": timeouts["socket_connect_timeout"],
+        "redis_backend_health_check_interval": backend.get("health_check_interval"),
+        "broker_heartbeat": AMQP_HEARTBEAT_SECONDS,
+        "broker_connection_retry_on_startup": True,
+        # However long the broker is away, a worker takes up its work again by itself.
+        "broker_connection_max_retries": None,
+        # A Redis that restarts or hands over to its replica answers with errors for a while.
+        "broker_channel_error_retry": True,
+        "result_backend_always_retry": True,
+        "result_backend_max_retries": 10,
+        "result_expires": RESULT_SECONDS,
+        "result_chord_expires": RESULT_SECONDS,
+        "task_default_queue": QUEUE,
+        "task_create_missing_queues": True,
+        "worker_prefetch_multiplier": 1,
+        # Of the operations alone (ProviderTask.from_config): a plain task has Celery's, or its own.
+        "fermata_soft_time_limit": soft_time_limit(submit_seconds),
+        "fermata_time_limit": hard_time_limit(submit_seconds),
+        "task_publish_retry_policy": PUBLISH_RETRIES,
+        "worker_max_tasks_per_child": 2000,
+        "worker_send_task_events": True,
+        "enable_utc": True,
+        "beat_schedule": _beat_schedule() if settings.timetable else {},
+    }
+
+
+def _beat_schedule() -> dict[str, Any]:
+    """Tick every minute; a tick that no worker took in time is made up for by the next."""
+    options = {"queue": QUEUE, "expires": 50}
+    return {"fermata": {"task": SCHEDULE_TICK, "schedule": crontab(), "options": options}}
+
+
+@setup_logging.connect
+def _configure_logging(**_: Any) -> None:
+    log.configure(load(Role.CLIENT))
+
+
+@import_modules.connect
+def _require_own_tasks(**_: Any) -> None:
+    startup.own_tasks()
+
+
+TASK_MODULES: Final = [
+    f"tasks.{family}"
+    for family in (
+        "sonic",
+        "lyrics",
+        "producer",
+        "account",
+        "riffusion",
+        "nuro",
+        "flows",
+        "archive",
+        "schedule",
+    )
+]
+
+with startup.one_line():
+    mends.install()
+follow_ups.install(lambda: worker_process.parts().store)
+app = Celery(
+    "fermata",
+    task_cls="worker.app.plain_task:Step",
+    include=TASK_MODULES,
+    amqp=recording(lambda: load(Role.CLIENT)),
+)
+app.add_defaults(_configuration)
+app.steps["worker"].update({SweepStep, AdmissionStep, ConductorStep})
+app.steps["worker"].add("worker.app.revoke:RevokeStep")
+app.steps["consumer"].add(startup.RiskStep)
+
+
+@app.on_after_finalize.connect
+def _declare_the_rest(sender: Celery, **_: Any) -> None:
+    from worker.app.job_task import declare_undeclared  # noqa: PLC0415  (it needs this module)
+
+    declare_undeclared(sender)

@@ -1,0 +1,241 @@
+"""What can happen to a leg that says nothing about its job.
+
+Celery stores a failure for whatever goes wrong around a task: a broker that is away while the
+next step is published, a result backend that is full, a process that dies. For a job that was
+paid for, that would be a lie: the record holds its event, so the leg is simply run again.
+"""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, Final
+
+import structlog
+from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
+from celery.backends.redis import CHORD_CLEANUP_LUA, RedisBackend  # type: ignore[attr-defined]
+from celery.exceptions import BackendError, Reject, SoftTimeLimitExceeded
+from celery.states import SUCCESS
+
+from worker.core.wording import told
+from worker.messages.follow_ups import UNPUBLISHED, calling_errbacks, counted_chord
+from worker.messages.recording import resuming
+from worker.store.scripts import source
+from worker.wiring import worker_process
+
+log = structlog.get_logger()
+
+TRANSIENT: Final = (BackendError, SoftTimeLimitExceeded, *UNPUBLISHED)
+"""The broker or the result backend is away, or refuses: the message goes back and is tried again.
+"""
+
+_CUT_OFF: Final = (TimeLimitExceeded, WorkerLostError, Terminated)
+"""The process is gone; Celery gives the message to another one."""
+
+ACCIDENTS: Final = (*TRANSIENT, *_CUT_OFF)
+
+
+CLAIMED_PAUSE_SECONDS: Final = 1
+"""How long a plain step waits while a dead worker's claim holds its chord; some 17 s at most."""
+
+before_errbacks: Final[ContextVar[Callable[[], None] | None]] = ContextVar(
+    "before_errbacks", default=None
+)
+"""What is called before a job's errbacks: they are a user's code, and take what time they take."""
+
+
+class ChordBackend:
+    """A result backend that does not take an accident for the outcome of a chord."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        # celery calls these on the backend itself
+        backend.chord_error_from_stack = self._fail_chord
+        backend._chord_cleanup_script = self._end_chord
+        backend._call_task_errbacks = self._call_errbacks
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    @contextlib.contextmanager
+    def _counting(self, task_id: str, request: Any) -> Iterator[None]:
+        """Keep a task's chord whole while celery counts the task for it."""
+        if not (request and request.chord and isinstance(self._backend, RedisBackend)):
+            yield
+            return
+        redis, key = self._backend.client, self._backend.get_key_for_group
+        claim, size = redis.mget(key(request.group, ".c"), key(request.group, ".s"))
+        self._leave_claimed(task_id, claim)
+        counted = counted_chord.set(request.group)
+        try:
+            yield
+        except TRANSIENT:
+            # Celery drops the size of a chord that it takes for failed, so that it never ends.
+            if size:
+                redis.set(key(request.group, ".s"), size, nx=True, ex=self.chord_expires or None)
+            raise
+        finally:
+            counted_chord.reset(counted)
+
+    def _leave_claimed(self, task_id: str, claim: bytes | None) -> None:
+        """Raise Reject where another task's claim holds the chord; each kind of task says how."""
+        raise NotImplementedError
+
+    def _fail_chord(self, callback: Any, exc: Any = None) -> Any:
+        """Fail a chord whose header failed.
+
+        Raises the accident, where one keeps celery from reading the header's results or from
+        publishing the body: celery would call the errbacks of a chord that succeeded.
+        """
+        if accident := _accident():
+            raise accident
+        return type(self._backend).chord_error_from_stack(self._backend, callback, exc)
+
+    def _end_chord(self, keys: list[str], args: list[Any], client: Any) -> Any:
+        """Drop a chord whose body is published, or only the claim where an accident prevented it.
+
+        Celery drops it either way, and would never publish the body.
+        """
+        if _accident():
+            return client.eval(source("unclaim"), 1, keys[0], args[0])
+        return client.eval(CHORD_CLEANUP_LUA, len(keys), *keys, *args)
+
+    def _call_errbacks(self, request: Any, *args: Any) -> None:
+        """Call errbacks: of a task, or of the body of a chord that failed.
+
+        Raises the accident that keeps one of them from being published, when the others are called.
+        """
+        if step_aside := before_errbacks.get():
+            step_aside()
+        calling, errbacks = calling_errbacks.set(True), request.errbacks
+        called, accident = self._called(request), None
+        try:
+            for n in sorted(set(range(len(errbacks))) - called):
+                request.errbacks = [errbacks[n]]
+                try:
+                    type(self._backend)._call_task_errbacks(self._backend, request, *args)
+                except TRANSIENT as error:
+                    accident = error
+                    continue
+                except SystemExit as error:  # its process is the worker's
+                    log.warning("errback_exited", task_id=request.id, error=told(error))
+                called.add(n)
+        finally:
+            request.errbacks = errbacks
+            calling_errbacks.reset(calling)
+        if accident:
+            self._note_called(request, called)
+            raise accident
+
+    def _called(self, request: Any) -> set[int]:
+        """Return which errbacks of a task were called before, by their places."""
+        return set()
+
+    def _note_called(self, request: Any, called: set[int]) -> None:
+        """Note which errbacks of a task are not to be called again."""
+
+
+def _accident() -> BaseException | None:
+    """Return the accident that is on its way through celery's counting, which we started."""
+    error = sys.exc_info()[1]
+    return error if counted_chord.get() and isinstance(error, TRANSIENT) else None
+
+
+class PatientBackend(ChordBackend):
+    """A job's result backend, which does not take an accident for the job's outcome either."""
+
+    def mark_as_done(
+        self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Store a result.
+
+        Raises Reject where the chord is claimed: the leg is put off.
+        """
+        with self._counting(task_id, request):
+            return self._backend.mark_as_done(task_id, result, request, *args, **kwargs)
+
+    def _called(self, request: Any) -> set[int]:
+        job = resuming.get()
+        if job is None or job.claims == 1 or request.id != job.job_id:
+            return set()
+        return set(worker_process.parts().store.read(job.job_id).errbacks_called)
+
+    def _note_called(self, request: Any, called: set[int]) -> None:
+        job = resuming.get()
+        if job and request.id == job.job_id:
+            fields = {"errbacks_called": ",".join(map(str, called))}
+            worker_process.parts().store.note(job.job_id, now=time.time(), fields=fields)
+
+    def mark_as_failure(self, task_id: str, exc: BaseException, *args: Any, **kwargs: Any) -> Any:
+        """Store a failure that is one.
+
+        Raises Reject if broker or result backend are away: the leg is run again.
+        """
+        if isinstance(exc, Reject):
+            return None  # the leg is put off
+        if isinstance(exc, _CUT_OFF):
+            log.warning("leg_cut_off", job_id=task_id, error=repr(exc))
+            return None
+        if isinstance(exc, TRANSIENT):
+            log.warning("leg_to_run_again", job_id=task_id, error=repr(exc))
+            raise Reject(repr(exc), requeue=True)
+        with self._counting(task_id, kwargs.get("request")):
+            return self._backend.mark_as_failure(task_id, exc, *args, **kwargs)
+
+    def _leave_claimed(self, task_id: str, claim: bytes | None) -> None:
+        """Put a leg off that runs again while its chord is being ended.
+
+        Closes the race with celery's own claim, which the last job of a header takes to publish
+        the body, or to fail it. If its worker dies there and the leg runs again at once, celery
+        sees the dead one's claim and does nothing, and the chord would never end. It is free
+        again after seconds. A leg that runs for the first time is not yet counted, so its chord is
+        not complete, and nobody can have claimed it.
+        """
+        if claim not in {None, b"done"}:
+            raise Reject("its chord is claimed", requeue=False)
+
+
+class StepBackend(ChordBackend):
+    """A plain step's result backend: a step that was not counted for its chord is counted later.
+
+    Its message goes back, and comes again as one that was redelivered.
+    """
+
+    def mark_as_done(
+        self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Store a result.
+
+        Raises Reject (requeued) where the step could not be counted for its chord.
+        """
+        if not (request and request.chord):
+            return self._backend.mark_as_done(task_id, result, request, *args, **kwargs)
+        try:
+            with self._counting(task_id, request):
+                return self._backend.mark_as_done(task_id, result, request, *args, **kwargs)
+        except TRANSIENT as error:
+            log.warning("step_to_be_counted_again", task_id=task_id, error=told(error))
+            raise Reject(told(error), requeue=True) from None
+
+    def count_again(self, task_id: str, request: Any) -> bool:
+        """Count a step for its chord if its result is stored; says whether it is.
+
+        Raises Reject (requeued) where it could not be counted.
+        """
+        try:
+            stored = self._backend.get_task_meta(task_id)
+            if stored["status"] != SUCCESS:
+                return False
+            with self._counting(task_id, request):
+                self._backend.on_chord_part_return(request, SUCCESS, stored["result"])
+        except TRANSIENT as error:
+            raise Reject(told(error), requeue=True) from None
+        return True
+
+    def _leave_claimed(self, task_id: str, claim: bytes | None) -> None:
+        """Put a step off that comes again while its chord is being ended, as a job's leg is."""
+        if claim not in {None, b"done"}:
+            log.warning("step_to_be_counted_again", task_id=task_id, why="its chord is claimed")
+            time.sleep(CLAIMED_PAUSE_SECONDS)
+            raise Reject("its chord is claimed", requeue=True)

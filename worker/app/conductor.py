@@ -1,0 +1,349 @@
+"""The conductor runs the resumed legs of jobs whose event has come, in the worker's own process.
+
+A receiver, a poll, a cancellation or a deadline claims a job and makes it ready, and does no more.
+Every worker has one conductor. It leases what is ready, many jobs in one round trip, and runs each
+job's task from the message on its record with Celery's own tracer, in a few threads: no queue, no
+pool slot. Celery publishes the next step, stores the result, counts the chord, calls the errbacks;
+then the job is settled.
+
+The leases are short, and the conductor renews those of the jobs in hand. If it dies, another one
+has its jobs within seconds. A job may be impossible to resume now, because its next step cannot be
+published or its result cannot be stored: it is put off, ever longer, and the others go on.
+
+An errback is a user's code, and Celery calls it in the thread of the leg. It may take long, so the
+leg steps aside first: its lease is renewed as before, and another thread takes its place.
+"""
+
+import contextlib
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import celery.app.trace
+import structlog
+from billiard.einfo import ExceptionInfo
+from celery import Celery, states
+from kombu.message import Message
+from kombu.serialization import prepare_accept_content
+from kombu.utils.encoding import safe_repr
+
+from worker.app import startup
+from worker.app.accidents import before_errbacks
+from worker.app.background import Background
+from worker.core.contract import task_name
+from worker.core.job import kept
+from worker.core.job.models import JobId, JSONObject, Leased
+from worker.core.wording import told
+from worker.messages.follow_ups import UNPUBLISHED
+from worker.messages.recording import resuming
+from worker.settings import Settings
+from worker.store import connection
+from worker.store.connection import StoreUnavailable
+from worker.store.records import Store
+
+log = structlog.get_logger()
+
+LEASE_SECONDS: Final = 10.0
+"""How long a dead conductor keeps its jobs from the others, at most."""
+
+RENEW_EVERY_SECONDS: Final = LEASE_SECONDS / 4
+THREADS: Final = 4
+AT_ONCE: Final = 4 * THREADS
+"""Jobs in hand at most: those that wait for a thread could be another conductor's."""
+
+LONG_SECONDS: Final = 60.0
+"""A leg that takes longer holds a thread that others wait for."""
+
+MOST_ASIDE: Final = 64
+"""Legs at most that may take their time, beside those; with so many a conductor leases no more."""
+
+LISTEN_SECONDS: Final = 1.0
+STOP_SECONDS: Final = 10.0
+LONGEST_PUT_OFF_SECONDS: Final = 300.0
+
+
+class Conductor:
+    """Runs resumed legs of one worker.
+
+    Args:
+        leases: a store that gives up well before a lease ends, for the leases that are renewed.
+        patience_seconds: within which Redis has to answer, also where nothing comes to be ready.
+        is_watched: whether the worker tells monitors of its tasks.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        store: Store,
+        leases: Store,
+        hostname: str,
+        *,
+        patience_seconds: float,
+        is_watched: Callable[[], bool],
+    ) -> None:
+        self._app = app
+        self._store = store
+        self._leases = leases
+        self._hostname = hostname
+        self._is_watched = is_watched
+        self._listen_seconds = min(LISTEN_SECONDS, patience_seconds / 2)
+        self._tracers: dict[str, Callable[..., Any]] = {}
+        self._to_run: queue.SimpleQueue[Leased] = queue.SimpleQueue()
+        self._in_hand: dict[JobId, float | None] = {}
+        """When the leg of each job began (monotonic); None if it waits for a thread."""
+        self._aside: set[JobId] = set()
+        """Of those in hand, the ones whose legs take their time."""
+        self._threads = 0
+        """How many take legs; one whose leg has stepped aside takes no more."""
+        self._changed = threading.Condition()
+        self._accept = prepare_accept_content(app.conf.accept_content)
+
+    def run_once(self) -> None:
+        """Lease what there is to do and room for; if there is none, wait for it a little."""
+        with self._changed:
+            self._add_threads()
+            if not self._changed.wait_for(self._room, LISTEN_SECONDS):
+                return
+            room = self._room()
+        leased = self._store.lease(seconds=LEASE_SECONDS, limit=room)
+        with self._changed:
+            for job in leased:
+                # A conductor that stood still for longer than a lease may lease its own jobs again.
+                if job.job_id not in self._in_hand:
+                    self._in_hand[job.job_id] = None
+                    self._to_run.put(job)
+            self._add_threads()
+        if not leased:
+            self._store.wait_for_ready(self._listen_seconds)
+
+    def _room(self) -> int:
+        return min(AT_ONCE - len(self._in_hand) + len(self._aside), MOST_ASIDE - len(self._aside))
+
+    def _add_threads(self) -> None:
+        """Start threads for the jobs that wait, up to enough; each a daemon: see :meth:`stop`."""
+        for _ in range(min(self._to_run.qsize(), THREADS - self._threads)):
+            threading.Thread(target=self._run_legs, name="fermata-leg", daemon=True).start()
+            self._threads += 1
+
+    def tend(self) -> None:
+        """Renew the leases of the jobs in hand, and let no leg that takes long keep others waiting.
+
+        Raises StoreUnavailable. To be called every ``RENEW_EVERY_SECONDS``, beside
+        :meth:`run_once`, which may wait for longer than a lease for a Redis that says nothing.
+        """
+        now = time.monotonic()
+        with self._changed:
+            for job_id, began in self._in_hand.items():
+                if began is not None and now - began > LONG_SECONDS:
+                    self._set_aside(job_id)
+            is_full = len(self._aside) >= MOST_ASIDE
+            in_hand = list(self._in_hand)
+        if in_hand:
+            self._leases.renew(in_hand, seconds=LEASE_SECONDS)
+        if is_full:
+            self._give_back()
+
+    def stop(self) -> None:
+        """Finish the legs that run, and leave the others to another conductor at once.
+
+        To be called when :meth:`run_once` is called no more. An errback that takes longer is cut
+        off, and is called again by the conductor that has its job next.
+        """
+        self._give_back()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._in_hand, STOP_SECONDS)
+
+    def _give_back(self) -> None:
+        left = []
+        while not self._to_run.empty():
+            with contextlib.suppress(queue.Empty):
+                left.append(self._to_run.get_nowait().job_id)
+        with self._changed:
+            for job_id in left:
+                self._in_hand.pop(job_id, None)
+        if left:
+            self._put_off(self._leases, left, 0)
+
+    def _run_legs(self) -> None:
+        """Run one leg after another, up to one that steps aside; runs in a thread."""
+        before_errbacks.set(self._step_aside)
+        while self._conduct(self._to_run.get()):
+            pass
+
+    def _conduct(self, job: Leased) -> bool:
+        """Run one leg; says whether the thread is to take another."""
+        structlog.contextvars.bind_contextvars(job_id=job.job_id, operation=job.operation)
+        token = resuming.set(job)
+        with self._changed:
+            self._in_hand[job.job_id] = time.monotonic()
+        try:
+            self._run(job)
+        except BaseException as error:  # of an errback too: it may end its process, as it believes
+            seconds = min(2.0 ** min(job.claims, 10), LONGEST_PUT_OFF_SECONDS)
+            log.warning("leg_put_off", error=told(error), seconds=seconds)
+            self._put_off(self._store, [job.job_id], seconds)
+        finally:
+            resuming.reset(token)
+            structlog.contextvars.clear_contextvars()
+            with self._changed:
+                stays = job.job_id not in self._aside
+                self._in_hand.pop(job.job_id, None)
+                self._aside.discard(job.job_id)
+                self._changed.notify_all()
+        return stays
+
+    def _step_aside(self) -> None:
+        """Let another thread take legs in place of this one, whose errbacks are called now."""
+        with self._changed:
+            if job := resuming.get():
+                self._set_aside(job.job_id)
+
+    def _set_aside(self, job_id: JobId) -> None:
+        if job_id not in self._aside and len(self._aside) < MOST_ASIDE:
+            self._aside.add(job_id)
+            self._threads -= 1
+            self._add_threads()
+            self._changed.notify_all()
+
+    def _put_off(self, store: Store, job_ids: Sequence[JobId], seconds: float) -> None:
+        try:
+            store.renew(job_ids, seconds=seconds)
+        except StoreUnavailable as error:
+            log.warning("leases_end_by_themselves", error=told(error))
+
+    def _run(self, job: Leased) -> None:
+        task = self._app.tasks[task_name(job.operation)]
+        trace = self._tracers.get(task.name)
+        if trace is None:
+            # Looked up now: who traces applications puts a builder of their own there.
+            build = celery.app.trace.build_tracer
+            trace = build(task.name, task, app=self._app, hostname=self._hostname)
+            self._tracers[task.name] = trace
+        request = self._request(job.message)
+        traced = trace(job.job_id, request["args"], request["kwargs"], request)
+        if traced.info is None and isinstance(traced.retval, ExceptionInfo):
+            # Celery just warns of what goes wrong around a task; then the job is not settled.
+            error: Any = traced.retval.exception
+            raise getattr(error, "exc", error)
+        self._tell(job, traced)
+
+    def _request(self, message: str) -> JSONObject:
+        """Make of a message what a worker's pool would get of it (celery.worker.request)."""
+        wire, sent = kept.unpack(message)
+        properties = wire["properties"]
+        route = properties["delivery_info"]
+        body: Any = sent
+        args, kwargs, embed = Message(
+            body,
+            content_type=wire["content-type"],
+            content_encoding=wire["content-encoding"],
+            headers=wire["headers"],
+            accept=self._accept,
+        ).payload
+        for kind in ("callbacks", "errbacks"):
+            _name(embed.get(kind) or (), f"{wire['headers']['id']}/{kind}")
+        return {
+            **wire["headers"],
+            "properties": properties,
+            "reply_to": properties.get("reply_to"),
+            "correlation_id": properties.get("correlation_id"),
+            "hostname": self._hostname,
+            "delivery_info": {
+                "exchange": route["exchange"],
+                "routing_key": route["routing_key"],
+                "priority": properties.get("priority"),
+                "redelivered": False,
+            },
+            "is_eager": False,
+            "args": args,
+            "kwargs": kwargs,
+            **embed,
+        }
+
+    def _tell(self, job: Leased, traced: Any) -> None:
+        """Tell monitors how the leg ended, as the pool's requests do. The job is settled."""
+        try:
+            if traced.info is None:
+                self._send("task-succeeded", job, result=traced.retstr, runtime=traced.runtime)
+            elif traced.info.state == states.FAILURE:
+                error = safe_repr(traced.info.retval)
+                self._send("task-failed", job, exception=error, traceback=traced.retval.traceback)
+        except UNPUBLISHED as error:
+            log.warning("monitors_untold", error=told(error))
+
+    def _send(self, kind: str, job: Leased, **fields: Any) -> None:
+        if self._is_watched():
+            with self._app.events.default_dispatcher(hostname=self._hostname) as dispatcher:
+                dispatcher.send(kind, uuid=job.job_id, **fields)
+
+
+def _name(links: Sequence[JSONObject], of: str) -> None:
+    """Give each link an id, and each time the same one.
+
+    Celery mints it when it publishes the link. If the leg runs again, the link is published again,
+    and a task that has its id from before runs once.
+    """
+    for n, link in enumerate(links):
+        if not link.get("subtask_type"):  # a chain, group or chord gives its parts their ids
+            minted = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{of}/{n}"))
+            link.setdefault("options", {}).setdefault("task_id", minted)
+
+
+class ConductorStep(Background):
+    """The worker's conductor, and a thread beside it that renews its leases."""
+
+    _conductor: Conductor
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._ended = threading.Event()
+        self._tending = threading.Thread(target=self._tend, name="fermata-leases", daemon=True)
+
+    def start(self, parent: Any) -> None:
+        parts = startup.parts()
+        patience = parts.settings.redis_timeout_seconds
+        self._conductor = Conductor(
+            parent.app,
+            parts.store,
+            _for_leases(parts.settings),
+            parent.hostname,
+            patience_seconds=patience,
+            is_watched=lambda: _is_watched(parent),
+        )
+        self._tending.start()
+        super().start(parent)
+
+    def _tend(self) -> None:
+        wait = RENEW_EVERY_SECONDS
+        while not self._ended.wait(wait):
+            try:
+                self._conductor.tend()
+                wait = RENEW_EVERY_SECONDS
+            except Exception as error:  # not to renew a lease is worse than whatever this is
+                log.warning("leases_unrenewed", error=told(error))
+                wait = RENEW_EVERY_SECONDS / 5
+
+    def _work(self) -> float:
+        self._conductor.run_once()
+        return 0.0
+
+    def stop(self, parent: Any) -> None:
+        super().stop(parent)
+        self._thread.join(STOP_SECONDS)  # or it would lease jobs that nobody is left to run
+        self._conductor.stop()
+        self._ended.set()
+
+
+def _for_leases(settings: Settings) -> Store:
+    """Open a store that tries to renew a lease two times and more before the lease ends."""
+    patience = min(settings.redis_timeout_seconds, RENEW_EVERY_SECONDS)
+    return Store(connection.connect(settings.redis_url, timeout_seconds=patience, retries=0))
+
+
+def _is_watched(worker: Any) -> bool:
+    """Say whether a worker tells monitors of its tasks: by its settings, -E, or their own word."""
+    events = getattr(getattr(worker, "consumer", None), "event_dispatcher", None)
+    return bool(events and events.enabled and (not events.groups or "task" in events.groups))

@@ -1,0 +1,107 @@
+"""A plain task of the application: it runs for one copy of its message, and is not lost.
+
+Celery publishes the next step before it stores a result. A leg that dies between the two is run
+again and publishes the step again, and no broker can tell the copies apart. A chord's body can be
+published by each task of its header.
+
+A plain task that follows a job must not be lost either, so it is acknowledged late: if its process
+dies, its message comes again. A task that kills its process each time would never end: after
+``DEATHS`` deaths it fails natively. A task that names ``acks_late`` or ``reject_on_worker_lost``
+has what it names.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from celery.exceptions import Ignore, Reject
+from celery.signals import task_postrun
+from celery.states import IGNORED
+
+from worker.app.accidents import StepBackend
+from worker.core.contract import COPY_HEADER
+from worker.core.errors import ProcessDied
+from worker.core.wording import told
+from worker.messages.follow_ups import FollowUp
+from worker.store.connection import StoreUnavailable
+from worker.wiring import worker_process
+
+DEATHS: Final = 3
+"""How often a process may die of one run before the task fails."""
+
+
+class Step(FollowUp):
+    """Base of every plain task of the application, a user's own included."""
+
+    abstract = True
+    acks_late = True
+    reject_on_worker_lost = True
+
+    @property
+    def backend(self) -> Any:
+        # What was acknowledged early cannot go back to be counted again.
+        return StepBackend(super().backend) if self.acks_late else super().backend
+
+    @backend.setter
+    def backend(self, backend: Any) -> None:
+        self._backend = backend
+
+    def before_start(self, task_id: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Let one copy begin.
+
+        Raises Ignore for the others, and for one that has run and only had to be counted for its
+        chord; Reject (requeued) where Redis is away; ProcessDied after too many deaths.
+        """
+        try:
+            self._begin_as_one(task_id)
+            if self.comes_again:
+                self._count_again(task_id)
+                self._count_death(task_id)
+        except StoreUnavailable as error:
+            raise Reject(told(error), requeue=True) from None
+
+    @property
+    def comes_again(self) -> bool:
+        """Say whether the message in hand was in a worker's hands before."""
+        redelivered = (self.request.delivery_info or {}).get("redelivered")
+        return bool(redelivered and self.acks_late)
+
+    def run_id(self, task_id: str) -> str:
+        """Name the run of a task: a retry is a message of its own, with the id of the first."""
+        return f"{task_id}:{self.request.retries}"
+
+    def _begin_as_one(self, task_id: str) -> None:
+        copy = self.request.get(COPY_HEADER)
+        if not copy:
+            return
+        parts = worker_process.parts()
+        # A retry has the header of the message before it. What a step was replaced with has its
+        # id, but follows another job.
+        followed = copy.partition("/")[0]
+        run = f"{self.run_id(task_id)}:{followed}"
+        if not parts.store.take_step(run, copy, seconds=parts.settings.policy.retention_seconds):
+            raise Ignore
+
+    def _count_again(self, task_id: str) -> None:
+        if self.request.chord and self.backend.count_again(task_id, self.request):
+            raise Ignore
+
+    def _count_death(self, task_id: str) -> None:
+        """Take a message that comes again for a sign of a death; a run that ends takes it back."""
+        parts = worker_process.parts()
+        seconds = parts.settings.policy.retention_seconds
+        deaths = parts.store.count_death(self.run_id(task_id), seconds=seconds)
+        if deaths >= DEATHS:
+            # Not Celery's WorkerLostError, after which the message would come again.
+            said = f"{self.name} was begun {deaths} times, and its process died each time"
+            raise ProcessDied(said)
+
+
+@task_postrun.connect
+def _forget_deaths(task_id: str, task: Any, state: str | None = None, **_: Any) -> None:
+    """Forget the deaths of a run that has ended in its process, however it ended.
+
+    Not for another copy of its message: that one was ignored. Nor for a run that ends its process:
+    that is one more death, and has no state.
+    """
+    if isinstance(task, Step) and task.comes_again and state not in {None, IGNORED}:
+        worker_process.parts().store.forget_deaths(task.run_id(task_id))

@@ -1,0 +1,186 @@
+"""Use case: store the files of a result where they stay; the provider's links do not.
+
+Safe to run any number of times: the manifest says what is there, and a part that came is kept.
+"""
+
+import contextlib
+import json
+import ssl
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import structlog
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from worker.archive.download import Body, Downloader
+from worker.archive.targets import Target, Upload, open_target
+from worker.core.archive import links
+from worker.core.archive.egress import Egress, read_origin, shown
+from worker.core.archive.links import Planned
+from worker.core.archive.media import SNIFFED_BYTES, Format
+from worker.core.errors import ArchiveFailed
+from worker.core.job.models import JSONObject
+from worker.settings import Settings, is_loopback
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+RUN_SECONDS: Final = 240
+"""One run of the task, well below every limit on it; what is missing then, the next run fetches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Stores results, within ``run_seconds`` a call."""
+
+    target: Target
+    downloader: Downloader
+    template: str
+    run_seconds: float = RUN_SECONDS
+    clock: Callable[[], float] = time.time
+
+    def store(self, source: Any) -> Any:
+        """Store the files of a result; returns ``{"job_id", "manifest", "files"}``.
+
+        A list of results returns a list of these.
+
+        Raises InvalidRequest, and ArchiveFailed after everything that could be stored is stored.
+        """
+        give_up = time.monotonic() + self.run_seconds
+        runs = [_Run(self, result) for result in links.results_of(source)]
+        stored = [run.store(share) for run, share in _shares(runs, give_up)]
+        missing = [each for run in runs for each in run.missing]
+        if missing:
+            raise links.failure(missing, retryable=any(run.retryable for run in runs))
+        return stored if isinstance(source, list) else stored[0]
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock(), UTC)
+
+
+def open_archive(settings: Settings) -> Archive:
+    """Put an archive together. Raises ConfigError where its place cannot be opened."""
+    provider = read_origin(settings.provider_url)
+    egress = Egress(
+        hosts=(*settings.archive.hosts, provider.host),
+        simulator=provider if is_loopback(settings.provider_url) else None,
+    )
+    downloader = Downloader(
+        egress,
+        ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH),
+        connect_seconds=settings.connect_timeout_seconds,
+        max_bytes=settings.archive.max_bytes,
+    )
+    return Archive(open_target(settings.archive.url), downloader, settings.archive.template)
+
+
+def _shares(items: Sequence[T], give_up: float) -> Iterator[tuple[T, float]]:
+    """Give each its share of the time that is left: one that drips must not starve the others."""
+    for position, item in enumerate(items):
+        now = time.monotonic()
+        yield item, now + (give_up - now) / (len(items) - position)
+
+
+class _Run:
+    """One result on its way into the archive."""
+
+    def __init__(self, parts: Archive, result: JSONObject) -> None:
+        self._parts = parts
+        self._target = parts.target
+        self._result = result
+        self._manifest_name = links.manifest_name(result["job_id"])
+        self._manifest: JSONObject = {}
+        self.missing: list[JSONObject] = []
+        self.retryable = False
+
+    def store(self, give_up: float) -> JSONObject:
+        """Store what can be stored, and note the rest."""
+        planned: list[Planned] = []
+        with self._noting(self._manifest_name, "the manifest"):
+            planned = self._begin()
+        for each, share in _shares(planned, give_up):
+            with self._noting(each.name, shown(each.link.url)):
+                self._store_file(each, share)
+        files = self._manifest.get("files", {})
+        return {
+            "job_id": self._result["job_id"],
+            "manifest": self._target.url(self._manifest_name),
+            "files": [
+                self._described(n, files[n]) for n in (p.name for p in planned) if n in files
+            ],
+        }
+
+    def _described(self, name: str, entry: JSONObject) -> JSONObject:
+        return {"name": name, "url": self._target.url(name), **entry}
+
+    @contextlib.contextmanager
+    def _noting(self, name: str, source: str) -> Iterator[None]:
+        try:
+            yield
+        except ArchiveFailed as error:
+            log.warning("file_not_archived", name=name, why=str(error))
+            self.missing.append({"name": name, "source": source, "why": str(error)})
+            self.retryable |= error.retryable
+
+    def _begin(self) -> list[Planned]:
+        """Read the manifest, or write its beginning: the day of the first run names the files."""
+        known = self._target.read(self._manifest_name)
+        if known is None:
+            self._manifest = links.new_manifest(self._result, self._parts.now())
+            self._write_manifest()
+        else:
+            self._manifest = links.read_manifest(known)
+        began = datetime.fromisoformat(self._manifest["began_at"])
+        return links.plan(self._result, self._parts.template, began)
+
+    def _write_manifest(self) -> None:
+        text = json.dumps(self._manifest, indent=2)
+        self._target.replace(self._manifest_name, text.encode())
+
+    def _store_file(self, planned: Planned, give_up: float) -> None:
+        stored = self._manifest["files"].get(planned.name)
+        if stored and self._target.size(planned.name) == stored["bytes"]:
+            return
+        with (
+            self._target.upload(planned.name) as upload,
+            self._parts.downloader.open(
+                planned.link.url,
+                give_up=give_up,
+                offset=upload.offset,
+                validator=upload.validator,
+            ) as body,
+        ):
+            size, sha256 = _transfer(body, upload, planned.link.format)
+        self._manifest["files"][planned.name] = links.entry(
+            planned, size=size, sha256=sha256, content_type=body.content_type, at=self._parts.now()
+        )
+        self._write_manifest()
+        log.info("file_archived", name=planned.name, bytes=size)
+
+
+def _transfer(body: Body, upload: Upload, expected: Format) -> tuple[int, str]:
+    digest = upload.resume(body.offset, body.validator)
+    size = body.offset
+    for chunk in _checked(body, expected):
+        upload.write(chunk)
+        digest.update(chunk)
+        size += len(chunk)
+    upload.commit()
+    return size, digest.hexdigest()
+
+
+def _checked(body: Body, expected: Format) -> Iterator[bytes]:
+    """Let a body through once its beginning is what was promised."""
+    if body.offset == 0:
+        beginning = b""
+        for chunk in body.chunks:
+            beginning += chunk
+            if len(beginning) >= SNIFFED_BYTES:
+                break
+        expected.check(body.content_type, beginning)
+        yield beginning
+    yield from body.chunks

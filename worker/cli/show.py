@@ -1,0 +1,369 @@
+"""What a person sees in the terminal: tables of jobs, one job's timeline."""
+
+import contextlib
+import json
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate
+from typing import Any, Final
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from worker.batch import Batch
+from worker.cli.watch import Sight
+from worker.core.contract import JOB_ID
+from worker.core.errors import FermataError
+from worker.core.job import canvas
+from worker.core.job.canvas import Step
+from worker.core.job.models import JobId, JobRecord, JSONObject
+from worker.core.job.states import JobState
+from worker.core.providers.aimusic import protocol, results
+from worker.core.providers.aimusic.operations import Operation, find
+from worker.store.quarantine import Entry
+
+_PROSE: Final = 24
+"""A column of prose that is narrower than this is no help."""
+
+_SHORT: Final = 100
+
+_COLOURS: Final = {
+    "succeeded": "green",
+    "failed": "red",
+    "expired": "red",
+    "not run": "red",
+    "cancelled": "red",
+    "held": "yellow",
+    "admitted": "cyan",
+    "waiting": "cyan",
+    "resuming": "cyan",
+    "submitting": "cyan",
+    "unconfirmed": "yellow",
+}
+
+
+@contextlib.contextmanager
+def live(console: Console) -> Iterator[Live]:
+    """Show what changes, in place. In a pipe or a file, its last state ends as a line does."""
+    try:
+        with Live(console=console, auto_refresh=False) as shown:
+            yield shown
+    finally:
+        if not console.is_terminal:
+            console.line()
+
+
+def flow_table(sights: Iterable[Sight]) -> RenderableType:
+    """Show the jobs of a flow, and below them why any of them failed or is held."""
+    seen = {sight.step.job_id: sight for sight in sights}
+    table = _flow_table(seen)
+    whys = {s.step.operation: _why(s.record) for s in seen.values() if s.record}
+    return Group(table, *(f"{operation}: {why}" for operation, why in whys.items() if why))
+
+
+def _flow_table(seen: Mapping[JobId, Sight], *, here: str = "") -> Table:
+    table = _table("operation", "state", "job id", "seconds")
+    for lines, step in canvas.branches(sight.step for sight in seen.values()):
+        sight = seen[step.job_id]
+        name = f"[bold]{_safe(step.operation)}[/]" if step.job_id == here else _safe(step.operation)
+        name += " [dim](after the group)[/]" if step.joins else ""
+        seconds = f"{_seconds(sight.record):.1f}" if sight.record else ""
+        job_id = _safe(step.job_id) if JOB_ID.fullmatch(step.job_id) else ""
+        table.add_row(lines + name, _state(sight.state), job_id, seconds)
+    return table
+
+
+def enqueued(steps: Iterable[Step]) -> Iterator[str]:
+    """Tell of the jobs of a flow that was enqueued, a line each."""
+    return (f"{step.job_id}  {lines}{step.operation}" for lines, step in canvas.branches(steps))
+
+
+def jobs_table(records: Iterable[JobRecord], *, width: int) -> Table:
+    """Show jobs, the newest flow first, each job below the one that it follows."""
+    names = ("job id", "operation", "state", "seconds", "created (UTC)", "")
+    known = {record.job_id: record for record in records}
+    rows = [
+        (
+            record.job_id,
+            lines + record.operation,
+            _state(record.state),
+            f"{_seconds(record):.1f}",
+            _moment(record.created_at).strftime("%m-%d %H:%M:%S"),
+            _why(record),
+        )
+        for lines, step in canvas.branches(_as_flows(known))
+        for record in (known[step.job_id],)
+    ]
+    return _fitted(names, rows, width)
+
+
+def _as_flows(known: Mapping[JobId, JobRecord]) -> Iterator[Step]:
+    """Yield jobs with those that they follow, or else the first of their flow: oldest last."""
+    first = {record.job_id: record.first or record.job_id for record in known.values()}
+    newest = {first[job_id]: place for place, job_id in reversed([*enumerate(known)])}
+    by_age = sorted(known.values(), key=lambda job: (newest[first[job.job_id]], job.created_at))
+    for job in by_age:
+        after = job.after if job.after in known else job.first
+        yield Step(job.job_id, job.operation, after)
+
+
+def operations_table(rows: Iterable[Operation]) -> Table:
+    """Show the operations there are."""
+    table = _table("operation", "mode", "credits", "")
+    for row in rows:
+        retired = f" [yellow](retired: use {row.retired})[/]" if row.retired else ""
+        summary = row.summary.partition(";")[0].partition(". ")[0].rstrip(".")
+        table.add_row(row.name, row.mode, f"{row.credits:g}", _safe(summary) + retired)
+    return table
+
+
+def job(record: JobRecord, flow: Sequence[Sight] = ()) -> RenderableType:
+    """Show one job: what it is, the flow that it is part of, its timeline, what came of it."""
+    facts = Table.grid(padding=(0, 2))
+    for name, value in (
+        ("job", record.job_id),
+        ("operation", record.operation),
+        ("provider task", record.provider_task_id or "unknown"),
+        ("attempts / polls / claims", f"{record.attempts} / {record.polls} / {record.claims}"),
+        ("due time", str(_moment(record.due_at)) if record.due_at else "none"),
+    ):
+        facts.add_row(f"[dim]{name}", _safe(value))
+    facts.add_row("[dim]state", _state(record.state))
+    timeline = _table("at (UTC)", "+s", "what", "state", "why")
+    for entry in record.timeline:
+        at = _moment(entry["at"])
+        since = f"{entry['at'] - record.created_at:.2f}"
+        state = _state(entry["state"]) if "state" in entry else ""
+        moment = at.strftime("%H:%M:%S.%f")[:-3]
+        timeline.add_row(moment, since, _safe(entry["what"]), state, _safe(entry.get("why", "")))
+    around = {sight.step.job_id: sight for sight in flow}
+    beside: list[RenderableType] = []
+    if len(around) > 1:
+        beside = ["", _flow_table(around, here=record.job_id), ""]
+    ending = _ending(record.error, record.result)
+    return Group(facts, *beside, timeline, *([""] if ending else []), *ending, *_late(record))
+
+
+def record_json(record: JobRecord) -> JSONObject:
+    """Return a record as JSON, with what came late read as a result would be."""
+    described = record.to_json()
+    if record.late:
+        described["late"] = record.late | read_late(record)
+    return described
+
+
+def read_late(record: JobRecord) -> JSONObject:
+    """Read what was delivered after a job had ended: ``{"result": …}`` or ``{"error": …}``."""
+    try:
+        said = protocol.parse((record.late or {})["body"])
+        result = results.job_result(
+            record.job_id,
+            find(record.operation),
+            said,
+            clip_id=record.clip_id,
+            provider_task_id=record.provider_task_id,
+        )
+    except FermataError as error:
+        return {"error": error.to_json()}
+    return {"result": result}
+
+
+def _late(record: JobRecord) -> list[RenderableType]:
+    if not record.late:
+        return []
+    read = read_late(record)
+    came = _moment(record.late["at"]).strftime("%Y-%m-%d %H:%M:%S")
+    told = f"\n[yellow]This came late, at {came} UTC, when the job had ended without it:[/]"
+    return [told, *_ending(read.get("error"), read.get("result"))]
+
+
+def quarantine_table(entries: Iterable[Entry], *, width: int) -> Table:
+    """Show what is in quarantine."""
+    names = ("entry", "job id", "kind", "bytes", "at (UTC)", "why")
+    rows = [
+        tuple(map(_safe, (each.entry_id, each.job_id, each.kind, each.size, _at(each), each.why)))
+        for each in entries
+    ]
+    return _fitted(names, rows, width)
+
+
+def _at(entry: Entry) -> str:
+    return _moment(entry.at).strftime("%m-%d %H:%M:%S")
+
+
+def quarantined(entry: Entry) -> RenderableType:
+    """Show one delivery: why it was kept, its headers, its body."""
+    facts = Table.grid(padding=(0, 2))
+    known = {"entry": entry.entry_id, "at": _moment(entry.at), "kind": entry.kind}
+    known |= {"job": entry.job_id, "why": entry.why, "bytes": entry.size}
+    for name, value in (*known.items(), *entry.headers.items()):
+        facts.add_row(f"[dim]{_safe(name)}", _safe(value))
+    return Group(facts, "", escape(printable(_readable(entry.body), keep="\n\t")))
+
+
+def _readable(body: bytes) -> str:
+    text = body.decode(errors="backslashreplace")
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Escape what a terminal would obey instead of print: other people wrote the text."""
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def _safe(value: object) -> str:
+    return escape(printable(str(value)))
+
+
+def _ending(
+    error: Mapping[str, Any] | None, result: Mapping[str, Any] | None
+) -> list[RenderableType]:
+    if error:
+        return [f"[red]{_safe(error['type'])}[/]: {_safe(error['message'])}"]
+    if not result:
+        return []
+    clips = _table("clip", "state", "seconds", "audio")
+    for clip in result["clips"]:
+        title = clip.get("stem_type") or clip.get("title") or clip["clip_id"] or ""
+        seconds, audio = clip.get("duration_seconds"), clip.get("audio_url") or ""
+        clips.add_row(_safe(title), _safe(clip["state"]), _safe(seconds or ""), _safe(audio))
+    told = (line for name, value in result["data"].items() for line in _lines(name, value))
+    return [clips, *(escape(printable(line, keep="\n")) for line in told)]
+
+
+def _lines(name: str, value: object, indent: str = "") -> Iterator[str]:
+    """Tell a value of any form: what is short in one line, a text of many lines as it is."""
+    inner = indent + "  "
+    if isinstance(value, str):
+        many = "\n" in value
+        yield f"{indent}{name}:" + (textwrap.indent(f"\n{value}", inner) if many else f" {value}")
+        return
+    short = json.dumps(value, ensure_ascii=False)
+    if len(short) <= _SHORT or not isinstance(value, dict | list):
+        yield f"{indent}{name}: {short}"
+        return
+    yield f"{indent}{name}:"
+    for key, each in value.items() if isinstance(value, dict) else enumerate(value, start=1):
+        yield from _lines(str(key), each, inner)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in {"job id", "entry"})
+    return table
+
+
+def _fitted(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
+    """Make a table whose last columns are left out where there is no room for them.
+
+    The last of all is prose: it wraps, where there is room for some of it.
+    """
+    needed = [
+        max(Text.from_markup(cell).cell_len for cell in column) + 2
+        for column in zip(names, *rows, strict=True)
+    ]
+    needed[-1] = min(needed[-1], _PROSE)
+    kept = sum(total - 2 <= width for total in accumulate(needed))
+    table = _table(*names[:kept])
+    for row in rows:
+        table.add_row(*row[:kept])
+    for column in table.columns[: len(names) - 1]:
+        column.no_wrap = True
+    return table
+
+
+def _state(state: str) -> str:
+    return f"[{_COLOURS.get(state, 'white')}]{state}[/]"
+
+
+def _why(record: JobRecord) -> str:
+    if record.state is JobState.HELD and record.timeline:
+        return _safe(record.timeline[-1].get("why", ""))
+    return _safe(record.error["message"][:200]) if record.error else ""
+
+
+def _seconds(record: JobRecord) -> float:
+    """How long a job has taken, to its last turn."""
+    last = record.timeline[-1]["at"] if record.timeline else record.created_at
+    return max(float(last) - record.created_at, 0.0)
+
+
+def _moment(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
+
+
+def batch(found: Batch, *, since: Batch | None = None, seconds: float = 0) -> RenderableType:
+    """Show a batch; with an earlier sight of it, also how fast it goes."""
+    facts = Table.grid(padding=(0, 2))
+    ended = sum(found.ended.values())
+    share = f"{ended / found.expected_jobs:.0%}" if found.expected_jobs else "–"
+    states = [f"{n:,} {_state(state)}" for state, n in found.ended.items() if n]
+    for name, value in (
+        ("batch", escape(found.batch_id)),
+        ("phase", found.standing),
+        ("rows", f"{found.rows:,}"),
+        ("jobs ended", f"{ended:,} of {found.expected_jobs:,} ({share})"),
+        ("", ", ".join(states)),
+        ("not run", f"{found.not_run:,}" if found.not_run else ""),
+        ("under way", f"{found.live:,}"),
+        ("credits", f"{found.spent:,g} of {found.expected_credits:,g} at list price"),
+        ("rate", _rate(found, since, seconds)),
+    ):
+        if value:
+            facts.add_row(f"[dim]{name}", value)
+    reasons = [f"{count:>7,}  {escape(error)}" for error, count in sorted(found.errors.items())]
+    return Group(facts, *reasons)
+
+
+def batch_line(found: Batch) -> str:
+    """Tell in one line how a batch stands."""
+    counts = [*found.ended.items(), ("not run", found.not_run)]
+    states = "".join(f", {n:,} {state}" for state, n in counts if n)
+    ended = sum(found.ended.values())
+    return (
+        f"batch {found.batch_id}: {found.standing}, {ended:,} of {found.expected_jobs:,} jobs "
+        f"ended{states}"
+    )
+
+
+def _rate(found: Batch, since: Batch | None, seconds: float) -> str:
+    if since is None:
+        return ""
+    ended = sum(found.ended.values())
+    rate = (ended - sum(since.ended.values())) / max(seconds, 0.001)
+    if found.done or rate <= 0:
+        return f"{rate:.1f} jobs a second"
+    left = timedelta(seconds=round((found.expected_jobs - ended) / rate))
+    return f"{rate:.1f} jobs a second, done in {left}"
+
+
+def batches_table(found: Iterable[Batch]) -> Table:
+    """Show the newest batches."""
+    table = _table("begun (UTC)", "batch", "phase", "rows", "jobs ended", "under way", "credits")
+    for each in found:
+        begun = _moment(each.created_at).strftime("%m-%d %H:%M:%S")
+        ended = f"{sum(each.ended.values()):,} of {each.expected_jobs:,}"
+        table.add_row(
+            begun, escape(each.batch_id), each.standing, f"{each.rows:,}", ended,
+            f"{each.live:,}", f"{each.spent:,g}",
+        )  # fmt: skip
+    return table
+
+
+def schedules_table(found: Iterable[Mapping[str, Any]]) -> Table:
+    """Show the timetable."""
+    table = _table("schedule", "cron", "timezone", "last batch", "outcome", "missed")
+    for each in found:
+        table.add_row(
+            each["name"], each["cron"], each["timezone"], each["last_batch"] or "never",
+            escape(each["last_outcome"] or ""), str(each["missed"]),
+        )  # fmt: skip
+    return table

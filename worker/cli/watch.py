@@ -1,0 +1,111 @@
+"""Find the jobs of a flow, and follow them until each has ended."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import monotonic, sleep
+from typing import Final
+
+from worker.core.contract import JOB_ID
+from worker.core.errors import UnknownJob
+from worker.core.job import canvas
+from worker.core.job.canvas import Step
+from worker.core.job.models import JobId, JobRecord
+from worker.core.job.states import TERMINAL, JobState
+from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.messages.flow import Flow
+from worker.store.records import Store
+
+LOOK_EVERY_SECONDS: Final = 0.2
+NOT_STARTED: Final = "not started"
+NOT_RUN: Final = "not run"
+NO_RECORD: Final = "no record"
+"""A step that is no job of ours, or has no id before it is published."""
+MOST_STEPS: Final = 500
+"""Of a flow that is longer or wider, the first ones are shown, and the job in question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One job as it stands: its record, or none where no worker has begun it."""
+
+    step: Step
+    record: JobRecord | None
+    not_run: bool = False
+    """The job it follows failed, so it never runs."""
+
+    @property
+    def state(self) -> str:
+        if self.record:
+            return self.record.state
+        if self.not_run:
+            return NOT_RUN
+        recorded = self.step.operation in OPERATIONS and JOB_ID.fullmatch(self.step.job_id)
+        return NOT_STARTED if recorded else NO_RECORD
+
+    @property
+    def ended(self) -> bool:
+        return self.not_run or (self.record is not None and self.record.state in TERMINAL)
+
+    @property
+    def succeeded(self) -> bool:
+        return self.record is not None and self.record.state is JobState.SUCCEEDED
+
+
+def look(store: Store, flow: Flow) -> list[Sight]:
+    """Look at every job of a flow once."""
+    seen: dict[str, Sight] = {}
+    for step in flow.steps:
+        before = seen.get(step.after or "")
+        record = _read(store, step)
+        stopped = record is None and before is not None and before.ended and not before.succeeded
+        seen[step.job_id] = Sight(step, record, not_run=stopped)
+    return list(seen.values())
+
+
+def flow_of(store: Store, record: JobRecord) -> Flow:
+    """Find the flow that a job is part of: the first job that is on record, and what follows it."""
+    above = store.read_those([job_id for job_id in (record.first, record.after) if job_id])
+    top = above[0] if above else record
+    steps = {top.job_id: Step(top.job_id, top.operation)}
+    _descend(store, [top], steps)
+    if record.job_id not in steps:
+        # What a task of its own code published is in nobody's message.
+        before = record.after if record.after in steps else top.job_id
+        steps[record.job_id] = Step(record.job_id, record.operation, before)
+        _descend(store, [record], steps)
+    return Flow(tuple(steps.values()))
+
+
+def _descend(store: Store, level: list[JobRecord], steps: dict[JobId, Step]) -> None:
+    """Add what follows some jobs, level by level: each knows its own, while it lives all of it."""
+    while level and len(steps) < MOST_STEPS:
+        for job in level:
+            for step in _following(store, job)[: MOST_STEPS - len(steps)]:
+                steps.setdefault(step.job_id, step)
+        below = {job.job_id for job in level}
+        level = store.read_those([each.job_id for each in steps.values() if each.after in below])
+
+
+def _following(store: Store, job: JobRecord) -> tuple[Step, ...]:
+    if job.following:
+        return tuple(Step(*step) for step in job.following["steps"])
+    message = store.message(job.job_id)
+    return canvas.still_to_come(job.job_id, message) if message else ()
+
+
+def follow(store: Store, flow: Flow, *, timeout_seconds: float | None) -> Iterator[list[Sight]]:
+    """Yield what there is to see, again and again, until every job has ended or time is up."""
+    give_up = None if timeout_seconds is None else monotonic() + timeout_seconds
+    while True:
+        sights = look(store, flow)
+        yield sights
+        if all(sight.ended for sight in sights) or (give_up is not None and monotonic() > give_up):
+            return
+        sleep(LOOK_EVERY_SECONDS)
+
+
+def _read(store: Store, step: Step) -> JobRecord | None:
+    try:
+        return store.read(step.job_id)
+    except UnknownJob:
+        return None

@@ -1,0 +1,1 @@
+"""What is archived of a result, under which name, from which address."""

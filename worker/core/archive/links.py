@@ -1,0 +1,163 @@
+"""What of a result is archived, under which names, and what the manifest says of it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from worker.core.archive import names
+from worker.core.archive.egress import shown
+from worker.core.archive.media import Format, format_of
+from worker.core.contract import JOB_ID
+from worker.core.errors import ArchiveFailed, InvalidRequest
+from worker.core.job.models import JSONObject
+
+_URL: Final = "url"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One file of a result, where it is and what it is."""
+
+    url: str = field(repr=False)
+    kind: str
+    """``audio``, ``wav``, ``video``, ``image``, ``midi``, a stem's name, a download's format."""
+    format: Format
+    clip_id: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A link and the name it is stored under, relative to the archive."""
+
+    name: str
+    link: Link
+
+
+def results_of(source: Any) -> list[JSONObject]:
+    """Read what a task was given: a result, or the results of a group, however nested.
+
+    Raises InvalidRequest where that is no result of a Fermata job.
+    """
+    if isinstance(source, list):
+        return [result for each in source for result in results_of(each)]
+    job_id = source.get("job_id") if isinstance(source, dict) else None
+    if not isinstance(job_id, str) or not JOB_ID.fullmatch(job_id):
+        raise InvalidRequest("archive.store takes the result of a Fermata job, or a list of them")
+    return [source]
+
+
+def find_links(result: Mapping[str, Any]) -> list[Link]:
+    """Find the files of a result: its clips' that succeeded, then those in ``data``; each once."""
+    clips = [c for c in _objects(result.get("clips")) if c.get("state") == "succeeded"]
+    alone = clips[0] if len(clips) == 1 else {}
+    found = [link for clip in clips for link in _links(clip, clip)]
+    found += _links(result.get("data"), alone)
+    first: dict[str, Link] = {}
+    for link in found:
+        first.setdefault(link.url, link)
+    return list(first.values())
+
+
+def _objects(value: Any) -> list[JSONObject]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _links(value: Any, clip: Mapping[str, Any]) -> Iterator[Link]:
+    """Walk JSON for ``url`` and ``…_url``; an object with a clip id names the clip of its own."""
+    if isinstance(value, list):
+        for each in value:
+            yield from _links(each, clip)
+    elif isinstance(value, dict):
+        clip = value if value.get("clip_id") else clip
+        for key, each in value.items():
+            if isinstance(each, str) and each and (key == _URL or key.endswith(f"_{_URL}")):
+                yield _link(each, _kind(key, value), clip)
+            else:
+                yield from _links(each, clip)
+
+
+def _kind(key: str, holder: Mapping[str, Any]) -> str:
+    kind = key.removesuffix(_URL).removesuffix("_")
+    named = holder.get("stem_type") if kind == "audio" else holder.get("format") if not kind else ""
+    return str(named or kind or "file")
+
+
+def _link(url: str, kind: str, clip: Mapping[str, Any]) -> Link:
+    # A producer's download has an address and no id (provider-api-2.md §6).
+    clip_id, title = clip.get("clip_id") or "clip", clip.get("title") or ""
+    return Link(url, kind, format_of(url, kind), str(clip_id), str(title))
+
+
+def plan(result: Mapping[str, Any], template: str, began: datetime) -> list[Planned]:
+    """Find and name the files of a result; the same result and day give the same names."""
+    links = find_links(result)
+    common = {"job_id": result["job_id"], "operation": str(result.get("operation", ""))}
+    rendered = (
+        names.render(
+            template,
+            common
+            | {"clip_id": link.clip_id, "kind": link.kind, "title": link.title}
+            | {"date": began.date().isoformat(), "ext": link.format.ext},
+        )
+        for link in links
+    )
+    chosen = names.unique(rendered, taken=[manifest_name(result["job_id"])])
+    return [Planned(name, link) for name, link in zip(chosen, links, strict=True)]
+
+
+def manifest_name(job_id: str) -> str:
+    """Name a job's manifest: its place never depends on the template, nor on the day."""
+    return f"{names.job_folder(job_id)}/manifest.json"
+
+
+def new_manifest(result: Mapping[str, Any], began: datetime) -> JSONObject:
+    """Begin a manifest. What it says of the first run, later runs keep to."""
+    return {
+        "job_id": result["job_id"],
+        "operation": result.get("operation"),
+        "provider_task_id": result.get("provider_task_id"),
+        "began_at": began.isoformat(timespec="seconds"),
+        "files": {},
+    }
+
+
+def read_manifest(content: bytes) -> JSONObject:
+    """Read a manifest that an earlier run wrote. Raises ArchiveFailed where it is none of ours."""
+    try:
+        manifest: JSONObject = json.loads(content)
+        began = datetime.fromisoformat(manifest["began_at"])
+        known = all(isinstance(each["bytes"], int) for each in manifest["files"].values())
+    except (ValueError, TypeError, KeyError, AttributeError):
+        known = False
+    if not known or began.tzinfo is None:
+        raise ArchiveFailed("there is a manifest.json that archive.store did not write")
+    return manifest
+
+
+def entry(
+    planned: Planned, *, size: int, sha256: str, content_type: str, at: datetime
+) -> JSONObject:
+    """Describe a stored file. Its source is without the query, which may be a signature."""
+    return {
+        "kind": planned.link.kind,
+        "clip_id": planned.link.clip_id,
+        "source": shown(planned.link.url),
+        "bytes": size,
+        "sha256": sha256,
+        "content_type": content_type,
+        "at": at.isoformat(timespec="seconds"),
+    }
+
+
+def failure(missing: list[JSONObject], *, retryable: bool) -> ArchiveFailed:
+    """Say which files could not be stored, and why."""
+    first = "; ".join(f"{each['name']}: {each['why']}" for each in missing[:3])
+    more = f"; and {len(missing) - 3} more" if len(missing) > 3 else ""
+    files = "1 file" if len(missing) == 1 else f"{len(missing)} files"
+    return ArchiveFailed(
+        f"{files} could not be archived: {first}{more}",
+        {"missing": missing, "retryable": retryable},
+    )

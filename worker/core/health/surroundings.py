@@ -1,0 +1,179 @@
+"""Judge what a set-up stands in: its addresses, keys and files, the receiver and the provider.
+
+The rules of :mod:`worker.core.health.checks`, for what is outside of Redis and Celery.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from worker.core.errors import InvalidPayload, OutOfCredits
+from worker.core.health.checks import Finding, Level
+from worker.core.job.models import Answer
+from worker.core.providers.aimusic import protocol
+from worker.core.providers.aimusic.operations import OPERATIONS
+
+
+def _shown(url: str) -> str:
+    """Leave out who is let in, and by which password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def check_provider_url(url: str) -> Finding:
+    """Judge where requests go; settings refuse plain http to another machine."""
+    if urlsplit(url).scheme == "https":
+        return Finding("provider URL", Level.OK, f"{_shown(url)}.")
+    return Finding("provider URL", Level.NOTE, f"{_shown(url)} is on this machine: a simulator?")
+
+
+def check_public_url(url: str) -> Finding:
+    """Judge the address that the provider is told; settings refuse plain http elsewhere."""
+    if not url:
+        do = "Set FERMATA_PUBLIC_URL to an https address of the receiver."
+        return Finding("public URL", Level.DANGER, "FERMATA_PUBLIC_URL is not set.", do)
+    if urlsplit(url).scheme == "https":
+        return Finding("public URL", Level.OK, f"{_shown(url)}.")
+    said = f"{_shown(url)}: only a provider on this machine, such as the simulator, can call back."
+    return Finding("public URL", Level.NOTE, said)
+
+
+def check_keys(signing_keys: Collection[str], api_key: str) -> Finding:
+    """Judge the signing keys; settings refuse weak ones."""
+    name = "signing keys"
+    if not signing_keys:
+        do = "Set FERMATA_SIGNING_KEYS, the same for worker and receiver."
+        return Finding(name, Level.DANGER, "FERMATA_SIGNING_KEYS is not set.", do)
+    if api_key in signing_keys:
+        said = "The API key is also a signing key: the provider could forge any webhook."
+        return Finding(name, Level.DANGER, said, "Make a random signing key.")
+    if len(signing_keys) == 1:
+        return Finding(name, Level.OK, "One strong key.")
+    said = f"{len(signing_keys)} strong keys: the first signs, all verify."
+    do = "Drop the old ones when the jobs that they signed have ended."
+    return Finding(name, Level.NOTE, said, do)
+
+
+def check_receiver(answer: Answer | str, *, signed: bool) -> Finding:
+    """Judge what the public URL answered to a delivery that changes nothing.
+
+    Args:
+        answer: or why there was none. signed: with the first of our signing keys.
+    """
+    if isinstance(answer, str):
+        said = f"The public URL cannot be reached from here: {answer}. Jobs end late, by polling."
+        do = "Start the receiver, and check DNS, TLS and the proxy before it."
+        return Finding("receiver", Level.DANGER, said, do)
+    match answer.status, _said(answer):
+        case 200, {"status": "without effect"}:
+            said = "Our receiver answers at the public URL, with the same signing key."
+            return Finding("receiver", Level.OK, said)
+        case 401, {"error": "invalid signature"} if signed:
+            said = "Our receiver answers, but refuses our signature: no webhook will be taken."
+            do = "Give it the first of these FERMATA_SIGNING_KEYS; check its clock."
+            return Finding("receiver", Level.DANGER, said, do)
+        case 401, {"error": "invalid signature"}:
+            return Finding("receiver", Level.OK, "Our receiver answers at the public URL.")
+    said = f"HTTP {answer.status} at the public URL, and not by our receiver: no webhook arrives."
+    do = "Let the proxy pass POST /webhooks/ to the receiver, its body and headers unchanged."
+    return Finding("receiver", Level.DANGER, said, do)
+
+
+def check_health(answer: Answer | str) -> Finding:
+    """Judge what the receiver says of its own Redis."""
+    name = "receiver's Redis"
+    if isinstance(answer, Answer):
+        match answer.status, _said(answer):
+            case 200, {"status": "ok"}:
+                return Finding(name, Level.OK, "The receiver can store what it is told.")
+            case 503, {"status": _}:
+                said = "The receiver cannot write to its Redis: every webhook is answered 503."
+                return Finding(name, Level.DANGER, said, "Check its FERMATA_REDIS_URL.")
+    said = "The public URL does not answer for /healthz, so this cannot be checked from here."
+    return Finding(name, Level.NOTE, said)
+
+
+def check_account(outcome: protocol.SubmitOutcome | str) -> Finding:
+    """Judge the API key and the credits, by the answer to ``account.credits``.
+
+    Args:
+        outcome: or why there was none.
+    """
+    match outcome:
+        case protocol.Completed(body):
+            return _credits(body)
+        case protocol.Refused(OutOfCredits() as error):
+            return Finding("API key", Level.WARNING, _sentence(error), "Top up.")
+        case protocol.Refused(error) if error.http_status in {401, 403}:
+            do = "Check FERMATA_API_KEY."
+            return Finding(
+                "API key", Level.DANGER, f"The provider refuses it: {_sentence(error)}", do
+            )
+        case protocol.Refused(error):
+            return Finding(
+                "API key", Level.WARNING, f"The provider refuses to say: {_sentence(error)}"
+            )
+        case protocol.Postponed(reason) | protocol.Unknown(reason):
+            said = f"The provider did not say: {_sentence(reason)}"
+            return Finding("API key", Level.WARNING, said, "Ask again later.")
+        case _:
+            do = "Check FERMATA_PROVIDER_URL, and the way out of this machine."
+            return Finding("API key", Level.DANGER, f"No answer from the provider: {outcome}.", do)
+
+
+NO_API_KEY: Final = Finding(
+    "API key", Level.DANGER, "FERMATA_API_KEY is not set: no worker starts.", "Set it."
+)
+
+
+def _credits(body: str) -> Finding:
+    answer = protocol.parse(body)
+    # A bare object (provider-api.md §3.7); resellers wrap it as they wrap everything.
+    known = answer["data"] if isinstance(answer.get("data"), dict) else answer
+    amounts = [known.get(name) for name in ("credits", "extra_credits")]
+    numbers = [float(each) for each in amounts if isinstance(each, int | float)]
+    if not numbers:
+        said = "The provider takes it, but how many credits are left cannot be read."
+        return Finding("API key", Level.NOTE, said)
+    left, dearest = sum(numbers), max(OPERATIONS.values(), key=lambda row: row.credits)
+    said = f"The provider takes it; {left:g} credits are left"
+    if left >= dearest.credits:
+        return Finding("API key", Level.OK, f"{said}.")
+    said += f", and {dearest.name} alone costs {dearest.credits:g}."
+    return Finding("API key", Level.WARNING, said, "Top up.")
+
+
+def check_provider_clock(ahead_seconds: float, tolerance_seconds: float) -> Finding:
+    """Judge the provider's clock against ours, to the second.
+
+    Args:
+        tolerance_seconds: how far a webhook's timestamp may be from now.
+    """
+    apart = abs(ahead_seconds)
+    said = f"The provider's clock and this machine's are {apart:.0f} s apart"
+    if apart <= tolerance_seconds / 2:
+        return Finding("provider's clock", Level.OK, f"{said}.")
+    said += f"; a webhook may be {tolerance_seconds:.0f} s off."
+    level = Level.WARNING
+    if apart > tolerance_seconds:
+        level, said = Level.DANGER, f"{said} All are refused."
+    return Finding("provider's clock", level, said, "Keep this machine's time by NTP.")
+
+
+def check_file(path: str, mode: int) -> Finding:
+    """Judge who may read a file that holds secrets."""
+    if mode & 0o004:
+        said = f"Everyone on this machine can read {path}, which holds secrets."
+        return Finding("secrets", Level.WARNING, said, f"Run: chmod 600 {path}")
+    return Finding("secrets", Level.OK, f"Not everyone on this machine can read {path}.")
+
+
+def _sentence(reason: object) -> str:
+    return f"{str(reason).rstrip('.')}."
+
+
+def _said(answer: Answer) -> Mapping[str, Any]:
+    try:
+        return protocol.parse(answer.body)
+    except InvalidPayload:
+        return {}

@@ -1,0 +1,96 @@
+"""The gate before the provider: what it is told, and who stands where before it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
+from worker.core.errors import InvalidRequest
+
+TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+DEFAULT_TENANT: Final = "default"
+
+TRIPS_AFTER: Final = 5
+"""So many submissions in a row that failed on the provider's side close the gate."""
+
+
+class Priority(StrEnum):
+    """Who goes first. Of ten that are served while both wait, one is of the batch."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator allows; None: no limit. Credits are the provider's."""
+
+    submits_per_second: float | None = None
+    burst: int = 1
+    """How many may be made up for at once, after a pause."""
+    in_flight: int | None = None
+    """How many the provider may be working on, from submission to settlement."""
+    credit_floor: float | None = None
+    probe_seconds: float = 30
+    """How long the gate stays closed before one is let through to see how it fares."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """The share of each tenant that is not 1."""
+
+    def arguments(self) -> dict[str, str | float]:
+        """Return the limits as the gate's scripts name them (common/gate.lua)."""
+        rate = self.submits_per_second
+        return {
+            "spacing": "" if rate is None else 1 / rate,
+            "burst": self.burst,
+            "in_flight": "" if self.in_flight is None else self.in_flight,
+            "floor": "" if self.credit_floor is None else thousandths(self.credit_floor),
+            "probe_seconds": self.probe_seconds,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Where a job waits: with its tenant, in its priority; apart, if its operation is slow."""
+
+    priority: Priority = Priority.INTERACTIVE
+    tenant: str = DEFAULT_TENANT
+    slow: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.priority}{'.slow' if self.slow else ''}:{self.tenant}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bid:
+    """What a job asks of the gate."""
+
+    lane: Lane
+    cost: int
+    """What it is expected to cost, in thousandths of a credit."""
+    held_until: float
+    """When it expires, if it has to wait that long."""
+    limits: Limits
+
+
+def lane_of(headers: Mapping[str, Any], *, slow: bool = False) -> Lane:
+    """Read a message's lane from its headers.
+
+    Args:
+        slow: whether it is of a slow operation.
+
+    Raises InvalidRequest.
+    """
+    priority = headers.get(PRIORITY_HEADER) or Priority.INTERACTIVE
+    tenant = headers.get(TENANT_HEADER) or DEFAULT_TENANT
+    if priority not in set(Priority):
+        raise InvalidRequest(f"{PRIORITY_HEADER} must be one of: {', '.join(Priority)}")
+    if not isinstance(tenant, str) or not TENANT.fullmatch(tenant):
+        raise InvalidRequest(f"{TENANT_HEADER} must match {TENANT.pattern}")
+    return Lane(Priority(priority), tenant, slow)
+
+
+def thousandths(amount: float) -> int:
+    """Return credits as the gate counts them: whole numbers do not drift."""
+    return round(amount * 1000)

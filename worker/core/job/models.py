@@ -1,0 +1,160 @@
+"""The nouns: frozen, and JSON at their edges."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NewType
+
+from worker.core.job.states import JobState
+
+JobId = NewType("JobId", str)
+ProviderTaskId = NewType("ProviderTaskId", str)
+JSONObject = dict[str, Any]
+
+
+class Source(StrEnum):
+    """Where an event comes from."""
+
+    WEBHOOK = "webhook"
+    POLL = "poll"
+    ANSWER = "answer"
+    """The submit's own answer: a synchronous result, or a refusal."""
+    SWEEP = "sweep"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What settles a job: the provider's words (``body``), or our own ``error``, never both."""
+
+    source: Source
+    body: str | None = None
+    error: Mapping[str, Any] | None = None
+    delivery_id: str | None = None
+
+    def dumps(self) -> str:
+        fields = {"source": self.source, "body": self.body, "error": self.error}
+        return json.dumps(fields | {"delivery_id": self.delivery_id})
+
+    @classmethod
+    def loads(cls, text: str) -> "Event":
+        fields = json.loads(text)
+        return cls(**(fields | {"source": Source(fields["source"])}))
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as Redis holds it. Times are Unix seconds."""
+
+    job_id: JobId
+    operation: str
+    state: JobState
+    created_at: float
+    deadline_at: float
+    due_at: float | None = None
+    provider_task_id: ProviderTaskId | None = None
+    clip_id: str | None = None
+    leg: str = ""
+    """The last run of the submit leg."""
+    attempts: int = 0
+    polls: int = 0
+    claims: int = 0
+    republished: int = 0
+    """How often the sweep published its submit leg again."""
+    resubmissions: int = 0
+    refusals: int = 0
+    """How often the gate was open, and closed with it."""
+    poll_at: float | None = None
+    """The moment that its next poll has reserved, where there are many to poll."""
+    cancelled_by: str | None = None
+    """Who cancelled it before a worker began it."""
+    refused_at: float | None = None
+    """Since when the broker refuses what follows it."""
+    errbacks_called: tuple[int, ...] = ()
+    """Its errbacks, by their places, that are not called again if its leg runs again."""
+    after: JobId | None = None
+    """The job that it follows; one that is no job of ours has no record."""
+    first: JobId | None = None
+    """The first job of its flow, if that is another one."""
+    following: JSONObject | None = None
+    """What was to follow it when it ended: ``steps``, each a :class:`.canvas.Step`."""
+    lane: str = ""
+    """Its priority and tenant (lanes.Lane), once it stood before the gate."""
+    progress: JSONObject | None = None
+    result: JSONObject | None = None
+    error: JSONObject | None = None
+    late: JSONObject | None = None
+    """What the provider delivered when the job had already ended without it."""
+    timeline: tuple[JSONObject, ...] = field(default=())
+
+    def to_json(self) -> JSONObject:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where the provider calls back, and the secret it signs with."""
+
+    url: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request to the provider; ``path`` is relative to the API's base URL."""
+
+    method: str
+    path: str
+    body: JSONObject | None = field(default=None, repr=False)
+    timeout_seconds: float | None = None
+    """How long the answer may take, where that is not the usual time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer of the provider."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A job's own message, and where it puts the job in its flow."""
+
+    message: str
+    """As a record keeps it (see :mod:`worker.core.job.kept`)."""
+    place: Mapping[str, str]
+    """See :func:`worker.core.job.canvas.place`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A claimed job that a conductor has to itself for a while, and what its leg needs."""
+
+    job_id: JobId
+    operation: str
+    message: str
+    """The message that started it, as a record keeps it (see :mod:`worker.core.job.kept`)."""
+    event: Event
+    claims: int
+    """How often it was leased, this time included."""
+    clip_id: str | None = None
+    provider_task_id: ProviderTaskId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a submit leg must know of its job before it begins."""
+
+    state: JobState | None
+    attempts: int = 0
+    cancelled_by: str | None = None
+    digest: str | None = None
+    """What was asked for, where it was enqueued under an idempotency key."""
+    deadline_at: float = math.inf
+    announced: bool = False
+    """Its PARKED state is stored."""

@@ -1,0 +1,158 @@
+"""What a job needs when its moment has come, and when its next moment is.
+
+Every job that waits for its event has exactly one next moment; the sweep asks here what to do.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+from worker.core.job.models import JobRecord
+from worker.core.job.states import JobState
+from worker.core.providers.aimusic.operations import Operation
+
+PUBLISH_LEASE_SECONDS: Final = 30
+"""How long a message may stay unpublished: many times what a publish takes."""
+
+MOST_RESUBMISSIONS: Final = 2
+"""However the operator chose: a provider that stays silent is not paid without end."""
+
+FIRST_BACKOFF_SECONDS: Final = 2.0
+LAST_BACKOFF_SECONDS: Final = 120.0
+GROWTH: Final = 1.5
+
+
+class OnUnconfirmed(StrEnum):
+    """What becomes of a job of which nobody ever knew whether the provider took it."""
+
+    FAIL = "fail"
+    RESUBMIT = "resubmit"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How patient Fermata is; all in seconds. See ``.env.example`` for each."""
+
+    submit_timeout_seconds: float = 30
+    poll_first_seconds: float | None = None
+    poll_every_seconds: float = 20
+    polls_per_second: float = 10
+    unconfirmed_grace_seconds: float = 900
+    on_unconfirmed: OnUnconfirmed = OnUnconfirmed.FAIL
+    backlog_seconds: float = 900
+    queued_seconds: float = 86400
+    held_seconds: float = 518400
+    deadline_seconds: float | None = None
+    retention_seconds: int = 7 * 86400
+
+
+def moment(stamp: object) -> datetime | None:
+    """Read a moment from a Celery message; one without a time zone is meant in UTC."""
+    if not stamp:
+        return None
+    at = stamp if isinstance(stamp, datetime) else datetime.fromisoformat(str(stamp))
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def resubmits(resubmissions: int, policy: Policy) -> bool:
+    """Say whether a job whose submission nobody knows of is submitted once more."""
+    chosen = policy.on_unconfirmed is OnUnconfirmed.RESUBMIT
+    return chosen and resubmissions < MOST_RESUBMISSIONS
+
+
+def soft_time_limit(submit_seconds: float) -> float:
+    """Return the soft time limit of a task, well above what its request may take."""
+    return submit_seconds * 2 + 30
+
+
+def hard_time_limit(submit_seconds: float) -> float:
+    """Return the hard time limit of a task; with processes, Celery kills the task's there."""
+    return soft_time_limit(submit_seconds) * 1.25
+
+
+def submit_lease(operation: Operation, policy: Policy) -> float:
+    """Return how long a submit leg may say nothing; after that it is dead, or as good as dead."""
+    submit_seconds = operation.submit_seconds or policy.submit_timeout_seconds
+    return hard_time_limit(submit_seconds) * 1.2
+
+
+class Step(StrEnum):
+    """What a job needs."""
+
+    SUBMIT = "submit"
+    """Publish its submit leg again: it backed off, or its message was lost."""
+    DOUBT = "doubt"
+    """Its worker died between the record and the provider's answer."""
+    POLL = "poll"
+    GIVE_UP = "give up"
+    """It stayed unconfirmed through the grace period."""
+    RESUBMIT = "resubmit"
+    """The same, where the operator chose so."""
+    EXPIRE = "expire"
+    CANCEL = "cancel"
+    """It was cancelled before anybody could resume it."""
+    NOTHING = "nothing"
+
+
+def next_step(job: JobRecord, policy: Policy, *, now: float) -> Step:
+    """Decide what a job needs whose moment has come."""
+    match job.state:
+        case JobState.QUEUED | JobState.HELD | JobState.ADMITTED | JobState.SUBMITTING if (
+            job.cancelled_by
+        ):
+            return Step.CANCEL
+        case JobState.SUBMITTING:
+            return Step.DOUBT
+        case JobState.WAITING:
+            # Past its deadline too: work that was paid for is asked after before it is given up.
+            return Step.POLL
+        case JobState.QUEUED | JobState.HELD | JobState.ADMITTED | JobState.UNCONFIRMED if (
+            now >= job.deadline_at
+        ):
+            return Step.EXPIRE
+        case JobState.QUEUED | JobState.ADMITTED:
+            return Step.SUBMIT
+        case JobState.UNCONFIRMED if resubmits(job.resubmissions, policy):
+            return Step.RESUBMIT
+        case JobState.UNCONFIRMED:
+            return Step.GIVE_UP
+        case _:
+            return Step.NOTHING
+
+
+def backlog(republished: int, policy: Policy, *, now: float) -> float:
+    """Return the moment at which a message that was published now counts as lost.
+
+    Ever later: while no worker takes it, it may well stand in its queue, copy after copy.
+    """
+    return now + policy.backlog_seconds * float(2 ** min(republished, 5))
+
+
+def deadline(operation: Operation, policy: Policy, *, now: float) -> float:
+    """Return the moment at which a job that began now expires."""
+    return now + (policy.deadline_seconds or operation.deadline_seconds)
+
+
+def first_poll(operation: Operation, policy: Policy, *, now: float) -> float:
+    """Return the moment of a parked job's first poll: the operation's expected time from now."""
+    return now + (policy.poll_first_seconds or operation.expected_seconds)
+
+
+def next_poll(polls: int, policy: Policy, *, now: float, jitter: float) -> float:
+    """Return the moment of the poll after the ``polls``-th: ever rarer, up to tenfold.
+
+    Args:
+        jitter: 0 to 1, spreads jobs that were polled together.
+    """
+    interval = policy.poll_every_seconds * min(float(GROWTH ** min(polls, 20)), 10.0)
+    return now + interval * (0.75 + 0.5 * jitter)
+
+
+def backoff(attempts: int, retry_after: float | None, *, now: float, jitter: float) -> float:
+    """Return the moment of the attempt after the ``attempts``-th (from 1).
+
+    ``retry_after`` (seconds) is the provider's word, and is not undercut.
+    """
+    grown = min(FIRST_BACKOFF_SECONDS * float(2 ** min(attempts - 1, 20)), LAST_BACKOFF_SECONDS)
+    return now + max(grown * (0.5 + 0.5 * jitter), retry_after or 0)

@@ -1,0 +1,1 @@
+"""The AI music service: its operations, its words, its signature."""

@@ -1,0 +1,279 @@
+"""What the provider says, as pure functions over ``(status, headers, body)``."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from marshmallow import ValidationError
+
+from worker.core.errors import InvalidPayload, ProviderError
+from worker.core.job.models import Answer, JSONObject, ProviderTaskId
+from worker.core.providers.aimusic import refusals, schemas
+from worker.core.providers.aimusic.endings import clip_state
+from worker.core.providers.aimusic.operations import Operation
+from worker.core.providers.aimusic.results import PARTS, find_clips, without_envelope
+
+_DEPTH_LIMIT: Final = 100
+_ENVELOPE: Final = schemas.Envelope()
+_STILL_RUNNING_CODES: Final = frozenset({102, 202, "102", "202"})
+_TASK_ID_LIMIT: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider took the work."""
+
+    provider_task_id: ProviderTaskId
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The result of an operation that answers at once."""
+
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Certainly refused, for good."""
+
+    error: ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """Certainly not accepted, or not ready: ask again, after ``retry_after`` seconds if given."""
+
+    reason: str
+    retry_after: float | None = None
+    backoff: bool = True
+    """Wait longer each time; not where the provider just needs a moment more."""
+    failed: bool = False
+    """The provider could not be reached, or could not serve anybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The provider may or may not have taken the work."""
+
+    reason: str
+
+
+SubmitOutcome = Accepted | Completed | Refused | Postponed | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Not finished; ``progress`` is what there is to show."""
+
+    progress: JSONObject | None = None
+    usable: str | None = None
+    """The body, where it holds a clip that succeeded: better than nothing at the deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Finished, well or badly: ``body`` is read by :func:`.results.read_result`."""
+
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Finished badly, and only the HTTP status said so."""
+
+    error: ProviderError
+
+
+PollOutcome = Running | Finished | Failed | Postponed
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A webhook's content. ``final`` says whether it settles the job."""
+
+    event: str
+    final: bool
+    body: str
+    provider_task_id: str | None
+    progress: JSONObject
+    """What there is to show while the job goes on; nothing if it is settled now."""
+
+
+def parse(body: bytes | str) -> JSONObject:
+    """Parse a JSON object.
+
+    Raises InvalidPayload on anything else: not UTF-8, nested too deep, NaN, not an object.
+    """
+    try:
+        text = body.decode() if isinstance(body, bytes) else body
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidPayload(f"the body is not JSON: {type(error).__name__}") from None
+    if _is_deeper(value, text):
+        raise InvalidPayload(f"the body is nested deeper than {_DEPTH_LIMIT} levels")
+    if not isinstance(value, dict):
+        raise InvalidPayload(f"the body is a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def _is_deeper(value: Any, text: str) -> bool:
+    """Say whether a value is nested deeper than the limit, which is far from any stack's end.
+
+    Without a limit of our own, what the receiver could parse might be too deep for the worker.
+    """
+    if text.count("[") + text.count("{") <= _DEPTH_LIMIT:
+        return False
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(_DEPTH_LIMIT):
+        below = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [x for each in below for x in each if isinstance(x, dict | list)]
+    return bool(level)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def read_submit(operation: Operation, answer: Answer) -> SubmitOutcome:
+    """Read what the answer to a submit means: accepted, refused, postponed or unknown."""
+    if answer.status == 202 and operation.synchronous:
+        return _not_ready(operation, _retry_after(answer))
+    try:
+        body = parse(answer.body)
+    except InvalidPayload as unreadable:
+        if answer.status < 300:
+            return Unknown(f"HTTP {answer.status}, but {unreadable}")
+        body = {}
+    if 200 <= answer.status < 300:
+        if operation.synchronous and _says_not_ready(body):
+            return _not_ready(operation, None)
+        return _read_success(operation, answer, body)
+    after = _retry_after(answer)
+    error = refusals.read_error(operation, answer.status, body, retry_after=after)
+    if answer.status == 429 or answer.status in operation.uncharged:
+        failed = answer.status != 429
+        return Postponed(f"HTTP {answer.status}: {error}", error.retry_after, failed=failed)
+    if error.retryable:
+        return Unknown(f"HTTP {answer.status}: {error}")
+    return Refused(error)
+
+
+def _not_ready(operation: Operation, retry_after: float | None) -> SubmitOutcome:
+    if not (operation.repeatable or operation.asked_again):
+        return Unknown("not ready, and asking again may cost as much again")
+    return Postponed("not ready", retry_after or operation.again_seconds, backoff=False)
+
+
+def _read_success(operation: Operation, answer: Answer, body: JSONObject) -> SubmitOutcome:
+    if refusals.says_failed(body):
+        return Refused(refusals.task_failed(answer.status, body))
+    if operation.synchronous:
+        return Completed(answer.body.decode())
+    provider_task_id = body.get("task_id")
+    if isinstance(provider_task_id, str) and 0 < len(provider_task_id) <= _TASK_ID_LIMIT:
+        return Accepted(ProviderTaskId(provider_task_id))
+    # The first of its two steps failed, in a 200 (provider-api-2.md §3.2): nothing was started.
+    if body.get("failed_step"):
+        return Refused(refusals.task_failed(answer.status, body))
+    # An upload that was to be asynchronous, and was done at once instead (§3.3).
+    if isinstance(body.get("clip_id"), str):
+        return Completed(answer.body.decode())
+    return Unknown(f"HTTP {answer.status} without a task_id: {refusals.find_words(body)}")
+
+
+def _says_not_ready(body: Mapping[str, Any]) -> bool:
+    data = body.get("data")
+    statuses = [refusals.task_status(each) for each in (body, data) if isinstance(each, dict)]
+    return (
+        refusals.is_one_of(body.get("code"), _STILL_RUNNING_CODES)
+        or body.get("type") == "not_ready"
+        or "running" in statuses
+    )
+
+
+def read_poll(operation: Operation, answer: Answer) -> PollOutcome:
+    """Read a poll: 202 first, then failure by type, then the clips (provider-api-2.md §4)."""
+    if answer.status == 202:
+        return Running()
+    after = _retry_after(answer)
+    try:
+        body = parse(answer.body)
+    except InvalidPayload:
+        return Postponed(f"HTTP {answer.status} with an unreadable body", after)
+    if refusals.is_one_of(body.get("code"), _STILL_RUNNING_CODES):
+        return Running()
+    # On this route an error can be a terminal failure, if it says so by its type or speaks of a
+    # refund. Else it is about this request (a throttled key, a broken gateway), and passes.
+    terminal = refusals.says_refunded(body) or body.get("type") == "failed"
+    if answer.status >= 400 and answer.status != 429 and terminal:
+        return Failed(refusals.task_failed(answer.status, body))
+    if answer.status == 410:
+        return Failed(refusals.read_error(operation, 410, body))
+    if answer.status != 200:
+        return Postponed(f"HTTP {answer.status}: {refusals.find_words(body)}", after)
+    if refusals.says_failed(body) or _has_ended(body, songs=operation.songs):
+        return Finished(answer.body.decode())
+    return Running(_progress(body), _usable(answer, body))
+
+
+def read_delivery(raw: bytes) -> Delivery:
+    """Read an authentic delivery as far as the receiver needs: which event, and is it final?
+
+    A ``song.completed`` whose clips still run is progress: the job waits for the rest.
+
+    Raises InvalidPayload.
+    """
+    body = parse(raw)
+    try:
+        envelope = _ENVELOPE.load(body)
+    except ValidationError as error:
+        raise InvalidPayload(f"the envelope is wrong: {error.messages}") from None
+    event = envelope["event"]
+    final = event == "song.failed" or (event == "song.completed" and _has_ended(body))
+    progress = {} if final else _progress(body)
+    return Delivery(event, final, raw.decode(), envelope["task_id"], progress)
+
+
+def _has_ended(body: Mapping[str, Any], *, songs: int = 1) -> bool:
+    status = refusals.task_status(body)
+    if status is not None:
+        return status != "running"
+    data = body.get("data")
+    match data:
+        case None:
+            # Some results stand at the top: a clip id, a persona id, lyrics (§3.3, §3.4, §3.7).
+            return bool(without_envelope(body))
+        case dict():
+            return bool(data) and _item_has_ended(data)
+        case list():
+            return len(data) >= songs and all(map(_item_has_ended, data))
+        case _:
+            return False
+
+
+def _item_has_ended(item: Any) -> bool:
+    if not isinstance(item, dict) or not item:
+        return False
+    if any(part in item for part in PARTS):
+        return all(_item_has_ended(item[part]) for part in PARTS if part in item)
+    return clip_state(item) != "running"
+
+
+def _usable(answer: Answer, body: Mapping[str, Any]) -> str | None:
+    done = any(clip_state(clip, body) == "succeeded" for clip, _ in find_clips(body.get("data")))
+    return answer.body.decode() if done else None
+
+
+def _progress(body: Mapping[str, Any]) -> JSONObject:
+    data = body.get("data")
+    items = [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
+    return {"clips": [{k: i.get(k) for k in ("clip_id", "state", "audio_url")} for i in items]}
+
+
+def _retry_after(answer: Answer) -> float | None:
+    # Header names come in any case: Answer.headers is a plain mapping.
+    value = next((v for k, v in answer.headers.items() if k.lower() == "retry-after"), "")
+    return float(value) if re.fullmatch("[0-9]{1,9}", value) else None

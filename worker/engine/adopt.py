@@ -1,0 +1,91 @@
+"""Use case: bring back a job whose record is gone, from a delivery that was kept of it."""
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from worker.core.errors import InvalidRequest, TaskFailed
+from worker.core.job.models import JobId, JSONObject
+from worker.core.job.states import JobState, Turn
+from worker.core.ports import Clock
+from worker.core.providers.aimusic import protocol, results
+from worker.core.providers.aimusic.operations import Operation
+from worker.store.quarantine import Entry
+from worker.store.records import Store
+
+log = structlog.get_logger()
+
+
+Outcome = JSONObject | TaskFailed
+Answer = Callable[[JobId, Outcome], None]
+"""Lets ``AsyncResult(job_id).get()`` answer again with an outcome, unless it still does."""
+
+
+class Adoption:
+    """Adopts orphans: it was paid for, so its user gets it back."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        answer: Answer,
+        signing_keys: Sequence[str],
+        retention_seconds: int,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._answer = answer
+        self._signing_keys = signing_keys
+        self._retention_seconds = retention_seconds
+        self._clock = clock
+
+    def adopt(self, entry: Entry, operation: Operation) -> JobState:
+        """Write the record and the Celery result of a job that has none, as if it had just ended.
+
+        What was to follow the job, its canvas, was lost with its record and does not run.
+
+        Raises InvalidSignature where the entry was changed or its signing key was retired;
+        InvalidRequest where the job has a record, or the operation takes no webhook;
+        InvalidPayload and UnexpectedResponse where the delivery is no result of the operation.
+        """
+        entry.verify(self._signing_keys)
+        if not operation.takes_webhook:
+            raise InvalidRequest(f"{operation.name} takes no webhook: this is of another operation")
+        if self._store.state(entry.job_id):
+            raise _recorded(entry)
+        outcome = _read(entry, operation)
+        # The record comes last: dying before it, the command can simply be run again.
+        self._answer(entry.job_id, outcome)
+        return self._record(entry, operation, outcome)
+
+    def _record(self, entry: Entry, operation: Operation, outcome: Outcome) -> JobState:
+        turn, fields = Turn.ADOPT, {"result": outcome}
+        if isinstance(outcome, TaskFailed):
+            turn, fields = Turn.ADOPT_FAILURE, {"error": outcome.to_json()}
+        won = self._store.turn(
+            entry.job_id,
+            turn,
+            now=self._clock(),
+            due_at=None,
+            why=f"adopted from quarantine: {entry.entry_id}",
+            fields={"operation": operation.name, **fields},
+            retain_seconds=self._retention_seconds,
+        )
+        if not won:
+            raise _recorded(entry)
+        log.info("job_adopted", job_id=entry.job_id, entry_id=entry.entry_id, outcome=turn)
+        return self._store.read(entry.job_id).state
+
+
+def _recorded(entry: Entry) -> InvalidRequest:
+    return InvalidRequest(f"job {entry.job_id} has a record: replay the entry instead")
+
+
+def _read(entry: Entry, operation: Operation) -> Outcome:
+    delivery = protocol.read_delivery(entry.body)
+    if not delivery.final:
+        raise InvalidRequest(f"entry {entry.entry_id} is no end of a job, but {delivery.event}")
+    try:
+        return results.job_result(entry.job_id, operation, protocol.parse(delivery.body))
+    except TaskFailed as failed:
+        return failed

@@ -1,0 +1,381 @@
+"""Use cases of a worker: begin a job, submit it, take its event, settle it."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import astuple, dataclass, field
+from typing import Any, Final, TypeVar, assert_never
+from urllib.parse import quote
+
+import structlog
+
+from worker.core import errors
+from worker.core.errors import FermataError
+from worker.core.job import timing
+from worker.core.job.canvas import Step
+from worker.core.job.lanes import Lane
+from worker.core.job.models import (
+    Event,
+    JobId,
+    JobRecord,
+    JSONObject,
+    Leased,
+    Parked,
+    Source,
+    Standing,
+    Webhook,
+)
+from worker.core.job.states import JobState, Turn
+from worker.core.job.timing import Policy
+from worker.core.ports import Clock
+from worker.core.providers.aimusic import protocol, results, submission
+from worker.core.providers.aimusic.operations import Operation
+from worker.core.providers.aimusic.signing import derive_secret
+from worker.engine.patience import insist
+from worker.provider import AnswerLost, NeverSent, Provider
+from worker.store.gate import Gate
+from worker.store.records import Store
+
+log = structlog.get_logger()
+
+_T = TypeVar("_T")
+
+MOST_REFUSALS: Final = 2
+
+SETTLE_SECONDS: Final = 150
+"""How long a leg insists on settling its job. Given up, the job is resumed again: its errbacks are
+called a second time. A Redis that hands over to its replica is away for a minute at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """Where the provider reaches the receiver, and the key that job secrets are derived from."""
+
+    public_url: str
+    signing_key: str = field(repr=False)
+
+    def webhook(self, job_id: JobId) -> Webhook:
+        """Mint a job's callback: the URL carries the job id, the secret belongs to it alone."""
+        url = f"{self.public_url.rstrip('/')}/webhooks/aimusic/{quote(job_id, safe='')}"
+        return Webhook(url, derive_secret(self.signing_key, job_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of a job's submit leg."""
+
+    job_id: JobId
+    operation: Operation
+    leg: str
+    """Unique to this run: what a run has to say is not heard once another one has begun."""
+
+
+class Jobs:
+    """What a worker does with one job."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        provider: Provider,
+        gate: Gate,
+        callbacks: Callbacks,
+        policy: Policy,
+        clock: Clock,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._provider = provider
+        self._gate = gate
+        self._callbacks = callbacks
+        self._policy = policy
+        self._clock = clock
+        self._jitter = jitter
+
+    def standing(self, job_id: JobId) -> Standing:
+        """Return where the job stands, before anything is done for it."""
+        return self._store.standing(job_id)
+
+    def begin(
+        self,
+        attempt: Attempt,
+        body: Mapping[str, Any],
+        parked: Parked | None,
+        lane: Lane,
+        *,
+        expires_at: float | None = None,
+    ) -> bool:
+        """Write the record that can be resumed, before the provider hears of the job.
+
+        Args:
+            parked: the message that starts the job; None if the record has it already.
+            expires_at: when nobody wants it any more, if it is still held then.
+
+        Returns False if this leg must not submit: another has begun, or the job is held.
+
+        Raises UnknownJob if Redis has lost the record that has the message.
+        """
+        now, operation = self._clock(), attempt.operation
+        state = self._insist(
+            attempt,
+            lambda: self._store.admit(
+                attempt.job_id,
+                self._gate.bid(operation, lane, now=now, expires_at=expires_at),
+                now=now,
+                due_at=now + timing.submit_lease(operation, self._policy),
+                deadline_at=timing.deadline(operation, self._policy, now=now),
+                fields=_record_fields(operation, body, parked),
+                leg=attempt.leg,
+            ),
+        )
+        if state is None and parked is None:
+            self._store.read(attempt.job_id)
+        return state is JobState.SUBMITTING
+
+    def _turn(self, attempt: Attempt, turn: Turn, *, due_at: float, **options: Any) -> bool:
+        now = self._clock()
+        # One whose answer was lost may have been taken: only this very leg can ask again.
+        return self._insist(
+            attempt,
+            lambda: self._store.turn(
+                attempt.job_id, turn, now=now, due_at=due_at, leg=attempt.leg, **options
+            ),
+        )
+
+    def pass_on(
+        self,
+        job_id: JobId,
+        operation: Operation,
+        body: Mapping[str, Any],
+        parked: Parked,
+        *,
+        expires_at: float | None = None,
+    ) -> float | None:
+        """Write the record of a job that the worker of another queue is to begin.
+
+        Returns the moment at which it is published again, unless it is marked as published or
+        somebody begins it; None where somebody has.
+        """
+        now = self._clock()
+        due_at = now + timing.PUBLISH_LEASE_SECONDS
+        fields = _record_fields(operation, body, parked)
+        fields["deadline_at"] = min(now + self._policy.queued_seconds, expires_at or math.inf)
+        written = self._store.turn(job_id, Turn.REROUTE, now=now, due_at=due_at, fields=fields)
+        return due_at if written else None
+
+    def announce(self, attempt: Attempt) -> Standing | None:
+        """Say where a job stands that is still being submitted by this very attempt.
+
+        Returns None if the attempt took so long that the sweep gave it up. From here on anybody may
+        end the job: its PARKED state is stored.
+
+        Raises UnknownJob if Redis has lost the record since it was written.
+        """
+        return self._store.announce(attempt.job_id, attempt.leg)
+
+    def submit(self, attempt: Attempt, body: Mapping[str, Any]) -> Event | None:
+        """Call the provider once, and record what its answer means.
+
+        Returns the event that settles the job here and now (a synchronous result, a refusal),
+        or None: the job is parked, or something else has resumed it.
+        """
+        outcome = self._send(attempt, body)
+        was_open = self._insist(
+            attempt,
+            lambda: self._gate.hear(attempt.job_id, attempt.operation, outcome, now=self._clock()),
+        )
+        # Should Redis be away for long, the log alone knows what was paid for.
+        log.info(
+            "job_submitted",
+            outcome=type(outcome).__name__.lower(),
+            provider_task_id=getattr(outcome, "provider_task_id", None),
+        )
+        match outcome:
+            case protocol.Accepted(provider_task_id):
+                self._accepted(attempt, provider_task_id)
+                return None
+            case protocol.Postponed() as postponed:
+                self._postpone(attempt, postponed)
+                return None
+            case protocol.Unknown(reason):
+                return self._doubt(attempt, reason)
+            case protocol.Completed(answer):
+                return Event(Source.ANSWER, body=answer)
+            case protocol.Refused(error) if error.closes_gate:
+                return self._closed(attempt, error, was_open=was_open)
+            case protocol.Refused(error):
+                return Event(Source.ANSWER, error=error.to_json())
+        assert_never(outcome)
+
+    def _closed(
+        self, attempt: Attempt, error: errors.ProviderError, *, was_open: bool
+    ) -> Event | None:
+        """Let a job wait, with all others, for what no job can help: credits, or the API key.
+
+        Where the gate opens for others and closes again with this one, it is this one's fault.
+        """
+        job = self._read(attempt)
+        if was_open and job.refusals >= MOST_REFUSALS:
+            return Event(Source.ANSWER, error=error.to_json())
+        count = "refusals" if was_open else ""
+        self._postpone(attempt, protocol.Postponed(error.message, backoff=False), count=count)
+        return None
+
+    def _read(self, attempt: Attempt) -> JobRecord:
+        return self._insist(attempt, lambda: self._store.read(attempt.job_id))
+
+    def _send(self, attempt: Attempt, body: Mapping[str, Any]) -> protocol.SubmitOutcome:
+        operation = attempt.operation
+        webhook = self._callbacks.webhook(attempt.job_id) if operation.called_back else None
+        try:
+            answer = self._provider.send(submission.build_request(operation, body, webhook))
+        except NeverSent as error:
+            return protocol.Postponed(error.message, failed=True)
+        except AnswerLost as error:
+            return protocol.Unknown(error.message)
+        return protocol.read_submit(operation, answer)
+
+    def _insist(self, attempt: Attempt, write: Callable[[], _T]) -> _T:
+        """Write what only this leg knows, within half the time after which it counts as dead."""
+        seconds = timing.submit_lease(attempt.operation, self._policy) / 2
+        return insist(write, seconds=seconds, clock=self._clock)
+
+    def _accepted(self, attempt: Attempt, provider_task_id: str) -> None:
+        now = self._clock()
+        fields = {"provider_task_id": provider_task_id}
+        due_at = timing.first_poll(attempt.operation, self._policy, now=now)
+        if not self._turn(attempt, Turn.ACCEPT, due_at=due_at, fields=fields):
+            # The webhook was here before the answer: the job goes on without us.
+            self._gate.open(attempt.job_id, paid=attempt.operation.credits > 0, now=now)
+            self._store.note(attempt.job_id, now=now, sources=JobState, fields=fields)
+
+    def postpone(self, attempt: Attempt, reason: str) -> None:
+        """Put a job back that has begun, before the provider heard of it."""
+        self._postpone(attempt, protocol.Postponed(reason))
+
+    def _postpone(
+        self, attempt: Attempt, postponed: protocol.Postponed, *, count: str = ""
+    ) -> None:
+        now, after = self._clock(), postponed.retry_after
+        due_at = now + (after or 0)
+        if postponed.backoff:
+            attempts = self._read(attempt).attempts
+            due_at = timing.backoff(attempts, after, now=now, jitter=self._jitter())
+        self._turn(attempt, Turn.POSTPONE, due_at=due_at, why=postponed.reason, count=count)
+
+    def _doubt(self, attempt: Attempt, reason: str) -> Event | None:
+        operation = attempt.operation
+        if operation.repeatable:
+            self._postpone(attempt, protocol.Postponed(reason))
+            return None
+        if not operation.takes_webhook:
+            resubmissions = self._read(attempt).resubmissions
+            if timing.resubmits(resubmissions, self._policy):
+                self._postpone(attempt, protocol.Postponed(reason), count="resubmissions")
+                return None
+            return Event(Source.ANSWER, error=unconfirmed(operation, reason).to_json())
+        due_at = self._clock() + self._policy.unconfirmed_grace_seconds
+        self._turn(attempt, Turn.DOUBT, due_at=due_at, why=reason)
+        return None
+
+    def claim_here(self, attempt: Attempt, event: Event) -> None:
+        """Claim a job for what this very leg has heard."""
+        self._insist(
+            attempt,
+            lambda: self._store.claim(attempt.job_id, event, now=self._clock(), leg=attempt.leg),
+        )
+
+    def result(self, leased: Leased, operation: Operation) -> JSONObject:
+        """Read the event of a leased job into its result.
+
+        Raises the error that the event carries, or that the provider's words mean.
+        """
+        event = leased.event
+        if event.error is not None:
+            raise errors.from_json(event.error)
+        return results.job_result(
+            leased.job_id,
+            operation,
+            protocol.parse(event.body or ""),
+            clip_id=leased.clip_id,
+            provider_task_id=leased.provider_task_id,
+        )
+
+    def settle(
+        self,
+        job_id: JobId,
+        operation: Operation,
+        outcome: JSONObject | BaseException,
+        *,
+        following: Iterable[Step] = (),
+    ) -> None:
+        """Record how a job ended; its parked message is no longer needed.
+
+        Args:
+            following: what was to follow it, which that message knew.
+        """
+        turn, fields, why = _ending(outcome)
+        fields |= _left_behind(job_id, following, turn)
+        # The next step is published: a job that is not settled now would publish it again.
+        settled = insist(
+            lambda: self._store.turn(
+                job_id,
+                turn,
+                now=self._clock(),
+                due_at=None,
+                why=why,
+                fields={"operation": operation.name, **fields},
+                drop=_dropped(outcome),
+                retain_seconds=self._policy.retention_seconds,
+            ),
+            seconds=SETTLE_SECONDS,
+            clock=self._clock,
+        )
+        name = "job_settled" if settled else "job_was_settled"
+        log.info(name, job_id=job_id, operation=operation.name, outcome=turn, why=why)
+
+
+def _record_fields(
+    operation: Operation, body: Mapping[str, Any], parked: Parked | None
+) -> dict[str, str | float]:
+    fields: dict[str, str | float] = {"operation": operation.name}
+    if parked is not None:
+        fields |= {"parked": parked.message, **parked.place}
+    clip = body.get(operation.clip_field or "")
+    if isinstance(clip, str):
+        fields["clip_id"] = clip
+    return fields
+
+
+def _left_behind(job_id: JobId, following: Iterable[Step], turn: Turn) -> JSONObject:
+    """Keep what follows a job: each of these has a record of its own, unless none will ever run."""
+    kept = [s for s in following if s.after == job_id or turn is not Turn.SUCCEED]
+    steps = [astuple(step) for step in kept]
+    return {"following": {"steps": steps}} if steps else {}
+
+
+def _dropped(outcome: JSONObject | BaseException) -> list[str]:
+    """Name what a settled record does without; what did not become a result is kept as it came."""
+    dropped = ["parked", "leg"]
+    return dropped if isinstance(outcome, BaseException) else [*dropped, "event"]
+
+
+def _ending(outcome: JSONObject | BaseException) -> tuple[Turn, JSONObject, str]:
+    match outcome:
+        case errors.JobCancelled():
+            return Turn.CANCEL, {"error": outcome.to_json()}, outcome.message
+        case errors.DeadlineExceeded():
+            return Turn.EXPIRE, {"error": outcome.to_json()}, outcome.message
+        case FermataError():
+            return Turn.FAIL, {"error": outcome.to_json()}, type(outcome).__name__
+        case BaseException():
+            return Turn.FAIL, {"error": FermataError(repr(outcome)).to_json()}, repr(outcome)[:200]
+        case _:
+            return Turn.SUCCEED, {"result": outcome}, ""
+
+
+def unconfirmed(operation: Operation, reason: str) -> errors.SubmissionUnconfirmed:
+    """Say that nobody knows whether a submission was accepted."""
+    return errors.SubmissionUnconfirmed(
+        f"{operation.name}: the provider may or may not have accepted it ({reason}); it was not "
+        "sent again, so that nothing is paid twice. Look at the provider's own list of tasks."
+    )

@@ -1,0 +1,199 @@
+"""Use case of the receiver: from one webhook delivery to a resumed job."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+import structlog
+
+from worker.core.contract import PROBE_BODY, PROBE_ID
+from worker.core.errors import FermataError, InvalidPayload, UnknownJob
+from worker.core.job.models import Event, JobId, JobRecord, JSONObject, Source
+from worker.core.job.states import TERMINAL, TRANSITIONS, JobState, Turn
+from worker.core.job.timing import Policy
+from worker.core.ports import Clock
+from worker.core.providers.aimusic import protocol, results, signing
+from worker.core.providers.aimusic.operations import find
+from worker.core.providers.aimusic.protocol import Delivery
+from worker.store.quarantine import Entry, Kind, Quarantine
+from worker.store.records import LOST, Heard, Store
+
+log = structlog.get_logger()
+
+SONG_COMPLETED: Final = "song.completed"
+_ENDS: Final = TERMINAL | {JobState.RESUMING}
+_NOTHING_NEW: Final = frozenset({JobState.RESUMING, JobState.SUCCEEDED})
+"""If a job failed although this very song came, the song is kept when it comes again."""
+_DIGEST_LENGTH: Final = 32
+_NOT_ACCEPTED: Final = TRANSITIONS[Turn.ACCEPT][0]
+
+
+class Receipt(StrEnum):
+    """What became of an authentic delivery."""
+
+    RESUMED = "resumed"
+    PROGRESS = "progress"
+    WITHOUT_EFFECT = "without effect"
+    """A duplicate, or progress of a job that is gone."""
+    LATE = "late"
+    """The job ends, or has ended, without this result; it is kept on the record."""
+    QUARANTINED = "quarantined"
+
+
+class Deliveries:
+    """Receives deliveries: signature, then schema, then claim."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        quarantine: Quarantine,
+        signing_keys: Sequence[str],
+        tolerance: timedelta,
+        policy: Policy,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._quarantine = quarantine
+        self._signing_keys = signing_keys
+        self._tolerance = tolerance
+        self._policy = policy
+        self._clock = clock
+
+    def receive(self, job_id: JobId, headers: Mapping[str, str], raw: bytes) -> Receipt:
+        """Receive one delivery; when this returns, it is stored.
+
+        Raises InvalidSignature (nothing is written then), StoreUnavailable.
+        """
+        signing.verify(
+            headers,
+            raw,
+            secrets=signing.derive_secrets(self._signing_keys, job_id),
+            now=datetime.fromtimestamp(self._clock(), UTC),
+            tolerance=self._tolerance,
+        )
+        if (job_id, raw) == (PROBE_ID, PROBE_BODY):
+            # Whoever asks has our signing key, and now knows that its deliveries come through.
+            return Receipt.WITHOUT_EFFECT
+        try:
+            return self._use(job_id, headers, raw)
+        except InvalidPayload as error:
+            kind, why = Kind.UNREADABLE, error.message
+        except UnknownJob as error:
+            kind, why = Kind.ORPHAN, error.message
+        now = self._clock()
+        entry_id = self._quarantine.keep(kind, job_id, headers, raw, why, now=now)
+        self._store.note(
+            job_id, now=now, what="quarantined", why=f"{entry_id}: {why}", sources=JobState
+        )
+        # The provider had something to say: a job that can be polled is polled at once.
+        self._store.note(job_id, now=now, sources=(JobState.WAITING,), due_at=now)
+        log.warning("delivery_quarantined", job_id=job_id, entry_id=entry_id, kind=kind, why=why)
+        return Receipt.QUARANTINED
+
+    def replay(self, entry: Entry) -> Receipt:
+        """Take a delivery out of quarantine through the same door again, whatever its age.
+
+        Raises InvalidSignature where the entry was changed or its signing key was retired;
+        InvalidPayload or UnknownJob where it can still not be used.
+        """
+        entry.verify(self._signing_keys)
+        now = self._clock()
+        self._store.note(
+            entry.job_id, now=now, what="replayed", why=entry.entry_id, sources=JobState
+        )
+        return self._use(entry.job_id, entry.headers, entry.body)
+
+    def _use(self, job_id: JobId, headers: Mapping[str, str], raw: bytes) -> Receipt:
+        delivery = protocol.read_delivery(raw)
+        delivery_id = headers.get(signing.DELIVERY_ID_HEADER, "")[:128]
+        if not delivery.final:
+            return self._progress(job_id, delivery, delivery_id)
+        heard = self._store.hear(
+            job_id,
+            Event(Source.WEBHOOK, body=delivery.body, delivery_id=delivery_id),
+            now=self._clock(),
+            digest=hashlib.sha256(raw).hexdigest()[:_DIGEST_LENGTH],
+            again_in=_NOTHING_NEW if delivery.event == SONG_COMPLETED else _ENDS,
+            again=f"{delivery.event} again",
+        )
+        if heard is Heard.WON:
+            return Receipt.RESUMED
+        if heard is Heard.AGAIN:
+            return Receipt.WITHOUT_EFFECT
+        return self._too_late(job_id, delivery, delivery_id)
+
+    def _progress(self, job_id: JobId, delivery: Delivery, delivery_id: str) -> Receipt:
+        now, fields = self._clock(), {"progress": delivery.progress}
+        why = f"webhook {delivery_id}"
+        state = self._store.note(job_id, now=now, what=delivery.event, why=why, fields=fields)
+        if state is None or state in TERMINAL:
+            if delivery.event == SONG_COMPLETED:
+                return self._too_late(job_id, delivery, delivery_id)
+            # Not worth keeping even where the job is gone: the end will say all of it again.
+            return Receipt.WITHOUT_EFFECT
+        if delivery.provider_task_id and state in _NOT_ACCEPTED:
+            # Whoever streams has accepted: even if the submit's answer is lost, we can poll now. A
+            # job that was about to be submitted again would be paid twice.
+            known = {"provider_task_id": delivery.provider_task_id[:256]}
+            due_at = now + self._policy.poll_every_seconds
+            self._store.turn(job_id, Turn.ACCEPT, now=now, due_at=due_at, why=why, fields=known)
+        return Receipt.PROGRESS
+
+    def _too_late(self, job_id: JobId, delivery: Delivery, delivery_id: str) -> Receipt:
+        now, why = self._clock(), f"webhook {delivery_id}"
+        # Only a song was paid for; that a job failed which had failed already is just noted.
+        if delivery.event == SONG_COMPLETED:
+            late: JSONObject = {"at": now, "delivery_id": delivery_id, "final": delivery.final}
+            if self._store.keep_late(
+                job_id,
+                late | {"body": delivery.body},
+                now=now,
+                why=why,
+                sources=_ENDS if self._adds(job_id, delivery) else LOST,
+                retain_seconds=self._policy.retention_seconds,
+            ):
+                return Receipt.LATE
+        what = f"{delivery.event} again"
+        if self._store.note(job_id, now=now, what=what, why=why, sources=TERMINAL) is None:
+            raise UnknownJob(
+                f"there is no job {job_id}: past its retention, or its record was lost"
+            )
+        return Receipt.WITHOUT_EFFECT
+
+    def _adds(self, job_id: JobId, delivery: Delivery) -> bool:
+        """Say whether the event that ends a job, or has ended it well, lacks what came now.
+
+        A failure may have won the job moments before its song came; so may a part of it, or the
+        song of another submission of the same job.
+        """
+        if self._store.state(job_id) is None:
+            return False
+        # In this order: the event goes when the job settles.
+        event, record = self._store.event(job_id), self._store.read(job_id)
+        if event and event.body == delivery.body:
+            return False
+        ending = _result(record, event.body) if event else record.result
+        if ending is None:
+            return True
+        came = _result(record, delivery.body)
+        if came is None:
+            return False
+        if record.resubmissions and came["clips"] and _songs(came).isdisjoint(_songs(ending)):
+            return True
+        return bool(ending["partial"] and not came["partial"])
+
+
+def _songs(result: JSONObject) -> set[str]:
+    return {clip["clip_id"] or clip["audio_url"] for clip in result["clips"]}
+
+
+def _result(record: JobRecord, body: str | None) -> JSONObject | None:
+    """Read a body into its job's result; None where it is none."""
+    try:
+        said = protocol.parse(body or "")
+        return results.job_result(record.job_id, find(record.operation), said)
+    except FermataError:
+        return None

@@ -1,0 +1,214 @@
+"""What Fermata changes in Celery, kombu and billiard. Read it before you raise a version pin.
+
+Each row of ``MENDS`` names a place in a library that Fermata replaces, wraps or relies on, though
+the library does not promise to keep it. It says what is wrong there, which module of ours mends it,
+and which test fails without the mend. ``require`` compares the table with what is installed: a
+process refuses to start on another minor version, or if a name in the table is gone.
+
+To move a pin: read each place in the new version, run its test without the mend, and delete the
+mend if the test passes. Else carry it over, and write the new version into ``READ_AT``.
+"""
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Final
+
+from worker.core.errors import ConfigError
+from worker.mends import redelivery, slots, untraced
+
+READ_AT: Final[Mapping[str, str]] = {"celery": "5.7", "kombu": "5.7", "billiard": "4.3"}
+"""The minor versions at which the places were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mend:
+    """One place in a library."""
+
+    hook: str
+    """Where it is: ``module:name``, with dots between the parts of the name."""
+    fault: str
+    ours: str
+    """The module that mends it, below ``worker``."""
+    test: str
+    """What fails without the mend: ``file::test``, below ``tests``."""
+
+
+MENDS: Final = (
+    Mend(
+        "kombu.transport.redis:Channel._brpop_start",
+        "A message that was popped and not yet noted is lost if its worker dies.",
+        "mends/redelivery.py",
+        "integration/test_redelivery.py::"
+        "test_a_message_popped_for_a_connection_that_is_gone_comes_again",
+    ),
+    Mend(
+        "kombu.transport.redis:Channel._brpop_read",
+        "The same: the read belongs to a pop that notes.",
+        "mends/redelivery.py",
+        "integration/test_redelivery.py::"
+        "test_a_message_popped_for_a_connection_that_is_gone_comes_again",
+    ),
+    Mend(
+        "kombu.transport.redis:Channel._flush_brpop_reauth",
+        "No fault: a wait of ours has to end as a pop of kombu's does.",
+        "mends/redelivery.py",
+        "integration/test_redelivery.py::"
+        "test_a_consumer_that_waits_gets_messages_of_every_priority",
+    ),
+    Mend(
+        "kombu.transport.redis:QoS.append",
+        "What was popped and could not be noted is lost.",
+        "mends/redelivery.py",
+        "integration/test_redelivery.py::"
+        "test_a_message_that_was_popped_and_could_not_be_noted_comes_again",
+    ),
+    Mend(
+        "kombu.transport.redis:QoS.ack",
+        "An acknowledgement that fails holds its prefetch slot for ever.",
+        "mends/redelivery.py",
+        "integration/test_redelivery.py::"
+        "test_an_acknowledgement_that_did_not_reach_redis_holds_no_slot_and_is_written_later",
+    ),
+    Mend(
+        "kombu.transport.redis:QoS.reject",
+        "So does a rejection.",
+        "mends/redelivery.py",
+        "integration/test_redelivery.py::test_so_does_a_rejection",
+    ),
+    Mend(
+        "kombu.transport.redis:QoS.restore_unacked_once",
+        "A channel that closes while Redis is away ends the worker.",
+        "mends/redelivery.py",
+        "integration/test_redelivery.py::"
+        "test_a_message_that_a_closing_channel_could_not_give_back_comes_again",
+    ),
+    Mend(
+        "kombu.transport.redis:QoS.restore_visible",
+        "A message in hand for longer than the visibility timeout goes to a second worker.",
+        "mends/redelivery.py",
+        "integration/test_redelivery.py::"
+        "test_a_message_stays_in_hand_past_the_visibility_timeout_while_its_worker_lives",
+    ),
+    Mend(
+        "kombu.transport.virtual:Message.__init__",
+        "A body that cannot be decoded ends the worker.",
+        "mends/redelivery.py",
+        "integration/test_redelivery.py::"
+        "test_a_body_that_cannot_be_decoded_reaches_the_consumer_as_it_is",
+    ),
+    Mend(
+        "celery.concurrency.thread:apply_target",
+        "A task that ends its thread keeps its slot, and its message is never acknowledged.",
+        "mends/slots.py",
+        "integration/test_own_tasks.py::"
+        "test_a_task_that_exits_each_time_fails_in_the_end_and_gives_its_slot_back",
+    ),
+    Mend(
+        "celery.concurrency.solo:apply_target",
+        "The same in a worker without a pool: it ends the worker.",
+        "mends/slots.py",
+        "integration/test_own_tasks.py::"
+        "test_a_task_that_exits_each_time_fails_in_the_end_and_gives_its_slot_back",
+    ),
+    Mend(
+        "celery.app.trace:ExceptionInfo",
+        "A task that ends with Ignore costs two copies of a traceback that nobody reads.",
+        "mends/untraced.py",
+        "unit/test_untraced.py::test_a_leg_that_parks_has_no_traceback_and_is_still_an_ignore",
+    ),
+    Mend(
+        "celery.backends.redis:RedisBackend.chord_error_from_stack",
+        "A chord whose body cannot be published is failed, although its header succeeded.",
+        "app/accidents.py",
+        "integration/test_chords.py::test_a_job_that_runs_again_publishes_the_body_that_it_could_not",
+    ),
+    Mend(
+        "celery.backends.redis:CHORD_CLEANUP_LUA",
+        "The same: the chord is dropped, and its body is never published.",
+        "app/accidents.py",
+        "integration/test_chords.py::test_a_job_that_runs_again_publishes_the_body_that_it_could_not",
+    ),
+    Mend(
+        "celery.backends.base:Backend._call_task_errbacks",
+        "One errback that cannot be published keeps the others from being called.",
+        "app/accidents.py",
+        "integration/test_follow_up_failures.py::"
+        "test_an_errback_that_cannot_be_called_harms_neither_the_other_nor_the_job",
+    ),
+    Mend(
+        "celery.canvas:Signature.apply_async",
+        "A follow-up that has no message fails the task before it, whose result was paid for.",
+        "messages/follow_ups.py",
+        "integration/test_follow_up_failures.py::"
+        "test_a_parameter_that_there_is_not_fails_the_step_that_names_it",
+    ),
+    Mend(
+        "celery.app.amqp:AMQP._retry_publish",
+        "A broker that is away while the next step is published fails the task before it.",
+        "messages/recording.py",
+        "chaos/test_kill_points.py::test_a_death_at_the_point_costs_nothing",
+    ),
+    Mend(
+        "celery.app.amqp:AMQP.flush_routes",
+        "No fault: what no worker of ours has goes to the backend's queue, by a route of ours.",
+        "messages/recording.py",
+        "integration/test_follow_ups.py::test_a_backends_own_task_reaches_its_own_worker",
+    ),
+    Mend(
+        "celery.worker.state:revoked_stamps",
+        "No fault: what revokes tasks by their stamps cancels parked jobs too.",
+        "app/revoke.py",
+        "integration/test_own_tasks.py::"
+        "test_a_parked_job_is_cancelled_by_a_stamp_that_a_task_in_a_thread_has_too",
+    ),
+    Mend(
+        "celery.app.trace:build_tracer",
+        "No fault: a conductor runs resumed legs with Celery's own tracer.",
+        "app/conductor.py",
+        "integration/test_canvas.py::test_a_shape_ends_as_it_would_without_parking",
+    ),
+)
+
+
+def install() -> None:
+    """Mend this process.
+
+    Raises ConfigError, as :func:`require` does, before anything is changed.
+    """
+    require()
+    redelivery.install()
+    slots.install()
+    untraced.install()
+
+
+def require() -> None:
+    """Compare the table with what is installed.
+
+    Raises ConfigError, with all that differs.
+    """
+    if differing := [*_other_versions(), *_missing()]:
+        said = "; ".join(differing)
+        raise ConfigError(
+            f"Fermata mends its libraries (worker/mends), and these are not the ones: {said}. "
+            "Install what requirements.lock names."
+        )
+
+
+def _other_versions() -> Iterator[str]:
+    for package, read_at in READ_AT.items():
+        installed = metadata.version(package)
+        if not installed.startswith(f"{read_at}."):
+            yield f"{package} is {installed}, not {read_at}"
+
+
+def _missing() -> Iterator[str]:
+    for mend in MENDS:
+        module, _, name = mend.hook.partition(":")
+        try:
+            found: object = importlib.import_module(module)
+            for part in name.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError):
+            yield f"there is no {mend.hook}"

@@ -1,0 +1,1 @@
+"""A job as a Celery message: how it is kept, recorded and published."""

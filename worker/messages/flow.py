@@ -1,0 +1,118 @@
+"""Adapter: enqueue a flow as native Celery canvas, by task name.
+
+A flow is a first operation and branches after it: branches run in parallel, the steps of one
+branch in sequence. All ids are minted here, so that every job can be followed; the ids of the
+follow-ups derive from the first job's, so that a flow that is enqueued twice has them twice.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from celery import Celery, chain, group
+from celery.canvas import Signature
+
+from worker.core.batch.flows import Branch, Plan
+from worker.core.contract import DIGEST_HEADER, JOB_ID, QUEUE, SLOW_QUEUE, TENANT_HEADER, task_name
+from worker.core.errors import AlreadyEnqueued, InvalidRequest
+from worker.core.job.canvas import Step
+from worker.core.job.models import JobId, JSONObject
+from worker.core.providers.aimusic import submission
+from worker.core.providers.aimusic.operations import find
+
+_IDS: Final = uuid.UUID("6c1f2b1e-5d0a-5c39-9f0e-0d3a8b6f4c11")
+"""The namespace of ids that derive from others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """An enqueued flow: its jobs, each after the one it follows."""
+
+    steps: tuple[Step, ...]
+
+
+def enqueue(
+    app: Celery,
+    plan: Plan,
+    *,
+    job_id: str | None = None,
+    idempotency_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Flow:
+    """Check a flow's first request and enqueue the whole of it.
+
+    Args:
+        idempotency_key: enqueue the flow once under this key, however often this is called,
+            for as long as its first job is on record.
+        headers: of the first message; those that name a lane or a batch are inherited by the
+            follow-ups.
+
+    Raises InvalidRequest before anything is sent; kombu's OperationalError where the broker
+    cannot be reached, that or StoreUnavailable where the records cannot.
+    """
+    submission.check_parameters(find(plan.operation), plan.parameters, source=plan.source)
+    if job_id is not None and not JOB_ID.fullmatch(job_id):
+        raise InvalidRequest(f"a job id must match {JOB_ID.pattern}")
+    if job_id is None:
+        job_id = _derived(f"key:{idempotency_key}") if idempotency_key else str(uuid.uuid4())
+    trunk, branches = lay_out(JobId(job_id), plan)
+    given = dict(headers or {})
+    if idempotency_key:
+        given[DIGEST_HEADER] = _digest(plan, given.get(TENANT_HEADER))
+    source = () if plan.source is None else (plan.source,)
+    canvas: Any = _signature(app, trunk[0], source, plan.parameters)
+    canvas.set(headers=given)
+    if plan.then:
+        canvas = canvas | _signature(app, trunk[1], kwargs=plan.then[1])
+    tails = [chain(*(_signature(app, step) for step in branch), app=app) for branch in branches]
+    if tails:
+        canvas = canvas | (tails[0] if len(tails) == 1 else group(tails, app=app))
+    with contextlib.suppress(AlreadyEnqueued):
+        canvas.apply_async()
+    return Flow((*trunk, *(step for branch in branches for step in branch)))
+
+
+def lay_out(job_id: JobId, plan: Plan) -> tuple[list[Step], list[list[Step]]]:
+    """Give every job of a plan its id: those in sequence, then those of each branch."""
+    trunk = [Step(job_id, plan.operation)]
+    if plan.then:
+        trunk += _follow(trunk[0], (plan.then[0],), "then")
+    return trunk, [_follow(trunk[-1], each, str(n)) for n, each in enumerate(plan.branches)]
+
+
+def _derived(name: str) -> str:
+    return str(uuid.uuid5(_IDS, name))
+
+
+def _digest(plan: Plan, tenant: str | None) -> str:
+    asked: tuple[Any, ...] = dataclasses.astuple(plan)
+    if tenant:
+        asked = (*asked, tenant)  # whose song it is; another tenant's is another request
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _follow(first: Step, operations: Branch, branch: str) -> list[Step]:
+    steps = [first]
+    for operation in operations:
+        before = steps[-1].job_id
+        job_id = JobId(_derived(f"after:{before}:{branch}"))
+        steps.append(Step(job_id, operation, after=before))
+    return steps[1:]
+
+
+def _queue(step: Step) -> str:
+    return SLOW_QUEUE if find(step.operation).slow else QUEUE
+
+
+def _signature(
+    app: Celery, step: Step, args: tuple[Any, ...] = (), kwargs: JSONObject | None = None
+) -> Signature[Any]:
+    signature: Signature[Any] = app.signature(
+        task_name(step.operation), args=args, kwargs=kwargs or {}, queue=_queue(step)
+    )
+    return signature.set(task_id=step.job_id)

@@ -1,0 +1,163 @@
+"""A job's own message, as its record keeps it.
+
+The message is pressed before it is published, or when its first submit leg begins: Celery
+publishes it to a kombu channel that keeps it instead of sending it. The record keeps what kombu
+would send: a submit leg can be published again without task, canvas or result backend, and a
+conductor runs the resumed leg from it.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, cast
+
+import structlog
+from celery.canvas import Signature
+from kombu import Connection
+from kombu.exceptions import KombuError, OperationalError
+from kombu.transport import memory
+from kombu.utils.json import dumps
+from redis.exceptions import RedisError
+
+from worker.core.contract import OURS_HEADER
+from worker.core.job import canvas, kept, timing
+from worker.core.job.models import JobId, Parked
+from worker.core.job.timing import Policy
+from worker.core.ports import Clock
+from worker.core.wording import told
+from worker.store.records import Store
+
+log = structlog.get_logger()
+
+PUBLISH_RETRIES: Final = {
+    "max_retries": 2,
+    "interval_start": 0.05,
+    "interval_step": 0.2,
+    "interval_max": 0.5,
+}
+_ENVELOPE: Final = ("body_encoding", "delivery_tag", "delivery_info", "priority", "expiration")
+"""Properties that belong to one publishing of a message. When it expires, its header says."""
+
+
+class _PressChannel(memory.Channel):
+    """Keeps the one message of a task that is published, for whichever exchange."""
+
+    pressed: dict[str, Any]
+
+    def basic_publish(
+        self, message: dict[str, Any], exchange: str, routing_key: str, **_: Any
+    ) -> None:
+        # With task_send_sent_event, Celery also publishes an event here, of a message that nobody
+        # has sent yet. It has no task.
+        if "task" in (message["headers"] or {}):
+            route = {"exchange": exchange, "routing_key": routing_key}
+            message["properties"]["delivery_info"].update(route)
+            body = message["body"]
+            self.pressed = message | {"body": body.encode() if isinstance(body, str) else body}
+
+
+class _PressTransport(memory.Transport):
+    Channel = _PressChannel
+
+
+def press(publish: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return the task's message that is published to the producer given, its body as bytes."""
+    with Connection(transport=_PressTransport) as connection:
+        channel = cast(_PressChannel, connection.default_channel)
+        with connection.Producer(auto_declare=False) as producer:
+            publish(producer)
+        return channel.pressed
+
+
+def park(signature: Signature[Any]) -> Parked:
+    """Return the message of a signature that would be published now."""
+    message = press(lambda to: signature.apply_async(producer=to, add_to_parent=False, declare=[]))
+    return Parked(pack(message), canvas.place(message["headers"]))
+
+
+def pack(message: Mapping[str, Any]) -> str:
+    """Return a pressed message as a record keeps it."""
+    head = {name: part for name, part in message.items() if name != "body"}
+    return kept.pack(dumps(head, separators=(",", ":")), message["body"])
+
+
+class Publisher:
+    """Publishes pressed messages on any broker. Not fork-safe: one per process."""
+
+    def __init__(self, url: str, transport_options: dict[str, Any], connect_seconds: float) -> None:
+        self._connect_seconds = connect_seconds
+        self._pool = Connection(
+            url, transport_options=transport_options, connect_timeout=connect_seconds
+        ).Pool(limit=16)
+
+    def publish(self, message: str) -> None:
+        """Publish a message that a record keeps, marked as ours.
+
+        Raises kombu's OperationalError if the broker cannot be reached or has no such queue.
+        """
+        wire, body = kept.unpack(message)
+        properties = wire["properties"]
+        route = properties["delivery_info"]
+        headers = wire["headers"] | {OURS_HEADER: 0}
+        others = {name: value for name, value in properties.items() if name not in _ENVELOPE}
+        with self._connection() as connection:
+            connection.Producer(auto_declare=False).publish(
+                body,
+                exchange=route["exchange"],
+                routing_key=route["routing_key"],
+                priority=properties["priority"],
+                content_type=wire["content-type"],
+                content_encoding=wire["content-encoding"],
+                headers=headers,
+                # AMQP drops a message for a queue that is not there, and confirms it.
+                mandatory=True,
+                retry=True,
+                retry_policy=dict(PUBLISH_RETRIES),
+                **others,
+            )
+
+    def close(self) -> None:
+        """Close all connections; the next publish opens new ones."""
+        self._pool.force_close_all()
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        with self._pool.acquire(block=True, timeout=self._connect_seconds) as connection:
+            try:
+                yield connection
+            except Exception as error:
+                # What AMQP still has to say about this message would be taken for the next one's.
+                connection.collect()
+                raise OperationalError(str(error) or repr(error)) from error
+
+
+class SubmitLegs:
+    """Publishes the submit legs of jobs that backed off, passed the gate, or lost their message."""
+
+    def __init__(self, store: Store, publisher: Publisher, clock: Clock, policy: Policy) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._clock = clock
+        self._policy = policy
+
+    def close(self) -> None:
+        """Close the connections to the broker."""
+        self._publisher.close()
+
+    def publish(self, job_id: JobId, *, stale_at: float, republished: int = 0) -> None:
+        """Publish the submit leg of a queued job, whose due time was moved to ``stale_at``.
+
+        If that fails, the job is due again then.
+
+        Args:
+            republished: how often that was done before.
+        """
+        message = self._store.message(job_id)
+        if not message:
+            return
+        try:
+            self._publisher.publish(message)
+        except (KombuError, RedisError, OSError) as error:
+            log.warning("publish_failed", job_id=job_id, error=told(error))
+            return
+        until = timing.backlog(republished, self._policy, now=self._clock())
+        self._store.mark_published(job_id, stale_at=stale_at, until=until)

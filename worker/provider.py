@@ -1,0 +1,362 @@
+"""Adapter: the provider over HTTP, with requests.
+
+When a request fails, one question decides what becomes of its job: did anything of the request
+leave this machine? The libraries' errors do not tell. A ``ReadTimeout`` is the provider's silence,
+or a proxy's that never opened the tunnel; an ``SSLError`` comes before the request, or in the
+middle of the answer. So the connection itself notes when it begins to write the request (in
+:class:`_Watched`), and that alone decides, whatever the error is:
+
+=================  =====================================================  ====================
+the request        what went wrong, for example                           raised
+=================  =====================================================  ====================
+was not begun      the URL, a header, or the CA bundle cannot be used;    NeverSent: the job
+                   a name is unknown; nothing listens; the proxy is       backs off and is sent
+                   away, or refuses the tunnel; the TLS handshake fails   again
+was begun          the connection breaks; no answer in time; an answer    AnswerLost: nobody
+                   that is no HTTP, is cut off, or cannot be unpacked     knows if it was taken
+was answered       any HTTP status, a proxy's own among them              nothing: the answer is
+                                                                          read by protocol.py
+=================  =====================================================  ====================
+
+No request takes longer than its time as a whole, because nobody else ends it: Celery keeps time
+limits with processes, not with threads. A :class:`_Watch` hangs up when the time is over, whatever
+drips then: a proxy's tunnel, a handshake, the request, or the answer. Two steps before that have
+limits of their own: a name is looked up by the system's resolver, and each of its addresses is
+tried for the connect timeout. If they take all the time, the request is not begun.
+"""
+
+import contextlib
+import functools
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from http.client import HTTPException, RemoteDisconnected
+from typing import Any, Final, Protocol
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.exceptions import HTTPError, ProxyError
+from urllib3.util.ssl_ import create_urllib3_context
+
+from worker.core.archive.egress import is_this_machine
+from worker.core.errors import FermataError
+from worker.core.job.models import Answer, Request
+
+_TUNNEL: Final = re.compile(r"Tunnel connection failed: (\d{3})\b")
+_PLAIN: Final = ("Could not find a suitable TLS CA", "Missing dependencies for SOCKS")
+"""How texts of requests begin that quote neither a URL nor a header."""
+
+ANSWER_LIMIT_BYTES = 16 * 1024 * 1024
+POLL_SECONDS = 10
+"""A poll that takes longer is asked again later; the others of its sweep wait for it."""
+
+FAILURES: Final = (OSError, HTTPError, HTTPException, ValueError)
+"""The roots of all that requests, urllib3, ``http.client``, ``ssl`` and ``socket`` raise."""
+
+
+class NeverSent(FermataError):
+    """Nothing of the request left this machine, so the provider certainly does not know it."""
+
+
+class AnswerLost(FermataError):
+    """The request may have reached the provider; its answer did not reach us."""
+
+
+class Provider(Protocol):
+    """The port to the provider."""
+
+    def send(self, request: Request) -> Answer:
+        """Send one request, once.
+
+        Raises NeverSent, AnswerLost.
+        """
+
+
+class HTTPProvider:
+    """The provider's API over HTTPS. Redirects are not followed, and nothing is retried here.
+
+    Not fork-safe: one per process.
+    """
+
+    def __init__(
+        self, base_url: str, api_key: str, *, connect_seconds: float, total_seconds: float
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._connect_seconds = connect_seconds
+        self._total_seconds = total_seconds
+        self._api_key = api_key
+        self._asking = _session(api_key)
+
+    def send(self, request: Request) -> Answer:
+        # A kept-alive connection that the provider has just closed fails like a lost answer.
+        # Where money is at stake every request opens its own, so that the two stay apart.
+        asking = request.method == "GET"
+        # A session of its own as well: the header alone does not keep urllib3 from reusing one.
+        session = self._asking if asking else _session(self._api_key)
+        headers = {} if asking else {"Connection": "close"}
+        seconds = request.timeout_seconds or self._total_seconds
+        if asking:
+            seconds = min(POLL_SECONDS, seconds)
+        give_up = time.monotonic() + seconds
+        watch = _Watch(seconds)
+        try:
+            with (
+                watch,
+                session.request(
+                    request.method,
+                    self._base_url + request.path,
+                    json=request.body,
+                    headers=headers,
+                    proxies=proxies(self._base_url),
+                    timeout=(self._connect_seconds, seconds),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                body = _read(response, give_up)
+                if watch.is_over:
+                    raise AnswerLost("the answer came too slowly")
+                return Answer(response.status_code, dict(response.headers), body)
+        except (*FAILURES, RuntimeError) as error:  # "can't start new thread" is one
+            why = cause(TimeoutError() if watch.is_over else error)
+            if watch.begun:
+                raise AnswerLost(f"no readable answer: {why}") from None
+            raise NeverSent(f"cannot reach the provider: {why}") from None
+        finally:
+            if not asking:
+                session.close()
+
+
+def proxies(url: str) -> dict[str, Any]:
+    """Return the proxies on the way to a URL, as requests takes them.
+
+    The environment's own (``https_proxy``, ``no_proxy`` …), but never one to this very machine:
+    a proxy elsewhere would look for the simulator or the receiver on its own loopback.
+    """
+    return dict.fromkeys(("http", "https", "all")) if is_this_machine(url) else {}
+
+
+def _session(api_key: str) -> requests.Session:
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _WatchedAdapter(max_retries=0))
+    session.auth = _Bearer(api_key)
+    return session
+
+
+class _Watch:
+    """Ends a request that takes too long as a whole, from the connection to the last byte read.
+
+    A socket's own timeout starts anew with every byte, so one that drips would never end.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.is_over = False
+        self.begun = False
+        """Whether the request began to leave: from then on the provider may know it."""
+        self._sock: socket.socket | None = None
+        """A descriptor of our own for the connection: TLS detaches the socket from the first."""
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> "_Watch":
+        self._timer.start()
+        _watching.watch = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        _watching.watch = None
+        self._let_go()
+
+    def begin(self) -> None:
+        """Note that the request begins to leave.
+
+        Raises TimeoutError where its time is over: no answer would be waited for.
+        """
+        if self.is_over:
+            raise TimeoutError
+        self.begun = True
+
+    def over(self, sock: socket.socket) -> None:
+        """Watch over a connection, in place of the one before it."""
+        self._let_go()
+        with self._lock:
+            self._sock = socket.socket(fileno=os.dup(sock.fileno()))
+        if self.is_over:
+            self._end()
+
+    def _end(self) -> None:
+        with self._lock:  # or it might hang up on whoever has been given the descriptor since
+            self.is_over = True
+            if self._sock:
+                with contextlib.suppress(OSError):
+                    self._sock.shutdown(socket.SHUT_RDWR)
+
+    def _let_go(self) -> None:
+        with self._lock:
+            if self._sock:
+                self._sock.close()
+                self._sock = None
+
+
+_watching = threading.local()
+
+
+class _Watched:
+    """A connection that tells the watch of its thread how far it is, and which socket it uses."""
+
+    sock: socket.socket | None
+
+    def _new_conn(self) -> socket.socket:
+        """Open the connection; the tunnel and the handshake come after it."""
+        sock: socket.socket = super()._new_conn()  # type: ignore[misc]
+        if watch := _watch_of_thread():
+            watch.over(sock)
+        return sock
+
+    def endheaders(self, *args: Any, **options: Any) -> Any:
+        """Write the request; opening, the tunnel and the handshake come before it."""
+        watch = _watch_of_thread()
+        if self.sock is None:
+            self.connect()  # type: ignore[attr-defined]
+        elif watch:
+            watch.over(self.sock)
+        if watch:
+            watch.begin()
+        return super().endheaders(*args, **options)  # type: ignore[misc]
+
+
+def _watch_of_thread() -> _Watch | None:
+    return getattr(_watching, "watch", None)
+
+
+@functools.cache
+def _watched(pool: Any) -> Any:
+    """Return a class of pools like this one, whose connections are watched.
+
+    A SOCKS proxy has pools of its own kind. A connection that nobody watches would pass for one
+    that never began a request.
+    """
+    connections = type("_Connection", (_Watched, pool.ConnectionCls), {})
+    return type("_Pool", (pool,), {"ConnectionCls": connections})
+
+
+class _WatchedAdapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        _watch_over(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        known = proxy in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **options)
+        if not known:
+            _watch_over(manager)
+        return manager
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Check the server's certificate by authorities that are loaded already.
+
+        urllib3 would load them for each connection, which takes more CPU than all else of a
+        request. A proxy that is spoken to in TLS gets its own from what stays on the connection.
+        """
+        super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
+        proxied = conn.proxy is not None and conn.proxy.scheme == "https"
+        if (conn.ca_certs or conn.ca_cert_dir) and not proxied:
+            changed_at = os.stat(conn.ca_certs or conn.ca_cert_dir).st_mtime_ns
+            with _loading:
+                context = _trusting(conn.ca_certs, conn.ca_cert_dir, changed_at)
+            conn.conn_kw["ssl_context"] = context
+            conn.ca_certs = conn.ca_cert_dir = None
+
+
+_loading = threading.Lock()
+"""Held while authorities are loaded: 128 threads that begin at once need them once."""
+
+
+@functools.lru_cache(maxsize=4)
+def _trusting(file: str | None, folder: str | None, changed_at: int) -> ssl.SSLContext:
+    """Return what trusts the authorities in a file or a folder, as it was last changed."""
+    context = create_urllib3_context()
+    context.load_verify_locations(file, folder)
+    return context
+
+
+def _watch_over(manager: Any) -> None:
+    pools = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _watched(pool) for scheme, pool in pools.items()}
+
+
+class _Bearer(AuthBase):
+    """As auth, not as a header: a netrc file would replace the header."""
+
+    def __init__(self, api_key: str) -> None:
+        self._api_key = api_key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._api_key}"
+        return request
+
+
+def _read(response: requests.Response, give_up: float) -> bytes:
+    body = bytearray()
+    # read1 returns what has come: read would wait for its whole amount, drop by drop.
+    while chunk := response.raw.read1(65536, decode_content=True):
+        body += chunk
+        if len(body) > ANSWER_LIMIT_BYTES:
+            raise AnswerLost(f"the answer is larger than {ANSWER_LIMIT_BYTES} bytes")
+        if time.monotonic() > give_up:
+            raise AnswerLost("the answer came too slowly")
+    return bytes(body)
+
+
+def cause(error: BaseException) -> str:
+    """Say what is at the bottom of a library's error, with as much of its text as is safe.
+
+    The texts of requests and urllib3 quote URLs and headers, which may hold a password or the key.
+    Those of the system and of OpenSSL do not.
+    """
+    chain = list(_chain(error))
+    by = "the proxy: " if any(isinstance(each, ProxyError) for each in chain) else ""
+    said = next(filter(None, map(_said, reversed(chain))), "")
+    name = type(chain[-1]).__name__
+    return f"{by}{said} ({name})" if said else f"{by}{name}"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Go down from what a library raised to what it was raised for."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        wrapped = [*error.args, getattr(error, "reason", None), error.__cause__]
+        error = next(
+            (each for each in wrapped if isinstance(each, BaseException)), error.__context__
+        )
+
+
+def _said(error: BaseException) -> str:
+    match error:
+        case ssl.SSLCertVerificationError():
+            return str(error.verify_message)
+        case ssl.SSLError():
+            return str(error.reason or "").lower().replace("_", " ")
+        case socket.gaierror():
+            return str(error.strerror or "")
+        case TimeoutError(errno=None):
+            return "timed out"
+        case RemoteDisconnected():
+            return "closed without an answer"
+        case OSError(errno=int(number)):
+            return os.strerror(number)
+        case OSError(args=(str(text),)) if refused := _TUNNEL.match(text):
+            return f"it refuses the tunnel, HTTP {refused[1]}"
+        case OSError(args=(str(text),)) if text.startswith(_PLAIN):
+            return text
+    return ""

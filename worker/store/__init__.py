@@ -1,0 +1,1 @@
+"""What stands in Redis or Valkey: records, gate, quarantine. Each change is one Lua script."""

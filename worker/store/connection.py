@@ -1,0 +1,57 @@
+"""Adapter: a client of the Redis or Valkey that holds the state, and what it raises."""
+
+from typing import Any, Final, cast
+
+from redis import Redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.connection import HiredisRespSerializer
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from worker.core.redis_url import client_url, is_sentinel, read
+
+StoreUnavailable: Final = RedisError
+"""What any method raises when Redis is away, or will not write: out of memory, read-only."""
+
+
+_HALVES: Final = "backslashreplace"
+"""JSON may hold half of a character, which UTF-8 cannot."""
+
+
+class _Packer(HiredisRespSerializer):
+    """Encodes text before hiredis does, which knows no `encoding_errors` and would raise."""
+
+    def pack(self, *args: Any) -> Any:
+        encoded: Any = [arg.encode(errors=_HALVES) if isinstance(arg, str) else arg for arg in args]
+        return super().pack(*encoded)
+
+
+def connect(url: str, *, timeout_seconds: float = 5, retries: int = 2) -> "Redis":
+    """Open a client that gives up: no call blocks longer than its timeouts and retries.
+
+    Raises ValueError where the URL cannot be.
+    """
+    timeouts = {
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": min(timeout_seconds, 2),
+    }
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "encoding_errors": _HALVES,
+        "command_packer": _Packer(),
+        "health_check_interval": 30,
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries),
+        **timeouts,
+    }
+    if not is_sentinel(url):
+        return Redis.from_url(client_url(url), **options)
+    address = read(url)
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+        address.hosts, sentinel_kwargs=timeouts | dict(address.sentinel_credentials)
+    )
+    if address.health_check_seconds is not None:
+        options["health_check_interval"] = address.health_check_seconds
+    credentials = {"username": address.username or None, "password": address.password or None}
+    master = sentinel.master_for(address.service, db=address.database, **credentials, **options)
+    return cast("Redis", master)

@@ -1,0 +1,124 @@
+"""The gate before the provider, the same for all workers (see lua/common/gate.lua)."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import structlog
+
+from worker.core import keys
+from worker.core.job.lanes import TRIPS_AFTER, Bid, Lane, Limits, thousandths
+from worker.core.job.models import JobId
+from worker.core.providers.aimusic import protocol
+from worker.core.providers.aimusic.operations import Operation
+from worker.store.scripts import Script
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+log = structlog.get_logger()
+
+AT_ONCE: Final = 20
+_BALANCE_LOCK: Final = keys.GATE + ":balance"
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Who may be submitted now, and when to look again."""
+
+    job_ids: Sequence[JobId]
+    again_at: float | None
+    """When time alone may open the gate; None: an event must, or nobody waits."""
+
+
+class Gate:
+    """What keeps all workers together within the operator's limits.
+
+    Every method raises StoreUnavailable where Redis cannot be reached.
+    """
+
+    def __init__(self, redis: "Redis", limits: Limits, held_seconds: float) -> None:
+        self._redis = redis
+        self._open = Script(redis, "open_gate")
+        self._admit = Script(redis, "admit")
+        self.limits = limits
+        self._held_seconds = held_seconds
+
+    def bid(self, operation: Operation, lane: Lane, *, now: float, expires_at: float | None) -> Bid:
+        """Say what a job asks of the gate."""
+        held_until = now + self._held_seconds
+        if expires_at is not None:
+            held_until = min(expires_at, held_until)
+        return Bid(lane, thousandths(operation.credits), held_until, self.limits)
+
+    def hear(
+        self, job_id: JobId, operation: Operation, outcome: protocol.SubmitOutcome, *, now: float
+    ) -> bool:
+        """Learn from a submission; says whether the gate was open, and is closed by it.
+
+        That the provider accepted one opens it with the turn itself (transition.lua).
+        """
+        match outcome:
+            case protocol.Refused(error) if error.closes_gate:
+                return self._close(type(error).__name__, now)
+            case protocol.Unknown() | protocol.Postponed(failed=True):
+                failures = self._redis.hincrby(keys.GATE, "failures", 1)
+                return failures >= TRIPS_AFTER and self._close("the provider fails", now)
+            case protocol.Completed():
+                self.open(job_id, paid=operation.credits > 0, now=now)
+            case protocol.Refused():
+                self.open(job_id, paid=False, now=now)
+        return False
+
+    def open(self, job_id: JobId, *, paid: bool, now: float) -> None:
+        """Let jobs pass again after a job that the provider answered."""
+        self._open(
+            **keys.BEFORE_THE_GATE,
+            job=keys.job(job_id),
+            due=keys.DUE,
+            now=now,
+            paid=int(paid),
+        )
+
+    def _close(self, reason: str, now: float) -> bool:
+        self._redis.hset(keys.GATE, "probe_at", str(now + self.limits.probe_seconds))
+        newly = bool(self._redis.hsetnx(keys.GATE, "breaker", reason))
+        if newly:
+            self._redis.hset(keys.GATE, "closed_at", str(now))
+            log.warning("gate_closed", why=reason, probe_in_seconds=self.limits.probe_seconds)
+        return newly
+
+    def release(self, *, now: float, stale_at: float) -> Released:
+        """Admit those whose turn it is; each is leased until ``stale_at`` to be published."""
+        weights = json.dumps(dict(self.limits.weights))
+        job_ids, again = self._admit(
+            **keys.BEFORE_THE_GATE,
+            **self.limits.arguments(),
+            records=keys.RECORDS,
+            due=keys.DUE,
+            now=now,
+            stale_at=stale_at,
+            most=AT_ONCE,
+            weights=weights,
+        )
+        return Released(job_ids, float(again) if again else None)
+
+    def listen(self, seconds: float) -> None:
+        """Wait until something happened that may open the gate, but not longer."""
+        self._redis.blpop([keys.WAKE], timeout=seconds)
+
+    def learn_balance(self, left: float, *, spent_before: int) -> None:
+        """Keep the balance that was asked for when ``spent_before`` had been spent."""
+        known: dict[Any, Any] = {"balance": thousandths(left), "spent_before": spent_before}
+        self._redis.hset(keys.GATE, mapping=known)
+        self._redis.lpush(keys.WAKE, "1")
+
+    def spent(self) -> int:
+        """Return what was ever spent, in thousandths."""
+        return int(cast("str | None", self._redis.hget(keys.GATE, "spent")) or 0)
+
+    def may_ask_balance(self, every_seconds: float) -> bool:
+        """Say whether it is time to ask again, to one worker of all."""
+        every = round(every_seconds * 1000)
+        return bool(self._redis.set(_BALANCE_LOCK, "asked", nx=True, px=every))

@@ -1,0 +1,80 @@
+-- Admit who waits before the gate, for as long as it is open: interactive before batch, and the
+-- tenants of each by their shares (start-time fair queuing).
+-- Closes the race between workers that release at once: each job goes to one of them.
+--
+-- Returns {job ids, moment to ask again ('' where nobody waits, or only an event can open the
+-- gate, or make room on the way)}.
+--! uses record gate
+--! keys RECORDS DUE GATE FLIGHT LANES HELD WAKE
+--! args now stale_at most spacing burst in_flight floor probe_seconds weights
+local at, room, limits, share_of = tonumber(now), tonumber(most), read_limits(), cjson.decode(weights)
+-- Of ten that are served while both wait, one is of the batch: it is slowed, never starved.
+local BATCH_TURN = 10
+-- So many of a class may be on their way to a worker at once. Whoever comes to the broker by itself stands
+-- behind these, not behind a whole batch. One that no worker takes in so many seconds waits for one that is
+-- not there; a slow operation keeps its worker for minutes.
+local QUICK, SLOW = {most = 20, seconds = 60}, {most = 4, seconds = 900}
+
+local function has_room(class)
+  local way = string.match(class, '%.slow$') and SLOW or QUICK
+  redis.call('ZREMRANGEBYSCORE', ADMITTED .. class, '-inf', at - way.seconds)
+  return redis.call('ZCARD', ADMITTED .. class) < way.most
+end
+
+-- Quick and slow operations of a priority take turns, unless no more of the one may be on their way.
+local function next_of(priority)
+  local ready = {}
+  for _, class in ipairs({priority, priority .. '.slow'}) do
+    if waits(class) and has_room(class) then table.insert(ready, class) end
+  end
+  local last = redis.call('HGET', GATE, 'last:' .. priority)
+  return ready[1] == last and ready[2] or ready[1]
+end
+
+local function next_class()
+  local interactive, batch = next_of('interactive'), next_of('batch')
+  if not interactive or not batch then return interactive or batch end
+  local served = tonumber(redis.call('HGET', GATE, 'served') or '0')
+  return served % BATCH_TURN == BATCH_TURN - 1 and batch or interactive
+end
+
+local function admit(id, cost, class)
+  pass(id, limits, cost, at)
+  redis.call('HINCRBY', GATE, 'served', 1)
+  redis.call('HSET', GATE, 'last:' .. string.match(class, '^%l+'), class)
+  redis.call('ZADD', ADMITTED .. class, at, id)
+  redis.call('HSET', RECORDS .. id, 'state', 'admitted')
+  redis.call('ZADD', DUE, stale_at, id)
+  tell(RECORDS .. id, cjson.encode({at = at, what = 'admit', state = 'admitted'}), TURN_ROOM)
+end
+
+local admitted, again = {}, now
+-- Bounded: one call must not stop the server for long, however many were cancelled meanwhile.
+for _ = 1, 20 * room do
+  local class = next_class()
+  if not class then again = '' end
+  if not class or #admitted >= room then break end
+  local tenant, share = unpack(redis.call('ZRANGE', LANES .. class, 0, 0, 'WITHSCORES'))
+  redis.call('HSET', GATE, 'virtual:' .. class, share)
+  local held = HELD .. class .. ':' .. tenant
+  local id = redis.call('ZRANGE', held, 0, 0)[1]
+  if not id then
+    -- Not when its last job left: whoever comes one by one has no more than their share either.
+    redis.call('ZREM', LANES .. class, tenant)
+  else
+    local r = redis.call('HMGET', RECORDS .. id, 'state', 'cost', 'cancelled_by')
+    -- One that was cancelled is not submitted: the sweep ends it in its turn (lease_due.lua).
+    if r[1] == 'held' and not r[3] then
+      local why, opens_at = closed(limits, tonumber(r[2]), at)
+      if why then
+        again = opens_at or ''
+        break
+      end
+      admit(id, tonumber(r[2]), class)
+      redis.call('ZADD', LANES .. class, share + 1 / (share_of[tenant] or 1), tenant)
+      table.insert(admitted, id)
+    end
+    redis.call('ZREM', held, id)
+  end
+end
+return {admitted, again}

@@ -1,0 +1,44 @@
+-- Begin the submit leg of a job, if the gate is open; else let the job wait before it.
+-- Closes the races between legs of one job (one of them begins), and between all workers that
+-- would each keep to the limits, and break them together.
+--
+-- Returns {'submitting' | 'held' | '', state before}; '' where another leg has begun.
+--! uses record gate
+--! keys JOB DUE JOBS GATE FLIGHT LANES HELD WAKE
+--! args job_id now leg dead_at deadline_at held_until lane cost entry sources
+--! args spacing burst in_flight floor probe_seconds fields...
+local at, price = tonumber(now), tonumber(cost)
+local state = redis.call('HGET', JOB, 'state') or ''
+
+-- The reply to this very call was lost and the client sent it again: it had begun.
+if state == 'submitting' and redis.call('HGET', JOB, 'leg') == leg then return {'submitting', state} end
+if not allowed(state, sources) then return {'', state} end
+
+if state == '' then
+  redis.call('HSET', JOB, 'created_at', now)
+  redis.call('ZADD', JOBS, now, job_id)
+end
+for i = 1, #fields, 2 do set(JOB, fields[i], fields[i + 1]) end
+redis.call('HSET', JOB, 'lane', lane, 'cost', cost)
+
+if state ~= 'admitted' then
+  local limits = read_limits()
+  -- Whoever comes later waits behind those that wait already.
+  local why = closed(limits, price, at) or (anybody_waits() and 'others wait before it')
+  if why then
+    tell(JOB, cjson.encode({at = at, what = 'hold', state = 'held', why = why}), TURN_ROOM)
+    hold(job_id, JOB, lane, at, held_until)
+    return {'held', state}
+  end
+  pass(job_id, limits, price, at)
+end
+
+arrive(job_id)
+redis.call('HSET', JOB, 'state', 'submitting', 'leg', leg, 'begun_at', now)
+let_time_go_on(JOB, at)
+if redis.call('HINCRBY', JOB, 'attempts', 1) == 1 then
+  redis.call('HSET', JOB, 'deadline_at', deadline_at)
+end
+redis.call('ZADD', DUE, dead_at, job_id)
+tell(JOB, entry, TURN_ROOM)
+return {'submitting', state}

@@ -1,0 +1,190 @@
+"""Adapter: authentic deliveries that cannot be used, in a Redis stream, until someone looks."""
+
+import base64
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, cast
+
+import structlog
+from redis import Redis
+
+from worker.core import keys
+from worker.core.errors import InvalidPayload, InvalidRequest
+from worker.core.job.models import JobId
+from worker.core.providers.aimusic import signing
+from worker.store.scripts import Script
+
+log = structlog.get_logger()
+
+_ENTRY_ID: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+_KEYS: Final = {
+    "quarantine": keys.QUARANTINE,
+    "index": keys.QUARANTINE_INDEX,
+    "unreadable": keys.QUARANTINE_UNREADABLE,
+}
+_PAGE: Final = 50
+_HEADER_LIMIT: Final = 256
+_KEPT_HEADERS: Final = (
+    signing.SIGNATURE_HEADER,
+    signing.TIMESTAMP_HEADER,
+    signing.DELIVERY_ID_HEADER,
+    "X-Webhook-Event",
+    "Content-Type",
+    "User-Agent",
+)
+
+
+class Kind(StrEnum):
+    """Why a delivery cannot be used."""
+
+    UNREADABLE = "unreadable"
+    """It cannot be parsed."""
+    ORPHAN = "orphan"
+    """Its job has no record: past its retention, or lost with Redis's data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A delivery in quarantine."""
+
+    entry_id: str
+    at: float
+    kind: Kind
+    job_id: JobId
+    why: str
+    size: int
+    """Of the body as it came, in bytes."""
+    headers: Mapping[str, str]
+    """Those that matter, the signature among them: evidence, and no secret."""
+    packed: str = field(repr=False)
+
+    @property
+    def body(self) -> bytes:
+        """The body to the byte.
+
+        Raises InvalidPayload where the entry was damaged.
+        """
+        try:
+            return zlib.decompress(base64.b64decode(self.packed, validate=True))
+        except (ValueError, zlib.error) as error:
+            raise InvalidPayload(f"entry {self.entry_id} is damaged: {error}") from None
+
+    def verify(self, signing_keys: Sequence[str]) -> None:
+        """Check again that the provider signed this very delivery, for this very job.
+
+        Raises InvalidSignature where it was changed, or its signing key was retired;
+        InvalidPayload where it is damaged.
+        """
+        secrets = signing.derive_secrets(signing_keys, self.job_id)
+        signing.verify_kept(self.headers, self.body, secrets=secrets)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the body."""
+        hidden = {"packed"}
+        return {name: getattr(self, name) for name in self.__slots__ if name not in hidden}
+
+
+class Quarantine:
+    """The kept deliveries, bounded by number and by bytes (:mod:`worker.core.keys`).
+
+    Every method raises StoreUnavailable where Redis cannot be reached or will not write.
+    """
+
+    def __init__(
+        self,
+        redis: "Redis",
+        *,
+        max_entries: int = keys.QUARANTINE_MAX,
+        max_bytes: int = keys.QUARANTINE_MAX_BYTES,
+    ) -> None:
+        self._redis = redis
+        self._limits = (max_entries, max_bytes)
+        self._keep = Script(redis, "keep_entry")
+        self._drop = Script(redis, "drop_entries")
+
+    def keep(
+        self,
+        kind: Kind,
+        job_id: JobId,
+        headers: Mapping[str, str],
+        body: bytes,
+        why: str,
+        *,
+        now: float,
+    ) -> str:
+        """Keep a delivery whose signature was verified; returns its entry's id.
+
+        One that is there already keeps its place: the same bytes for the same job. The
+        delivery's own id is not part of what is signed, so anyone could make up many.
+        """
+        packed = base64.b64encode(zlib.compress(body)).decode()
+        kept = {n: headers[n][:_HEADER_LIMIT] for n in _KEPT_HEADERS if n in headers}
+        fields = {
+            "at": now,
+            "kind": kind,
+            "job_id": job_id,
+            "why": why,
+            "bytes": len(body),
+            "headers": json.dumps(kept),
+            "body": packed,
+        }
+        pairs = [part for pair in fields.items() for part in pair]
+        most, most_bytes = self._limits
+        entry_id, pushed_out = self._keep(
+            **_KEYS,
+            fingerprint=_fingerprint(job_id, body),
+            size=len(packed),
+            most=most,
+            most_bytes=most_bytes,
+            is_unreadable=int(kind is Kind.UNREADABLE),
+            fields=pairs,
+        )
+        if pushed_out:
+            log.error("quarantine_overflowed", entry_id=entry_id, pushed_out=pushed_out)
+        return cast(str, entry_id)
+
+    def entries(self) -> Iterator[Entry]:
+        """Read all entries, the oldest first, page by page."""
+        start = "-"
+        while page := cast(list[Any], self._redis.xrange(keys.QUARANTINE, start, count=_PAGE)):
+            yield from (_entry(entry_id, stored) for entry_id, stored in page)
+            start = f"({page[-1][0]}"
+
+    def read(self, entry_id: str) -> Entry:
+        """Read one entry.
+
+        Raises InvalidRequest where there is none.
+        """
+        if _ENTRY_ID.fullmatch(entry_id):
+            found = cast(list[Any], self._redis.xrange(keys.QUARANTINE, entry_id, entry_id))
+            if found:
+                return _entry(*found[0])
+        raise InvalidRequest(
+            f"there is no entry {entry_id!r} in quarantine: see `fermata quarantine list`"
+        )
+
+    def drop(self, *entry_ids: str) -> int:
+        """Forget entries; returns how many there were."""
+        return cast(int, self._drop(**_KEYS, ids=entry_ids))
+
+
+def _fingerprint(job_id: JobId, body: bytes) -> str:
+    return hashlib.sha256(job_id.encode() + b"\n" + body).hexdigest()
+
+
+def _entry(entry_id: str, stored: Mapping[str, str]) -> Entry:
+    return Entry(
+        entry_id=entry_id,
+        at=float(stored["at"]),
+        kind=Kind(stored["kind"]),
+        job_id=JobId(stored["job_id"]),
+        why=stored["why"],
+        size=int(stored["bytes"]),
+        headers=json.loads(stored["headers"]),
+        packed=stored["body"],
+    )

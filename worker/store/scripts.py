@@ -1,0 +1,103 @@
+"""The Lua scripts in ``lua/``: one dialect, one loader.
+
+A script declares itself in the lines that begin with ``--!``: what it ``uses`` of ``lua/common``,
+its ``keys`` and its ``args``. The loader binds each name to a local, in capitals for a key, as a
+string for an argument. So a call names them too, and a name that is missing or misspelt is a
+TypeError before Redis hears of it. The last argument may end with ``...``: a list.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final
+
+from worker.core.job.states import TERMINAL
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+_LUA: Final = resources.files("worker.store") / "lua"
+_MORE: Final = "..."
+_ENDS: Final = "ends"
+"""What a script uses that needs the states in which a job has ended, as the table ``ENDS``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a script says of itself."""
+
+    uses: tuple[str, ...]
+    keys: tuple[str, ...]
+    args: tuple[str, ...]
+    rest: str | None
+    """The name of the list that follows the arguments."""
+
+    @property
+    def bindings(self) -> str:
+        """Lua that gives each key and argument its name."""
+        return "".join(
+            (
+                *(f"local {name} = KEYS[{n}]\n" for n, name in enumerate(self.keys, 1)),
+                *(f"local {name} = ARGV[{n}]\n" for n, name in enumerate(self.args, 1)),
+                f"local {self.rest} = {{unpack(ARGV, {len(self.args) + 1})}}\n"
+                if self.rest
+                else "",
+            )
+        )
+
+
+class Script:
+    """A script that Redis runs in one step; called with all of its keys and arguments by name."""
+
+    def __init__(self, redis: "Redis", name: str) -> None:
+        self._name = name
+        self._declared = declaration(name)
+        self._lists = {self._declared.rest} if self._declared.rest else set()
+        self._names = {*map(str.lower, self._declared.keys), *self._declared.args, *self._lists}
+        self._run: Any = redis.register_script(source(name))
+
+    def __call__(self, **given: Any) -> Any:
+        """Run it; a key is named in lower case here.
+
+        Raises TypeError if a name is missing or misspelt; StoreUnavailable.
+        """
+        if given.keys() != self._names:
+            wrong = ", ".join(sorted(given.keys() ^ self._names))
+            raise TypeError(f"{self._name}.lua: missing or unknown: {wrong}")
+        declared = self._declared
+        rest: Iterable[Any] = given[declared.rest] if declared.rest else ()
+        return self._run(
+            keys=[given[name.lower()] for name in declared.keys],
+            args=[*(given[name] for name in declared.args), *rest],
+        )
+
+
+@cache
+def declaration(name: str) -> Declaration:
+    """Read what a script declares."""
+    said: dict[str, list[str]] = {"uses": [], "keys": [], "args": []}
+    for line in _read(name).splitlines():
+        if line.startswith("--! "):
+            kind, *names = line.removeprefix("--! ").split()
+            said[kind] += names
+    args = said["args"]
+    rest = args.pop().removesuffix(_MORE) if args and args[-1].endswith(_MORE) else None
+    keys = [key for key in said["keys"] if key != _MORE]
+    return Declaration(tuple(said["uses"]), tuple(keys), tuple(args), rest)
+
+
+@cache
+def source(name: str) -> str:
+    """Return a script as Redis gets it: its bindings, what it uses, and its own lines."""
+    declared = declaration(name)
+    used = (_ends() if part == _ENDS else _read(f"common/{part}") for part in declared.uses)
+    return "".join((declared.bindings, *used, _read(name)))
+
+
+def _read(name: str) -> str:
+    return (_LUA / f"{name}.lua").read_text("utf-8")
+
+
+def _ends() -> str:
+    return f"local ENDS = {{{', '.join(f'{state} = true' for state in sorted(TERMINAL))}}}\n"

@@ -1,0 +1,64 @@
+"""The root of whatever publishes: a Celery client that writes a job's record first."""
+
+import functools
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from worker.core import redis_url
+from worker.core.contract import QUEUE
+from worker.messages.press import PUBLISH_RETRIES
+from worker.messages.recording import Recorder, RecordingAMQP
+from worker.settings import Settings
+from worker.store.connection import StoreUnavailable
+from worker.wiring.servers import broker_options, connect_seconds, open_store
+
+
+def open_producer(settings: Settings) -> Celery:
+    """Open a Celery client that only publishes: it knows no task and waits for no result."""
+    app = Celery(
+        "fermata-producer",
+        set_as_current=False,
+        amqp=recording(lambda: settings),
+    )
+    app.conf.update(
+        broker_url=redis_url.celery_url(settings.broker_url),
+        broker_transport_options=broker_options(settings),
+        broker_connection_timeout=connect_seconds(settings),
+        task_default_queue=QUEUE,
+        task_publish_retry_policy=PUBLISH_RETRIES,
+    )
+    return app
+
+
+def recording(settings: Callable[[], Settings]) -> Any:
+    """Return what a Celery application publishes with: it writes a job's record first.
+
+    Args:
+        settings: read once, when something is published. What writes is opened once in each
+            process, for no connection survives a fork.
+    """
+    read = functools.cache(settings)
+    in_process = functools.lru_cache(maxsize=1)(lambda _pid: open_recorder(read()))
+    return functools.partial(
+        RecordingAMQP,
+        recorder=lambda: in_process(os.getpid()),
+        follow_up_queue=lambda: read().follow_up_queue,
+    )
+
+
+def open_recorder(settings: Settings) -> Recorder:
+    """Open what records a job before its message is published."""
+    return Recorder(open_store(settings), settings.policy, time.time)
+
+
+def worker_answers(producer: Celery, node: str, *, seconds: float) -> bool:
+    """Say whether a worker answers a ping within so many seconds."""
+    try:
+        return bool(producer.control.ping(destination=[node], timeout=seconds))
+    except (OperationalError, StoreUnavailable, OSError):
+        return False

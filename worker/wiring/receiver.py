@@ -1,0 +1,23 @@
+"""The root of the receiver: it needs neither Celery nor anything that a worker is made of."""
+
+import time
+from datetime import timedelta
+
+from redis import Redis
+
+from worker.engine.receive import Deliveries
+from worker.settings import Settings
+from worker.store.quarantine import Quarantine
+from worker.store.records import Store
+
+
+def open_deliveries(settings: Settings, redis: Redis) -> Deliveries:
+    """Open what receives deliveries, and takes them out of quarantine again."""
+    return Deliveries(
+        store=Store(redis),
+        quarantine=Quarantine(redis),
+        signing_keys=settings.signing_keys,
+        tolerance=timedelta(seconds=settings.webhook_tolerance_seconds),
+        policy=settings.policy,
+        clock=time.time,
+    )

@@ -1,0 +1,93 @@
+"""The root of a worker process, built on first use: nothing is opened before a fork."""
+
+import functools
+import os
+import random
+import time
+from dataclasses import dataclass
+
+from worker.core import redis_url
+from worker.engine.admit import Admissions, Treasury
+from worker.engine.cancel import Cancellations
+from worker.engine.legs import Callbacks, Jobs
+from worker.engine.sweep import Sweep
+from worker.messages.press import Publisher, SubmitLegs
+from worker.provider import HTTPProvider
+from worker.settings import Role, Settings, load
+from worker.store.gate import Gate
+from worker.store.records import Store
+from worker.wiring.servers import broker_options, connect_seconds, open_redis
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a worker process works with."""
+
+    settings: Settings
+    store: Store
+    submit_legs: SubmitLegs
+    jobs: Jobs
+    sweep: Sweep
+    gate: Gate
+    admissions: Admissions
+    treasury: Treasury
+    cancellations: Cancellations
+
+
+def parts() -> Parts:
+    """Return this process's parts; a forked child builds its own.
+
+    Raises ConfigError.
+    """
+    return _parts_of(os.getpid())
+
+
+@functools.lru_cache(maxsize=1)
+def _parts_of(_pid: int) -> Parts:
+    settings = load(Role.WORKER)
+    client = open_redis(settings)
+    state = Store(client)
+    gate = Gate(client, settings.limits, settings.policy.held_seconds)
+    provider = HTTPProvider(
+        settings.provider_url,
+        settings.api_key,
+        connect_seconds=settings.connect_timeout_seconds,
+        total_seconds=settings.policy.submit_timeout_seconds,
+    )
+    submit_legs = _open_submit_legs(settings, state)
+    return Parts(
+        settings=settings,
+        store=state,
+        submit_legs=submit_legs,
+        jobs=Jobs(
+            store=state,
+            provider=provider,
+            gate=gate,
+            callbacks=Callbacks(settings.public_url, settings.signing_keys[0]),
+            policy=settings.policy,
+            clock=time.time,
+            jitter=random.random,
+        ),
+        sweep=Sweep(
+            store=state,
+            provider=provider,
+            submit_legs=submit_legs,
+            policy=settings.policy,
+            clock=time.time,
+            jitter=random.random,
+        ),
+        gate=gate,
+        admissions=Admissions(gate, submit_legs, time.time),
+        treasury=Treasury(gate, provider, settings.credits_every_seconds),
+        cancellations=Cancellations(state, time.time),
+    )
+
+
+def _open_submit_legs(settings: Settings, state: Store) -> SubmitLegs:
+    """Open what publishes submit legs again."""
+    publisher = Publisher(
+        redis_url.celery_url(settings.broker_url),
+        broker_options(settings),
+        connect_seconds(settings),
+    )
+    return SubmitLegs(state, publisher, time.time, settings.policy)
