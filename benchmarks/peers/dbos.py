@@ -1,0 +1,69 @@
+"""DBOS Transact on PostgreSQL: a web application with its workflows, and a process for webhooks."""
+
+import contextlib
+import functools
+import os
+import uuid
+from collections.abc import Iterator
+from typing import Final
+
+from benchmarks.house import House, Server
+from benchmarks.peers import pins
+from benchmarks.peers.apps.http import post
+from benchmarks.peers.installation import python_package
+from benchmarks.peers.peer import Peer, counted, serve_asgi
+from benchmarks.peers.postgresql import PostgreSQL, postgresql
+from tests.system import ROOT
+
+_LOOK_SECONDS: Final = 0.02
+_WAITING: Final = "dbos.operation_outputs where function_name = 'DBOS.sleep'"
+"""What a workflow records when it begins to wait for a message: until when."""
+_STATUS: Final = "dbos.workflow_status"
+_DONE: Final = f"{_STATUS} where status = 'SUCCESS'"
+
+
+@contextlib.contextmanager
+def dbos(home: House) -> Iterator[Peer]:
+    """Install and start it all.
+
+    Raises Missing.
+    """
+    with python_package(f"dbos=={pins.DBOS}") as library, postgresql() as database:
+        settings = {
+            "PYTHONPATH": os.pathsep.join((str(library), str(ROOT))),
+            "BENCHMARK_DATABASE_URL": database.url,
+        }
+        app = serve_asgi(home, "dbos-app", "benchmarks.peers.apps.dbos_app:app", **settings)
+        front = home.server("dbos-front", "benchmarks.peers.apps.dbos_front:app", **settings)
+        yield DBOS(app, front, database)
+
+
+class DBOS(Peer):
+    """Its jobs are async workflows that wait for a message."""
+
+    def __init__(self, app: Server, front: Server, database: PostgreSQL) -> None:
+        name = f"DBOS {pins.DBOS} on PostgreSQL {database.version}"
+        super().__init__(name, front, app.process, database.process)
+        self._url = f"http://127.0.0.1:{app.port}"
+        self._database = database
+        self._submitted = 0
+
+    def submit(self, count: int) -> None:
+        for _ in range(count):
+            post(f"{self._url}/jobs/{uuid.uuid4()}")
+        self._submitted += count
+
+    def parked(self) -> float:
+        return self._counted(_WAITING)
+
+    def resolved(self) -> float:
+        return self._counted(_DONE)
+
+    def require(self) -> None:
+        if others := self._database.count(f"{_STATUS} where status <> 'SUCCESS'"):
+            raise RuntimeError(f"{others} workflows have no result")
+
+    def _counted(self, query: str) -> float:
+        """Wait until a query counts all jobs that there ever were."""
+        count = functools.partial(self._database.count, query)
+        return counted(self._submitted, count, every_seconds=_LOOK_SECONDS)
