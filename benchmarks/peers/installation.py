@@ -1,6 +1,7 @@
 """Peers come from the package registries, into temporary folders; nothing of them stays."""
 
 import contextlib
+import os
 import shutil
 import sys
 import tempfile
@@ -16,13 +17,13 @@ def python_package(pin: str) -> Iterator[Path]:
 
     Raises Missing.
     """
-    with tempfile.TemporaryDirectory(prefix="fermata-peer-") as folder:
-        run(
-            sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-qq",
-            "--no-input", "--no-cache-dir", "--target", folder, pin,
-            missing=f"pip cannot install {pin}: is its registry reachable?",
+    with _folder() as folder:
+        packages = folder / "packages"
+        _install(
+            folder, pin, sys.executable, "-m", "pip", "--disable-pip-version-check", "install",
+            "-qq", "--no-input", "--no-cache-dir", "--target", str(packages),
         )  # fmt: skip
-        yield Path(folder)
+        yield packages
 
 
 @contextlib.contextmanager
@@ -34,10 +35,21 @@ def npm_package(pin: str) -> Iterator[Path]:
     npm = shutil.which("npm")
     if npm is None:
         raise Missing("there is no npm, by which its server comes: install Node.js")
-    with tempfile.TemporaryDirectory(prefix="fermata-peer-") as folder:
-        run(
-            npm, "install", "--prefix", folder, "--cache", f"{folder}/cache", "--no-audit",
-            "--no-fund", "--ignore-scripts", "--loglevel", "error", pin,
-            missing=f"npm cannot install {pin}: is its registry reachable?",
+    with _folder() as folder:
+        _install(
+            folder, pin, npm, "install", "--prefix", str(folder), "--cache", f"{folder}/cache",
+            "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error",
         )  # fmt: skip
-        yield Path(folder) / "node_modules"
+        yield folder / "node_modules"
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="fermata-peer-") as folder:
+        yield Path(folder)
+
+
+def _install(folder: Path, pin: str, *command: str) -> None:
+    """Install into a folder; a client that is killed leaves its own temporary files there too."""
+    environment = os.environ | {"TMPDIR": str(folder)}
+    run(*command, pin, env=environment, missing=f"{pin} cannot be had from its registry")

@@ -80,21 +80,22 @@ def await_start(process: Started, up: Callable[[], bool], log: Path) -> None:
     """
     wait_until(lambda: process.poll() is not None or up(), seconds=60, what=f"{log.stem} is up")
     if process.poll() is not None:
-        raise Missing(f"{log.stem} ended at once: {last_line(log.read_text('utf-8', 'replace'))}")
+        said = log.read_text("utf-8", "replace")
+        raise Missing(f"{log.stem} ended at once: {_lines(said)[-1]}")
 
 
 def run(*command: str, missing: str, **options: Any) -> str:
     """Run a command to its end; returns what it printed.
 
-    Raises Missing, with a text that says what is not there, if it fails.
+    Raises Missing, with the text ``missing`` and the first that the command said, if it fails.
     """
     done: subprocess.CompletedProcess[str] = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **options
     )
     if done.returncode:
-        raise Missing(f"{missing}: {last_line(done.stderr)}")
+        raise Missing(f"{missing}: {_lines(done.stderr)[0]}")
     return done.stdout
 
 
-def last_line(said: str) -> str:
-    return (said.strip().splitlines() or ["it says nothing"])[-1]
+def _lines(said: str) -> list[str]:
+    return said.strip().splitlines() or ["it says nothing"]

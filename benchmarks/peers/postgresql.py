@@ -17,6 +17,7 @@ from benchmarks.peers.peer import Missing, await_start, run
 
 USER: Final = "fermata"
 _DEBIAN: Final = Path("/usr/lib/postgresql")
+_NEEDED: Final = ("initdb", "postgres", "pg_isready", "psql")
 _STOP_SECONDS: Final = 10
 
 
@@ -51,45 +52,51 @@ def postgresql() -> Iterator[PostgreSQL]:
 
     Raises Missing.
     """
-    programs = _programs()
+    programs = installed()
     version = run(str(programs / "postgres"), "--version", missing="PostgreSQL").split()[2]
-    with tempfile.TemporaryDirectory(prefix="fermata-postgresql-") as folder:
-        user = _user(folder)
-        data = f"{folder}/data"
-        run(
-            str(programs / "initdb"), "--pgdata", data, "--username", USER, "--auth", "trust",
-            "--encoding", "UTF8", "--no-locale", cwd=folder, missing="initdb fails", **user,
-        )  # fmt: skip
-        log = Path(folder) / "postgresql.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [programs / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses="],
-                cwd=folder, stdout=output, stderr=output, start_new_session=True, **user,
-            )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="fermata-postgresql-") as name:
+        folder = Path(name)
+        process = _start(programs, folder, folder / "postgresql.log")
         try:
-            ready = [str(programs / "pg_isready"), "--quiet", "--host", folder]
-            await_start(process, lambda: not subprocess.call(ready), log)
-            server = PostgreSQL(
-                psutil.Process(process.pid), Path(folder), programs / "psql", version
-            )
+            ready = [str(programs / "pg_isready"), "--quiet", "--host", name]
+            await_start(process, lambda: not subprocess.call(ready), folder / "postgresql.log")
+            psql = programs / "psql"
+            server = PostgreSQL(psutil.Process(process.pid), folder, psql, version)
             with contextlib.closing(server):
                 yield server
         finally:
             _stop(process)
 
 
-def _programs() -> Path:
-    """Find the folder of the server's programs: on the PATH, or where Debian has them."""
+def installed() -> Path:
+    """Find the folder of the programs: on the PATH, or where Debian has them.
+
+    Raises Missing.
+    """
     on_path = shutil.which("initdb")
     folders = [Path(on_path).resolve().parent] if on_path else []
-    folders += sorted(_DEBIAN.glob("*/bin"), key=lambda each: int(each.parent.name), reverse=True)
+    versions = _DEBIAN.glob("[0-9]*/bin")
+    folders += sorted(versions, key=lambda each: float(each.parent.name), reverse=True)
     for folder in folders:
-        if (folder / "initdb").exists() and (folder / "postgres").exists():
+        if all((folder / name).exists() for name in _NEEDED):
             return folder
-    raise Missing("there is no PostgreSQL: install initdb and postgres (Debian: postgresql)")
+    raise Missing("there is no PostgreSQL with its client: install it (Debian: postgresql)")
 
 
-def _user(folder: str) -> dict[str, Any]:
+def _start(programs: Path, folder: Path, log: Path) -> "subprocess.Popen[bytes]":
+    user, data = _user(folder), f"{folder}/data"
+    run(
+        str(programs / "initdb"), "--pgdata", data, "--username", USER, "--auth", "trust",
+        "--encoding", "UTF8", "--no-locale", cwd=folder, missing="initdb fails", **user,
+    )  # fmt: skip
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [programs / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses="],
+            cwd=folder, stdout=output, stderr=output, start_new_session=True, **user,
+        )  # fmt: skip
+
+
+def _user(folder: Path) -> dict[str, Any]:
     """Return whom the server runs as, and give that user the folder: root is refused."""
     if os.geteuid():
         return {}

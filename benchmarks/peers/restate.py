@@ -127,6 +127,7 @@ def _running(binary: Path) -> Iterator[_Server]:
         "RESTATE_DISABLE_TELEMETRY": "true",
     }
     with tempfile.TemporaryDirectory(prefix="fermata-restate-") as folder:
+        settings["TMPDIR"] = folder
         log = Path(folder) / "restate.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
