@@ -3,8 +3,7 @@
 import contextlib
 import functools
 import os
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from benchmarks.house import House, Server
@@ -46,24 +45,22 @@ class DBOS(Peer):
         super().__init__(name, front, app.process, database.process)
         self._url = f"http://127.0.0.1:{app.port}"
         self._database = database
-        self._submitted = 0
+        self._before = 0
 
-    def submit(self, count: int) -> None:
-        for _ in range(count):
-            post(f"{self._url}/jobs/{uuid.uuid4()}")
-        self._submitted += count
+    def submit(self, job_id: str) -> None:
+        post(f"{self._url}/jobs/{job_id}")
 
-    def parked(self) -> float:
-        return self._counted(_WAITING)
+    def parked(self, job_ids: Sequence[str]) -> float:
+        return self._counted(_WAITING, self._before + len(job_ids))
 
-    def resolved(self) -> float:
-        return self._counted(_DONE)
+    def resolved(self, job_ids: Sequence[str]) -> float:
+        self._before += len(job_ids)
+        return self._counted(_DONE, self._before)
 
-    def require(self) -> None:
+    def require(self, job_ids: Sequence[str]) -> None:
         if others := self._database.count(f"{_STATUS} where status <> 'SUCCESS'"):
             raise RuntimeError(f"{others} workflows have no result")
 
-    def _counted(self, query: str) -> float:
-        """Wait until a query counts all jobs that there ever were."""
+    def _counted(self, query: str, wanted: int) -> float:
         count = functools.partial(self._database.count, query)
-        return counted(self._submitted, count, every_seconds=_LOOK_SECONDS)
+        return counted(wanted, count, every_seconds=_LOOK_SECONDS)

@@ -1,6 +1,7 @@
 """Fermata: the worker of the Procfile, the receiver, and the embedded Valkey."""
 
 import uuid
+from collections.abc import Sequence
 
 import psutil
 
@@ -17,22 +18,16 @@ class Fermata(Peer):
         self.worker = psutil.Process(home.default_worker("worker").pid)
         receiver = home.server("receiver", *RECEIVER)
         super().__init__("Fermata", receiver, self.worker, home.valkey)
-        self._job_ids: list[str] = []
 
-    def submit(self, count: int) -> None:
-        wanted = [jobs.remaster(self.home, str(uuid.uuid4())) for _ in range(count)]
-        self._job_ids = [str(each.id) for each in wanted]
-        for each in wanted:
-            each.apply_async()
+    def submit(self, job_id: str) -> None:
+        jobs.remaster(self.home, str(uuid.uuid4()), task_id=job_id).apply_async()
 
-    def parked(self) -> float:
-        at = self.home.drained()
-        self.home.require("waiting", self._job_ids)
-        return at
+    def parked(self, job_ids: Sequence[str]) -> float:
+        return self.home.drained()
 
-    def resolved(self) -> float:
+    def resolved(self, job_ids: Sequence[str]) -> float:
         return self.home.resumed()
 
-    def require(self) -> None:
-        self.home.require("succeeded", self._job_ids)
-        self.home.require_results(self._job_ids)
+    def require(self, job_ids: Sequence[str]) -> None:
+        self.home.require("succeeded", job_ids)
+        self.home.require_results(job_ids)

@@ -3,7 +3,7 @@
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +34,19 @@ class Peer(ABC):
         self.processes = (front.process, *others)
 
     @abstractmethod
-    def submit(self, count: int) -> None:
-        """Hand over so many jobs, one after another; each submits to the provider, and waits."""
+    def submit(self, job_id: str) -> None:
+        """Hand over a job, which submits to the provider and waits. Several threads call this."""
 
     @abstractmethod
-    def parked(self) -> float:
-        """Wait until all these jobs wait; returns the moment then (monotonic)."""
+    def parked(self, job_ids: Sequence[str]) -> float:
+        """Wait until all of a round's jobs wait; returns the moment then (monotonic)."""
 
     @abstractmethod
-    def resolved(self) -> float:
-        """Wait until each of these jobs has its result; returns the moment then (monotonic)."""
+    def resolved(self, job_ids: Sequence[str]) -> float:
+        """Wait until the result of each is stored; returns the moment then (monotonic)."""
 
     @abstractmethod
-    def require(self) -> None:
+    def require(self, job_ids: Sequence[str]) -> None:
         """Refuse to report a figure of jobs that have no result."""
 
 

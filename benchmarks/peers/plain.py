@@ -4,7 +4,7 @@ They run in Fermata's own worker, so under the same settings. Nothing waits betw
 canvas around the first task goes on without the song.
 """
 
-import uuid
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import psutil
@@ -21,22 +21,20 @@ class Plain(Peer):
         front = home.server("plain-front", "benchmarks.peers.apps.plain_front:app")
         super().__init__(f"plain Celery {version('celery')}", front, worker, home.valkey)
         self._home = home
-        self._job_ids: list[str] = []
 
-    def submit(self, count: int) -> None:
-        self._job_ids = [str(uuid.uuid4()) for _ in range(count)]
-        submit = self._home.producer.signature("benchmark.submit", queue=QUEUE)
-        for job_id in self._job_ids:
-            submit.clone(args=(job_id,), task_id=job_id).apply_async()
+    def submit(self, job_id: str) -> None:
+        self._home.producer.send_task("benchmark.submit", [job_id], task_id=job_id, queue=QUEUE)
 
-    def parked(self) -> float:
-        return self._home.stored(self._job_ids)
+    def parked(self, job_ids: Sequence[str]) -> float:
+        return self._home.stored(job_ids)
 
-    def resolved(self) -> float:
-        return self._home.stored(self._finished())
+    def resolved(self, job_ids: Sequence[str]) -> float:
+        return self._home.stored(_second(job_ids))
 
-    def require(self) -> None:
-        self._home.require_results(self._finished())
+    def require(self, job_ids: Sequence[str]) -> None:
+        self._home.require_results(_second(job_ids))
 
-    def _finished(self) -> list[str]:
-        return [f"finish-{job_id}" for job_id in self._job_ids]
+
+def _second(job_ids: Sequence[str]) -> list[str]:
+    """Name the second task of each job."""
+    return [f"finish-{job_id}" for job_id in job_ids]

@@ -7,8 +7,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,24 +56,21 @@ class Restate(Peer):
         super().__init__(name, front, app.process, server.process)
         self._server = server
         self._before = 0
-        self._keys: list[str] = []
 
-    def submit(self, count: int) -> None:
-        self._before += len(self._keys)
-        self._keys = [str(uuid.uuid4()) for _ in range(count)]
-        for key in self._keys:
-            post(f"{self._server.ingress_url}/Song/{key}/run/send")
+    def submit(self, job_id: str) -> None:
+        post(f"{self._server.ingress_url}/Song/{job_id}/run/send")
 
-    def parked(self) -> float:
-        return self._counted("suspended", len(self._keys))
+    def parked(self, job_ids: Sequence[str]) -> float:
+        return self._counted("suspended", len(job_ids))
 
-    def resolved(self) -> float:
-        return self._counted("completed", self._before + len(self._keys))
+    def resolved(self, job_ids: Sequence[str]) -> float:
+        self._before += len(job_ids)
+        return self._counted("completed", self._before)
 
-    def require(self) -> None:
+    def require(self, job_ids: Sequence[str]) -> None:
         with requests.Session() as session:
-            for key in self._keys:
-                url = f"{self._server.ingress_url}/restate/workflow/Song/{key}/output"
+            for job_id in job_ids:
+                url = f"{self._server.ingress_url}/restate/workflow/Song/{job_id}/output"
                 session.get(url, timeout=10).raise_for_status()
 
     def _counted(self, status: str, wanted: int) -> float:

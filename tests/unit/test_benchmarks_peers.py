@@ -25,9 +25,7 @@ def test_a_machine_without_npm_says_what_to_install() -> None:
 
 @pytest.mark.usefixtures("no_programs")
 def test_a_machine_without_postgresql_says_what_to_install() -> None:
-    with pytest.raises(
-        Missing, match=r"no PostgreSQL .*: install it \(Debian: postgresql\)"
-    ):
+    with pytest.raises(Missing, match=r"no PostgreSQL .*: install it \(Debian: postgresql\)"):
         postgresql.postgresql().__enter__()
 
 
