@@ -10,10 +10,10 @@ COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hash
 	--no-emit-index-url --no-header $(if $(UPGRADE),--upgrade) pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check style core apart test chaos bench numbers reference run lock
+.PHONY: help setup demo check style core apart test chaos bench bench-peers numbers reference run lock
 
 help: ## Show this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' \
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' \
 		$(firstword $(MAKEFILE_LIST))
 
 setup: $(READY) ## Create .venv and install what is locked, and Fermata itself (PYTHON=python3.12 picks another Python)
@@ -74,6 +74,9 @@ chaos: $(READY) ## Break it: 2,000 jobs and 200 faults, five times over; half an
 
 bench: $(READY) ## Measure on real processes for five minutes, each figure a ratio; the table lands in benchmarks/README.md
 	$(BIN)/python -m benchmarks --write
+
+bench-peers: $(READY) ## Measure beside DBOS, Restate and plain Celery, fetched for this run; the table lands there too
+	$(BIN)/python -m benchmarks.peers --write
 
 numbers: $(READY) ## Print the numbers that the house is held to, with their limits and goals
 	$(BIN)/python -m tests.architecture.numbers

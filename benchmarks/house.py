@@ -91,7 +91,7 @@ class House:
         port = take_port()
         bind = ("--bind", f"127.0.0.1:{port}")
         process = self.system.run(name, *GUNICORN, *bind, *app, **settings)
-        wait_until(lambda: _listens(f"http://127.0.0.1:{port}"), what=f"{name} listens")
+        wait_until(lambda: listens(f"http://127.0.0.1:{port}"), what=f"{name} listens")
         return Server(psutil.Process(process.pid), port)
 
     def worker(
@@ -192,7 +192,7 @@ def house(provider_seconds: float = 0) -> Iterator[House]:
         undisturbed(Bare(Path(folder), **settings)) as system,
     ):
         system.run("stub", "-m", "benchmarks.stub", str(stub_port), str(provider_seconds))
-        wait_until(lambda: _listens(stub_url), what="the stub listens")
+        wait_until(lambda: listens(stub_url), what="the stub listens")
         yield House(system, stub_url)
 
 
@@ -256,7 +256,8 @@ def _own_cpu_of(process: psutil.Process) -> float:
     return times.user + times.system
 
 
-def _listens(url: str) -> bool:
+def listens(url: str) -> bool:
+    """Say whether a server answers, whatever it answers."""
     try:
         requests.get(url, timeout=2)
     except (requests.ConnectionError, requests.Timeout):

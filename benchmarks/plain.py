@@ -3,8 +3,11 @@
 One worker runs both, so that both are measured under the same settings, pool and connections.
 """
 
+import json
 import time
+from typing import Any
 
+from benchmarks.peers.apps import provider
 from worker.app import app
 
 
@@ -16,6 +19,19 @@ def noop() -> None:
 @app.task(name="benchmark.collect", shared=False)
 def collect(results: object) -> None:
     """End a chord."""
+
+
+@app.task(name="benchmark.submit", shared=False)
+def submit(webhook_id: str) -> str:
+    """Submit a song, and end."""
+    return provider.submit(webhook_id)
+
+
+@app.task(name="benchmark.finish", shared=False)
+def finish(body: str) -> list[Any]:
+    """Return what a webhook brought."""
+    clips: list[Any] = json.loads(body)["data"]
+    return clips
 
 
 @app.task(name="benchmark.first", shared=False)

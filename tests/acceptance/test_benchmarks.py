@@ -13,17 +13,18 @@ import psutil
 import pytest
 
 from benchmarks.__main__ import GROUPS
+from benchmarks.peers import pins
 from tests.system import ROOT, wait_until
 
 COMMAND_SECONDS = 240
 """Many times what a run takes, for it may have half a core beside other tests."""
 
 
-def start(folder: Path, *module: str) -> "subprocess.Popen[str]":
+def start(folder: Path, *module: str, **settings: str) -> "subprocess.Popen[str]":
     """Start a benchmark in a folder of its own, where its temporary files land too."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)} | settings
     return subprocess.Popen(
-        [sys.executable, "-m", *module],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
+        [sys.executable, "-m", *module], cwd=folder, env=environment,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -85,13 +86,63 @@ def test_the_cost_of_a_manifest_is_measured_for_each_length(tmp_path: Path) -> N
         assert float(cells[3].removesuffix(" bytes").replace(",", "")) > 0
 
 
+NO_REGISTRY = {
+    "PIP_NO_INDEX": "1",
+    "PIP_FIND_LINKS": "",
+    "npm_config_offline": "true",
+}
+
+
+def beside_peers(folder: Path, *peers: str) -> "subprocess.CompletedProcess[str]":
+    """Measure quickly beside peers, while no registry can be reached."""
+    command = ("benchmarks.peers", *peers, "--quick")
+    with start(folder, *command, **NO_REGISTRY) as process:
+        try:
+            said = process.communicate(timeout=COMMAND_SECONDS)
+        finally:
+            process.send_signal(signal.SIGINT)
+    return subprocess.CompletedProcess(command, process.returncode, *said)
+
+
+@pytest.mark.timeout(COMMAND_SECONDS + 60)
+def test_a_run_goes_on_without_a_peer_that_cannot_be_fetched(tmp_path: Path) -> None:
+    page = (ROOT / "benchmarks" / "README.md").read_bytes()
+    done = beside_peers(tmp_path, "celery", "dbos")
+
+    assert done.returncode == 0, done.stderr
+    [why] = [line for line in done.stderr.splitlines() if line.startswith("skipped:")]
+    assert why.startswith(f"skipped: dbos: dbos=={pins.DBOS} cannot be had from its registry: ")
+    assert "peers, against: plain Celery" in done.stdout
+    rows = [line.split("│") for line in done.stdout.splitlines() if line.startswith("│")]
+    assert len(rows) == 5
+    for _, what, _unit, ours, other, ratio, _rounds, _ in rows:
+        assert all(float(each.replace(",", "")) > 0 for each in (ours, other, ratio)), what
+    assert (ROOT / "benchmarks" / "README.md").read_bytes() == page
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_no_peer_can_be_fetched_for_says_why_of_each(tmp_path: Path) -> None:
+    done = beside_peers(tmp_path, "dbos", "restate")
+
+    assert done.returncode == 1
+    reasons = [line for line in done.stderr.splitlines() if not line.startswith("setting up:")]
+    skipped = [line.partition(" cannot be had from its registry: ")[0] for line in reasons]
+    assert skipped == [
+        f"skipped: dbos: dbos=={pins.DBOS}",
+        f"skipped: restate: restate-sdk=={pins.RESTATE_SDK}",
+        "Error: there is no peer to measure beside: see the reasons above",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("module", "children", "number"),
     [
         (("benchmarks", "memory"), 3, signal.SIGINT),
         (("benchmarks.rows", "1000000"), 4, signal.SIGTERM),
+        (("benchmarks.peers", "celery"), 5, signal.SIGINT),
     ],
-    ids=["Ctrl-C", "SIGTERM"],
+    ids=["Ctrl-C", "SIGTERM", "Ctrl-C beside a peer"],
 )
 def test_a_run_that_is_ended_leaves_nothing(
     tmp_path: Path, module: tuple[str, ...], children: int, number: signal.Signals

@@ -1,0 +1,1 @@
+"""What each peer runs: its workflow, and the view that takes the webhooks."""
