@@ -38,7 +38,7 @@ from http.client import HTTPException, RemoteDisconnected
 from typing import Any, Final, Protocol
 
 import requests
-from requests.adapters import HTTPAdapter
+from requests.adapters import DEFAULT_POOLSIZE, HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError, ProxyError
 from urllib3.util.ssl_ import create_urllib3_context
@@ -90,14 +90,26 @@ class HTTPProvider:
         self._connect_seconds = connect_seconds
         self._total_seconds = total_seconds
         self._api_key = api_key
-        self._asking = _session(api_key)
+        self._asking = _session(api_key, connections=DEFAULT_POOLSIZE)
+
+    @functools.cached_property
+    def _environment(self) -> dict[str, Any]:
+        """What the environment says of proxies and authorities, as requests takes it.
+
+        Read once: requests would look through the whole environment twice for each request.
+        """
+        given = proxies(self._base_url)
+        said = requests.Session().merge_environment_settings(
+            self._base_url, given, None, None, None
+        )
+        return {name: said[name] for name in ("proxies", "verify")}
 
     def send(self, request: Request) -> Answer:
         # A kept-alive connection that the provider has just closed fails like a lost answer.
         # Where money is at stake every request opens its own, so that the two stay apart.
         asking = request.method == "GET"
         # A session of its own as well: the header alone does not keep urllib3 from reusing one.
-        session = self._asking if asking else _session(self._api_key)
+        session = self._asking if asking else _session(self._api_key, connections=1)
         headers = {} if asking else {"Connection": "close"}
         seconds = request.timeout_seconds or self._total_seconds
         if asking:
@@ -112,8 +124,8 @@ class HTTPProvider:
                     self._base_url + request.path,
                     json=request.body,
                     headers=headers,
-                    proxies=proxies(self._base_url),
                     timeout=(self._connect_seconds, seconds),
+                    **self._environment,
                     allow_redirects=False,
                     stream=True,
                 ) as response,
@@ -141,10 +153,12 @@ def proxies(url: str) -> dict[str, Any]:
     return dict.fromkeys(("http", "https", "all")) if is_this_machine(url) else {}
 
 
-def _session(api_key: str) -> requests.Session:
+def _session(api_key: str, *, connections: int) -> requests.Session:
     session = requests.Session()
+    session.trust_env = False
     for scheme in ("http://", "https://"):
-        session.mount(scheme, _WatchedAdapter(max_retries=0))
+        adapter = _WatchedAdapter(max_retries=0, pool_connections=1, pool_maxsize=connections)
+        session.mount(scheme, adapter)
     session.auth = _Bearer(api_key)
     return session
 
