@@ -2,12 +2,12 @@
 
 import sys
 
-from worker.cli import console
-
 
 def main() -> None:
     """Run the command line; what it needs takes a moment to import, and Ctrl-C may come in it."""
     try:
+        from worker.cli import console  # noqa: PLC0415
+
         console.prepare()
         from worker.cli.commands import main as command  # noqa: PLC0415
 

@@ -28,7 +28,7 @@ def fermata(
 
 SHOW = """
 import sys
-from worker import console, show
+from worker.cli import console, show
 from worker.core.job.canvas import Step
 from worker.cli.group import errors, out
 console.prepare()

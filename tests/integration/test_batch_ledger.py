@@ -1,15 +1,16 @@
 """Batches in a real Valkey, with no worker but the test: what only an exact moment can show."""
 
+import functools
 import itertools
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from tests.integration.flow import completed
-from worker.batch import Batch, LedgerRow, Phase, Retry, Submission, manifest, report
+from worker.batch import Batch, LedgerRow, Phase, Retry, Runs, Submission, manifest, report
 from worker.core import keys
 from worker.core.batch import Row, row_id
 from worker.core.batch.flows import Plan
@@ -18,6 +19,7 @@ from worker.core.health.checks import longest_deadline
 from worker.core.job.models import Event, JobId, JSONObject, Source
 from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy
+from worker.engine.cancel import Cancellations
 from worker.messages import flow
 from worker.settings import Role, load
 from worker.store.connection import connect
@@ -41,7 +43,18 @@ class Desk:
         self.redis: Any = connect(url)
         self.store = Store(self.redis)
         self.app = open_producer(settings)
-        self.ledger, self.runs = open_batches(settings)
+        self.ledger, _ = open_batches(settings)
+        self.enqueue: Callable[..., flow.Flow] = functools.partial(flow.enqueue, self.app)
+        self.runs = Runs(
+            self._enqueue,
+            self.ledger,
+            Cancellations(self.store, time.time),
+            time.time,
+        )
+
+    def _enqueue(self, *args: Any, **options: Any) -> flow.Flow:
+        """Enqueue as the test has it by now."""
+        return self.enqueue(*args, **options)
 
     def open(self, rows: Sequence[Row]) -> None:
         self.ledger.open(
@@ -131,14 +144,14 @@ def test_what_is_submitted_behind_a_cancellation_ends_with_the_rest(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = read(*map(remaster, range(60)))
-    enqueue, numbers, found = flow.enqueue, itertools.count(1), []
+    enqueue, numbers, found = desk.enqueue, itertools.count(1), []
 
     def cancel_at_the_fortieth(*args: Any, **options: Any) -> flow.Flow:
         if next(numbers) == 40:
             found.append(desk.cancel())
         return enqueue(*args, **options)
 
-    monkeypatch.setattr(flow, "enqueue", cancel_at_the_fortieth)
+    monkeypatch.setattr(desk, "enqueue", cancel_at_the_fortieth)
     done = desk.submit(rows)
 
     assert (done.cancelled, desk.read().phase, found) == (True, Phase.CANCELLED, [39])
@@ -184,14 +197,14 @@ def test_what_is_retried_while_its_batch_is_cancelled_ends_too(
     rows = read(remaster(1))
     desk.submit(rows)
     desk.end(first_job(rows[0]))
-    enqueue = flow.enqueue
+    enqueue = desk.enqueue
 
     def cancelled_behind_it(*args: Any, **options: Any) -> flow.Flow:
         enqueued = enqueue(*args, **options)
         assert desk.cancel() == 0
         return enqueued
 
-    monkeypatch.setattr(flow, "enqueue", cancelled_behind_it)
+    monkeypatch.setattr(desk, "enqueue", cancelled_behind_it)
     desk.retry(rows)
     assert desk.is_ended_by_the_sweep(desk.rows()[0].steps[0].job_id)
 
