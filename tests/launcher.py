@@ -38,7 +38,8 @@ LIBRARIES: Final = (
     "simulator.app",
     "simulator.scenarios",
     "simulator.serving",
-    "worker.cli",
+    "worker.cli.commands",
+    "worker.mends",
 )
 """Imports of a test's processes. None of them looks at settings or folder when it is imported."""
 
