@@ -195,7 +195,7 @@ def test_a_failure_is_not_overwritten_by_the_parked_state(flow: Flow) -> None:
 # 6. A deadline ends the flow natively: test_polling.py (test_a_deadline_ends_the_flow_natively).
 
 
-# 7. Handling: the two limits in worker/app.py and ProviderTask.from_config, the lease in
+# 7. Handling: the two limits in worker/app/__init__.py and ProviderTask.from_config, the lease in
 # worker/core/job/timing.py.
 @pytest.mark.parametrize("timeout", ["0.5", "30", "300"])
 def test_a_submit_ends_before_its_time_limits_and_they_before_its_lease(
