@@ -98,6 +98,8 @@ def test_the_client_enqueues_follows_and_cancels(
         capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    flow.jobs.append(job_id)
+    flow.ends()
     assert flow.state(job_id) == "cancelled"
 
 
