@@ -1,4 +1,4 @@
-"""The provider's door: ``POST /webhooks/aimusic/<job_id>``."""
+"""The provider's door: ``POST /webhooks/<provider>/<job_id>``."""
 
 import structlog
 from flask import Blueprint, current_app, request
@@ -8,6 +8,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 from worker.core.contract import JOB_ID
 from worker.core.errors import InvalidSignature
 from worker.core.job.models import JobId
+from worker.core.providers import chosen
 from worker.core.wording import told
 from worker.engine.receive import Deliveries
 from worker.store.connection import StoreUnavailable
@@ -16,7 +17,7 @@ log = structlog.get_logger()
 blueprint = Blueprint("callbacks", __name__)
 
 
-@blueprint.post("/webhooks/aimusic/<job_id>")
+@blueprint.post(f"/webhooks/{chosen().name}/<job_id>")
 def receive(job_id: str) -> ResponseReturnValue:
     """Accept a delivery: raw bytes, signature, schema, claim, 200.
 

@@ -15,7 +15,7 @@ was not begun      the URL, a header, or the CA bundle cannot be used;    NeverS
 was begun          the connection breaks; no answer in time; an answer    AnswerLost: nobody
                    that is no HTTP, is cut off, or cannot be unpacked     knows if it was taken
 was answered       any HTTP status, a proxy's own among them              nothing: the answer is
-                                                                          read by protocol.py
+                                                                          read by the provider
 =================  =====================================================  ====================
 
 No request takes longer than its time as a whole, because nobody else ends it: Celery keeps time
@@ -35,7 +35,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.client import HTTPException, RemoteDisconnected
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import requests
 from requests.adapters import DEFAULT_POOLSIZE, HTTPAdapter
@@ -44,8 +44,7 @@ from urllib3.exceptions import HTTPError, ProxyError
 from urllib3.util.ssl_ import create_urllib3_context
 
 from worker.core.archive.egress import is_this_machine
-from worker.core.errors import FermataError
-from worker.core.job.models import Answer, Request
+from worker.core.wire import Answer, AnswerLost, NeverSent, Request
 
 _TUNNEL: Final = re.compile(r"Tunnel connection failed: (\d{3})\b")
 _PLAIN: Final = ("Could not find a suitable TLS CA", "Missing dependencies for SOCKS")
@@ -59,25 +58,7 @@ FAILURES: Final = (OSError, HTTPError, HTTPException, ValueError)
 """The roots of all that requests, urllib3, ``http.client``, ``ssl`` and ``socket`` raise."""
 
 
-class NeverSent(FermataError):
-    """Nothing of the request left this machine, so the provider certainly does not know it."""
-
-
-class AnswerLost(FermataError):
-    """The request may have reached the provider; its answer did not reach us."""
-
-
-class Provider(Protocol):
-    """The port to the provider."""
-
-    def send(self, request: Request) -> Answer:
-        """Send one request, once.
-
-        Raises NeverSent, AnswerLost.
-        """
-
-
-class HTTPProvider:
+class HTTPTransport:
     """The provider's API over HTTPS. Redirects are not followed, and nothing is retried here.
 
     Not fork-safe: one per process.

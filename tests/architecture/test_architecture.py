@@ -63,6 +63,11 @@ BREAKS = {
     "rooms are entered from above": ("worker/store/gate.py", "import worker.engine.cancel"),
     "only the rooms that face Celery": ("worker/engine/cancel.py", "import celery"),
     "the core is sans-IO": ("worker/core/keys.py", "import socket"),
+    "what a job does is the same": ("worker/engine/cancel.py", "import worker.provider"),
+    "a provider is one folder": (
+        "worker/messages/press.py",
+        "import worker.core.providers.aimusic.fields",
+    ),
 }
 
 

@@ -20,7 +20,7 @@ from worker.app.accidents import PatientBackend
 from worker.app.conductor import Conductor
 from worker.app.job_task import ProviderTask
 from worker.messages.recording import Recorder
-from worker.provider import HTTPProvider
+from worker.provider import HTTPTransport
 from worker.store.records import Store
 
 ARMED: Final = Path("armed")
@@ -96,10 +96,10 @@ def install() -> None:
 def _around_posts() -> None:
     """Only what costs money counts: polls go the same way, and are no kill point."""
     posting = threading.local()
-    send = HTTPProvider.send
+    send = HTTPTransport.send
     read = HTTPConnection.getresponse
 
-    def send_or_die(self: HTTPProvider, request: Any) -> Any:
+    def send_or_die(self: HTTPTransport, request: Any) -> Any:
         if request.method != "POST":
             return send(self, request)
         _pass(Point.BEGUN)
@@ -116,5 +116,5 @@ def _around_posts() -> None:
             _pass(Point.POSTED)
         return read(self)
 
-    HTTPProvider.send = send_or_die  # type: ignore[method-assign]
+    HTTPTransport.send = send_or_die  # type: ignore[method-assign]
     HTTPConnection.getresponse = read_or_die  # type: ignore[method-assign]

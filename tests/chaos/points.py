@@ -34,7 +34,7 @@ from worker.core.job.states import JobState
 from worker.engine.legs import Jobs
 from worker.messages.press import PUBLISH_RETRIES
 from worker.messages.recording import Recorder, resuming
-from worker.provider import HTTPProvider
+from worker.provider import HTTPTransport
 from worker.settings import Role, load
 from worker.store.records import Heard, Store
 from worker.wiring.producer import open_producer
@@ -169,7 +169,7 @@ def _(self: Any, getresponse: Any) -> Any:
     return getresponse(self)
 
 
-@wraps(HTTPProvider, "send")
+@wraps(HTTPTransport, "send")
 def _(self: Any, send: Any, request: Any) -> Any:
     answer = send(self, request)
     passes("answered", job_in_hand())

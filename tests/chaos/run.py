@@ -128,10 +128,12 @@ class Run:
         self._say(f"{now:4.0f} s: {jobs} jobs enqueued, {self._faults.count()} faults; {more}")
 
 
-def run(seed: int, effort: Effort, folder: Path, *, say: Say) -> Outcome:
+def run(
+    seed: int, effort: Effort, folder: Path, *, say: Say, build: Callable[[Path], Stage] = Stage
+) -> Outcome:
     """Run one seed in a folder of its own; nothing of it runs on afterwards."""
     begun = time.monotonic()
-    with Stage(folder) as stage:
+    with build(folder) as stage:
         flows, faults = Run(stage, seed, effort, say).play()
         return Outcome(
             seed=seed,

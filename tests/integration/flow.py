@@ -12,13 +12,13 @@ from celery.canvas import Signature
 from celery.result import AsyncResult
 from redis import Redis
 
+from tests.integration import tongue
 from tests.job import Job
 from tests.system import SIGNING_KEY, System, wait_until
-from worker.core import keys
+from worker.core import keys, signing
 from worker.core.job import kept
 from worker.core.job.models import JobId, JobRecord
 from worker.core.job.states import TERMINAL
-from worker.core.providers.aimusic import signing
 from worker.store.quarantine import Entry, Quarantine
 
 GET_SECONDS = 60
@@ -212,7 +212,10 @@ def failed() -> dict[str, Any]:
 
 
 def raw(content: Any) -> bytes:
-    return content if isinstance(content, bytes) else json.dumps(content).encode()
+    """Write a body as the provider sends it; bytes are sent as they are."""
+    if isinstance(content, bytes):
+        return content
+    return json.dumps(tongue.current.word(content)).encode()
 
 
 def signed(
@@ -223,9 +226,9 @@ def signed(
     secret = secret or signing.derive_secret(SIGNING_KEY, job_id)
     return {
         "Content-Type": "application/json",
-        signing.DELIVERY_ID_HEADER: delivery_id or str(uuid.uuid4()),
-        signing.TIMESTAMP_HEADER: timestamp,
-        signing.SIGNATURE_HEADER: signing.sign(secret, timestamp, body),
+        **tongue.current.scheme.headers(
+            secret, timestamp, body, delivery_id=delivery_id or str(uuid.uuid4())
+        ),
     }
 
 
@@ -243,7 +246,7 @@ def deliver(
     body = raw(content)
     return requests.request(
         method,
-        f"{system.receiver_url}/webhooks/aimusic/{job_id}",
+        system.receiver_url + tongue.current.door + job_id,
         data=body,
         headers=signed(job_id, body, **signature) if headers is None else headers,
         timeout=timeout,

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
+from tests.integration import tongue
 from tests.integration.flow import completed, raw, signed
-from worker.core.providers.aimusic.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER
 
 TIMEOUT_SECONDS: Final = 20
 REPLAYED: Final = 0.2
@@ -62,7 +62,7 @@ class Source:
     def _replay(self) -> Attack:
         """Send once more, to the byte, what the provider has sent."""
         delivery = self._random.choice(self._recorded)
-        path = f"/webhooks/aimusic/{delivery.job_id}".encode()
+        path = _door() + delivery.job_id.encode()
         return Attack([self._request(delivery.headers, delivery.body, path=path)])
 
     # -- parts --------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ class Source:
         return self._bytes(most).replace(b"\r", b"?").replace(b"\n", b"?")
 
     def _path(self) -> bytes:
-        return b"/webhooks/aimusic/" + self._random.choice(self._targets).encode()
+        return _door() + self._random.choice(self._targets).encode()
 
     def _forged(self) -> dict[str, str]:
         secret = self._random.choice(["", "wrong", "0" * 64])
@@ -108,7 +108,7 @@ class Source:
     def _old_replay(self) -> Attack:
         job_id, age = self._random.choice(self._targets), self._random.randrange(400, 10**9)
         headers = signed(job_id, self._body, age_seconds=age)
-        path = b"/webhooks/aimusic/" + job_id.encode()
+        path = _door() + job_id.encode()
         return Attack([self._request(headers, path=path)])
 
     def _of_another_job(self) -> Attack:
@@ -117,11 +117,11 @@ class Source:
     def _of_another_body(self) -> Attack:
         body = self._body[: self._random.randrange(len(self._body))]
         job_id = self._random.choice(self._targets)
-        path = b"/webhooks/aimusic/" + job_id.encode()
+        path = _door() + job_id.encode()
         return Attack([self._request(signed(job_id, self._body), body, path=path)])
 
     def _fuzzed_signature(self) -> Attack:
-        name = self._random.choice([SIGNATURE_HEADER, TIMESTAMP_HEADER]).encode()
+        name = self._random.choice(_signed_headers()).encode()
         headers = self._forged()
         del headers[name.decode()]
         value = self._random.choice([b"", b"sha256=", b"9" * 400]) + self._text(80)
@@ -133,8 +133,8 @@ class Source:
 
     def _doubled_header(self) -> Attack:
         job_id = self._random.choice(self._targets)
-        headers, path = signed(job_id, self._body), b"/webhooks/aimusic/" + job_id.encode()
-        name = self._random.choice([SIGNATURE_HEADER, TIMESTAMP_HEADER])
+        headers, path = signed(job_id, self._body), _door() + job_id.encode()
+        name = self._random.choice(_signed_headers())
         line = f"{name}: {self._random.choice([headers[name], '0', ''])}".encode()
         return Attack([self._request(headers, path=path, lines=[line])], hangs_up=True)
 
@@ -200,14 +200,15 @@ class Source:
 
     def _odd_path(self) -> Attack:
         job = self._random.choice(self._targets).encode()
-        paths = [b"/webhooks/aimusic/..%2f" + job, b"/webhooks/aimusic/%00", b"/webhooks/aimusic/",
-                 b"/webhooks/aimusic/../../etc/passwd", b"/webhooks/aimusic/" + job + b"%00",
-                 b"/webhooks/aimusic/" + job + b"/", b"//webhooks//aimusic//" + job, b"*",
-                 b"/webhooks/aimusic/" + job + b"%0d%0aX-Webhook-Id:%20x", b"/webhooks/aimusic/%ff",
-                 b"/webhooks/aimusic/" + b"a" * self._random.choice([129, 4000, 9000]),
-                 b"http://evil.test/webhooks/aimusic/" + job, b"http://[::1", b"/%", b"/\xff\xfe",
-                 b"/webhooks/aimusic/" + self._text(40).replace(b" ", b"%20"), b"x:y:z",
-                 b"/?" + job, b"/webhooks/aimusic/" + job + b"?" + b"a=b&" * 500]  # fmt: skip
+        door = _door()
+        paths = [door + b"..%2f" + job, door + b"%00", door,
+                 door + b"../../etc/passwd", door + job + b"%00",
+                 door + job + b"/", door.replace(b"/", b"//") + job, b"*",
+                 door + job + b"%0d%0aX-Webhook-Id:%20x", door + b"%ff",
+                 door + b"a" * self._random.choice([129, 4000, 9000]),
+                 b"http://evil.test" + door + job, b"http://[::1", b"/%", b"/\xff\xfe",
+                 door + self._text(40).replace(b" ", b"%20"), b"x:y:z",
+                 b"/?" + job, door + job + b"?" + b"a=b&" * 500]  # fmt: skip
         return Attack([self._request(path=self._random.choice(paths))], hangs_up=True)
 
     def _odd_version(self) -> Attack:
@@ -334,3 +335,12 @@ class Sender:
         data = connection.recv(65536)
         assert data, f"the connection was closed after {self._buffer!r}"
         self._buffer += data
+
+
+def _door() -> bytes:
+    return tongue.current.door.encode()
+
+
+def _signed_headers() -> list[str]:
+    scheme = tongue.current.scheme
+    return [scheme.signature_header, scheme.timestamp_header]

@@ -27,6 +27,7 @@ from worker.core import keys
 from worker.core.errors import DeadlineExceeded, InvalidRequest, TaskFailed
 from worker.core.job.models import JobId
 from worker.core.job.states import Turn
+from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import find
 from worker.engine.adopt import Adoption
 from worker.store.quarantine import Entry, Kind, Quarantine
@@ -227,6 +228,7 @@ def test_a_job_that_gets_a_record_meanwhile_is_not_adopted(
 
     adoption = Adoption(
         store=records,
+        provider=chosen(),
         answer=answer,
         signing_keys=[SIGNING_KEY],
         retention_seconds=60,

@@ -24,6 +24,7 @@ from worker.core.job.lanes import Limits
 from worker.core.job.models import Event, JobId, Leased, Parked, ProviderTaskId, Source
 from worker.core.job.states import TERMINAL, JobState, Turn
 from worker.core.job.timing import PUBLISH_LEASE_SECONDS, Policy
+from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import find
 from worker.engine.cancel import Cancellation, Cancellations
 from worker.engine.legs import Callbacks, Jobs
@@ -852,9 +853,10 @@ def test_a_message_in_its_queue_does_not_outlast_the_deadline(records: Store, re
 def test_a_slow_job_that_could_not_be_passed_on_is_soon_published_again(
     records: Store, redis: Any, error: Exception | None, seconds: float
 ) -> None:
-    provider: Any = None
+    transport: Any = None
     jobs = Jobs(
-        store=records, provider=provider, gate=Gate(redis, Limits(), held_seconds=60),
+        store=records, provider=chosen(), transport=transport,
+        gate=Gate(redis, Limits(), held_seconds=60),
         callbacks=Callbacks("https://fermata.example", "k"), policy=Policy(), clock=lambda: NOW,
         jitter=lambda: 0.0,
     )  # fmt: skip

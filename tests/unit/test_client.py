@@ -10,10 +10,10 @@ import urllib3.util.connection
 from tests.system import within
 from tests.unit.stage import Say, Stage, reply, saying
 from worker import provider as client
-from worker.core.job.models import Request
 from worker.core.providers.aimusic.operations import OPERATIONS
-from worker.core.providers.aimusic.protocol import Postponed, read_submit
-from worker.provider import AnswerLost, HTTPProvider, NeverSent
+from worker.core.providers.aimusic.protocol import read_submit
+from worker.core.wire import AnswerLost, NeverSent, Postponed, Request
+from worker.provider import HTTPTransport
 
 API_KEY = "sk_do_not_print_me"
 POLL = Request("GET", "/sonic/task/1")
@@ -23,8 +23,8 @@ PATIENCE = 0.2
 pytestmark = pytest.mark.usefixtures("no_proxies")
 
 
-def provider(url: str, *, seconds: float = 10) -> HTTPProvider:
-    return HTTPProvider(url, API_KEY, connect_seconds=seconds, total_seconds=seconds)
+def provider(url: str, *, seconds: float = 10) -> HTTPTransport:
+    return HTTPTransport(url, API_KEY, connect_seconds=seconds, total_seconds=seconds)
 
 
 def safe(error: BaseException) -> None:

@@ -10,6 +10,7 @@ from worker.core.job.lanes import Lane, Limits
 from worker.core.job.models import JobId, Parked
 from worker.core.job.states import JobState
 from worker.core.job.timing import Policy
+from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import OPERATIONS
 from worker.core.providers.aimusic.submission import check_parameters
 from worker.engine.legs import Attempt, Callbacks, Jobs
@@ -33,11 +34,11 @@ def begun(case: str) -> dict[str, Any]:
     operation = OPERATIONS[wanted["operation"]]
     body = check_parameters(operation, wanted["parameters"])
     store: Any = Turns()
-    provider: Any = None
+    transport: Any = None
     gate = Gate(Redis(), Limits(), held_seconds=60)
     callbacks = Callbacks("https://fermata.example", "k")
     jobs = Jobs(
-        store=store, provider=provider, gate=gate, callbacks=callbacks,
+        store=store, provider=chosen(), transport=transport, gate=gate, callbacks=callbacks,
         policy=Policy(), clock=lambda: 0.0, jitter=lambda: 0.0,
     )  # fmt: skip
     attempt = Attempt(JobId("job-1"), operation, "leg")

@@ -13,6 +13,7 @@ from worker.app.conductor import ConductorStep
 from worker.core import redis_url
 from worker.core.contract import QUEUE, SCHEDULE_TICK
 from worker.core.job.timing import hard_time_limit, soft_time_limit
+from worker.core.providers import chosen
 from worker.messages import follow_ups
 from worker.messages.press import PUBLISH_RETRIES
 from worker.settings import Role, load
@@ -80,28 +81,13 @@ def _require_own_tasks(**_: Any) -> None:
     startup.own_tasks()
 
 
-TASK_MODULES: Final = [
-    f"tasks.{family}"
-    for family in (
-        "sonic",
-        "lyrics",
-        "producer",
-        "account",
-        "riffusion",
-        "nuro",
-        "flows",
-        "archive",
-        "schedule",
-    )
-]
-
 with startup.one_line():
     mends.install()
 follow_ups.install(lambda: worker_process.parts().store)
 app = Celery(
     "fermata",
     task_cls="worker.app.plain_task:Step",
-    include=TASK_MODULES,
+    include=[*chosen().task_modules, "tasks.archive", "tasks.schedule"],
     amqp=recording(lambda: load(Role.CLIENT)),
 )
 app.add_defaults(_configuration)

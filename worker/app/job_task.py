@@ -31,9 +31,8 @@ from worker.core.job.lanes import lane_of
 from worker.core.job.models import Event, JobId, JSONObject, Leased, Parked, Source, Standing
 from worker.core.job.states import TRANSITIONS, JobState, Turn
 from worker.core.job.timing import hard_time_limit, moment, soft_time_limit
-from worker.core.providers.aimusic import submission
-from worker.core.providers.aimusic.operations import OPERATIONS, Operation, find
-from worker.core.providers.aimusic.signatures import signature
+from worker.core.providers import chosen, find
+from worker.core.wire import Operation
 from worker.core.wording import told
 from worker.engine.cancel import cancelled
 from worker.engine.legs import Attempt, Jobs
@@ -171,7 +170,7 @@ class ProviderTask(FollowUp):
         bound.apply_defaults()
         given = dict(bound.arguments)
         ours = {name: given.pop(name) for name in _OURS if name in given}
-        return submission.check_parameters(self.operation, given, **ours)
+        return chosen().check(self.operation.name, given, **ours)
 
     def _submit_leg(self, jobs: Jobs, body: JSONObject, standing: Standing) -> NoReturn:
         attempt = Attempt(self._job_id, self.operation, secrets.token_hex(8))
@@ -334,7 +333,7 @@ def _slow_options(row: Operation) -> dict[str, Any]:
 
 def declare_undeclared(app: Any) -> None:
     """Declare the task of every row of the table that ``tasks/`` has no declaration for."""
-    for row in OPERATIONS.values():
+    for row in chosen().operations.values():
         if task_name(row.name) not in app.tasks:
             provider_task(app, row.name)(_stand_in(row))
 
@@ -344,5 +343,5 @@ def _stand_in(row: Operation) -> Callable[..., JSONObject]:
         raise NeedsWorker(f"{row.name} runs in a worker")
 
     stand_in.__doc__ = row.summary
-    stand_in.__signature__ = signature(row)  # type: ignore[attr-defined]
+    stand_in.__signature__ = chosen().signature(row.name)  # type: ignore[attr-defined]
     return stand_in

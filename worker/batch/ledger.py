@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from worker.core import keys
 from worker.core.errors import FermataError, UnknownBatch
 from worker.core.job.canvas import Step
-from worker.core.job.models import JobId, JSONObject, ProviderTaskId
+from worker.core.job.models import JobId, JSONObject
 from worker.core.job.states import TERMINAL, JobState
-from worker.core.providers.aimusic import protocol, results
-from worker.core.providers.aimusic.operations import find
+from worker.core.providers import chosen
 from worker.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -324,14 +323,13 @@ def _read_late(
 ) -> JSONObject | None:
     if not late or not operation:
         return None
-    provider_task = ProviderTaskId(provider_task_id) if provider_task_id else None
     try:
-        return results.job_result(
+        return chosen().read_result(
             job_id,
-            find(operation),
-            protocol.parse(json.loads(late)["body"]),
+            operation,
+            json.loads(late)["body"],
             clip_id=clip_id,
-            provider_task_id=provider_task,
+            provider_task_id=provider_task_id,
         )
     except FermataError:
         return None  # that it failed was delivered late: nothing was paid for

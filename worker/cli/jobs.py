@@ -34,7 +34,7 @@ from worker.core.job.canvas import Step
 from worker.core.job.lanes import Priority
 from worker.core.job.models import JobId
 from worker.core.job.states import JobState
-from worker.core.providers.aimusic.operations import find
+from worker.core.providers import find
 from worker.core.text import decode
 from worker.engine.cancel import Cancellation, Cancellations
 from worker.messages import flow

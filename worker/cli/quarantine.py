@@ -14,7 +14,7 @@ import click
 from worker.cli import show
 from worker.cli.group import EXIT_CODES, EXIT_FAILED, errors, json_option, main, out
 from worker.core.errors import FermataError
-from worker.core.providers.aimusic.operations import find
+from worker.core.providers import chosen, find
 from worker.engine.adopt import Adoption
 from worker.messages.answer import answer
 from worker.settings import Role, load
@@ -169,6 +169,7 @@ def _adoption() -> Adoption:
     settings = load(Role.RECEIVER)
     return Adoption(
         store=open_store(settings),
+        provider=chosen(),
         answer=functools.partial(answer, app),
         signing_keys=settings.signing_keys,
         retention_seconds=settings.policy.retention_seconds,

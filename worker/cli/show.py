@@ -22,8 +22,8 @@ from worker.core.job import canvas
 from worker.core.job.canvas import Step
 from worker.core.job.models import JobId, JobRecord, JSONObject
 from worker.core.job.states import JobState
-from worker.core.providers.aimusic import protocol, results
-from worker.core.providers.aimusic.operations import Operation, find
+from worker.core.providers import chosen
+from worker.core.providers.aimusic.operations import Operation
 from worker.store.quarantine import Entry
 
 _PROSE: Final = 24
@@ -159,11 +159,10 @@ def record_json(record: JobRecord) -> JSONObject:
 def read_late(record: JobRecord) -> JSONObject:
     """Read what was delivered after a job had ended: ``{"result": …}`` or ``{"error": …}``."""
     try:
-        said = protocol.parse((record.late or {})["body"])
-        result = results.job_result(
+        result = chosen().read_result(
             record.job_id,
-            find(record.operation),
-            said,
+            record.operation,
+            (record.late or {})["body"],
             clip_id=record.clip_id,
             provider_task_id=record.provider_task_id,
         )

@@ -19,14 +19,15 @@ from redis.exceptions import AuthenticationError, ResponseError
 
 from worker.core import keys, redis_url
 from worker.core.contract import PROBE_BODY, PROBE_ID, QUEUE
+from worker.core.errors import FermataError
 from worker.core.health import checks, surroundings
 from worker.core.health.checks import Finding, Level, Server
-from worker.core.job.models import Answer
-from worker.core.providers.aimusic import protocol, signing, submission
-from worker.core.providers.aimusic.operations import find
+from worker.core.providers import chosen
+from worker.core.signing import derive_secret
+from worker.core.wire import Answer, AnswerLost, NeverSent
 from worker.core.wording import told
 from worker.doctor import rights, shadows
-from worker.provider import FAILURES, AnswerLost, HTTPProvider, NeverSent, cause, proxies
+from worker.provider import FAILURES, HTTPTransport, cause, proxies
 from worker.settings import Settings
 from worker.store import connection
 from worker.store.connection import StoreUnavailable
@@ -216,7 +217,7 @@ def _way_back(settings: Settings) -> Iterator[Finding]:
     yield surroundings.check_public_url(settings.public_url)
     if settings.public_url:
         base = settings.public_url.rstrip("/")
-        delivered = _deliver(f"{base}/webhooks/aimusic/{PROBE_ID}", settings.signing_keys)
+        delivered = _deliver(f"{base}/webhooks/{chosen().name}/{PROBE_ID}", settings.signing_keys)
         yield surroundings.check_receiver(delivered, signed=bool(settings.signing_keys))
         if isinstance(delivered, Answer):
             yield surroundings.check_health(_request("GET", f"{base}/healthz"))
@@ -226,12 +227,8 @@ def _deliver(url: str, signing_keys: tuple[str, ...]) -> Answer | str:
     """Deliver as the provider does, for a job that there is not: it changes nothing."""
     body, timestamp = PROBE_BODY, str(int(time.time()))
     key = signing_keys[0] if signing_keys else uuid.uuid4().hex
-    secret = signing.derive_secret(key, PROBE_ID)
-    headers = {
-        signing.DELIVERY_ID_HEADER: str(uuid.uuid4()),
-        signing.TIMESTAMP_HEADER: timestamp,
-        signing.SIGNATURE_HEADER: signing.sign(secret, timestamp, body),
-    }
+    secret, delivery_id = derive_secret(key, PROBE_ID), str(uuid.uuid4())
+    headers = chosen().scheme.headers(secret, timestamp, body, delivery_id=delivery_id)
     return _request("POST", url, data=body, headers=headers)
 
 
@@ -257,19 +254,21 @@ def _provider(settings: Settings) -> Iterator[Finding]:
     if not settings.api_key:
         yield surroundings.NO_API_KEY
         return
-    provider = HTTPProvider(
+    transport = HTTPTransport(
         settings.provider_url,
         settings.api_key,
         connect_seconds=settings.connect_timeout_seconds,
         total_seconds=settings.policy.submit_timeout_seconds,
     )
-    asked = find("account.credits")
     try:
-        answer = provider.send(submission.build_request(asked, {}, None))
+        answer = transport.send(chosen().build_balance())
     except (NeverSent, AnswerLost) as error:
-        yield surroundings.check_account(error.message)
+        yield surroundings.check_account(error)
         return
-    yield surroundings.check_account(protocol.read_submit(asked, answer))
+    try:
+        yield surroundings.check_account(chosen().read_balance(answer))
+    except FermataError as error:
+        yield surroundings.check_account(error)
     ahead = _ahead_seconds(answer)
     if ahead is not None:
         yield surroundings.check_provider_clock(ahead, settings.webhook_tolerance_seconds)

@@ -22,8 +22,7 @@ from worker.core.contract import DIGEST_HEADER, JOB_ID, QUEUE, SLOW_QUEUE, TENAN
 from worker.core.errors import AlreadyEnqueued, InvalidRequest
 from worker.core.job.canvas import Step
 from worker.core.job.models import JobId, JSONObject
-from worker.core.providers.aimusic import submission
-from worker.core.providers.aimusic.operations import find
+from worker.core.providers import chosen, find
 
 _IDS: Final = uuid.UUID("6c1f2b1e-5d0a-5c39-9f0e-0d3a8b6f4c11")
 """The namespace of ids that derive from others."""
@@ -55,7 +54,7 @@ def enqueue(
     Raises InvalidRequest before anything is sent; kombu's OperationalError where the broker
     cannot be reached, that or StoreUnavailable where the records cannot.
     """
-    submission.check_parameters(find(plan.operation), plan.parameters, source=plan.source)
+    chosen().check(plan.operation, plan.parameters, source=plan.source)
     if job_id is not None and not JOB_ID.fullmatch(job_id):
         raise InvalidRequest(f"a job id must match {JOB_ID.pattern}")
     if job_id is None:

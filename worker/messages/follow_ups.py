@@ -37,7 +37,7 @@ from redis.exceptions import RedisError
 from worker.core.errors import FermataError, InvalidRequest
 from worker.core.job.models import Event, JobId, Source
 from worker.core.job.states import JobState
-from worker.core.providers.aimusic.operations import operation_of
+from worker.core.providers import operation_of
 from worker.core.wording import told
 from worker.store.records import Store
 

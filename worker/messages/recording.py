@@ -36,7 +36,8 @@ from worker.core.job.models import JobId, JSONObject, Leased
 from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy
 from worker.core.ports import Clock
-from worker.core.providers.aimusic.operations import Operation, operation_of
+from worker.core.providers import operation_of
+from worker.core.wire import Operation
 from worker.core.wording import told
 from worker.messages import follow_ups
 from worker.messages.follow_ups import (

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, cast
@@ -16,7 +16,6 @@ from redis import Redis
 from worker.core import keys
 from worker.core.errors import InvalidPayload, InvalidRequest
 from worker.core.job.models import JobId
-from worker.core.providers.aimusic import signing
 from worker.store.scripts import Script
 
 log = structlog.get_logger()
@@ -29,14 +28,6 @@ _KEYS: Final = {
 }
 _PAGE: Final = 50
 _HEADER_LIMIT: Final = 256
-_KEPT_HEADERS: Final = (
-    signing.SIGNATURE_HEADER,
-    signing.TIMESTAMP_HEADER,
-    signing.DELIVERY_ID_HEADER,
-    "X-Webhook-Event",
-    "Content-Type",
-    "User-Agent",
-)
 
 
 class Kind(StrEnum):
@@ -74,15 +65,6 @@ class Entry:
         except (ValueError, zlib.error) as error:
             raise InvalidPayload(f"entry {self.entry_id} is damaged: {error}") from None
 
-    def verify(self, signing_keys: Sequence[str]) -> None:
-        """Check again that the provider signed this very delivery, for this very job.
-
-        Raises InvalidSignature where it was changed, or its signing key was retired;
-        InvalidPayload where it is damaged.
-        """
-        secrets = signing.derive_secrets(signing_keys, self.job_id)
-        signing.verify_kept(self.headers, self.body, secrets=secrets)
-
     def to_json(self) -> dict[str, Any]:
         """Return everything but the body."""
         hidden = {"packed"}
@@ -119,11 +101,14 @@ class Quarantine:
     ) -> str:
         """Keep a delivery whose signature was verified; returns its entry's id.
 
+        Args:
+            headers: those that are evidence; of each, the beginning is kept.
+
         One that is there already keeps its place: the same bytes for the same job. The
         delivery's own id is not part of what is signed, so anyone could make up many.
         """
         packed = base64.b64encode(zlib.compress(body)).decode()
-        kept = {n: headers[n][:_HEADER_LIMIT] for n in _KEPT_HEADERS if n in headers}
+        kept = {name: value[:_HEADER_LIMIT] for name, value in headers.items()}
         fields = {
             "at": now,
             "kind": kind,

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from redis import Redis
 
+from worker.core.providers import chosen
 from worker.engine.receive import Deliveries
 from worker.settings import Settings
 from worker.store.quarantine import Quarantine
@@ -15,6 +16,7 @@ def open_deliveries(settings: Settings, redis: Redis) -> Deliveries:
     """Open what receives deliveries, and takes them out of quarantine again."""
     return Deliveries(
         store=Store(redis),
+        provider=chosen(),
         quarantine=Quarantine(redis),
         signing_keys=settings.signing_keys,
         tolerance=timedelta(seconds=settings.webhook_tolerance_seconds),

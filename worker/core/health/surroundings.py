@@ -7,11 +7,10 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from worker.core.errors import InvalidPayload, OutOfCredits
+from worker.core.errors import FermataError, InvalidPayload, OutOfCredits, ProviderError
 from worker.core.health.checks import Finding, Level
-from worker.core.job.models import Answer
-from worker.core.providers.aimusic import protocol
-from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.core.providers import chosen
+from worker.core.wire import Answer, AnswerLost, NeverSent, parse
 
 
 def _shown(url: str) -> str:
@@ -93,32 +92,30 @@ def check_health(answer: Answer | str) -> Finding:
     return Finding(name, Level.NOTE, said)
 
 
-def check_account(outcome: protocol.SubmitOutcome | str) -> Finding:
-    """Judge the API key and the credits, by the answer to ``account.credits``.
+def check_account(answered: float | FermataError) -> Finding:
+    """Judge the API key and the credits.
 
     Args:
-        outcome: or why there was none.
+        answered: the credits that are left, or why the provider did not say.
     """
-    match outcome:
-        case protocol.Completed(body):
-            return _credits(body)
-        case protocol.Refused(OutOfCredits() as error):
-            return Finding("API key", Level.WARNING, _sentence(error), "Top up.")
-        case protocol.Refused(error) if error.http_status in {401, 403}:
-            do = "Check FERMATA_API_KEY."
-            return Finding(
-                "API key", Level.DANGER, f"The provider refuses it: {_sentence(error)}", do
-            )
-        case protocol.Refused(error):
-            return Finding(
-                "API key", Level.WARNING, f"The provider refuses to say: {_sentence(error)}"
-            )
-        case protocol.Postponed(reason) | protocol.Unknown(reason):
-            said = f"The provider did not say: {_sentence(reason)}"
-            return Finding("API key", Level.WARNING, said, "Ask again later.")
-        case _:
+    match answered:
+        case float():
+            return _credits(answered)
+        case OutOfCredits():
+            return Finding("API key", Level.WARNING, _sentence(answered), "Top up.")
+        case ProviderError() if answered.http_status in {401, 403}:
+            said = f"The provider refuses it: {_sentence(answered)}"
+            return Finding("API key", Level.DANGER, said, "Check FERMATA_API_KEY.")
+        case ProviderError():
+            said = f"The provider refuses to say: {_sentence(answered)}"
+            return Finding("API key", Level.WARNING, said)
+        case NeverSent() | AnswerLost():
+            said = f"No answer from the provider: {_sentence(answered)}"
             do = "Check FERMATA_PROVIDER_URL, and the way out of this machine."
-            return Finding("API key", Level.DANGER, f"No answer from the provider: {outcome}.", do)
+            return Finding("API key", Level.DANGER, said, do)
+        case _:
+            said = f"The provider did not say how many credits are left: {_sentence(answered)}"
+            return Finding("API key", Level.WARNING, said, "Ask again later.")
 
 
 NO_API_KEY: Final = Finding(
@@ -126,16 +123,8 @@ NO_API_KEY: Final = Finding(
 )
 
 
-def _credits(body: str) -> Finding:
-    answer = protocol.parse(body)
-    # A bare object (provider-api.md §3.7); resellers wrap it as they wrap everything.
-    known = answer["data"] if isinstance(answer.get("data"), dict) else answer
-    amounts = [known.get(name) for name in ("credits", "extra_credits")]
-    numbers = [float(each) for each in amounts if isinstance(each, int | float)]
-    if not numbers:
-        said = "The provider takes it, but how many credits are left cannot be read."
-        return Finding("API key", Level.NOTE, said)
-    left, dearest = sum(numbers), max(OPERATIONS.values(), key=lambda row: row.credits)
+def _credits(left: float) -> Finding:
+    dearest = max(chosen().operations.values(), key=lambda row: row.credits)
     said = f"The provider takes it; {left:g} credits are left"
     if left >= dearest.credits:
         return Finding("API key", Level.OK, f"{said}.")
@@ -174,6 +163,6 @@ def _sentence(reason: object) -> str:
 
 def _said(answer: Answer) -> Mapping[str, Any]:
     try:
-        return protocol.parse(answer.body)
+        return parse(answer.body)
     except InvalidPayload:
         return {}
