@@ -4,6 +4,7 @@ import ast
 from contextlib import nullcontext
 from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from kombu.transport import redis, virtual
@@ -11,6 +12,8 @@ from kombu.transport import redis, virtual
 from tests.system import ROOT
 from worker import mends
 from worker.core.errors import ConfigError
+from worker.mends import redelivery
+from worker.store import scripts
 
 
 def test_the_libraries_that_are_locked_are_those_that_were_read() -> None:
@@ -82,3 +85,16 @@ def test_an_override_that_is_gone_is_refused_though_the_name_is_inherited(
     assert redis.QoS.append is virtual.QoS.append
     with pytest.raises(ConfigError, match=r"there is no kombu\.transport\.redis:QoS\.append\."):
         mends.require()
+
+
+def test_an_installation_without_the_script_of_the_pop_refuses_to_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(redis.Transport, "Channel", redis.Channel)
+    monkeypatch.setattr(redis.SentinelTransport, "Channel", redis.SentinelChannel)
+    monkeypatch.setattr(scripts, "_LUA", tmp_path)
+    scripts.declaration.cache_clear()
+    scripts.source.cache_clear()
+    with pytest.raises(FileNotFoundError, match=r"pop\.lua"):
+        redelivery.install()
+    assert redis.Transport.Channel is redis.Channel
