@@ -452,6 +452,14 @@ def test_only_what_is_still_ready_is_renewed(records: Store, redis: Any) -> None
     assert redis.zrange(keys.READY, 0, -1) == ["job-2"]
 
 
+def test_leases_are_renewed_however_many_they_are(records: Store, redis: Any) -> None:
+    make_ready(records, JOB)
+    lease(records, seconds=60)
+    others = [JobId(f"job-{number}") for number in range(2, 20_001)]
+    records.renew([*others, JOB], seconds=300)
+    assert leasable_in(records, redis) == pytest.approx(300, abs=5)
+
+
 @pytest.mark.parametrize("turn", [Turn.SUCCEED, Turn.FAIL, Turn.CANCEL, Turn.EXPIRE])
 def test_a_settled_job_is_ready_no_more(records: Store, redis: Any, turn: Turn) -> None:
     settled(records, turn)

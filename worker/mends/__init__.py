@@ -27,7 +27,8 @@ class Mend:
     """One place in a library."""
 
     hook: str
-    """Where it is: ``module:name``, with dots between the parts of the name."""
+    """Where it is: ``module:name``, with dots between the parts of the name; of a class, the one
+    that defines the name itself."""
     fault: str
     ours: str
     """The module that mends it, below ``worker``."""
@@ -78,7 +79,7 @@ MENDS: Final = (
         "integration/test_redelivery.py::test_so_does_a_rejection",
     ),
     Mend(
-        "kombu.transport.redis:QoS.restore_unacked_once",
+        "kombu.transport.virtual:QoS.restore_unacked_once",
         "A channel that closes while Redis is away ends the worker.",
         "mends/redelivery.py",
         "integration/test_redelivery.py::"
@@ -119,7 +120,7 @@ MENDS: Final = (
         "unit/test_untraced.py::test_a_leg_that_parks_has_no_traceback_and_is_still_an_ignore",
     ),
     Mend(
-        "celery.backends.redis:RedisBackend.chord_error_from_stack",
+        "celery.backends.base:Backend.chord_error_from_stack",
         "A chord whose body cannot be published is failed, although its header succeeded.",
         "app/accidents.py",
         "integration/test_chords.py::test_a_job_that_runs_again_publishes_the_body_that_it_could_not",
@@ -198,8 +199,13 @@ def require() -> None:
 
 def _other_versions() -> Iterator[str]:
     for package, read_at in READ_AT.items():
-        installed = metadata.version(package)
-        if not installed.startswith(f"{read_at}."):
+        try:
+            installed = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            yield f"{package} is not installed"
+            continue
+        minor = read_at.split(".")
+        if installed.split(".")[: len(minor)] != minor:
             yield f"{package} is {installed}, not {read_at}"
 
 
@@ -209,6 +215,7 @@ def _missing() -> Iterator[str]:
         try:
             found: object = importlib.import_module(module)
             for part in name.split("."):
-                found = getattr(found, part)
-        except (ImportError, AttributeError):
+                # A class that merely inherits the name does not have the code that was read.
+                found = vars(found)[part] if isinstance(found, type) else getattr(found, part)
+        except (ImportError, AttributeError, KeyError):
             yield f"there is no {mend.hook}"

@@ -252,6 +252,10 @@ class PatientSentinelChannel(PatientChannel, redis.SentinelChannel):
 
 
 def install() -> None:
-    """Let every Redis channel of this process be one of these."""
+    """Let every Redis channel of this process be one of these.
+
+    Raises OSError if the script cannot be read, so that the process ends here, not at a message.
+    """
+    source("pop")
     redis.Transport.Channel = PatientChannel
     redis.SentinelTransport.Channel = PatientSentinelChannel
