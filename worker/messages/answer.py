@@ -1,6 +1,6 @@
 """The Celery result of a job that nobody runs any more, written without its task.
 
-The engine calls it when it adopts a delivery whose job has no record.
+``fermata quarantine`` calls it when it adopts a delivery whose job has no record.
 """
 
 from celery import Celery, states
