@@ -12,9 +12,9 @@ _FLAGS: Final = {"true": True, "false": False}
 
 
 def read(field: Any, text: str) -> Any:
-    """Read a cell as its field wants it: a flag, a number, a list, or the text as it stands.
+    """Read a cell as its field's type: a flag, a number, a list, or the text as it stands.
 
-    What cannot be read is returned as it is: the field's own check says what is wrong with it.
+    A cell that cannot be read is returned as it is: the field's own check says what is wrong.
     """
     word = text.strip()
     match field:

@@ -1,4 +1,4 @@
-"""What is enqueued together: a plan, made by an operation's name or by a named flow's."""
+"""A plan of jobs that are enqueued together, made from the name of an operation or named flow."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from worker.core.providers.aimusic.submission import RESERVED, check_parameters
 from worker.core.wording import shown, suggest
 
 Branch = tuple[str, ...]
-"""Operations in sequence, each of which takes the result of the one before and nothing else."""
+"""Operations in sequence; each takes the result of the one before and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Plan:
 
     @property
     def credits(self) -> float:
-        """What all its jobs cost together, by the list prices in the table of operations."""
+        """The cost of all its jobs, by the list prices in the table of operations."""
         return sum(OPERATIONS[operation].credits for operation in self.operations)
 
 
@@ -48,7 +48,7 @@ def _fields(operation: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class NamedFlow:
-    """One or two operations with parameters, and what follows them."""
+    """One or two operations with parameters, and the branches that follow them."""
 
     name: str
     operation: str
@@ -71,8 +71,8 @@ class NamedFlow:
     ) -> Plan:
         """Plan the flow; further branches run beside its own.
 
-        Each parameter goes to the first operation that has a field of its name, and one that
-        none has to the last, which will refuse it.
+        Each parameter goes to the first operation that has a field of its name. A parameter that
+        no operation has goes to the last one, which will refuse it.
         """
         given = {**self.preset, **parameters}
         first, then = given, None

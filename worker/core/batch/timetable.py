@@ -18,7 +18,7 @@ _MINUTE: Final = timedelta(minutes=1)
 
 
 class Overlap(StrEnum):
-    """What a run does while the one before it has not ended."""
+    """What happens to a run that is due while the one before it has not ended."""
 
     SKIP = "skip"
     QUEUE = "queue"
@@ -36,7 +36,7 @@ class Schedule:
     timezone: str = "UTC"
     overlap: Overlap = Overlap.SKIP
     missed_after_seconds: int = 3600
-    """How late a run may begin; what is later is reported as missed."""
+    """How late a run may begin. A later one does not begin, and is reported as missed."""
 
 
 _KEYS: Final = Schedule.__slots__
@@ -45,7 +45,7 @@ _KEYS: Final = Schedule.__slots__
 def parse(text: str) -> tuple[Schedule, ...]:
     """Read a timetable.
 
-    Raises ConfigError that names everything that is wrong, with the schedule it is in.
+    Raises ConfigError that names every error, with the schedule it is in.
     """
     try:
         document = tomllib.loads(text)
@@ -106,8 +106,8 @@ def _wrong_values(table: Mapping[str, Any], names: list[Any]) -> Iterator[str]:
 def due_minutes(schedule: Schedule, *, after: float, now: float) -> list[datetime]:
     """List the minutes (UTC) at which a schedule was due, later than ``after``, up to now.
 
-    Every minute that there is is looked at once, so a local time that a clock change repeats
-    is due twice, and one that it leaves out is not due. Looks back a day at most.
+    It looks at each minute of UTC once. So a local time that a clock change repeats is due twice,
+    and one that a clock change leaves out is not due. It looks back a day at most.
     """
     zone, due = ZoneInfo(schedule.timezone), cron.read(schedule.cron)
     minute = datetime.fromtimestamp(now, UTC).replace(second=0, microsecond=0)
