@@ -68,7 +68,7 @@ class Screen:
             try:
                 self._write(line.encode(self._encoding, "replace"))
             except OSError as error:
-                # Only some errors mean that the reader has gone: a full disk may take the next line.
+                # Other errors, as of a full disk, may have passed by the next line.
                 self._gone = self._gone or error.errno in _GONE
 
     def _write(self, data: bytes) -> None:
