@@ -30,8 +30,8 @@ CELERYS_QUEUE: Final = "celery"
 """The default queue of a backend's own tasks, which is Celery's."""
 
 _KEY_LENGTH: Final = 32
-_KEY_VARIETY: Final = 10
-_WEBHOOK_PATH_LENGTH: Final = 200
+_KEY_VARIETY: Final = 10  # different characters: a long key may still be a single repeated word
+_WEBHOOK_PATH_LENGTH: Final = 200  # more than /webhooks/aimusic/ and the longest job id (128)
 _URL_LIMIT: Final = 1024
 
 _OF_THE_PROCFILE: Final = frozenset({"FERMATA_HOST"})
@@ -110,6 +110,7 @@ def load(role: Role) -> Settings:
     with _one_error():
         data_dir = _data_dir(env)
         running = dev_environment(data_dir)
+        # Read last, and for unset variables only: the user's own settings win.
         if not _given(env, "FERMATA_REDIS_URL") and running.is_file():
             env.read_env(str(running), recurse=False)
             _refuse_mixture(env, dotenv_values(running))
@@ -172,7 +173,7 @@ def _read_dotenv(path: Path, *, interpolate: bool = True) -> dict[str, str | Non
 
 
 def _environment() -> FileAwareEnv:
-    env = _Env(eager=False)
+    env = _Env(eager=False)  # not eager: errors are collected until ``seal``, and raised together
     with _one_error():
         if Path(".env").is_file():
             env.read_env(".env", recurse=False)

@@ -59,6 +59,7 @@ class Journal:
     def pin(self, schedule: str, batch_id: str, digest: str) -> str:
         """Keep the digest of a run's manifest; returns the first that was kept."""
         key, field = keys.SCHEDULE + schedule, _MANIFEST + batch_id
+        # A manifest that has changed is checked, and comes here, again: the first digest stays.
         self._redis.hsetnx(key, field, digest)
         return self.pinned(schedule, batch_id) or digest
 

@@ -168,6 +168,7 @@ class Runs:
             if self._ledger.is_cancelled(batch_id):
                 # A cancel that ran between ``_enqueue`` and ``replace`` did not find the new job.
                 self._cancellations.cancel_in_turn(again, by="batch cancel")
+            # ``replace`` compares with the row as it stands, so the next one starts from this.
             row = renewed
 
 

@@ -143,7 +143,7 @@ def _forget_settings(folder: Path) -> None:
     """Drop this machine's own settings, those of a ``.env`` too: with them, jobs may cost money."""
     for name in [name for name in os.environ if name.startswith(("FERMATA_", "CELERY_"))]:
         del os.environ[name]
-    os.chdir(folder)
+    os.chdir(folder)  # ``load`` reads the .env of the current folder; this one has none
 
 
 def _wait_until_up(system: "subprocess.Popen[bytes]", folder: Path) -> None:

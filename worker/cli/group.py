@@ -90,6 +90,7 @@ class _Group(_Listing):
             try:
                 return super().main(*args, **options)
             finally:
+                # Python buffers the output: a full disk or a closed pipe may show only here.
                 sys.stdout.flush()
         except OSError as error:
             console.abandon_output()

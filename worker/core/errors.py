@@ -199,5 +199,6 @@ _ERRORS = _by_name(FermataError)
 
 def from_json(recorded: Mapping[str, Any]) -> FermataError:
     """Rebuild an error from :meth:`FermataError.to_json`."""
+    # Another version of Fermata may have recorded an error that this one does not have.
     error = _ERRORS.get(recorded["type"], FermataError)
     return error(recorded["message"], recorded.get("details"))

@@ -26,7 +26,7 @@ _SOCKETS: Final = ("unix", "redis+socket")
 SCHEMES: Final = ("redis", "rediss", *_SOCKETS, SENTINEL)
 _PORTS: Final = {SENTINEL: 26379}
 
-_DATABASE: Final = ("db", "virtual_host")
+_DATABASE: Final = ("db", "virtual_host")  # redis-py's word, and kombu's
 _HEALTH: Final = "health_check_interval"
 _TLS: Final = (
     "ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile",
@@ -129,6 +129,7 @@ def check_characters(url: str) -> None:
 def check_credentials(url: str) -> None:
     """Raise ValueError if a part of a password would be read as another part of the URL."""
     check_characters(url)
+    # An @ after the first / or ? ends a password that holds one of these two as it stands.
     place = re.split(r"[/?]", url.partition("://")[2])[0]
     if "@" in url.partition("://")[2].removeprefix(place):
         raise ValueError(f"Holds an @ after the host; {_ENCODE}.")
@@ -245,6 +246,7 @@ def celery_url(url: str) -> str:
         return _write("redis+socket", _userinfo(address), quote(address.path), number)
     if not address.service:
         return _network_url(address, address.tls or {})
+    # kombu takes one URL for each sentinel; the service's name goes by celery_options.
     return ";".join(
         _write("sentinel", _userinfo(address) + _netloc(*host), f"/{address.database}", {})
         for host in address.hosts

@@ -31,8 +31,10 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return _suggest(word[:SHOWN].lower(), tuple(sorted(known)))
 
 
+# Cached: every row of a manifest may hold the same mistake.
 @lru_cache(maxsize=256)
 def _suggest(word: str, known: tuple[str, ...]) -> str:
+    # ``remaster`` alone is close to ``sonic.remaster`` too.
     tails = {each.rpartition(".")[2]: each for each in known}
     found = get_close_matches(word, [*known, *tails], n=1)
     return f"; did you mean {tails.get(found[0], found[0])!r}?" if found else ""

@@ -65,6 +65,7 @@ class Crew:
         self._lock = lock
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         logs.mkdir(mode=0o700, exist_ok=True)
+        # Python's pipes are not inherited: no process that we start holds the writing end open.
         reading, self._pipe = os.pipe()
         self._keeper = subprocess.Popen(
             [sys.executable, "-I", "-S", keeper.__file__, str(told)],

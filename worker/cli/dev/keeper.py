@@ -34,6 +34,7 @@ def main() -> None:
         sys.exit("the keeper kills its group in the end: fermata dev starts it in one of its own")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    # This ends when the last writing end of the pipe is closed, and that is the word to begin.
     told = [line.split() for line in sys.stdin]
     try:
         for stage in sorted({stage for stage, _ in told}):

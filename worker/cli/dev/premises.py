@@ -127,6 +127,7 @@ def listen(option: str, port: int) -> socket.socket:
     Raises ConfigError if it is in use, and says by whom if that can be known.
     """
     try:
+        # Connections wait in the backlog until the process that inherits the port accepts them.
         return socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)
     except OSError as error:
         why = f"{os.strerror(error.errno or 0)}{_holder(port)}"
@@ -137,6 +138,7 @@ def _holder(port: int) -> str:
     """Name the process that listens at a port, as far as Linux shows it to this user."""
     tables = (path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists())
     rows = [line.split() for table in tables for line in table.read_text("utf-8").splitlines()]
+    # The columns: 1 is the address with its port, 3 the state (0A: listening), 9 the inode.
     listening = {
         f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"
     }

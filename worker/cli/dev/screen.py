@@ -48,7 +48,7 @@ class Screen:
         if self._descriptor < 0:
             return False
         poll = select.poll()
-        poll.register(self._descriptor, 0)
+        poll.register(self._descriptor, 0)  # poll reports errors and hang-ups without being asked
         hung_up = any(what & (select.POLLERR | select.POLLHUP) for _, what in poll.poll(0))
         return self._gone or hung_up
 

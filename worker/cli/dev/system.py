@@ -176,6 +176,7 @@ class _System:
     def _start(self) -> list[_Process]:
         """Start all processes; returns those to wait for, in this order."""
         self._screen.tell(f"fermata dev: starting; its data is in {_shown(self._folder)}")
+        # The file stays only if this process and its keeper were both killed.
         if dev_environment(self._folder).exists():
             self._screen.tell("The last one here was killed; its jobs go on where they stood.")
         with contextlib.ExitStack() as stack:
@@ -361,6 +362,7 @@ def _receiver(door: socket.socket) -> _Process:
 
 
 def _worker(concurrency: int) -> _Process:
+    # Without mingle: it asks other workers at start, and waits a second for their answers.
     node = f"dev@{socket.gethostname()}"
     command = _python(
         "celery", "--quiet", "-A", "worker.app", "worker", "-l", "INFO", "-n", node,
@@ -375,6 +377,7 @@ def _beat(folder: Path) -> _Process:
     timetable = configured("FERMATA_TIMETABLE")
     place = f"timetable {timetable}" if timetable else "no FERMATA_TIMETABLE"
     schedule = ["-s", str(folder / "celerybeat-schedule")]
+    # Beat answers nobody. If it cannot start it ends, and _require_all notices.
     return _Process("beat", [*command, *schedule], place, lambda: True)
 
 

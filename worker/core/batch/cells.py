@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from marshmallow import fields
 
+# 18 digits always fit into 64 bits, as values.py demands.
 _WHOLE: Final = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _FLAGS: Final = {"true": True, "false": False}

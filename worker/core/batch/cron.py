@@ -14,7 +14,7 @@ from typing import Final
 from worker.core.wording import shown, suggest
 
 _PART: Final = re.compile(r"(?:(\*)|(\w+)(?:-(\w+))?)(?:/(\d+))?", re.ASCII)
-_LEAP_YEAR: Final = 2028
+_LEAP_YEAR: Final = 2028  # any one: 29 February does come
 
 
 @dataclass(frozen=True, slots=True)

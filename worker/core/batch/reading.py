@@ -34,6 +34,7 @@ class _Seen:
     """The rows so far, by their digests."""
 
     def __init__(self) -> None:
+        # Digests and not texts: a row may hold a song's words, and there may be a million rows.
         self._keys: dict[bytes, int] = {}
         self._rows: dict[bytes, int] = {}
 
@@ -114,5 +115,6 @@ class _Reading:
         return self._entry.lines.get(name.partition(".")[0], self._entry.line)
 
     def _identity(self, said: list[Any]) -> str:
+        # Sorted: the order of columns, or of names in a JSON object, must not change a row's id.
         digest = _digest(json.dumps(plain(said), sort_keys=True))
         return f"row/{digest.hex()}/{self._seen.number(digest)}"

@@ -75,7 +75,7 @@ def _wrong(table: Mapping[str, Any], names: list[Any]) -> Iterator[str]:
     for key in ("name", "cron", "manifest", "timezone", "overlap"):
         if key in table and not isinstance(table[key], str):
             yield f"{key}: must be a text"
-            return
+            return  # the checks below read texts
     for key in ("name", "cron", "manifest"):
         if not table.get(key):
             yield f"{key}: required"
@@ -98,7 +98,7 @@ def _wrong_values(table: Mapping[str, Any], names: list[Any]) -> Iterator[str]:
     except (LookupError, OSError, ValueError):
         yield f"timezone: there is no {table['timezone']!r}; it is named as in Europe/Berlin"
     try:
-        cron.read(table.get("cron", "* * * * *"))
+        cron.read(table.get("cron", "* * * * *"))  # a missing line is reported as missing already
     except ValueError as error:
         yield f"cron: {error}"
 
@@ -113,6 +113,7 @@ def due_minutes(schedule: Schedule, *, after: float, now: float) -> list[datetim
     minute = datetime.fromtimestamp(now, UTC).replace(second=0, microsecond=0)
     earliest = max(datetime.fromtimestamp(after, UTC), minute - timedelta(days=1))
     found: list[datetime] = []
+    # Backwards in UTC, at most 1,440 steps: local time may repeat or leave out an hour.
     while minute > earliest:
         if due.matches(minute.astimezone(zone)):
             found.append(minute)

@@ -35,6 +35,7 @@ WORKER_COMMAND: Final = f"celery -A worker.app worker --pool threads --concurren
 SILENCE_SECONDS: Final = 60
 """How long a busy or paused machine may keep a worker from telling Redis what it holds."""
 
+# BLMOVE, by which idle workers wait (mends/redelivery.py), came with Redis 6.2.
 _OLDEST_REDIS: Final = (6, 2)
 _FULL: Final = 0.9
 _FILLING: Final = 0.75
@@ -200,6 +201,7 @@ def _snapshots(save: str | None) -> Finding:
 
 def _memory(server: Server) -> Finding:
     used = int(server.info.get("used_memory", 0))
+    # maxmemory 0 sets no limit: then the machine's memory is the limit.
     limit = int(server.info.get("maxmemory") or server.info.get("total_system_memory", 0))
     if not limit:
         return _unknown("memory", "the memory that there is")
@@ -213,6 +215,7 @@ def _memory(server: Server) -> Finding:
 def _clock(server: Server) -> Finding:
     if server.ahead_seconds is None:
         return _unknown(Risk.CLOCK, "the time")
+    # The round trip explains up to ``doubt_seconds``; only the rest is certain.
     sure = max(abs(server.ahead_seconds) - server.doubt_seconds, 0)
     if sure <= SKEW_NOTICED_SECONDS:
         return Finding(Risk.CLOCK, Level.OK, "This machine and the server agree on the time.")
