@@ -116,7 +116,7 @@ def _console() -> list[Any]:
     return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
 
 
-# -- what is said beside the log --------------------------------------------------------------
+# -- output beside the log --------------------------------------------------------------------
 
 
 def speaks_json() -> bool:

@@ -71,6 +71,7 @@ class ChordBackend:
             yield
             return
         redis, key = self._backend.client, self._backend.get_key_for_group
+        # Celery's keys: .c is the claim of the task that ends the chord, .s the chord's size.
         claim, size = redis.mget(key(request.group, ".c"), key(request.group, ".s"))
         self._leave_claimed(task_id, claim)
         counted = counted_chord.set(request.group)

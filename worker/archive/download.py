@@ -109,7 +109,7 @@ class Downloader:
                     sock = self.tls.wrap_socket(sock, server_hostname=origin.host)
                     stack.enter_context(sock)
                 # http.client gets a connected socket, so that it neither resolves nor connects. It
-                # writes the Host header from the name.
+                # writes the Host header from the name; a port that is the default is left out.
                 connection = http.client.HTTPConnection(origin.host, origin.port)
                 connection.default_port = 443 if origin.scheme == "https" else 80
                 connection.sock = sock

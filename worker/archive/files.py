@@ -100,7 +100,7 @@ class _Run:
         self.retryable = False
 
     def store(self, give_up: float) -> JSONObject:
-        """Store what can be stored, and note the rest."""
+        """Store every file that can be stored, and note the missing ones."""
         planned: list[Planned] = []
         with self._noting(self._manifest_name, "the manifest"):
             planned = self._begin()

@@ -200,6 +200,7 @@ def _rest(plan: Plan, row: LedgerRow, step: Step, jobs: dict[JobId, Job]) -> Pla
     place = [each.job_id for each in row.steps].index(step.job_id)
     if place == 0:
         return plan
+    # The second operation of a flow has parameters of its own. Any later step takes a result alone.
     if place == 1 and plan.then:
         operation, parameters = plan.then
         return Plan(operation, parameters, source=before, branches=plan.branches)

@@ -127,7 +127,7 @@ def tell(message: str) -> None:
 
 
 def fail(message: str, code: int) -> NoReturn:
-    with contextlib.suppress(OSError, SystemExit):  # rich ends where nobody reads it
+    with contextlib.suppress(OSError, SystemExit):  # rich exits if nobody reads its output
         errors.print(f"fermata: {message}", style="red", markup=False, soft_wrap=True)
     sys.exit(code)
 

@@ -226,6 +226,7 @@ def _way_back(settings: Settings) -> Iterator[Finding]:
 def _deliver(url: str, signing_keys: tuple[str, ...]) -> Answer | str:
     """Deliver as the provider does, for the probe's id, which no job has: it changes nothing."""
     body, timestamp = PROBE_BODY, str(int(time.time()))
+    # Without a key, any one will do: our receiver shows itself by the way in which it refuses.
     key = signing_keys[0] if signing_keys else uuid.uuid4().hex
     secret = signing.derive_secret(key, PROBE_ID)
     headers = {
@@ -238,6 +239,7 @@ def _deliver(url: str, signing_keys: tuple[str, ...]) -> Answer | str:
 
 def _request(method: str, url: str, **content: Any) -> Answer | str:
     try:
+        # Redirects are not followed, and little is read: this may be anybody's server.
         with requests.request(
             method,
             url,

@@ -126,7 +126,7 @@ class Recorder:
         )
 
     def note_refusal(self, job_id: JobId, why: str) -> bool:
-        """Note that the broker refuses what follows a job; says whether it has done so for a day.
+        """Note that the broker refuses a job's follow-up; says whether it has for a day.
 
         Raises UnknownJob, StoreUnavailable.
         """
@@ -180,6 +180,7 @@ class _RecordingProducer:
         """
         # The first call has the message, the second the event.
         if self._to_publish is None:
+            # The press sends nothing: it needs no queue declared, and nothing to retry.
             quietly = options | {"declare": [], "retry": False}
             self._to_publish = self._record(press(lambda to: to.publish(body, **quietly)))
         return self._producer.publish(body, **options) if self._to_publish else None
@@ -237,6 +238,7 @@ class RecordingAMQP(AMQP):
             options["headers"] = headers
             if operation is None and (followed := self._followed()):
                 headers[COPY_HEADER] = f"{followed}/{uuid.uuid4().hex}"
+            # With our mark, a message is of a job that is on record already.
             if operation and OURS_HEADER not in headers and self._can_be_recorded(headers):
                 producer = _RecordingProducer(
                     producer, lambda wire: self._recorder().record(operation, wire)

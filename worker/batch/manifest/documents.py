@@ -19,6 +19,7 @@ from worker.core.batch import TEXTS, Entry, RowError
 from worker.core.providers.aimusic.fields import Wrong
 from worker.core.wording import name as named
 
+# libyaml's loader is several times faster, but not every build of PyYAML has it.
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEEPEST: Final = 8
 _MOST_VALUES: Final = 1_000

@@ -52,6 +52,7 @@ def read(lines: Iterable[Line | RowError]) -> Iterator[Entry | RowError]:
     if why := _no_header(names):
         yield RowError(header.line, None, why)
         return
+    # The rows are read in spite of these errors: a person wants to see all errors at once.
     yield from (RowError(header.line, column, why) for column, why in check_columns(names))
     if "operation" not in names:
         yield RowError(header.line, None, "there is no column 'operation'")

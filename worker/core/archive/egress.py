@@ -90,7 +90,7 @@ def read_origin(url: str) -> Origin:
         raise ArchiveFailed(f"refused {shown(url)}: only https is fetched")
     if "@" in parts.netloc:
         raise ArchiveFailed(f"refused {shown(url)}: it names a user")
-    host = parts.hostname.removesuffix(".")
+    host = parts.hostname.removesuffix(".")  # with a dot at its end, it names the same host
     if not all(host.split(".")):
         raise ArchiveFailed(f"refused {shown(url)}: a part of its host's name is empty")
     return Origin(parts.scheme, host, port, _target(parts))

@@ -122,5 +122,5 @@ def due_minutes(schedule: Schedule, *, after: float, now: float) -> list[datetim
 
 
 def batch_id(schedule: Schedule, due: datetime) -> str:
-    """Name the batch of a run, the same whoever starts it: ``nightly-20261123T0200Z``."""
+    """Name the batch of a run; every process finds the same name: ``nightly-20261123T0200Z``."""
     return f"{schedule.name}-{due:%Y%m%dT%H%MZ}"
