@@ -57,6 +57,6 @@ def _forged(error: InvalidSignature) -> ResponseReturnValue:
 
 @blueprint.errorhandler(StoreUnavailable)
 def _unavailable(error: Exception) -> ResponseReturnValue:
-    # The delivery may not be stored, so the provider must send it again. Twice does no harm.
+    # The delivery may not be stored, so the provider should send it again. Twice does no harm.
     log.error("state_unavailable", error=told(error))
     return {"error": "try again"}, 503, {"Retry-After": "5"}

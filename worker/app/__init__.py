@@ -1,9 +1,9 @@
 """The Celery application: ``celery -A worker.app worker``. Importing it reads and opens nothing.
 
-Every process that runs or publishes tasks imports it: workers, beat, backends that use Fermata's
-application. On import it mends the libraries, then makes the application, whose settings Celery
-reads when it first needs one. A worker also gets the threads and commands of this room: sweep,
-admission, conductor, revoke, and the look for risks before the first message.
+Workers and beat import it, ``fermata doctor`` does, and so do applications that are built on it. On
+import it mends the libraries, then makes the application, whose settings Celery reads when it first
+needs one. A worker also gets the threads and commands of this room: sweep, admission, conductor,
+revoke, and the look for risks before the first message.
 """
 
 from typing import Any, Final

@@ -6,8 +6,8 @@ that failure would be a lie. The record still holds the job's event, so the leg 
 
 Celery stores outcomes, counts chords and calls errbacks through a task's result backend. So both
 Task bases wrap their backend in a class of this module: ``PatientBackend`` for a job,
-``StepBackend`` for a plain step. Each lets an accident through to whoever runs the leg again (the
-conductor, or the broker by redelivery), and hands every true outcome to Celery's own backend.
+``StepBackend`` for a plain step. Each lets an accident through, so that the leg is run again (by
+the conductor, or after a redelivery), and hands every true outcome to Celery's own backend.
 """
 
 import contextlib

@@ -16,7 +16,7 @@ for a short time:
   again and again, although the first one lives and works on it. Here a worker says every few
   seconds which messages it holds, so that only the messages of a dead worker come again.
 
-What it costs: every message wakes each worker that waits at its queue. A worker that waits at
+The cost: every message wakes each worker that waits at its queue. A worker that waits at
 several queues, or for a message of another priority, notices a message up to ``WAIT_SECONDS`` late.
 """
 
