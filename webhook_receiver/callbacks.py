@@ -38,13 +38,13 @@ def _read_body() -> bytes:
     except HTTPException:
         raise
     except Exception as error:
-        # The server's own errors for broken framing or a client that went away; not our fault.
+        # gunicorn's own errors, for broken framing or a client that went away: no fault of ours.
         log.warning("delivery_unreadable", path=request.path, error=type(error).__name__)
         raise BadRequest from None
-    # The client hung up in the middle, or was cut off.
+    # A body that is shorter than announced: the client hung up, or server.py has cut it off.
     if len(raw) < (request.content_length or 0):
         raise BadRequest
-    # A body without a length is cut at the limit in silence.
+    # Werkzeug cuts a body without a length at the limit, and says nothing.
     if request.content_length is None and len(raw) >= current_app.config["MAX_CONTENT_LENGTH"]:
         raise RequestEntityTooLarge
     return raw
@@ -58,6 +58,6 @@ def _forged(error: InvalidSignature) -> ResponseReturnValue:
 
 @blueprint.errorhandler(StoreUnavailable)
 def _unavailable(error: Exception) -> ResponseReturnValue:
-    # Nothing is known to be stored: a provider that tries again will find us.
+    # The delivery may not be stored, so the provider should send it again. Twice does no harm.
     log.error("state_unavailable", error=told(error))
     return {"error": "try again"}, 503, {"Retry-After": "5"}

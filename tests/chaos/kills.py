@@ -1,4 +1,4 @@
-"""Kill points: the places in the product's code where a process that dies could do most harm.
+"""Kill points: the places in the product's code at which a death could do most harm.
 
 A point is armed by a file in the folder of the system. The next process that passes the point
 removes the file and kills itself; the removal is atomic, so that each file kills exactly once.
@@ -24,11 +24,11 @@ from worker.provider import HTTPTransport
 from worker.store.records import Store
 
 ARMED: Final = Path("armed")
-"""Relative: every process of a system runs in the system's folder."""
+"""A relative path: every process of a system runs in the system's folder."""
 
 
 class Point(StrEnum):
-    """Where a process kills itself."""
+    """The points at which a process kills itself."""
 
     RECORDED = "record, message"
     """The record of the next step is written, its message is not published."""
@@ -94,7 +94,7 @@ def install() -> None:
 
 
 def _around_posts() -> None:
-    """Only what costs money counts: polls go the same way, and are no kill point."""
+    """Only requests that cost money are a kill point; polls go the same way."""
     posting = threading.local()
     send = HTTPTransport.send
     read = HTTPConnection.getresponse

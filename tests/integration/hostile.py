@@ -15,7 +15,7 @@ from tests.integration.flow import completed, raw, signed
 
 TIMEOUT_SECONDS: Final = 20
 REPLAYED: Final = 0.2
-"""How many of the attacks are exact replays, where there is something to replay."""
+"""The share of attacks that are exact replays, if there is something to replay."""
 
 _STATUS: Final = re.compile(rb"^HTTP/1\.[01] ([0-9]{3}) ", re.MULTILINE)
 _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length: ([0-9]+)\r\n")
@@ -23,10 +23,10 @@ _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length: ([0-9]+)\r\n")
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One send. Where it is not clear what the server makes of it, the sender then hangs up."""
+    """One request. If the server might wait for more of it, the sender then hangs up."""
 
     data: Sequence[bytes]
-    """Sent one piece after the other."""
+    """The pieces, sent one after the other."""
     requests: int = 1
     hangs_up: bool = False
     kind: str = ""
@@ -34,7 +34,7 @@ class Attack:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One that is authentic, as a stranger who listens would have recorded it."""
+    """An authentic request, as a stranger who listens would have recorded it."""
 
     job_id: str
     headers: dict[str, str]
@@ -60,7 +60,7 @@ class Source:
         return replace(attack, kind=name)
 
     def _replay(self) -> Attack:
-        """Send once more, to the byte, what the provider has sent."""
+        """Repeat a request of the provider's, byte for byte."""
         delivery = self._random.choice(self._recorded)
         path = _door() + delivery.job_id.encode()
         return Attack([self._request(delivery.headers, delivery.body, path=path)])
@@ -279,7 +279,7 @@ class Sender:
             if attack.hangs_up:
                 connection.shutdown(socket.SHUT_WR)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # the server has heard enough; what it said is still to be read
+            pass  # the server has stopped reading; its answer is still to be read
         if attack.hangs_up:
             heard = self._drain(connection)
             self.close()
@@ -291,7 +291,7 @@ class Sender:
         self._connect().sendall(data)
 
     def ended(self) -> bool:
-        """Wait until the server has hung up; says whether it took no notice of the request."""
+        """Wait until the server has hung up; says whether it ignored the request."""
         return not [status for status in self._drain(self._connect()) if status < 400]
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from worker.store.quarantine import Entry, Quarantine
 from worker.wiring.receiver import open_deliveries
 from worker.wiring.servers import open_redis, open_store
 
-_ALL_OF_IT = "Every entry there is, the oldest first."
+_ALL_OF_IT = "Every entry, the oldest first."
 
 
 @main.group()
@@ -36,7 +36,7 @@ def quarantine() -> None:
       orphan       its job has no record: past its retention, or lost with Redis's data
 
     The newest 1,000 are kept, and of those as many as fit into 64 MiB; a delivery that is repeated
-    takes one place. The record of its job, where there is one, tells of each entry too.
+    takes one place. If its job has a record, the record names each entry too.
 
     \b
     Examples:
@@ -51,7 +51,7 @@ def quarantine() -> None:
 @click.option("--limit", default=50, show_default=True, help="How many, the newest ones.")
 @json_option
 def list_entries(limit: int, as_json: bool) -> None:
-    """List what is kept, the oldest first.
+    """List the entries, the oldest first.
 
     \b
     Examples:
@@ -95,13 +95,15 @@ def show_entry(entry: str, as_json: bool) -> None:
 def replay(entries: Sequence[str], everything: bool, as_json: bool) -> None:
     """Take deliveries through the receiver's own door again, as if they came now.
 
-    Do this after an upgrade that can read what was unreadable, or after a lost record was
-    restored. The signature is checked again; the age is not, for it was when it came.
+    Do this after an upgrade that can read an unreadable delivery, or after a lost record was
+    restored. The signature is checked again; the age is not, because it was checked when the
+    delivery came.
 
-    A job that still waits is resumed. One that has ended stays as it is: what it ended without is
-    kept on its record (see `fermata job`), a duplicate is noted there. In each of these cases the
-    entry has done its work and is removed. An entry that can still not be used stays, with the
-    reason, and makes the exit code 1; for an orphan, see `fermata quarantine adopt --help`.
+    A job that still waits is resumed. A job that has ended stays as it is: a song that it ended
+    without is kept on its record (see `fermata job`), and a duplicate is noted there. In each of
+    these cases the entry has done its work and is removed. An entry that still cannot be used
+    stays, with the reason, and makes the exit code 1; for an orphan, see
+    `fermata quarantine adopt --help`.
 
     \b
     Examples:
@@ -123,10 +125,10 @@ def replay(entries: Sequence[str], everything: bool, as_json: bool) -> None:
 def adopt(entry: str, operation: str, as_json: bool) -> None:
     """Give an orphan's job its record back, with the result that was delivered.
 
-    Nothing says any more which OPERATION the job was of, so you do: see `fermata operations`. The
-    record ends in succeeded, or in failed where the provider says so, and
-    `AsyncResult(job_id).get()` answers again. What was to follow the job (chain, chord, links)
-    was lost with its record and does not run.
+    The job's OPERATION was lost with its record, so you name it: see `fermata operations`. The new
+    record is succeeded, or failed if the provider says so, and `AsyncResult(job_id).get()`
+    answers again. The follow-ups of the job (chain, chord, links) were lost with its record and do
+    not run.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""What the engine asks of the world around it."""
+"""The ports by which the engine reaches the world around it."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence

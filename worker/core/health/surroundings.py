@@ -1,6 +1,6 @@
-"""Judge what a set-up stands in: its addresses, keys and files, the receiver and the provider.
+"""Judges the surroundings of a set-up: its addresses, keys and files, the receiver, the provider.
 
-The rules of :mod:`worker.core.health.checks`, for what is outside of Redis and Celery.
+These are rules like those of :mod:`worker.core.health.checks`, for all but Redis and Celery.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,20 +14,20 @@ from worker.core.wire import Answer, AnswerLost, NeverSent, parse
 
 
 def _shown(url: str) -> str:
-    """Leave out who is let in, and by which password."""
+    """Show a URL without its user and password."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def check_provider_url(url: str) -> Finding:
-    """Judge where requests go; settings refuse plain http to another machine."""
+    """Judge the provider's address; the settings refuse plain http to another machine."""
     if urlsplit(url).scheme == "https":
         return Finding("provider URL", Level.OK, f"{_shown(url)}.")
     return Finding("provider URL", Level.NOTE, f"{_shown(url)} is on this machine: a simulator?")
 
 
 def check_public_url(url: str) -> Finding:
-    """Judge the address that the provider is told; settings refuse plain http elsewhere."""
+    """Judge the address that we give the provider; the settings refuse plain http elsewhere."""
     if not url:
         do = "Set FERMATA_PUBLIC_URL to an https address of the receiver."
         return Finding("public URL", Level.DANGER, "FERMATA_PUBLIC_URL is not set.", do)
@@ -38,7 +38,7 @@ def check_public_url(url: str) -> Finding:
 
 
 def check_keys(signing_keys: Collection[str], api_key: str) -> Finding:
-    """Judge the signing keys; settings refuse weak ones."""
+    """Judge the signing keys; the settings refuse weak ones."""
     name = "signing keys"
     if not signing_keys:
         do = "Set FERMATA_SIGNING_KEYS, the same for worker and receiver."
@@ -54,10 +54,11 @@ def check_keys(signing_keys: Collection[str], api_key: str) -> Finding:
 
 
 def check_receiver(answer: Answer | str, *, signed: bool) -> Finding:
-    """Judge what the public URL answered to a delivery that changes nothing.
+    """Judge the public URL's answer to a delivery that changes nothing.
 
     Args:
-        answer: or why there was none. signed: with the first of our signing keys.
+        answer: the answer, or why there was none.
+        signed: whether the delivery was signed with the first of our signing keys.
     """
     if isinstance(answer, str):
         said = f"The public URL cannot be reached from here: {answer}. Jobs end late, by polling."
@@ -79,7 +80,7 @@ def check_receiver(answer: Answer | str, *, signed: bool) -> Finding:
 
 
 def check_health(answer: Answer | str) -> Finding:
-    """Judge what the receiver says of its own Redis."""
+    """Judge the receiver's word on its own Redis."""
     name = "receiver's Redis"
     if isinstance(answer, Answer):
         match answer.status, _said(answer):
