@@ -266,7 +266,7 @@ class PatientSentinelChannel(PatientChannel, redis.SentinelChannel):
 def install() -> None:
     """Make every Redis channel of this process one of these.
 
-    Raises OSError if the script cannot be read: the process ends here, and not at its first message.
+    Raises OSError if the script cannot be read: the process ends here, not at its first message.
     """
     source("pop")
     redis.Transport.Channel = PatientChannel
