@@ -4,6 +4,8 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -39,15 +41,22 @@ Examples:
     "--provider", type=click.Choice(["aimusic", "toy"]), default="aimusic", show_default=True,
     help="Who is on the other side: toy speaks otherwise (tests/toy).",
 )  # fmt: skip
-def main(*, jobs: int, faults: int, seed: int, seeds: int, folder: Path, provider: str) -> None:
+@click.option(
+    "--broker", type=click.Choice(["redis", "rabbitmq"]), default="redis", show_default=True,
+    help="Records and results stay in Redis.",
+)  # fmt: skip
+def main(
+    *, jobs: int, faults: int, seed: int, seeds: int, folder: Path, provider: str, broker: str
+) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave nothing running then either
     outcomes: list[Outcome] = []
     folder = folder.resolve() / time.strftime("%Y%m%d-%H%M%S")
     click.echo(f"seeds {seed} to {seed + seeds - 1}: {jobs} jobs, {faults} faults each; {folder}")
     try:
         for number in range(seed, seed + seeds):
-            effort, stage = Effort(jobs, faults), ToyStage if provider == "toy" else Stage
-            outcomes.append(_run(number, effort, folder / f"seed-{number}", stage))
+            kind = ToyStage if provider == "toy" else Stage
+            build = partial(kind, rabbitmq=broker == "rabbitmq")
+            outcomes.append(_run(number, Effort(jobs, faults), folder / f"seed-{number}", build))
     except KeyboardInterrupt:
         click.echo("stopped")
     text = report.table(outcomes) + "\n" + report.kinds(outcomes) + report.broken(outcomes)
@@ -57,11 +66,11 @@ def main(*, jobs: int, faults: int, seed: int, seeds: int, folder: Path, provide
     sys.exit(0 if len(outcomes) == seeds and not report.broken(outcomes) else 1)
 
 
-def _run(seed: int, effort: Effort, folder: Path, stage: type[Stage]) -> Outcome:
+def _run(seed: int, effort: Effort, folder: Path, build: Callable[[Path], Stage]) -> Outcome:
     def say(line: str) -> None:
         click.echo(f"seed {seed} {line}", err=True)
 
-    outcome = run(seed, effort, folder, say=say, build=stage)
+    outcome = run(seed, effort, folder, say=say, build=build)
     click.echo(report.table([outcome]) + report.broken([outcome]), err=True)
     if not outcome.verdict.broken:
         shutil.rmtree(folder / "valkey")  # large; of a broken run it is the evidence

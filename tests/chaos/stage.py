@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from queue import Empty
 from typing import Any, Final
 
 import psutil
@@ -31,7 +32,7 @@ POOLS: Final[dict[str, Any]] = {
 }
 WORKERS: Final = tuple(POOLS)
 CREDITS: Final = 10_000_000
-JOB_MESSAGE: Final = re.compile(r'"task": "fermata\.(?!schedule\.)')
+JOB_TASK: Final = re.compile(r"fermata\.(?!schedule\.)")
 
 # Shorter than in production, but longer than any of these things ever takes here.
 SETTINGS: Final[dict[str, Any]] = {
@@ -54,12 +55,13 @@ class Stage(System):
 
     receiver_app = "tests.chaos.wsgi:app"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, rabbitmq: bool = False) -> None:
         # With everysec, the server may hold writes back while the disk is busy. But a record that a
         # producer takes for stored must be stored.
         valkey = EmbeddedValkey(folder, appendfsync="always")
         timetable = str(folder / minutely.TIMETABLE)
-        super().__init__(folder, redis=valkey, FERMATA_TIMETABLE=timetable, **SETTINGS)
+        told = SETTINGS | {"FERMATA_TIMETABLE": timetable}
+        super().__init__(folder, redis=valkey, rabbitmq=rabbitmq, **told)
         self.restarts = 0
         self._running: dict[str, tuple[Started, tuple[str, ...]]] = {}
 
@@ -75,7 +77,6 @@ class Stage(System):
         return self
 
     def _prepare(self) -> None:
-        self.broker = Redis.from_url(self.broker_url, decode_responses=True)
         rich = {"credits": CREDITS}
         requests.put(f"{self.simulator.url}/_simulator/credits", json=rich, timeout=60)
         self.app = self._producer()
@@ -93,6 +94,8 @@ class Stage(System):
             amqp=recording(self._recorder),
         )
         app.conf.task_default_queue = QUEUE
+        if self.rabbitmq:
+            app.conf.broker_transport_options = {"confirm_publish": True}
         # It waits for no result, so it must not subscribe to any: Celery gives up on a subscription
         # whose server was restarted.
         backend: Any = app.backend
@@ -171,14 +174,22 @@ class Stage(System):
 
     def lose_message(self) -> bool:
         """Remove the message of a job from the broker's queue for good; False if none is there."""
-        for message in map(str, self.broker.lrange(QUEUE, 0, 20)):
-            if JOB_MESSAGE.search(message) and self.broker.lrem(QUEUE, 1, message):
-                return True
+        with self.app.connection_for_read() as connection:
+            queue = connection.SimpleQueue(QUEUE)
+            with contextlib.suppress(Empty):
+                message = queue.get_nowait()
+                if JOB_TASK.match(message.headers["task"]):
+                    message.ack()
+                    return True
+                message.requeue()
         return False
 
     def is_idle(self) -> bool:
-        """Say whether the broker holds no message, queued or in hand."""
-        return not self.broker.llen(QUEUE) and not self.broker.hlen("unacked")
+        """Say whether the broker holds no message; on Redis none in hand either."""
+        if self.rabbitmq:
+            return not self.backlog()[0]
+        with Redis.from_url(self.broker_url) as broker:
+            return not broker.llen(QUEUE) and not broker.hlen("unacked")
 
     def runs(self, key: str) -> list[str]:
         """The copies of a plain step that have run, or the errors that an errback got."""
