@@ -17,10 +17,11 @@ from worker.store.gate import Gate
 
 
 class Turns:
-    """A store that keeps what it is told."""
+    """Records that keep what they are told."""
 
     def __init__(self) -> None:
         self.fields: dict[str, Any] = {}
+        self.unavailable = OSError
 
     def admit(self, *_: Any, fields: dict[str, Any], **__: Any) -> JobState:
         self.fields = fields
@@ -32,17 +33,18 @@ def begun(case: str) -> dict[str, Any]:
     wanted = recorded.load(case, "request.json")
     operation = OPERATIONS[wanted["operation"]]
     body = check_parameters(operation, wanted["parameters"])
-    store: Any = Turns()
+    records: Any = Turns()
+    readings: Any = None
     provider: Any = None
     gate = Gate(Redis(), Limits(), held_seconds=60)
     callbacks = Callbacks("https://fermata.example", "k")
     jobs = Jobs(
-        store=store, provider=provider, gate=gate, callbacks=callbacks,
+        records=records, readings=readings, provider=provider, gate=gate, callbacks=callbacks,
         policy=Policy(), clock=lambda: 0.0, jitter=lambda: 0.0,
     )  # fmt: skip
     attempt = Attempt(JobId("job-1"), operation, "leg")
     assert jobs.begin(attempt, body, Parked("{}", {}), Lane())
-    fields: dict[str, Any] = store.fields
+    fields: dict[str, Any] = records.fields
     return fields
 
 

@@ -97,7 +97,7 @@ TASK_MODULES: Final = [
 
 with startup.one_line():
     mends.install()
-follow_ups.install(lambda: worker_process.parts().store)
+follow_ups.install(lambda: (worker_process.parts().records, worker_process.parts().readings))
 app = Celery(
     "fermata",
     task_cls="worker.app.plain_task:Step",

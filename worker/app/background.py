@@ -73,7 +73,7 @@ class SweepStep(Background):
 
         Its start-up looks at the clock too, but only once; any other worker can sweep.
         """
-        off = abs(time.time() - self._parts.store.clock())
+        off = abs(time.time() - self._parts.agenda.clock())
         if off <= SKEW_REFUSED_SECONDS or Risk.CLOCK in self._parts.settings.allowed_risks:
             return False
         log.error("sweep_paused", why="the clock differs from Redis's", seconds=round(off))

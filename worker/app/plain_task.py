@@ -78,7 +78,7 @@ class Step(FollowUp):
         # id, but follows another job.
         followed = copy.partition("/")[0]
         run = f"{self.run_id(task_id)}:{followed}"
-        if not parts.store.take_step(run, copy, seconds=parts.settings.policy.retention_seconds):
+        if not parts.plain_steps.take(run, copy, seconds=parts.settings.policy.retention_seconds):
             raise Ignore
 
     def _count_again(self, task_id: str) -> None:
@@ -89,7 +89,7 @@ class Step(FollowUp):
         """Take a message that comes again for a sign of a death; a run that ends takes it back."""
         parts = worker_process.parts()
         seconds = parts.settings.policy.retention_seconds
-        deaths = parts.store.count_death(self.run_id(task_id), seconds=seconds)
+        deaths = parts.plain_steps.count_death(self.run_id(task_id), seconds=seconds)
         if deaths >= DEATHS:
             # Not Celery's WorkerLostError, after which the message would come again.
             said = f"{self.name} was begun {deaths} times, and its process died each time"
@@ -104,4 +104,4 @@ def _forget_deaths(task_id: str, task: Any, state: str | None = None, **_: Any) 
     that is one more death, and has no state.
     """
     if isinstance(task, Step) and task.comes_again and state not in {None, IGNORED}:
-        worker_process.parts().store.forget_deaths(task.run_id(task_id))
+        worker_process.parts().plain_steps.forget_deaths(task.run_id(task_id))

@@ -5,12 +5,11 @@ from typing import Final
 import structlog
 
 from worker.core.job.timing import PUBLISH_LEASE_SECONDS
-from worker.core.ports import Clock
+from worker.core.ports import Clock, Gate
 from worker.core.providers.aimusic import protocol, results, submission
 from worker.core.providers.aimusic.operations import find
 from worker.messages.press import SubmitLegs
 from worker.provider import AnswerLost, NeverSent, Provider
-from worker.store.gate import Gate
 
 log = structlog.get_logger()
 

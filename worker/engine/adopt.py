@@ -5,13 +5,11 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from worker.core.errors import InvalidRequest, TaskFailed
-from worker.core.job.models import JobId, JSONObject
+from worker.core.job.models import Entry, JobId, JSONObject
 from worker.core.job.states import JobState, Turn
-from worker.core.ports import Clock
-from worker.core.providers.aimusic import protocol, results
+from worker.core.ports import Clock, Readings, Records
+from worker.core.providers.aimusic import protocol, results, signing
 from worker.core.providers.aimusic.operations import Operation
-from worker.store.quarantine import Entry
-from worker.store.records import Store
 
 log = structlog.get_logger()
 
@@ -27,13 +25,15 @@ class Adoption:
     def __init__(
         self,
         *,
-        store: Store,
+        records: Records,
+        readings: Readings,
         answer: Answer,
         signing_keys: Sequence[str],
         retention_seconds: int,
         clock: Clock,
     ) -> None:
-        self._store = store
+        self._records = records
+        self._readings = readings
         self._answer = answer
         self._signing_keys = signing_keys
         self._retention_seconds = retention_seconds
@@ -48,10 +48,11 @@ class Adoption:
         InvalidRequest where the job has a record, or the operation takes no webhook;
         InvalidPayload and UnexpectedResponse where the delivery is no result of the operation.
         """
-        entry.verify(self._signing_keys)
+        secrets = signing.derive_secrets(self._signing_keys, entry.job_id)
+        signing.verify_kept(entry.headers, entry.body, secrets=secrets)
         if not operation.takes_webhook:
             raise InvalidRequest(f"{operation.name} takes no webhook: this is of another operation")
-        if self._store.state(entry.job_id):
+        if self._readings.state(entry.job_id):
             raise _recorded(entry)
         outcome = _read(entry, operation)
         # The record comes last: dying before it, the command can simply be run again.
@@ -62,7 +63,7 @@ class Adoption:
         turn, fields = Turn.ADOPT, {"result": outcome}
         if isinstance(outcome, TaskFailed):
             turn, fields = Turn.ADOPT_FAILURE, {"error": outcome.to_json()}
-        won = self._store.turn(
+        won = self._records.turn(
             entry.job_id,
             turn,
             now=self._clock(),
@@ -74,7 +75,7 @@ class Adoption:
         if not won:
             raise _recorded(entry)
         log.info("job_adopted", job_id=entry.job_id, entry_id=entry.entry_id, outcome=turn)
-        return self._store.read(entry.job_id).state
+        return self._readings.read(entry.job_id).state
 
 
 def _recorded(entry: Entry) -> InvalidRequest:

@@ -5,17 +5,15 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
 import structlog
 from redis import Redis
 
 from worker.core import keys
-from worker.core.errors import InvalidPayload, InvalidRequest
-from worker.core.job.models import JobId
+from worker.core.errors import InvalidRequest
+from worker.core.job.models import Entry, JobId, Kind
 from worker.core.providers.aimusic import signing
 from worker.store.scripts import Script
 
@@ -37,56 +35,6 @@ _KEPT_HEADERS: Final = (
     "Content-Type",
     "User-Agent",
 )
-
-
-class Kind(StrEnum):
-    """Why a delivery cannot be used."""
-
-    UNREADABLE = "unreadable"
-    """It cannot be parsed."""
-    ORPHAN = "orphan"
-    """Its job has no record: past its retention, or lost with Redis's data."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A delivery in quarantine."""
-
-    entry_id: str
-    at: float
-    kind: Kind
-    job_id: JobId
-    why: str
-    size: int
-    """Of the body as it came, in bytes."""
-    headers: Mapping[str, str]
-    """Those that matter, the signature among them: evidence, and no secret."""
-    packed: str = field(repr=False)
-
-    @property
-    def body(self) -> bytes:
-        """The body to the byte.
-
-        Raises InvalidPayload where the entry was damaged.
-        """
-        try:
-            return zlib.decompress(base64.b64decode(self.packed, validate=True))
-        except (ValueError, zlib.error) as error:
-            raise InvalidPayload(f"entry {self.entry_id} is damaged: {error}") from None
-
-    def verify(self, signing_keys: Sequence[str]) -> None:
-        """Check again that the provider signed this very delivery, for this very job.
-
-        Raises InvalidSignature where it was changed, or its signing key was retired;
-        InvalidPayload where it is damaged.
-        """
-        secrets = signing.derive_secrets(signing_keys, self.job_id)
-        signing.verify_kept(self.headers, self.body, secrets=secrets)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything but the body."""
-        hidden = {"packed"}
-        return {name: getattr(self, name) for name in self.__slots__ if name not in hidden}
 
 
 class Quarantine:

@@ -8,13 +8,15 @@ from redis import Redis
 from worker.engine.receive import Deliveries
 from worker.settings import Settings
 from worker.store.quarantine import Quarantine
-from worker.store.records import Store
+from worker.store.readings import Readings
+from worker.store.records import Records
 
 
 def open_deliveries(settings: Settings, redis: Redis) -> Deliveries:
     """Open what receives deliveries, and takes them out of quarantine again."""
     return Deliveries(
-        store=Store(redis),
+        records=Records(redis),
+        readings=Readings(redis),
         quarantine=Quarantine(redis),
         signing_keys=settings.signing_keys,
         tolerance=timedelta(seconds=settings.webhook_tolerance_seconds),
