@@ -1,5 +1,5 @@
 """The records in a real Valkey and in real Redis servers: each script closes the race that it
-says it closes."""
+says it closes. What is no matter of Redis holds for the fakes too (``tests/fakes.py``)."""
 
 import os
 import signal
@@ -17,14 +17,24 @@ import pytest
 from kombu.exceptions import OperationalError
 from redis import Redis
 
-from tests import servers
+from tests import fakes, servers
 from tests.system import wait_until, within
-from worker.core import keys
-from worker.core.errors import UnknownJob
-from worker.core.job.lanes import Limits
-from worker.core.job.models import Event, JobId, Leased, Parked, ProviderTaskId, Source
+from worker.core import keys, ports
+from worker.core.errors import OutOfCredits, RequestRefused, UnknownJob
+from worker.core.job.lanes import Lane, Limits
+from worker.core.job.models import (
+    Event,
+    Heard,
+    JobId,
+    Leased,
+    Parked,
+    ProviderTaskId,
+    Source,
+    Standing,
+)
 from worker.core.job.states import TERMINAL, JobState, Turn
 from worker.core.job.timing import PUBLISH_LEASE_SECONDS, Policy
+from worker.core.providers.aimusic import protocol
 from worker.core.providers.aimusic.operations import find
 from worker.engine.cancel import Cancellation, Cancellations
 from worker.engine.legs import Callbacks, Jobs
@@ -51,10 +61,24 @@ AT_ONCE: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", params=["Valkey 9", *servers.REDIS_VERSIONS])
+SERVERS = ["Valkey 9", *servers.REDIS_VERSIONS]
+IN_MEMORY = "in memory"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let a test that looks at no key of Redis run on the fakes too."""
+    if "valkey" in metafunc.fixturenames:
+        more = [] if "redis" in metafunc.fixturenames else [IN_MEMORY]
+        metafunc.parametrize("valkey", [*SERVERS, *more], indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def valkey(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Any]:
+    if request.param == IN_MEMORY:
+        yield None
+        return
     folder = tmp_path_factory.mktemp("valkey")
     embedded = request.param == "Valkey 9"
     server = EmbeddedValkey(folder) if embedded else servers.redis(request.param, folder)
@@ -65,20 +89,37 @@ def valkey(
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of the state that a test looks at."""
+    """The parts of the state that a test looks at: those in Redis, or the fakes."""
 
-    records: Records
-    readings: Readings
-    agenda: Agenda
+    records: ports.Records
+    readings: ports.Readings
+    agenda: Any
+    """In Redis, what a conductor asks for too."""
+    gate: ports.Gate
+
+    def seen(self, job_id: JobId = JOB) -> Any:
+        """Read all that there is to know of a job."""
+        return self.readings.read(job_id), self.readings.event(job_id)
+
+    def due_at(self) -> float | None:
+        return self.readings.read(JOB).due_at
 
 
 def parts_of(redis: Any) -> Parts:
-    return Parts(Records(redis), Readings(redis), Agenda(redis))
+    gate = Gate(redis, Limits(), held_seconds=1000)
+    return Parts(Records(redis), Readings(redis), Agenda(redis), gate)
+
+
+def parts_in_memory() -> Parts:
+    memory = fakes.Memory()
+    return Parts(
+        fakes.Records(memory), fakes.Readings(memory), fakes.Agenda(memory), fakes.Gate(memory)
+    )
 
 
 @pytest.fixture
-def parts(redis: Any) -> Parts:
-    return parts_of(redis)
+def parts(valkey: Any, request: pytest.FixtureRequest) -> Parts:
+    return parts_of(request.getfixturevalue("redis")) if valkey else parts_in_memory()
 
 
 def at_once(call: Callable[[int], Any], *, threads: int = THREADS) -> list[Any]:
@@ -93,12 +134,14 @@ def at_once(call: Callable[[int], Any], *, threads: int = THREADS) -> list[Any]:
         return list(pool.map(run, range(threads)))
 
 
-def begin(parts: Parts, job_id: JobId = JOB, *, leg: str = "leg-1", **fields: Any) -> bool:
+def begin(
+    parts: Parts, job_id: JobId = JOB, *, leg: str = "leg-1", announced: bool = True, **fields: Any
+) -> bool:
     given = {"operation": "sonic.remaster", "parked": f"message of {job_id}"} | fields
     begun = parts.records.turn(
         job_id, Turn.SUBMIT, now=NOW, due_at=NOW + 100, fields=given, leg=leg, count="attempts"
     )
-    return begun and bool(parts.records.announce(job_id, leg))
+    return begun and (not announced or bool(parts.records.announce(job_id, leg)))
 
 
 def claim(parts: Parts, job_id: JobId = JOB, *, event: Event = EVENT, **options: Any) -> bool:
@@ -118,12 +161,12 @@ def make_ready(parts: Parts, *job_ids: str) -> None:
 
 def leasable_in(parts: Parts, redis: Any, job_id: str = JOB) -> float:
     """The seconds until a job may be leased, by the server's clock."""
-    return float(redis.zscore(keys.READY, job_id)) - parts.agenda.clock()
+    return float(redis.zscore(keys.READY, job_id) - parts.agenda.clock())
 
 
-def enqueue(parts: Parts, *, due_at: float, **fields: Any) -> None:
+def enqueue(parts: Parts, job_id: str = JOB, *, due_at: float, **fields: Any) -> None:
     given = {"operation": "sonic.remaster", "parked": "m"} | fields
-    assert parts.records.turn(JOB, Turn.ENQUEUE, now=NOW, due_at=due_at, fields=given)
+    assert parts.records.turn(JobId(job_id), Turn.ENQUEUE, now=NOW, due_at=due_at, fields=given)
 
 
 def settle(parts: Parts, turn: Turn = Turn.SUCCEED, *, retain: int | None = 600) -> bool:
@@ -145,13 +188,12 @@ def due_at(redis: Any, job_id: JobId = JOB) -> float | None:
 # -- turns ------------------------------------------------------------------------------------
 
 
-def test_a_turn_writes_the_record_and_its_next_moment(parts: Parts, redis: Any) -> None:
+def test_a_turn_writes_the_record_and_its_due_time(parts: Parts) -> None:
     assert begin(parts, deadline_at=str(NOW + 3600))
     job = parts.readings.read(JOB)
     assert (job.state, job.operation, job.attempts) == (JobState.SUBMITTING, "sonic.remaster", 1)
     assert (job.created_at, job.deadline_at, job.due_at) == (NOW, NOW + 3600, NOW + 100)
     assert job.timeline[0] == {"at": NOW, "what": "submit", "state": "submitting"}
-    assert redis.zscore(keys.JOBS, JOB) == NOW
 
 
 def test_of_many_legs_at_once_exactly_one_begins(parts: Parts) -> None:
@@ -212,13 +254,13 @@ def test_a_turn_makes_no_record_where_there_is_none(parts: Parts, redis: Any, tu
 
 
 @pytest.mark.parametrize("turn", [Turn.SUCCEED, Turn.FAIL, Turn.EXPIRE])
-def test_no_turn_leaves_a_terminal_state(parts: Parts, redis: Any, turn: Turn) -> None:
+def test_no_turn_leaves_a_terminal_state(parts: Parts, turn: Turn) -> None:
     settled(parts, turn)
-    before = redis.hgetall(keys.job(JOB))
+    before = parts.seen()
     assert not any(parts.records.turn(JOB, each, now=NOW + 9, due_at=NOW + 9) for each in Turn)
     assert not claim(parts)
-    assert redis.hgetall(keys.job(JOB)) == before
-    assert due_at(redis) is None
+    assert parts.seen() == before
+    assert parts.due_at() is None
 
 
 def test_a_settled_job_keeps_its_record_for_its_retention(parts: Parts, redis: Any) -> None:
@@ -249,14 +291,14 @@ def test_fields_are_set_and_dropped_in_one_turn(parts: Parts, redis: Any) -> Non
         drop=("parked", "event"),
     )  # fmt: skip
     assert parts.readings.read(JOB).result == {"clips": []}
-    assert parts.readings.message(JOB) is None
+    assert Readings(redis).message(JOB) is None
     assert {"parked", "event"}.isdisjoint(redis.hgetall(keys.job(JOB)))
 
 
 # -- notes ------------------------------------------------------------------------------------
 
 
-def test_a_note_writes_without_a_turn(parts: Parts, redis: Any) -> None:
+def test_a_note_writes_without_a_turn(parts: Parts) -> None:
     begin(parts)
     state = parts.records.note(
         JOB, now=NOW + 1, what="song.streaming", fields={"progress": {"clips": []}}, count="polls"
@@ -267,26 +309,26 @@ def test_a_note_writes_without_a_turn(parts: Parts, redis: Any) -> None:
     assert job.timeline[-1] == {"at": NOW + 1, "what": "song.streaming"}
 
 
-def test_a_note_of_other_states_moves_nothing(parts: Parts, redis: Any) -> None:
+def test_a_note_of_other_states_moves_nothing(parts: Parts) -> None:
     begin(parts)
     state = parts.records.note(
         JOB, now=NOW, sources=(JobState.WAITING,), due_at=NOW + 5, fields={"progress": {"x": 1}}
     )
     assert state is JobState.SUBMITTING
-    assert due_at(redis) == NOW + 100
+    assert parts.due_at() == NOW + 100
     assert parts.readings.read(JOB).progress is None
 
 
 @pytest.mark.parametrize("turn", [Turn.SUCCEED, Turn.FAIL, Turn.EXPIRE])
-def test_a_note_in_a_terminal_state_changes_nothing(parts: Parts, redis: Any, turn: Turn) -> None:
+def test_a_note_in_a_terminal_state_changes_nothing(parts: Parts, turn: Turn) -> None:
     settled(parts, turn)
-    before = redis.hgetall(keys.job(JOB))
+    before = parts.seen()
     state = parts.records.note(
         JOB, now=NOW, what="late", due_at=NOW, fields={"progress": {"x": 1}}, count="polls"
     )
     assert state in TERMINAL
-    assert redis.hgetall(keys.job(JOB)) == before
-    assert due_at(redis) is None
+    assert parts.seen() == before
+    assert parts.due_at() is None
 
 
 def test_a_note_makes_no_record_where_there_is_none(parts: Parts, redis: Any) -> None:
@@ -326,8 +368,9 @@ def test_of_many_claims_at_once_exactly_one_wins(parts: Parts) -> None:
 
     won = at_once(one)
     assert won.count(True) == 1
-    [leased] = parts.agenda.lease(seconds=60, limit=9)
-    assert leased.event.delivery_id == f"d-{won.index(True)}"
+    event = parts.readings.event(JOB)
+    assert event
+    assert event.delivery_id == f"d-{won.index(True)}"
 
 
 def test_a_claim_makes_the_job_ready_and_leaves_nothing_to_the_sweep(
@@ -354,12 +397,12 @@ def test_of_many_claims_few_words_stay_behind(parts: Parts, redis: Any) -> None:
     assert redis.llen(keys.RING) == 8
 
 
-def test_a_job_without_a_parked_message_cannot_be_claimed(parts: Parts, redis: Any) -> None:
+def test_a_job_without_a_parked_message_cannot_be_claimed(parts: Parts) -> None:
     fields = {"operation": "sonic.remaster"}
     parts.records.turn(JOB, Turn.SUBMIT, now=NOW, due_at=NOW + 100, fields=fields, leg="leg-1")
-    before = redis.hgetall(keys.job(JOB))
+    before = parts.seen()
     assert not claim(parts)
-    assert redis.hgetall(keys.job(JOB)) == before
+    assert parts.seen() == before
 
 
 def test_a_job_that_does_not_exist_cannot_be_claimed(parts: Parts, redis: Any) -> None:
@@ -387,6 +430,102 @@ def test_a_job_can_be_claimed_from_the_moment_its_callback_exists(
     assert parts.readings.state(JOB) is JobState.RESUMING
 
 
+def hear(parts: Parts, digest: str) -> Heard:
+    in_these = (JobState.RESUMING, JobState.SUCCEEDED)
+    return parts.records.hear(
+        JOB, EVENT, now=NOW, digest=digest, again_in=in_these, again="song.completed again"
+    )
+
+
+def test_the_delivery_that_has_won_is_known_when_it_comes_again(parts: Parts) -> None:
+    assert hear(parts, "a") is Heard.NOT_WON
+    begin(parts)
+    assert [hear(parts, digest) for digest in "aab"] == [Heard.WON, Heard.AGAIN, Heard.NOT_WON]
+    settle(parts, Turn.FAIL)
+    assert hear(parts, "a") is Heard.NOT_WON
+    told = [entry["what"] for entry in parts.readings.read(JOB).timeline]
+    assert told == ["submit", "claim", "song.completed again", "fail"]
+
+
+# -- the gate, open or closed; see test_gate.py ------------------------------------------------
+
+
+REMASTER = find("sonic.remaster")
+OUT_OF_CREDITS = protocol.Refused(OutOfCredits("none left"))
+FAILING = protocol.Unknown("a timeout")
+REFUSED = protocol.Refused(RequestRefused("no"))
+
+
+def admit(
+    parts: Parts, job_id: str = JOB, *, leg: str = "leg-1", at: float = NOW, **fields: str
+) -> JobState | None:
+    return parts.records.admit(
+        JobId(job_id),
+        parts.gate.bid(REMASTER, Lane(), now=at, expires_at=None),
+        now=at,
+        due_at=at + 100,
+        deadline_at=at + 600,
+        fields={"operation": REMASTER.name, **fields},
+        leg=leg,
+    )
+
+
+def closes(parts: Parts, *outcomes: protocol.SubmitOutcome) -> list[bool]:
+    """Let the gate hear of outcomes, each a second after the one before."""
+    return [
+        parts.gate.hear(JOB, REMASTER, outcome, now=NOW + after)
+        for after, outcome in enumerate(outcomes, 1)
+    ]
+
+
+def test_a_submit_leg_begins_once(parts: Parts) -> None:
+    assert admit(parts) is None  # its record is gone
+    assert admit(parts, parked="m") is JobState.SUBMITTING
+    assert admit(parts, leg="leg-2", parked="m") is None
+    assert admit(parts) is JobState.SUBMITTING
+    job = parts.readings.read(JOB)
+    assert (job.attempts, job.leg, job.deadline_at) == (1, "leg-1", NOW + 600)
+    assert (job.due_at, job.lane, len(job.timeline)) == (NOW + 100, "interactive:default", 1)
+
+
+def test_what_comes_while_the_gate_is_closed_is_held_and_admitted_in_turn(parts: Parts) -> None:
+    admit(parts, parked="m")
+    assert closes(parts, OUT_OF_CREDITS, OUT_OF_CREDITS) == [True, False]
+    held = [admit(parts, job_id, at=NOW + at, parked="m") for at, job_id in ((3, "a"), (4, "b"))]
+    assert held == [JobState.HELD] * 2
+    assert parts.readings.read(JobId("a")).due_at == NOW + 1003
+
+    assert parts.gate.release(now=NOW + 5, stale_at=NOW + 35).job_ids == []
+
+    # After a while one is let through; the others wait until the provider has taken it.
+    assert parts.gate.release(now=NOW + 40, stale_at=NOW + 70).job_ids == ["a"]
+    assert parts.readings.read(JobId("a")).due_at == NOW + 70
+    assert admit(parts, "a", at=NOW + 41) is JobState.SUBMITTING
+    assert parts.gate.release(now=NOW + 42, stale_at=NOW + 72).job_ids == []
+    assert parts.records.turn(JobId("a"), Turn.ACCEPT, now=NOW + 43, due_at=NOW + 99, leg="leg-1")
+    assert parts.gate.release(now=NOW + 43, stale_at=NOW + 73).job_ids == ["b"]
+
+
+def test_failures_in_a_row_close_the_gate(parts: Parts) -> None:
+    assert closes(parts, *[FAILING] * 4, REFUSED, *[FAILING] * 5) == [False] * 9 + [True]
+
+
+def test_what_was_submitted_before_the_gate_closed_does_not_open_it(parts: Parts) -> None:
+    admit(parts, "before", parked="m")
+    closes(parts, OUT_OF_CREDITS)
+    parts.gate.open(JobId("before"), paid=True, now=NOW + 2)
+    assert admit(parts, "after", at=NOW + 3, parked="m") is JobState.HELD
+
+
+@pytest.mark.parametrize(("paid", "begins"), [(False, "held"), (True, "submitting")])
+def test_a_free_operation_does_not_tell_that_there_are_credits(
+    parts: Parts, paid: bool, begins: str
+) -> None:
+    closes(parts, OUT_OF_CREDITS)
+    parts.gate.open(JOB, paid=paid, now=NOW + 2)
+    assert admit(parts, "after", at=NOW + 3, parked="m") == begins
+
+
 # -- leases -----------------------------------------------------------------------------------
 
 
@@ -401,12 +540,14 @@ def test_of_many_conductors_that_lease_at_once_each_job_goes_to_one(
     assert {parts.readings.read(job_id).claims for job_id in leased} == {1}
 
 
+@pytest.mark.usefixtures("redis")
 def test_the_longest_ready_are_leased_first(parts: Parts) -> None:
     make_ready(parts, "first", "second", "third")
     assert lease(parts, limit=2) == ["first", "second"]
     assert lease(parts, limit=2) == ["third"]
 
 
+@pytest.mark.usefixtures("redis")
 def test_a_lease_hands_out_all_that_the_leg_needs(parts: Parts) -> None:
     event = Event(Source.POLL, body='{"title": "Café \\ud83c\\udfb5 \\ud800", "n": 1}')
     begin(parts, clip_id="c-1", provider_task_id="t-1")
@@ -511,15 +652,16 @@ def test_each_due_job_goes_to_one_of_many_sweepers(parts: Parts, redis: Any) -> 
     assert redis.zcount(keys.DUE, NOW + 360, NOW + 360) == 200
 
 
-def test_the_longest_overdue_come_first_and_the_rest_not_at_all(parts: Parts, redis: Any) -> None:
-    redis.zadd(keys.DUE, {"late": NOW - 5, "later": NOW - 9, "now": NOW, "soon": NOW + 0.001})
+def test_the_longest_overdue_come_first_and_the_rest_not_at_all(parts: Parts) -> None:
+    for job_id, at in {"late": NOW - 5, "later": NOW - 9, "now": NOW, "soon": NOW + 0.001}.items():
+        enqueue(parts, job_id, due_at=at)
     assert parts.agenda.due(now=NOW, lease_until=NOW + 60, limit=2) == ["later", "late"]
     assert parts.agenda.due(now=NOW, lease_until=NOW + 60, limit=9) == ["now"]
-    assert redis.zscore(keys.DUE, "soon") == NOW + 0.001
+    assert parts.readings.read(JobId("soon")).due_at == NOW + 0.001
 
 
-def test_a_lease_that_nobody_used_comes_due_again(parts: Parts, redis: Any) -> None:
-    redis.zadd(keys.DUE, {JOB: NOW})
+def test_a_lease_that_nobody_used_comes_due_again(parts: Parts) -> None:
+    enqueue(parts, due_at=NOW)
     assert parts.agenda.due(now=NOW, lease_until=NOW + 60, limit=9) == [JOB]
     assert parts.agenda.due(now=NOW + 59, lease_until=NOW + 60, limit=9) == []
     assert parts.agenda.due(now=NOW + 60, lease_until=NOW + 120, limit=9) == [JOB]
@@ -554,11 +696,11 @@ def test_the_moment_of_a_job_without_a_record_can_be_forgotten(parts: Parts, red
     assert due_at(redis) is None
 
 
-def test_the_moment_of_a_job_that_has_not_ended_is_kept(parts: Parts, redis: Any) -> None:
+def test_the_moment_of_a_job_that_has_not_ended_is_kept(parts: Parts) -> None:
     """Its record may have been written after the sweep saw that there was none."""
     begin(parts)
     parts.records.drop_due(JOB)
-    assert due_at(redis) == NOW + 100
+    assert parts.due_at() == NOW + 100
 
 
 # -- reading ----------------------------------------------------------------------------------
@@ -566,7 +708,7 @@ def test_the_moment_of_a_job_that_has_not_ended_is_kept(parts: Parts, redis: Any
 
 def test_a_job_that_is_not_there_is_unknown(parts: Parts) -> None:
     assert parts.readings.state(JOB) is None
-    assert parts.readings.message(JOB) is None
+    assert parts.readings.standing(JOB) == Standing(None)
     with pytest.raises(UnknownJob, match=JOB):
         parts.readings.read(JOB)
 
@@ -578,7 +720,7 @@ def test_the_newest_jobs_come_first_and_the_forgotten_not_at_all(parts: Parts, r
             job_id, Turn.SUBMIT, now=NOW + number, due_at=None, fields={"operation": "sonic.wav"}
         )
     redis.delete(keys.job("job-3"))
-    assert [job.job_id for job in parts.readings.recent(3)] == ["job-4", "job-2"]
+    assert [job.job_id for job in Readings(redis).recent(3)] == ["job-4", "job-2"]
     parts.readings.forget_index(before=NOW + 2)
     assert redis.zrange(keys.JOBS, 0, -1) == ["job-3", "job-4"]
 
@@ -627,11 +769,9 @@ def test_a_delivery_between_the_claim_and_the_end_is_late_only_where_that_is_ask
     assert redis.ttl(keys.job(JOB)) == -1
 
 
-def test_nothing_is_late_for_a_job_that_goes_on_or_succeeded_or_is_gone(
-    parts: Parts, redis: Any
-) -> None:
+def test_nothing_is_late_for_a_job_that_goes_on_or_succeeded_or_is_gone(parts: Parts) -> None:
     assert not keep_late(parts)
-    assert not redis.exists(keys.job(JOB))
+    assert parts.readings.state(JOB) is None
     begin(parts)
     assert not keep_late(parts)
     claim(parts)
@@ -671,7 +811,7 @@ CALLS: dict[str, Callable[[Parts], Any]] = {
     "due": lambda parts: parts.agenda.due(now=NOW, lease_until=NOW, limit=1),
     "mark_published": lambda parts: parts.agenda.mark_published(JOB, stale_at=NOW, until=NOW),
     "read": lambda parts: parts.readings.read(JOB),
-    "recent": lambda parts: parts.readings.recent(1),
+    "standing": lambda parts: parts.readings.standing(JOB),
     "keep_late": keep_late,
 }
 
@@ -755,10 +895,10 @@ def test_a_claim_on_behalf_of_a_leg_is_refused_once_another_has_begun(parts: Par
 
 
 @pytest.mark.parametrize("turn", [Turn.POSTPONE, Turn.DOUBT, Turn.ACCEPT])
-def test_what_only_waits_is_looked_at_by_its_deadline(parts: Parts, redis: Any, turn: Turn) -> None:
+def test_what_only_waits_is_looked_at_by_its_deadline(parts: Parts, turn: Turn) -> None:
     begin(parts, deadline_at=str(NOW + 100))
     assert parts.records.turn(JOB, turn, now=NOW, due_at=NOW + 900, leg="leg-1")
-    assert due_at(redis) == NOW + 100
+    assert parts.due_at() == NOW + 100
 
 
 def test_of_the_copies_of_a_plain_step_one_runs_and_may_be_redelivered(redis: Any) -> None:
@@ -783,26 +923,24 @@ def test_a_claim_of_a_leg_that_was_sent_twice_was_won_once(parts: Parts) -> None
     assert claim(parts, leg="leg-1")
     assert not claim(parts)
     assert not claim(parts, event=Event(Source.WEBHOOK, body="{}"), leg="leg-1")
-    assert lease(parts) == [JOB]
+    assert parts.readings.event(JOB) == EVENT
 
 
 def test_until_parked_is_stored_a_job_is_claimed_by_its_leg_or_the_provider_alone(
-    parts: Parts, redis: Any
+    parts: Parts,
 ) -> None:
     """Else PARKED, stored a moment later, would overwrite the FAILURE of a cancelled job."""
     cancel = Event(Source.CANCEL, error={"type": "JobCancelled", "message": "by a test"})
     for ours, leg, wins in ((cancel, "", False), (cancel, "leg-1", True), (EVENT, "", True)):
-        redis.flushdb()
-        begin(parts)
-        redis.hdel(keys.job(JOB), "announced")
-        assert claim(parts, event=ours, leg=leg) is wins
+        job_id = JobId(f"job of {ours.source} {leg}")
+        begin(parts, job_id, announced=False)
+        assert claim(parts, job_id, event=ours, leg=leg) is wins
 
 
 def test_a_job_cancelled_before_parked_is_stored_is_marked_for_its_leg(
     parts: Parts, redis: Any
 ) -> None:
-    begin(parts)
-    redis.hdel(keys.job(JOB), "announced")
+    begin(parts, announced=False)
     cancellations = Cancellations(parts.records, lambda: NOW)
 
     assert cancellations.cancel(JOB, by="a test") is Cancellation.ENDING
@@ -814,23 +952,26 @@ def test_a_job_cancelled_before_parked_is_stored_is_marked_for_its_leg(
 
 
 def test_a_leg_that_has_not_announced_its_job_can_be_given_up_and_then_sends_nothing(
-    parts: Parts, redis: Any
+    parts: Parts,
 ) -> None:
-    begin(parts)
-    redis.hset(keys.job(JOB), "announced", "an earlier leg")
-    assert not parts.records.take_from(JOB, "another leg")
-    assert parts.records.take_from(JOB, "leg-1")
-    assert parts.records.announce(JOB, "leg-1") is None
+    begin(parts, leg="leg-1")
+    parts.records.turn(JOB, Turn.POSTPONE, now=NOW, due_at=NOW)
+    begin(parts, leg="leg-2", announced=False)
+    assert not parts.records.take_from(JOB, "leg-1")
+    assert parts.records.take_from(JOB, "leg-2")
+    assert parts.records.announce(JOB, "leg-2") is None
 
 
-@pytest.mark.parametrize("announced", ["leg-1", "1"])
-def test_a_leg_that_may_have_sent_something_keeps_its_job(
-    parts: Parts, redis: Any, announced: str
-) -> None:
+def test_a_leg_that_may_have_sent_something_keeps_its_job(parts: Parts) -> None:
     begin(parts)
-    redis.hset(keys.job(JOB), "announced", announced)
     assert not parts.records.take_from(JOB, "leg-1")
     assert parts.records.announce(JOB, "leg-1")
+
+
+def test_a_leg_of_the_version_before_keeps_its_job_too(parts: Parts, redis: Any) -> None:
+    begin(parts)
+    redis.hset(keys.job(JOB), "announced", "1")
+    assert not parts.records.take_from(JOB, "leg-1")
 
 
 def test_an_announced_job_whose_record_is_gone_is_unknown(parts: Parts) -> None:
@@ -878,7 +1019,7 @@ def test_a_slow_job_that_could_not_be_passed_on_is_soon_published_again(
         jitter=lambda: 0.0,
     )  # fmt: skip
     publisher = Mock(spec=Publisher, **{"publish.side_effect": error})
-    submit_legs = SubmitLegs(parts.readings, parts.agenda, publisher, lambda: NOW, Policy())
+    submit_legs = SubmitLegs(Readings(redis), parts.agenda, publisher, lambda: NOW, Policy())
 
     stale_at = jobs.pass_on(JOB, find("sonic.upload"), {}, Parked("a message", {}))
     assert stale_at is not None
