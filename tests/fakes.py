@@ -42,15 +42,12 @@ class Memory:
     probe_at: float = 0
     free_at: float = 0
     balance: tuple[float, int] | None = None
-    is_away: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @contextmanager
     def step(self) -> Iterator[None]:
         """Do something in one step, as a script does."""
         with self._lock:
-            if self.is_away:
-                raise Unavailable
             yield
 
     def state(self, job_id: JobId) -> JobState | None:
