@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from benchmarks.jobs import completed
 from tests.system import SIGNING_KEY
-from worker.core.providers.aimusic import signing
+from worker.core import signing
+from worker.core.providers.aimusic.signing import SCHEME
 
 
 def delivery(job_id: str) -> str:
@@ -21,9 +22,9 @@ def delivery(job_id: str) -> str:
         "Content-Length": str(len(body)),
         "X-Webhook-Event": "song.completed",
         "Idempotency-Key": delivery_id,
-        signing.DELIVERY_ID_HEADER: delivery_id,
-        signing.TIMESTAMP_HEADER: timestamp,
-        signing.SIGNATURE_HEADER: signing.sign(secret, timestamp, body.encode()),
+        SCHEME.id_header: delivery_id,
+        SCHEME.timestamp_header: timestamp,
+        SCHEME.signature_header: SCHEME.sign(secret, timestamp, body.encode()),
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"POST /webhooks/aimusic/{job_id} HTTP/1.1\r\n{lines}\r\n{body}"

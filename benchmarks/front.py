@@ -11,8 +11,9 @@ from celery import Celery
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
 
+from worker.core import signing
 from worker.core.contract import QUEUE
-from worker.core.providers.aimusic import signing
+from worker.core.providers.aimusic.signing import SCHEME
 
 KEYS: Final = os.environ["FERMATA_SIGNING_KEYS"].split(",")
 TOLERANCE: Final = timedelta(minutes=5)
@@ -28,6 +29,6 @@ def receive(job_id: str) -> ResponseReturnValue:
     raw = request.get_data(cache=False)
     secrets = signing.derive_secrets(KEYS, job_id)
     now = datetime.now(UTC)
-    signing.verify(dict(request.headers), raw, secrets=secrets, now=now, tolerance=TOLERANCE)
+    SCHEME.verify(dict(request.headers), raw, secrets=secrets, now=now, tolerance=TOLERANCE)
     tasks.send_task("benchmark.noop", task_id=job_id, queue=QUEUE)
     return {"status": "resumed"}

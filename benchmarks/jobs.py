@@ -16,9 +16,11 @@ from tests.system import SIGNING_KEY
 from worker.core.contract import OURS_HEADER, QUEUE, task_name
 from worker.core.job import kept
 from worker.core.job.lanes import Lane, Limits
-from worker.core.job.models import Answer, Event, JobId, Parked, Request, Source
+from worker.core.job.models import Event, JobId, Parked, Source
 from worker.core.job.timing import Policy
+from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import find
+from worker.core.wire import Answer, Request
 from worker.engine.legs import Attempt, Callbacks, Jobs
 from worker.messages.press import park as press
 from worker.store.gate import Gate
@@ -74,8 +76,8 @@ def _queued(parked: Parked) -> str:
     return json.dumps(wire | {"body": base64.b64encode(body).decode(), "properties": properties})
 
 
-class _AcceptingProvider:
-    """The port to the provider, with nothing behind it."""
+class _Accepting:
+    """The way to the provider, with nothing at its end."""
 
     def send(self, request: Request) -> Answer:
         body = {"message": "success", "task_id": str(uuid.uuid4())}
@@ -87,7 +89,8 @@ def park(house: House, count: int) -> list[JobId]:
     jobs = Jobs(
         records=house.system.records,
         readings=house.system.readings,
-        provider=_AcceptingProvider(),
+        provider=chosen(),
+        transport=_Accepting(),
         gate=Gate(house.redis, Limits(), held_seconds=60),
         callbacks=Callbacks(house.system.receiver_url, SIGNING_KEY),
         policy=Policy(),

@@ -1,4 +1,4 @@
-"""Enqueue Fermata's jobs from a backend, and follow them."""
+"""Enqueues Fermata's jobs from a backend, and follows them."""
 
 import os
 import uuid
@@ -34,19 +34,19 @@ Id = str | uuid.UUID
 
 
 class Fermata:
-    """Fermata, seen from a backend. One for the whole application; threads and forks share it.
+    """Fermata as a backend sees it. The application needs one; threads and forks share it.
 
     ``fermata = Fermata("redis://…/0")``
 
     Args:
-        broker: the broker's URL, or a Celery app that has it (whose own timeouts then hold).
-        result_backend: only for native canvas whose result is awaited with ``.get()``.
-        redis_url: where Fermata keeps its records, if that is not the broker.
+        broker: the broker's URL, or a Celery app that has it (then the app's own timeouts hold).
+        result_backend: needed only for native canvas whose result you await with ``.get()``.
+        redis_url: the Redis with Fermata's records, if that is not the broker.
         timeout_seconds: how long the broker or Redis may take to answer.
         begin_seconds: how long a worker may take to begin a job that this client has not sent
-            itself. For so long an id without a record is waited for, then it is unknown.
+            itself. The client waits so long for the record of an id; then the id is unknown.
 
-    Raises WrongCall where the records cannot be found.
+    Raises WrongCall if the records cannot be found.
     """
 
     def __init__(
@@ -75,8 +75,9 @@ class Fermata:
 
     @property
     def _publisher(self) -> Celery:
-        # Celery subscribes to the result of whatever it sends. Ours are read from the records, so
-        # that a result backend which is away keeps no job from being enqueued.
+        # With a result backend, Celery subscribes to the result of each task that it sends. The
+        # client reads results from the records. So a result backend that is away does not keep a
+        # job from being enqueued.
         return self._opened("disabled")
 
     def _opened(self, result_backend: str | None) -> Celery:
@@ -100,7 +101,8 @@ class Fermata:
         broker = self._broker.conf.broker_url if isinstance(self._broker, Celery) else self._broker
         return Records(self._redis_url or records_url(broker), self._timeout)
 
-    # Every parameter of an operation is a keyword here; none has the name of one of ours.
+    # Every parameter of an operation is a keyword of these methods. None has the name of one of
+    # their own parameters.
 
     def s(
         self,
@@ -116,7 +118,7 @@ class Fermata:
 
         ``fermata.s("sonic.remaster", clip_id, mv="chirp-v5") | fermata.s("sonic.wav")``
 
-        Each signature is one job: enqueued twice, its second message changes nothing.
+        Each signature is one job: if it is enqueued twice, the second message changes nothing.
 
         Raises WrongCall.
         """
@@ -144,9 +146,9 @@ class Fermata:
             idempotency_key: enqueue one job under this key, however often this is called, for
                 as long as the job is on record. The first request counts.
             priority: ``batch`` waits behind ``interactive``, the default.
-            tenant: on whose behalf, where tenants share the provider.
-            **parameters: docs/operations.md has those of every operation. A worker checks them,
-                so that a wrong one fails the job with ``InvalidRequest``, before it costs anything.
+            tenant: on whose behalf the job runs, if tenants share the provider.
+            **parameters: docs/operations.md has those of every operation. A worker checks them: a
+                wrong one fails the job with ``InvalidRequest``, before it costs anything.
 
         Raises WrongCall, Unavailable.
         """
@@ -176,8 +178,9 @@ class Fermata:
         ``fermata.enqueue_flow("sonic.cover", clip_id, then=["sonic.wav", "sonic.midi"])``
 
         Args:
-            then: what follows the flow's own steps, in parallel; a list in it is a sequence.
-            job_id: of the first job; those of the others derive from it.
+            then: the operations after the flow's own steps, in parallel; a list in it is a
+                sequence.
+            job_id: the id of the first job; the ids of the others derive from it.
 
         Otherwise as :meth:`enqueue`.
         """
@@ -203,7 +206,7 @@ class Fermata:
         return self._flow(steps)
 
     def job(self, job_id: Id) -> Job:
-        """Return a job by its id. Raises WrongCall where that cannot be one."""
+        """Return a job by its id. Raises WrongCall if it cannot be an id."""
         return self._job(Step(_checked(job_id), ""))
 
     def flow(

@@ -1,6 +1,6 @@
-"""What the client talks to: a broker to publish to, and the records in Redis.
+"""The two servers that the client uses: a broker to publish to, and the records in Redis.
 
-Nothing is connected before it is used, and nothing waits longer than its timeout.
+It connects to each only when it is used, and no call waits longer than its timeout.
 """
 
 import contextlib
@@ -25,7 +25,8 @@ _RETRIES: Final = {
     "interval_max": 0.5,
 }
 
-# Closes the race with a worker that begins the job at this moment: it has a record, or the mark.
+# Closes the race with a worker that is just beginning the job: either its record is here first, and
+# we return its state, or the mark is, and the worker sees the mark.
 _BAR: Final = f"""
 local state = redis.call('HGET', KEYS[1], 'state')
 if state then return state end
@@ -37,15 +38,15 @@ return nil
 
 @contextlib.contextmanager
 def reachable(what: str) -> Iterator[None]:
-    """Raise Unavailable for whatever a library says when its server is away.
+    """Raise Unavailable for each error by which a library says that its server is away.
 
-    Raises WrongCall for what cannot be sent at all.
+    Raises WrongCall for a value that cannot be sent at all.
     """
     try:
         yield
     except SerializationError as error:
         raise WrongCall(f"a message is JSON: {error}") from error
-    # The last is Celery's, for the result backend of an app that the backend brought along.
+    # Celery raises a bare RuntimeError if the result backend of the backend's own app is away.
     except (KombuError, exceptions.RedisError, OSError, RuntimeError) as error:
         raise Unavailable(f"{what} cannot be reached: {error}") from error
 
@@ -53,8 +54,8 @@ def reachable(what: str) -> Iterator[None]:
 def open_app(broker_url: str, result_backend: str | None, timeout_seconds: float) -> Celery:
     """Open a Celery client whose calls all end in time."""
     app = Celery("fermata-client", set_as_current=False)
-    # CELERY_BROKER_URL and CELERY_RESULT_BACKEND are those of the backend's own Celery. They come
-    # before what a constructor is given, and after this.
+    # CELERY_BROKER_URL and CELERY_RESULT_BACKEND belong to the backend's own Celery. They win over
+    # the arguments of Celery's constructor, but not over these settings.
     app.backend_cls = result_backend
     app.conf.update(
         broker_read_url=broker_url,
@@ -70,8 +71,8 @@ def open_app(broker_url: str, result_backend: str | None, timeout_seconds: float
 
 
 def _transport_options(broker_url: str, timeout_seconds: float) -> dict[str, Any]:
-    # The name shows in the broker's list of clients. kombu keeps its connections by these
-    # options, so that the process id in it keeps a forked child from those of its parent.
+    # The name shows in the broker's list of clients. kombu shares connections whose options are
+    # equal. The process id in the name keeps a forked child from its parent's connections.
     name = f"fermata-client-{os.getpid()}"
     if broker_url.partition("://")[0] in {"amqp", "amqps", "pyamqp"}:
         return {
@@ -90,9 +91,9 @@ def _transport_options(broker_url: str, timeout_seconds: float) -> dict[str, Any
 
 
 def records_url(broker_url: object) -> str:
-    """Name the Redis of the records where none is named: the broker's own.
+    """Return the Redis of the records if the caller names none: it is the broker.
 
-    Raises WrongCall where the broker is none.
+    Raises WrongCall if the broker is not a Redis.
     """
     if isinstance(broker_url, str) and broker_url.startswith(("redis://", "rediss://")):
         return broker_url
@@ -100,7 +101,7 @@ def records_url(broker_url: object) -> str:
 
 
 class Records:
-    """The jobs' records. They are Fermata's: read, and never written but for one mark."""
+    """The jobs' records. They are Fermata's: the client reads them, and writes one mark only."""
 
     def __init__(self, url: str, timeout_seconds: float) -> None:
         self._redis = Redis.from_url(
@@ -110,7 +111,7 @@ class Records:
             socket_connect_timeout=min(timeout_seconds, 2),
             health_check_interval=30,
             retry=Retry(EqualJitterBackoff(cap=0.5, base=0.05), 2),
-            # redis-py 5 retries no others.
+            # redis-py 5 retries only the errors that are named here.
             retry_on_error=[exceptions.ConnectionError, exceptions.TimeoutError],
         )
         self._bar = self._redis.register_script(_BAR)
@@ -128,7 +129,7 @@ class Records:
         return [read_status(job_id, stored) for job_id, stored in zip(job_ids, found, strict=True)]
 
     def bar(self, job_id: str, by: str) -> bool:
-        """Keep a job that has no record from ever beginning; False where it has one.
+        """Keep a job that has no record from ever beginning; False if it has one.
 
         Raises Unavailable.
         """

@@ -1,4 +1,4 @@
-"""What the client and Fermata's workers agree on. A test compares each line with theirs."""
+"""The names that the client and Fermata's workers agree on. A test compares them with theirs."""
 
 import re
 import uuid
@@ -17,13 +17,13 @@ JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:~-]{0,127}")
 """A job id stands in a URL."""
 
 RECORDS: Final = "fermata:job:"
-"""Before the job id, the Redis key of a job's record: a hash."""
+"""With the job id after it: the Redis key of a job's record, a hash."""
 
 FIELDS: Final = ("state", "operation", "progress", "result", "error")
-"""What may be read of a record. The last three are JSON, and missing until there is one."""
+"""The fields of a record that a client may read. The last three are JSON, or missing."""
 
 CANCELLED_BY: Final = "cancelled_by"
-"""The one field that may be written, and only where there is no record yet."""
+"""The one field that a client may write, and only if there is no record yet."""
 
 CANCELLATION_SECONDS: Final = 14 * 86400
 """How long that mark waits for its job."""

@@ -1,4 +1,4 @@
-"""Everything that can go wrong in a backend.
+"""The errors that the client raises.
 
 ClientError
 ├── WrongCall         the call is wrong; nothing was sent. ``str()`` says what was meant
@@ -23,8 +23,8 @@ class WrongCall(ClientError, ValueError):
 class Unavailable(ClientError, ConnectionError):
     """Broker, Redis or workers cannot be reached.
 
-    What was to be enqueued may have been, all the same. Enqueue it again under the same
-    ``idempotency_key`` or ``job_id``: without either, that is another job, and may be paid twice.
+    The job may have been enqueued all the same. Enqueue it again under the same
+    ``idempotency_key`` or ``job_id``: without either, it is another job, and may be paid twice.
     """
 
 
@@ -35,8 +35,8 @@ class StillRunning(ClientError, TimeoutError):
 class UnknownJob(ClientError, LookupError):
     """There is no record of the job.
 
-    Nobody enqueued it, or its retention is over; or no worker has begun it yet: a record begins
-    with the worker that takes a job. Nobody can ask a queue whether a message stands in it.
+    Either nobody enqueued it, or its retention is over, or no worker has begun it yet: a worker
+    that takes a job writes its record. Nobody can ask a queue whether a message stands in it.
     """
 
 
@@ -44,7 +44,7 @@ class JobFailed(ClientError):
     """A job ended without a result.
 
     ``type`` names the error: ``InvalidRequest``, ``OutOfCredits``, ``TaskFailed``,
-    ``DeadlineExceeded``, ``JobCancelled`` … ``details`` is what is known beside the message.
+    ``DeadlineExceeded``, ``JobCancelled`` … ``details`` holds further facts, as JSON.
     """
 
     def __init__(self, type: str, message: str, details: Mapping[str, Any] | None = None) -> None:  # noqa: A002
@@ -58,10 +58,10 @@ class JobFailed(ClientError):
 
     @classmethod
     def of(cls, error: BaseException) -> "JobFailed":
-        """Read what ``AsyncResult.get()`` raised.
+        """Read an error that ``AsyncResult.get()`` raised.
 
-        Celery makes up a class with the name of one that it does not have; its arguments cross
-        the result backend as they are: a message, and often details.
+        If Celery does not have the error's class, it makes one of the same name. The arguments
+        cross the result backend as they are: a message, and often details.
         """
         message, details = (*error.args, "", None)[:2]
         known = details if isinstance(details, Mapping) else None

@@ -1,4 +1,4 @@
-"""What is enqueued together: a first job, perhaps a second, then branches in parallel."""
+"""A plan of jobs that are enqueued together: a first, perhaps a second, then parallel branches."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ Branch = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The operations of a flow, and which of its parameters are whose."""
+    """The operations of a flow, and which operation takes which parameter."""
 
     operation: str
     then: str | None = None
     branches: tuple[Branch, ...] = ()
     preset: Mapping[str, Any] = field(default_factory=dict)
     takes: frozenset[str] = frozenset()
-    """The parameters of the first operation, where a second one takes the others."""
+    """The parameters of the first operation, if a second one takes the others."""
 
     def parameters(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Split the parameters between the first operation and the second."""
@@ -35,7 +35,7 @@ class Plan:
         return 2 if self.then else 1
 
     def split(self, jobs: Sequence[Any]) -> list[list[Any]]:
-        """Split what there is of each job behind the trunk into the branches."""
+        """Split a list with one item for each job after the trunk into the branches."""
         remaining = iter(jobs)
         return [[next(remaining) for _ in branch] for branch in self.branches]
 

@@ -1,4 +1,4 @@
-"""What a backend holds of what it has enqueued: a job, or a flow of jobs."""
+"""The handles of a backend on what it has enqueued: a job, or a flow of jobs."""
 
 import asyncio
 import time
@@ -22,8 +22,8 @@ BY: Final = "the backend"
 class Sent:
     """The jobs that this client has sent, and of which it has seen no record yet.
 
-    A record begins with the worker that takes a job, so until then nobody else can tell what was
-    sent from what never was. A message may be lost: after a day nobody counts on it any more.
+    The worker that takes a job writes its record. Until then only this client knows that the job
+    was sent. Its message may be lost, so after a day the client no longer counts on it.
     """
 
     SECONDS: Final = 86400
@@ -47,7 +47,7 @@ class Sent:
 
 
 class Steps:
-    """Jobs that were enqueued together, by their ids alone: nothing is read before it is asked."""
+    """Jobs that were enqueued together, known by their ids. Each call reads their state anew."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Steps:
         return list(seen.values())
 
     def _unrecorded(self, step: Step, seen: Mapping[str | None, Status]) -> State:
-        """Say how a job stands that has no record."""
+        """Return the state of a job that has no record."""
         before = seen.get(step.after)
         if before is None:
             return "pending" if step.job_id in self._sent else "unknown"
@@ -92,16 +92,16 @@ class Steps:
         return "skipped" if before.settled else "pending"
 
     def updates(self, timeout: float | None = None) -> Iterator[Update]:
-        """Yield how it stands and then whatever is new, until it has settled or time is up.
+        """Yield the state, then each change, until the job has settled or the time is up.
 
         Events: ``state``, ``streaming`` (``status.progress`` has links that play already), and
         ``settled`` (with ``status.result`` or ``status.error``).
 
-        Raises UnknownJob where there is no record of a job for as long as a worker may take to
-        begin it (:class:`Fermata`), Unavailable.
+        Raises UnknownJob if there is no record of a job after the time that a worker may take to
+        begin it (``begin_seconds`` of :class:`Fermata`); Unavailable.
 
         Args:
-            timeout: seconds; a browser's EventSource, for one, asks again by itself.
+            timeout: seconds. A browser's EventSource, for example, asks again by itself.
         """
         watch = Watch(timeout, self._begin_seconds)
         while True:
@@ -111,7 +111,7 @@ class Steps:
             time.sleep(watch.pause)
 
     async def aupdates(self, timeout: float | None = None) -> AsyncIterator[Update]:
-        """Do what :meth:`updates` does, without holding a thread."""
+        """Yield as :meth:`updates` does, without holding a thread."""
         watch = Watch(timeout, self._begin_seconds)
         while True:
             for update in watch.see(await asyncio.to_thread(self._look)):
@@ -143,18 +143,19 @@ class Steps:
         return results
 
     def cancel(self, by: str = BY) -> bool:
-        """Cancel whatever has not settled: it fails with ``JobCancelled``.
+        """Cancel every job that has not settled: it fails with ``JobCancelled``.
 
-        The provider cannot be told, and may charge for what it has begun. A job that no worker
-        has begun yet ends as soon as one would.
+        The provider cannot be told, and may charge for a song that it has begun. A job that no
+        worker has begun yet ends when a worker takes its message.
 
-        Returns False where there was nothing left to cancel. Raises Unavailable, also where
-        jobs are under way and no worker of Fermata's answers.
+        Returns False if there was nothing left to cancel. Raises Unavailable, also if jobs are
+        under way and no worker of Fermata's answers.
         """
         live = [status.job_id for status in self._look() if not status.settled]
         if not live:
             return False
-        # A worker that is told of a job without a record would report it as revoked at once.
+        # A job without a record gets the mark. Told of such an id, a worker would take it for any
+        # task and report it as revoked at once.
         begun = [job_id for job_id in live if not self._records.bar(job_id, by)]
         if not begun:
             return True
@@ -170,7 +171,7 @@ def _told(app: Celery, arguments: dict[str, Any]) -> bool:
         # A worker of another application answers that it does not know the command.
         if any("ok" in said for said in reply.values()):
             answers.append(reply)
-            raise TimeoutError  # to kombu, the end of waiting: one answer is enough
+            raise TimeoutError  # one answer is enough: kombu ends its wait at this error
 
     with reachable("the broker"):
         app.control.broadcast(
@@ -183,7 +184,7 @@ class Job(Steps):
     """One job. ``Fermata.job(job_id)`` returns it again, in any process."""
 
     def status(self) -> Status:
-        """Read how it stands. Raises Unavailable."""
+        """Read its state. Raises Unavailable."""
         return self._look()[0]
 
     def wait(self, timeout: float | None = None) -> Result:
@@ -198,7 +199,7 @@ class Flow(Steps):
     """A flow. ``Fermata.flow(name, flow_id)`` returns it again, in any process."""
 
     def statuses(self) -> list[Status]:
-        """Read how its jobs stand, in the order of ``steps``. Raises Unavailable."""
+        """Read the states of its jobs, in the order of ``steps``. Raises Unavailable."""
         return self._look()
 
     def wait(self, timeout: float | None = None) -> list[Result]:

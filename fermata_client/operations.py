@@ -1,4 +1,4 @@
-"""The names that there are. Written from worker/core by `make reference`."""
+"""The names of operations and flows; `make reference` writes this file."""
 
 from typing import Final, Literal, get_args
 

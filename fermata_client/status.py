@@ -1,4 +1,4 @@
-"""How a job stands, and what is new about it."""
+"""The state of a job, and the changes between two looks at it."""
 
 import json
 import time
@@ -41,7 +41,7 @@ class Clip(TypedDict, total=False):
 
 
 class Result(TypedDict):
-    """What an operation brings; ``data`` is in the provider's words."""
+    """The result of an operation; ``data`` is in the provider's words."""
 
     job_id: str
     operation: str
@@ -60,14 +60,14 @@ class LiveClip(TypedDict):
 
 
 class Progress(TypedDict):
-    """What there is to hear before the end."""
+    """The clips that can be heard before the job ends."""
 
     clips: list[LiveClip]
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a job stands."""
+    """The state of a job, with its result or error."""
 
     job_id: str
     state: State = "unknown"
@@ -78,7 +78,7 @@ class Status:
 
     @property
     def settled(self) -> bool:
-        """It has ended, and stays as it is."""
+        """Whether the job has ended. Its state then never changes."""
         return self.state in _SETTLED
 
     def to_json(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What is new about a job."""
+    """A change of a job."""
 
     event: Literal["state", "streaming", "settled"]
     status: Status
@@ -112,7 +112,7 @@ def read_status(job_id: str, stored: Sequence[str | None]) -> Status:
 
 
 def unknown_job(job_id: str, how_long: str) -> UnknownJob:
-    """Say that nothing is known of a job, and what that may mean."""
+    """Return the error for a job without a record; it names the possible reasons."""
     return UnknownJob(
         f"there is no record of job {job_id} {how_long}: wrong id, past its retention, or no "
         "worker has begun it"
@@ -120,7 +120,7 @@ def unknown_job(job_id: str, how_long: str) -> UnknownJob:
 
 
 class Watch:
-    """What is new at each look at some jobs, and when to look again."""
+    """Compares looks at some jobs: which changed, and when to look again."""
 
     FIRST_SECONDS: Final = 0.2
     MOST_SECONDS: Final = 2.0
@@ -133,7 +133,7 @@ class Watch:
         self._pause = self.FIRST_SECONDS
 
     def see(self, statuses: Sequence[Status]) -> list[Update]:
-        """Compare with the last look."""
+        """Return the changes since the last look."""
         new = [self._update(status) for status in statuses if self._differs(status)]
         self._seen = {status.job_id: status for status in statuses}
         self._pause = self.FIRST_SECONDS if new else min(self._pause * 1.3, self.MOST_SECONDS)
@@ -141,7 +141,8 @@ class Watch:
 
     def _differs(self, status: Status) -> bool:
         before = self._seen.get(status.job_id)
-        # An error is another object at every look, and comes with a state of its own.
+        # Errors are not compared: each look makes a new object, and a job with an error has another
+        # state than before.
         return before is None or (before.state, before.progress) != (status.state, status.progress)
 
     def _update(self, status: Status) -> Update:
@@ -152,9 +153,9 @@ class Watch:
         return Update("streaming" if status.progress != heard else "state", status)
 
     def over(self) -> bool:
-        """Say whether nothing can be new any more, or time is up.
+        """Say whether every job has settled, or the time is up.
 
-        Raises UnknownJob for a job of which there has been no record for too long.
+        Raises UnknownJob for a job that has had no record for too long.
         """
         now = time.monotonic()
         unknown = [status.job_id for status in self._seen.values() if status.state == "unknown"]
@@ -168,7 +169,7 @@ class Watch:
 
     @property
     def pause(self) -> float:
-        """How long until the next look: shortly after something new, then less and less often."""
+        """The time until the next look: short after a change, then longer and longer."""
         if self._give_up is None:
             return self._pause
         return max(0.0, min(self._pause, self._give_up - time.monotonic()))

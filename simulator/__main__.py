@@ -88,8 +88,8 @@ def main(
     """Stand in for the AI music provider.
 
     It speaks the provider's HTTP API under /api/v1, signs and delivers webhooks, and serves real
-    audio and MIDI under /media. Routes under /_simulator tell what it accepted and delivered, and
-    change how it treats single requests.
+    audio and MIDI under /media. Routes under /_simulator show the accepted tasks and the
+    deliveries, and change how it treats single requests.
     """
     if latency is not None:
         scenario = vary(scenario, {"latency_seconds": latency})

@@ -1,4 +1,4 @@
-"""What the operations answer that need no task: one function for each (`provider-api.md` §3)."""
+"""The answers of operations that need no task: one function for each (`provider-api.md` §3)."""
 
 from __future__ import annotations
 

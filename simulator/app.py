@@ -46,7 +46,7 @@ def create_app(
     post: Post | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Flask:
-    """Build one simulator. `post` and `clock` stand in for the network and the time in tests."""
+    """Build one simulator. Tests give `post` and `clock` in place of the network and the time."""
     provider = Provider(settings, post, clock)
     app = Flask(__name__)
     app.config["PROPAGATE_EXCEPTIONS"] = True  # a dropped answer is the server's to drop
@@ -58,7 +58,7 @@ def create_app(
 
 
 def _api(provider: Provider) -> Blueprint:
-    """Route the documented paths. Any other answers Flask's HTML 404 or 405, as theirs do (§1)."""
+    """Route the documented paths. All others answer Flask's HTML 404 or 405, as in §1."""
     api = Blueprint("api", __name__, url_prefix="/api/v1")
 
     @api.before_request
@@ -104,7 +104,7 @@ def _respond(reply: Reply) -> Response:
 
 
 def _control(provider: Provider) -> Blueprint:
-    """Route what a person, a test or a demo asks of the simulator itself: see `CONTROLS`."""
+    """Route the controls by which a person, a test or a demo steers the simulator: `CONTROLS`."""
     control = Blueprint("control", __name__, url_prefix="/_simulator")
 
     @control.get("/healthz")
@@ -156,7 +156,7 @@ def _control(provider: Provider) -> Blueprint:
 
 
 def _teach(error: str) -> Response:
-    """Word an error of the control routes, with all that there are."""
+    """Answer a wrong control request with an error and the list of all controls."""
     return jsonify(error=error, controls=CONTROLS)
 
 

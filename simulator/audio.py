@@ -45,7 +45,7 @@ def render_wav(clip_id: str, stem: str = "") -> bytes:
 
 
 def mix(parts: Iterable[array[int]]) -> array[int]:
-    """Add parts sample by sample. Shares of the mix leave each its headroom: nothing clips."""
+    """Add parts sample by sample. The shares of all parts sum to 1, so the mix cannot clip."""
     return array("h", map(sum, zip(*parts, strict=True)))
 
 

@@ -1,4 +1,4 @@
-"""The simulator's own books: what it accepted, what that cost, and what it delivered."""
+"""The simulator's own books: the tasks it accepted, their cost, and its deliveries."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ProviderTask:
         return self.scenario.outcome is Outcome.FAIL and not at_once
 
     def state(self, now: float) -> State:
-        """Say how far the task is: it is audible, as a stream, for the second half of its time."""
+        """Say how far the task is. It can be heard, as a stream, in the second half of its time."""
         if now >= self.done_at:
             return State.FAILED if self.failed else State.SUCCEEDED
         halfway = (self.accepted_at + self.done_at) / 2
@@ -88,7 +88,7 @@ class Books:
     def accept(self, task: ProviderTask) -> None:
         """Book a task and take its price.
 
-        Raises `Refused`: 402 or 403 when that is too much, 429 when too many are under way.
+        Raises `Refused`: 402 or 403 if the balance is too low, 429 if too many are under way.
         """
         waited_for = not task.operation.answers_at_once(task.request)
         with self._lock:
@@ -123,7 +123,7 @@ class Books:
             self._balance += heapq.heappop(self._refunds)[1]
 
     def keep(self, clip: Clip) -> None:
-        """Know a clip that is no task's result; also to make one older."""
+        """Add a clip that no task made, or replace one, as to make it older."""
         with self._lock:
             self.clips[clip.clip_id] = clip
 

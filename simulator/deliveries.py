@@ -25,7 +25,7 @@ Post = Callable[[str, bytes, Mapping[str, str]], int]
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One webhook, ready to be signed. `record` is told of every attempt."""
+    """One webhook, ready to be signed. The courier calls `record` for every attempt."""
 
     delivery_id: str
     event: str
@@ -44,7 +44,7 @@ def sign(secret: str, timestamp: str, body: bytes) -> str:
 
 
 def signed_headers(delivery: Delivery, timestamp: int) -> dict[str, str]:
-    """Give a delivery's headers (§5.2)."""
+    """Return a delivery's headers (§5.2)."""
     content_type = {"Content-Type": "application/json"}
     if not delivery.signed:
         return content_type
@@ -105,10 +105,10 @@ class Scheduler:
 
 
 class Courier:
-    """Post deliveries, and post again what was not answered with 2xx.
+    """Post deliveries, and post a delivery again if its answer is not 2xx.
 
-    Nothing is documented about retries (§9.1, §9.3): how many, how far apart and whether each is
-    signed anew are settings.
+    The provider documents nothing about retries (§9.1, §9.3). So their number, their distance and
+    whether each is signed anew are settings.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The rules of request fields: each says, in the provider's words, what is wrong with a value.
 
-Messages in `provider-api.md` §6 are used as they stand, with the limit in force. Where no message
-is documented, one is made in the same manner.
+Messages in `provider-api.md` §6 are used as they stand, with the limit in force. If no message is
+documented, the rule words one in the same manner.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def as_number(value: object) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What else a rule may have to look at: the rest of the body, and the settings."""
+    """The context of a value: the rest of the body, and the settings."""
 
     body: Body
     settings: Settings

@@ -9,7 +9,7 @@ from .songs import Part
 
 VOICES = (Part.VOCALS, Part.BACKING_VOCALS)
 
-# What may be downloaded of a song, by the name that follows the clip id. No name: the mix.
+# The parts in each file of a song, by the name that follows the clip id. No name: the mix.
 STEMS: Mapping[str, tuple[Part, ...]] = {
     "": tuple(Part),
     **{part.value: (part,) for part in Part},

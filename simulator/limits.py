@@ -32,7 +32,7 @@ class Pace:
 
 
 class Flight:
-    """The tasks under way, and the most that there were at once. Its books keep it locked."""
+    """The tasks under way, and the most at once. `Books` calls it under its own lock."""
 
     def __init__(self, most: int | None) -> None:
         self._most = most
@@ -40,7 +40,7 @@ class Flight:
         self.peak = 0
 
     def require_room(self, now: float) -> None:
-        """Raise `Refused` (429) where one more were too many."""
+        """Raise `Refused` (429) if one more task would be too many."""
         while self._ends and self._ends[0] <= now:
             heapq.heappop(self._ends)
         if self._most is not None and len(self._ends) >= self._most:

@@ -1,4 +1,4 @@
-"""What a row of the table says about one operation."""
+"""A row of the table: all that the simulator knows about one operation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .settings import Settings
 
 
 class Result(StrEnum):
-    """What a finished task shows in `data`."""
+    """The kind of `data` that a finished task shows."""
 
     SONGS = "songs"  # or stems
     VOICE = "voice"

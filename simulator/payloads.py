@@ -1,4 +1,4 @@
-"""What the provider says about a task: clips, poll answers, and the bodies of webhooks."""
+"""The provider's words about a task: clips, poll answers, and the bodies of webhooks."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def _clip(task: ProviderTask, clip: Clip, state: State, settings: Settings) -> J
 
 
 def _plain_song(task: ProviderTask, clip: Clip, state: State, model: str) -> JSON:
-    """Show what the songs of producer and riffusion have in common."""
+    """Show the part that the songs of producer and riffusion have in common."""
     finished = state is State.SUCCEEDED
     return {
         "clip_id": clip.clip_id,
@@ -225,7 +225,7 @@ def _image_url(task: ProviderTask, clip: Clip) -> str:
 
 
 def _audio_url(task: ProviderTask, clip: Clip, state: State) -> str | None:
-    """Give the clip's address: another one while it streams (§4.1), and none if it failed."""
+    """Return the clip's address: another one while it streams (§4.1), and none if it failed."""
     if state is State.FAILED:
         return None
     folder = "audiopipe" if state is State.RUNNING else "media"
@@ -233,7 +233,7 @@ def _audio_url(task: ProviderTask, clip: Clip, state: State) -> str | None:
 
 
 def media_url(folder: str, clip: Clip, suffix: str) -> str:
-    """Give the address of a clip's file; the name holds all that is needed to render it."""
+    """Return the address of a clip's file. Its name says all that is needed to render the file."""
     name = f"{clip.source}-{clip.stem}" if clip.stem else clip.source
     return f"{folder}/{name}.{suffix}"
 

@@ -46,7 +46,7 @@ UPLOAD = next(row for row in TABLE if row.path == "/sonic/upload")
 
 
 class Provider:
-    """Accept requests, book them, and do what their scenario says."""
+    """Accepts requests, books them, and answers as their scenario says."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class Provider:
         self.books.keep(replace(clip, made_at=self._clock() - hours * 3600))
 
     def _sources(self, operation: Operation, body: Body) -> tuple[Clip, ...]:
-        """Find the clips a request is about. Raises `Refused` where one will not do."""
+        """Find the clips a request is about. Raises `Refused` if one cannot be used."""
         clips = tuple(map(self._clip, named_clips(operation, body)))
         oldest = self._clock() - self.settings.clip_hours * 3600
         if operation.fresh and any(clip.made_at < oldest for clip in clips):
@@ -238,7 +238,7 @@ def _refuse(scenario: Scenario) -> None:
 
 
 def _as_sent(scenario: Scenario, reply: Reply, settings: Settings) -> Reply:
-    """Do to the answer what the scenario wants; the task is accepted already."""
+    """Change or lose the answer as the scenario says. The task is accepted already."""
     match scenario.submit:
         case Submit.DROP:
             raise ConnectionAbortedError("this scenario drops the answer")

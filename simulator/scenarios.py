@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 
 class Webhook(StrEnum):
-    """What becomes of the webhooks of one task."""
+    """How the webhooks of one task are sent."""
 
     NORMAL = "normal"
     EARLY = "early"  # before the submit is answered

@@ -1,4 +1,4 @@
-"""What one running simulator is like: every open question of the documents as a setting."""
+"""The settings of one simulator: every open question of the documents is one of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _setting(default: object, help_text: str, _open_question: str = "") -> Any:
 class Settings:
     """Settings of one simulator. Each is an option of the command line too.
 
-    The section beside a help text is of `provider-api.md`: where it leaves the question open.
+    The section beside a help text is the place in `provider-api.md` that leaves the question open.
     """
 
     scenario: Scenario = field(default_factory=Scenario)

@@ -115,7 +115,7 @@ KITS: Mapping[Part, Mapping[int, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Song:
-    """What the parts share: a name, a tempo, a key and a chord for each bar."""
+    """The frame that all parts share: a name, a tempo, a key and a chord for each bar."""
 
     clip_id: str
     title: str
@@ -183,5 +183,5 @@ def _strikes(rhythm: str, bar: int) -> Iterator[tuple[int, int]]:
 
 
 def _accent(velocity: int, start: int) -> int:
-    """Play what falls between the beats a little softer."""
+    """Play notes between the beats a little softer."""
     return velocity if start % TICKS_PER_BEAT == 0 else velocity - 14

@@ -1,8 +1,8 @@
-"""The table of what the provider can be asked to do: a row for each path and task type.
+"""The table of the provider's operations: a row for each path and task type.
 
-The rows say what is accepted and what it costs; `answers` and `payloads` say what comes back.
-Sections are of `provider-api.md`; "part 2" is `provider-api-2.md`, which is newer and wins. Where
-the documents leave room, the rows decide so:
+A row says which requests are accepted, and their price; `answers` and `payloads` word the answers.
+Sections are of `provider-api.md`; "part 2" is `provider-api-2.md`, which is newer and wins. If the
+documents leave a question open, the rows decide it so:
 
 * Lengths: prompt 3000 characters with the models before v4-5, else 5000, on every generation;
   gpt_description_prompt 400 (200 with `narrow_limits`, as is 3000 for a mashup's prompt); title 80;

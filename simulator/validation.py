@@ -50,7 +50,7 @@ def _is_meant(row: Operation, body: Body) -> bool:
 
 
 def check(operation: Operation, body: Body, settings: Settings) -> None:
-    """Check a body by its row. Raises `Refused` (400) with the first problem there is."""
+    """Check a body by its row. Raises `Refused` (400) with the first problem."""
     problem = _problem(operation, body, settings)
     if problem:
         raise Refused(400, problem)
@@ -68,7 +68,7 @@ def _problem(operation: Operation, body: Body, settings: Settings) -> str | None
 
 
 def _resolve_alias(operation: Operation, body: Body) -> Body:
-    """Read `lyrics` as the prompt where that is its alias; the prompt wins (part 2 §3.1)."""
+    """Read `lyrics` as the prompt if it is its alias here; the prompt wins (part 2 §3.1)."""
     if operation.lyrics_is_prompt and not present(body, "prompt"):
         return {**body, "prompt": body.get("lyrics")}
     return body

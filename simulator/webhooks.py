@@ -1,4 +1,4 @@
-"""Plan a task's webhooks: what is sent, when, in which order, and how it goes wrong."""
+"""Plan a task's webhooks: their bodies, times and order, and how they go wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .settings import Settings
 
 Record = Callable[[JSON], None]
 
-# Without a secret of the caller's the provider signs with one of its own (provider-api.md §5.1).
+# If the caller gives no secret, the provider signs with one of its own (provider-api.md §5.1).
 OWN_KEY = "a key that only the provider has"
 WRONG_KEY = "a key that nobody has"
 
@@ -30,7 +30,7 @@ class Sending:
 
 
 def plan(task: ProviderTask, settings: Settings, record: Record) -> list[Sending]:
-    """List what will be sent for a task. Empty if it gave no address, or may not give one."""
+    """List the deliveries of a task. None if its request gave no address, or may not give one."""
     callback = task.request.get("callback_url") if task.operation.sync else None
     url = task.request.get("webhook_url") if task.operation.webhook else callback
     scenario = task.scenario

@@ -35,7 +35,7 @@ def write_version(seed: str) -> JSON:
 
 
 def lyrics_for(body: Body, clip_id: str, inherited: str) -> str:
-    """Choose what a new song sings: what was sent, what its source sang, or something new."""
+    """Choose the lyrics of a new song: those in the request, its source's, or new ones."""
     if body.get("make_instrumental"):
         return ""
     sent = body.get("infill_lyrics") or body.get("prompt") or body.get("lyrics")

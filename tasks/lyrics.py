@@ -1,8 +1,8 @@
-"""Lyrics operations. Written from the table of operations by `make reference`.
+"""Lyrics operations; `make reference` writes this file from their table.
 
 Every task takes ``source`` first: nothing, a clip id, a clip, the result of the task before it in
-a chain, or a list of these. ``pick`` chooses its clip (index from 0, or clip id; by default the
-first that succeeded), and ``extra`` passes fields to the provider unchecked.
+a chain, or a list of these. ``pick`` chooses the clip of a result (index from 0, or clip id; by
+default the first that succeeded), and ``extra`` passes fields to the provider unchecked.
 
 Every task returns ``{"job_id", "operation", "provider_task_id", "clips", "data", "partial"}``
 and raises one of :mod:`worker.core.errors`.

@@ -28,5 +28,5 @@ def note(result: Any, key: str) -> Any:
 
 @app.task(name="backend.told")
 def told(task_id: str, key: str) -> None:
-    """An errback: Celery tells one that it sends the id of the task that failed."""
+    """An errback that takes one argument: Celery sends it the id of the task that failed."""
     _ran(key, task_id)

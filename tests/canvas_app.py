@@ -1,4 +1,4 @@
-"""A worker with plain tasks beside the provider tasks, to compose canvas with."""
+"""A worker with plain tasks beside the provider tasks, from which tests compose canvas."""
 
 import warnings
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ["app"]
 
 
 def _book() -> Any:
-    # Patient: a plain step that fails because Redis is frozen says nothing about parked jobs.
+    # Long timeouts: a plain step that fails because Redis is frozen says nothing about parked jobs.
     return connection.connect(load(Role.CLIENT).redis_url, timeout_seconds=60)
 
 
@@ -39,6 +39,6 @@ def noted_error(request: Any, exc: Any, traceback: Any, key: str) -> None:
 
 @app.task(name="test.talk", shared=False)
 def talk() -> None:
-    """Say something beside the log."""
+    """Print something beside the log."""
     print("printed\non two lines")  # noqa: T201
     warnings.warn("warned", stacklevel=1)

@@ -1,4 +1,4 @@
-"""A worker whose legs tell what signals they send, and pause where a test says so."""
+"""A worker that notes the signals of its legs, and whose legs pause if a test says so."""
 
 import functools
 import time
@@ -12,7 +12,7 @@ from tests.canvas_app import app
 __all__ = ["PAUSES", "app"]
 
 PAUSES = "test:pauses"
-"""Hash: a job, and the seconds that its next leg pauses when it begins."""
+"""A hash: job id -> the seconds that the job's next leg pauses when it begins."""
 
 TOLD = {
     "prerun": signals.task_prerun,
@@ -25,7 +25,7 @@ TOLD = {
 _book = functools.cache(canvas_app._book)
 
 DAWDLES = "test:dawdles"
-"""List: an errback waits until there is a word in it for each job that failed."""
+"""A list: an errback waits until it holds a word for each job that failed."""
 
 
 @app.task(name="test.dawdle", shared=False)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.system import System
+from tests.toy.system import ToySystem
 
 pytest_plugins = ["tests.side_by_side"]
 
@@ -13,8 +14,9 @@ pytest_plugins = ["tests.side_by_side"]
 def system(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[System]:
-    """Valkey, simulator, receiver and a worker; the broker is the parameter."""
+    """Valkey, simulator, receiver and a worker; the parameter is the broker, or the provider."""
     folder = tmp_path_factory.mktemp("system")
-    with System(folder, rabbitmq=request.param == "RabbitMQ") as system:
+    kind = ToySystem if request.param == "Toy" else System
+    with kind(folder, rabbitmq=request.param == "RabbitMQ") as system:
         system.worker(app="tests.canvas_app")
         yield system

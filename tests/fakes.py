@@ -17,8 +17,7 @@ from worker.core.errors import UnknownJob
 from worker.core.job.lanes import TRIPS_AFTER, Bid, Lane, Limits, Released, thousandths
 from worker.core.job.models import Event, Heard, JobId, JobRecord, JSONObject, Kind, Standing
 from worker.core.job.states import LIVE, LOST, TRANSITIONS, JobState, Turn
-from worker.core.providers.aimusic import protocol
-from worker.core.providers.aimusic.operations import Operation
+from worker.core.wire import Completed, Operation, Postponed, Refused, SubmitOutcome, Unknown
 from worker.store.readings import parse
 
 
@@ -423,19 +422,19 @@ class Gate:
         return Bid(lane, thousandths(operation.credits), held_until, self.limits)
 
     def hear(
-        self, job_id: JobId, operation: Operation, outcome: protocol.SubmitOutcome, *, now: float
+        self, job_id: JobId, operation: Operation, outcome: SubmitOutcome, *, now: float
     ) -> bool:
         memory = self._memory
         with memory.step():
             match outcome:
-                case protocol.Refused(error) if error.closes_gate:
+                case Refused(error) if error.closes_gate:
                     return self._close(type(error).__name__, now)
-                case protocol.Unknown() | protocol.Postponed(failed=True):
+                case Unknown() | Postponed(failed=True):
                     memory.failures += 1
                     return memory.failures >= TRIPS_AFTER and self._close("it fails", now)
-                case protocol.Completed():
+                case Completed():
                     self.open(job_id, paid=operation.credits > 0, now=now)
-                case protocol.Refused():
+                case Refused():
                     self.open(job_id, paid=False, now=now)
         return False
 

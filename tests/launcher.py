@@ -4,7 +4,7 @@ To import Celery, redis-py and the rest takes a second of a core, and the tests 
 thousand processes. So each process of tests has a fork server, the standard library's own, which
 imports them once. Each fork has its own session, folder, environment and output, and runs a
 module, code or a script as ``python`` would. Benchmarks, and tests of how a process begins, start
-theirs in full.
+ordinary processes.
 """
 
 import atexit
@@ -41,7 +41,7 @@ LIBRARIES: Final = (
     "worker.cli.commands",
     "worker.mends",
 )
-"""Imports of a test's processes. None of them looks at settings or folder when it is imported."""
+"""The imports of a test's processes. On import, none of them reads a setting or the folder."""
 
 
 class Started(Protocol):
@@ -59,7 +59,7 @@ class Started(Protocol):
 
 
 class Process:
-    """A process like those of ``subprocess.Popen``, by the same names; output goes to files."""
+    """A process with the methods of ``subprocess.Popen``; its output goes to files."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Process:
         self.send_signal(signal.SIGKILL)
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for the end; returns all that it wrote."""
+        """Wait until it has ended; returns its whole output."""
         self.wait(timeout)
         out, err = (path.read_text() for path in self._output)
         return out, err
@@ -118,7 +118,7 @@ class Process:
 def start(
     *arguments: str, environment: Mapping[str, str], folder: Path, given: str = ""
 ) -> Process:
-    """Start a process whose output is asked for when it has ended."""
+    """Start a process whose output is read after it has ended."""
     streams = Path(tempfile.mkdtemp(prefix="process-", dir=folder.parent))
     stdin, stdout, stderr = (streams / name for name in ("stdin", "stdout", "stderr"))
     stdin.write_text(given)
@@ -135,7 +135,7 @@ def run(
     given: str = "",
     seconds: float = 60,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a process to its end, and return what it said; it is killed if it takes longer."""
+    """Run a process to its end, and return its output; it is killed if it takes longer."""
     process = start(*arguments, environment=environment, folder=folder, given=given)
     try:
         out, err = process.communicate(seconds)
@@ -147,7 +147,7 @@ def run(
 
 @cache
 def server() -> ForkServerContext:
-    """Start processes by this one: of ``multiprocessing``, too, and of its executors."""
+    """Start all processes by this fork server, also those of ``multiprocessing``'s executors."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(list(LIBRARIES))
     return server

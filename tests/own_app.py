@@ -1,4 +1,4 @@
-"""A user's own application on Fermata's: Flower's settings, an audit, and tasks of its own."""
+"""A user's own application, built on Fermata's: Flower's settings, an audit, and its own tasks."""
 
 import os
 import signal
@@ -54,14 +54,14 @@ def deadly(result: Any, key: str, deaths: int = 100) -> Any:
 
 @app.task(name="own.deadly_once", shared=False, acks_late=False)
 def deadly_once(result: Any, key: str) -> None:
-    """Kill the process that runs it; by its own choice it runs once at most."""
+    """Kill the process that runs it. It is acknowledged early, so it runs once at most."""
     _runs(key)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @app.task(name="own.deadly_and_resigned", shared=False, reject_on_worker_lost=False)
 def deadly_and_resigned(result: Any, key: str) -> None:
-    """Kill the process that runs it; by its own choice that is a failure at once."""
+    """Kill the process that runs it. It is not rejected then, so it fails at once."""
     _runs(key)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -75,7 +75,7 @@ def exiting(result: Any, key: str) -> None:
 
 @app.task(name="own.lingering", shared=False)
 def lingering(key: str) -> Any:
-    """Wait until it is told a word, and return it."""
+    """Wait until a word comes, and return it."""
     _runs(key)
     _, word = _book().blpop([f"test:told:{key}"], timeout=60)
     return word
@@ -83,7 +83,7 @@ def lingering(key: str) -> Any:
 
 @app.task(name="own.unspeakable", shared=False)
 def unspeakable(key: str) -> Any:
-    """Return what JSON cannot hold."""
+    """Return a value that JSON cannot hold."""
     _runs(key)
     return {object()}
 

@@ -1,7 +1,7 @@
-"""Ports of this process: as long as it lives, nobody else gets one of them.
+"""Ports of this process: as long as it lives, no other process gets one of them.
 
-Tests run side by side, in several processes and perhaps in several clones. A port that was only
-looked up could be taken by another before its server listens there, or while the server is down.
+Tests run side by side, in several processes and perhaps in several clones. If a process only looks
+a free port up, another one can take it before the server listens there, or while it is down.
 """
 
 import atexit
@@ -10,7 +10,7 @@ from worker.store.embedded import hold_port
 
 
 def take_port() -> int:
-    """Take a loopback port for good: ours to listen at, or one where nothing ever listens."""
+    """Reserve a loopback port: a server of ours listens there, or nothing ever does."""
     port, held = hold_port()
     atexit.register(held.close)
     return port

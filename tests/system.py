@@ -35,14 +35,14 @@ API_KEY = "sk_simulated_0123456789"
 ROOT = Path(__file__).parent.parent
 
 ANSWER_SECONDS = 60
-"""For an answer that comes at once, unless the machine is very busy."""
+"""The patience for an answer that comes at once, unless the machine is very busy."""
 
 
 def wait_until(fact: Callable[..., Any], *, seconds: float = 20, what: str = "") -> Any:
     """Wait on a fact, not on the clock; returns its first true value.
 
-    The patience is that of a machine with a core for each process; it grows with the load. A fact
-    that is dear to look at, as by a command, is looked at for half of the time at most.
+    The seconds are those of a machine with a core for each process; they grow with the load. If a
+    look at the fact is costly, such as a command, looks take half of the time at most.
     """
     began = time.monotonic()
     while (asked := time.monotonic()) - began < seconds * busyness():
@@ -55,7 +55,7 @@ def wait_until(fact: Callable[..., Any], *, seconds: float = 20, what: str = "")
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Assert that the body takes less time, which is more on a machine that is busy."""
+    """Assert that the body takes less than some seconds, which grow with the machine's load."""
     began = time.monotonic()
     yield
     took = time.monotonic() - began
@@ -63,12 +63,12 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def busyness() -> float:
-    """Return how many processes would run, for each core there is; at least 1."""
+    """Return how many processes want to run for each core; at least 1."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def recording(recorder: Callable[[], Any]) -> Any:
-    """Return what a backend with our code publishes with, as ``wiring.producer.recording`` does."""
+    """Return the publisher of a backend that has our code, as ``producer.recording`` does."""
     return functools.partial(RecordingAMQP, recorder=recorder, follow_up_queue=lambda: "celery")
 
 
@@ -161,7 +161,7 @@ class System:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("FERMATA_")}
         self.environment = inherited | {
             "PYTHONPATH": str(ROOT),
-            "TMPDIR": str(self.folder),  # who is killed does not tidy up
+            "TMPDIR": str(self.folder),  # a killed process leaves its temporary files
             "FERMATA_REDIS_URL": self.redis_url,
             "FERMATA_BROKER_URL": self.broker_url,
             "FERMATA_PROVIDER_URL": f"{self.simulator.url}/api/v1",
@@ -180,7 +180,7 @@ class System:
         self._connect()
 
     def serve(self, simulator_port: int, receiver_port: int) -> None:
-        """Start what answers HTTP, and wait until it does."""
+        """Start the processes that answer HTTP, and wait until they do."""
         command = ["-m", "simulator", "--port", str(simulator_port), "--api-key", API_KEY]
         self.run("simulator", *command, "--latency", "0.3")
         self.run(
@@ -204,7 +204,7 @@ class System:
         self.agenda = Agenda(client)
 
     def __exit__(self, *_: object) -> None:
-        """Kill all of it: what a test wants to see end well, it stops itself."""
+        """Kill all processes. A test that wants to see one end well stops it itself."""
         self.app.close()
         for process in self._processes:
             stop(process, kill=True)
@@ -255,7 +255,7 @@ class System:
         """Return how many messages stand in a queue, and how many consumers wait for more."""
         if not self.rabbitmq:
             with Redis.from_url(self.broker_url) as broker:
-                # Who admits jobs at the gate waits for a list too, but by another command.
+                # The admission also waits for a list, but with another command.
                 waiting = [
                     c for c in broker.client_list() if c["cmd"] == "blmove" and "b" in c["flags"]
                 ]
@@ -266,7 +266,7 @@ class System:
         return told.message_count, told.consumer_count
 
     def batch(self, batch_id: str) -> Batch:
-        """Read what became of a batch so far; a command would take a second of a core."""
+        """Read what became of a batch so far, without a command: that takes a second of a core."""
         with Redis.from_url(self.redis_url, decode_responses=True) as redis:
             return Ledger(redis, retain_seconds=1).read(batch_id)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def _require_own_worker() -> None:
-    """Refuse to go on with a stranger's ``worker``.
+    """End the process if the ``worker`` that it would import is not Fermata's.
 
     For other processes, worker/doctor/shadows.py does that. Gunicorn looks first into the folder in
-    which it is started. There, that module is hidden too.
+    which it is started: a ``worker`` there hides that module as well.
     """
     ours = Path(__file__).resolve().parent.parent / "worker"
     found = find_spec("worker")
@@ -21,7 +21,8 @@ def _require_own_worker() -> None:
         "Rename it, or start Fermata in another folder.",
         file=sys.stderr,
     )
-    # Gunicorn takes this code for a worker that cannot start, and ends as well.
+    # 3 is gunicorn's own code for a worker that cannot boot: the master then ends too, instead of
+    # starting the worker again and again.
     sys.exit(3)
 
 

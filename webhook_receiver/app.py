@@ -19,7 +19,7 @@ def create_app(settings: Settings) -> Flask:
     # One path and one method: no OPTIONS, and no redirects from paths that look like it.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
-    # The provider waits while we retry: fail within one timeout instead.
+    # No retries: the provider waits for the answer, so fail within one timeout.
     client = connection.connect(
         settings.redis_url, timeout_seconds=settings.redis_timeout_seconds, retries=0
     )

@@ -1,4 +1,4 @@
-"""The provider's door: ``POST /webhooks/aimusic/<job_id>``."""
+"""The provider's door: ``POST /webhooks/<provider>/<job_id>``."""
 
 import structlog
 from flask import Blueprint, current_app, request
@@ -8,6 +8,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 from worker.core.contract import JOB_ID
 from worker.core.errors import InvalidSignature
 from worker.core.job.models import JobId
+from worker.core.providers import chosen
 from worker.core.wording import told
 from worker.engine.receive import Deliveries
 from worker.store.connection import StoreUnavailable
@@ -16,7 +17,7 @@ log = structlog.get_logger()
 blueprint = Blueprint("callbacks", __name__)
 
 
-@blueprint.post("/webhooks/aimusic/<job_id>")
+@blueprint.post(f"/webhooks/{chosen().name}/<job_id>")
 def receive(job_id: str) -> ResponseReturnValue:
     """Accept a delivery: raw bytes, signature, schema, claim, 200.
 
@@ -37,13 +38,13 @@ def _read_body() -> bytes:
     except HTTPException:
         raise
     except Exception as error:
-        # The server's own errors for broken framing or a client that went away; not our fault.
+        # gunicorn's own errors, for broken framing or a client that went away: no fault of ours.
         log.warning("delivery_unreadable", path=request.path, error=type(error).__name__)
         raise BadRequest from None
-    # The client hung up in the middle, or was cut off.
+    # A body that is shorter than announced: the client hung up, or server.py has cut it off.
     if len(raw) < (request.content_length or 0):
         raise BadRequest
-    # A body without a length is cut at the limit in silence.
+    # Werkzeug cuts a body without a length at the limit, and says nothing.
     if request.content_length is None and len(raw) >= current_app.config["MAX_CONTENT_LENGTH"]:
         raise RequestEntityTooLarge
     return raw
@@ -57,6 +58,6 @@ def _forged(error: InvalidSignature) -> ResponseReturnValue:
 
 @blueprint.errorhandler(StoreUnavailable)
 def _unavailable(error: Exception) -> ResponseReturnValue:
-    # Nothing is known to be stored: a provider that tries again will find us.
+    # The delivery may not be stored, so the provider should send it again. Twice does no harm.
     log.error("state_unavailable", error=told(error))
     return {"error": "try again"}, 503, {"Retry-After": "5"}

@@ -14,7 +14,7 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> ResponseReturnValue:
-    """Answer 200, or 503 where Redis is away or will not write. ``curl localhost:8000/healthz``"""
+    """Answer 200, or 503 if Redis is away or refuses writes. ``curl localhost:8000/healthz``"""
     redis: Redis = current_app.extensions["redis"]
     try:
         check(redis)

@@ -1,9 +1,9 @@
 """The receiver's gunicorn worker: ``gunicorn --worker-class webhook_receiver.server.Worker``.
 
-A thread reads a request for as long as its client takes. Without a limit a stranger holds all
-threads with as many connections, each of them in the middle of a request that never ends. With
-it the receiver gets free by itself; to keep slow clients out altogether is the business of a
-proxy before it that takes in a whole request before it passes it on.
+A thread reads a request for as long as its client takes to send it. Without a limit, a stranger
+can hold all threads with as many connections, each in the middle of a request that never ends.
+This worker cuts such connections off after ``REQUEST_SECONDS``, so the threads become free again.
+To keep slow clients out altogether, put a proxy before it that passes on only whole requests.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from worker.core.errors import ConfigError
 from worker.settings import Role, load
 
 REQUEST_SECONDS: Final = 10
-"""Many times what a provider needs to send a webhook."""
+"""Many times the time that a provider needs to send a webhook."""
 
 LINGER_SECONDS: Final = 0.2
 
@@ -31,13 +31,13 @@ _FAREWELLS: Final = re.compile(
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """Threads that stop listening to whoever takes too long."""
+    """gunicorn's threaded worker, which cuts off clients that take too long."""
 
     @classmethod
     def setup(cls) -> None:
-        """Refuse wrong settings, and let the server log as we do.
+        """Refuse wrong settings, and make the server log as we do.
 
-        Runs in the master, before it opens a port or says anything.
+        Gunicorn calls this in the master, before it opens a port or logs anything.
         """
         try:
             load(Role.RECEIVER)
@@ -54,7 +54,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._give_up_at: dict[Any, float] = {}
 
     def enqueue_req(self, conn: Any) -> None:
-        """Let a thread serve a request that begins; the time it queues for one counts too."""
+        """Queue a request for a thread. Its time runs from here: waiting for a thread counts."""
         self._give_up_at[conn] = time.monotonic() + REQUEST_SECONDS
         super().enqueue_req(conn)
 
@@ -69,31 +69,32 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._give_up_at.pop(conn, None)
 
     def notify(self) -> None:
-        """Cut off the late ones; runs in the main thread, every second at least."""
+        """Cut off the requests that are late; runs in the main thread, every second at least."""
         super().notify()
         now = time.monotonic()
         for conn, give_up_at in list(self._give_up_at.items()):
             if now > give_up_at:
-                # Whoever reads gets what has come so far, then an end; and can still answer.
+                # Only the reading side: the thread gets the bytes that have come, then an end, and
+                # can still send its answer.
                 with contextlib.suppress(OSError):
                     conn.sock.shutdown(socket.SHUT_RD)
 
 
 def _is_no_farewell(record: logging.LogRecord) -> bool:
-    """Drop what the server says when it ends as it was told to.
+    """Drop gunicorn's lines about an ordinary end.
 
-    Under ``honcho start`` it is told so when another process has refused to start: the reason for
-    that is to be the last thing on the screen.
+    ``honcho start`` ends it if another process has refused to start: the reason for that must be
+    the last thing on the screen.
     """
     return record.levelno > logging.INFO or not _FAREWELLS.match(record.getMessage())
 
 
 def _hang_up(sock: socket.socket) -> None:
-    """Say that this was all, and hear the rest; the main thread then has nothing to wait for.
+    """Close our side of a connection, and read the rest here, for ``LINGER_SECONDS`` at most.
 
-    gunicorn would wait there, up to 2 s each, for clients that do not hang up: meanwhile nobody
-    is let in. Not to wait at all would reset the connection under what is still being sent, and
-    take the answer with it.
+    gunicorn would wait in its main thread, up to 2 s for each client that does not hang up, and let
+    nobody in meanwhile. Not to wait at all would reset the connection while the client still sends,
+    and the client would lose the answer.
     """
     give_up = time.monotonic() + LINGER_SECONDS
     with contextlib.suppress(OSError):

@@ -10,7 +10,7 @@ from worker.settings import Role, load
 try:
     _settings = load(Role.RECEIVER)
 except ConfigError as error:
-    # Gunicorn takes this code for a worker that cannot start, and ends as well.
+    # 3 is gunicorn's own code for a worker that cannot boot: the master then ends too.
     log.refuse(error.message)
     sys.exit(3)
 log.configure(_settings)

@@ -1,1 +1,4 @@
-"""The engine of Fermata: it parks a Celery job, and resumes it when the provider answers."""
+"""Fermata itself: it parks a Celery job, and resumes the job when the provider answers.
+
+ARCHITECTURE.md shows the rooms of this package, and the order in which to read them.
+"""

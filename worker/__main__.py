@@ -1,10 +1,10 @@
-"""``fermata``, and ``python -m worker``: from its first moment, Ctrl-C ends it in one line."""
+"""``fermata`` and ``python -m worker``. From the very start, Ctrl-C ends it with one line."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command line; what it needs takes a moment to import, and Ctrl-C may come in it."""
+    """Run the command line. Its imports take a while, and Ctrl-C may come during them."""
     try:
         from worker.cli import console  # noqa: PLC0415
 

@@ -1,7 +1,8 @@
 """Logs: structlog events through the standard library's handlers, on standard error.
 
-As JSON they are JSON to the last line: what a library prints beside its log, as Celery does its
-banner, is logged too, and so is what ends a process before its settings could be read.
+With FERMATA_LOG_FORMAT=json every line is JSON. Text that a library prints beside its log, such as
+Celery's banner, becomes a log line, and so does the reason why a process ends before it could read
+its settings.
 """
 
 import io
@@ -25,8 +26,8 @@ from worker.core.errors import ConfigError
 from worker.core.wording import told
 from worker.settings import Settings, configured
 
-# Celery logs arguments and return values of tasks: at INFO, its pool at DEBUG. They are lyrics,
-# prompts and URLs.
+# These loggers of Celery write arguments and return values of tasks, which are lyrics, prompts and
+# URLs: at INFO, and that of the pool at DEBUG.
 _TELLTALES: Final = (
     "celery.app.trace",
     "celery.pool",
@@ -36,7 +37,7 @@ _TELLTALES: Final = (
 
 
 def _as_words(_: Any, __: str, fields: EventDict) -> EventDict:
-    """Log a member of an enum as its word, of which the console's renderer may show the repr."""
+    """Log a member of an enum as its word: the console's renderer might show its repr."""
     return {
         name: field.value if isinstance(field, StrEnum) else field for name, field in fields.items()
     }
@@ -66,7 +67,7 @@ def configure(settings: Settings) -> None:
 
 
 class _Retold:
-    """An error of Redis whose ``repr``, as libraries log it, has the error's own text."""
+    """Stands for an error of Redis in a log record: its ``repr`` has the error's own text."""
 
     def __init__(self, error: RedisError) -> None:
         self._error = error
@@ -100,8 +101,8 @@ def _formatter(rendering: list[Any]) -> logging.Formatter:
     )
 
 
-# Both renderers would print the local variables of every frame by default, and with them the
-# API key, a job's webhook secret and its lyrics.
+# By default, both renderers print the local variables of every frame, and among them the API key,
+# a job's webhook secret and its lyrics.
 
 
 def _json() -> list[Any]:
@@ -115,11 +116,11 @@ def _console() -> list[Any]:
     return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
 
 
-# -- what is said beside the log --------------------------------------------------------------
+# -- output beside the log --------------------------------------------------------------------
 
 
 def speaks_json() -> bool:
-    """Say whether logs are to be JSON, also where other settings are wrong."""
+    """Say whether logs are to be JSON, even if other settings are wrong."""
     try:
         return configured("FERMATA_LOG_FORMAT") == "json"
     except ConfigError:
@@ -135,20 +136,20 @@ def refuse(why: str) -> None:
 
 
 def taken_over() -> bool:
-    """Say whether whatever is printed is logged."""
+    """Say whether ``take_over`` has made printed text part of the log."""
     return isinstance(sys.stderr, _Printed)
 
 
 def say(event: str, **fields: Any) -> None:
-    """Log as JSON where the log itself cannot be asked to: in a signal handler."""
+    """Log as JSON from a signal handler, in which the log itself cannot be used."""
     _write(sys.stderr, event, "warning", **fields)
 
 
 def take_over(handlers: Iterable[logging.Handler] = ()) -> None:
-    """Log as JSON whatever this process prints, warns of, or ends with.
+    """Log as JSON all that this process prints, its warnings, and the error that ends it.
 
     Args:
-        handlers: those of a library that does not use the root logger's.
+        handlers: the handlers of a library that does not use those of the root logger.
     """
     for handler in handlers:
         handler.setFormatter(_formatter(_json()))
@@ -160,12 +161,12 @@ def take_over(handlers: Iterable[logging.Handler] = ()) -> None:
     sys.unraisablehook = _log_the_ignored
     for name in ("stdout", "stderr"):
         setattr(sys, name, _Printed(_original(getattr(sys, name))))
-    # Celery prints its banner here; the type checker does not know that one may.
+    # Celery prints its banner to these two.
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[assignment, misc]
 
 
 class _Printed(io.TextIOBase):
-    """Makes a log line of what is printed in one piece, as a banner is."""
+    """Makes one log line of a text that is printed in one piece, as a banner is."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -178,7 +179,7 @@ class _Printed(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Log what has no line end too: at the end of the process none comes."""
+        """Also log a text without a line end: when the process ends, none may come any more."""
         self._end_line()
         self.stream.flush()
 
@@ -188,7 +189,7 @@ class _Printed(io.TextIOBase):
             _write(self.stream, printed, "info")
 
     def fileno(self) -> int:
-        # To Celery, which writes past the stream where there is a number, that there is none.
+        # Celery writes past the stream if it has a descriptor's number. So it has none.
         return None  # type: ignore[return-value]
 
 
@@ -199,7 +200,8 @@ def _original(stream: TextIO) -> TextIO:
 def _write(stream: TextIO, event: str, level: str, **fields: Any) -> None:
     stamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     line = json.dumps({"event": event, **fields, "level": level, "timestamp": stamp})
-    # In one piece, and past all locks: a signal may have come in the middle of a log line.
+    # One write, without the handler's lock: this may run in a signal handler that interrupted a
+    # log line, and so would wait for ever for a lock of its own thread.
     os.write(_original(stream).fileno(), f"{line}\n".encode())
 
 

@@ -15,14 +15,15 @@ was not begun      the URL, a header, or the CA bundle cannot be used;    NeverS
 was begun          the connection breaks; no answer in time; an answer    AnswerLost: nobody
                    that is no HTTP, is cut off, or cannot be unpacked     knows if it was taken
 was answered       any HTTP status, a proxy's own among them              nothing: the answer is
-                                                                          read by protocol.py
+                                                                          read by the provider
 =================  =====================================================  ====================
 
 No request takes longer than its time as a whole, because nobody else ends it: Celery keeps time
-limits with processes, not with threads. A :class:`_Watch` hangs up when the time is over, whatever
-drips then: a proxy's tunnel, a handshake, the request, or the answer. Two steps before that have
-limits of their own: a name is looked up by the system's resolver, and each of its addresses is
-tried for the connect timeout. If they take all the time, the request is not begun.
+limits with processes, not with threads. When the time is over, the :class:`_Watchdog` hangs up,
+whatever drips then: a proxy's tunnel, a handshake, the request, or the answer. It is one thread for
+all requests, because a thread for each took a fifth or more of a request's CPU. Two steps before
+the tunnel have limits of their own: a name is looked up by the system's resolver, and each of its
+addresses is tried for the connect timeout. If they take all the time, the request is not begun.
 """
 
 import contextlib
@@ -35,7 +36,8 @@ import threading
 import time
 from collections.abc import Iterator
 from http.client import HTTPException, RemoteDisconnected
-from typing import Any, Final, Protocol
+from queue import Empty, SimpleQueue
+from typing import Any, Final
 
 import requests
 from requests.adapters import DEFAULT_POOLSIZE, HTTPAdapter
@@ -44,8 +46,7 @@ from urllib3.exceptions import HTTPError, ProxyError
 from urllib3.util.ssl_ import create_urllib3_context
 
 from worker.core.archive.egress import is_this_machine
-from worker.core.errors import FermataError
-from worker.core.job.models import Answer, Request
+from worker.core.wire import Answer, AnswerLost, NeverSent, Request
 
 _TUNNEL: Final = re.compile(r"Tunnel connection failed: (\d{3})\b")
 _PLAIN: Final = ("Could not find a suitable TLS CA", "Missing dependencies for SOCKS")
@@ -59,25 +60,7 @@ FAILURES: Final = (OSError, HTTPError, HTTPException, ValueError)
 """The roots of all that requests, urllib3, ``http.client``, ``ssl`` and ``socket`` raise."""
 
 
-class NeverSent(FermataError):
-    """Nothing of the request left this machine, so the provider certainly does not know it."""
-
-
-class AnswerLost(FermataError):
-    """The request may have reached the provider; its answer did not reach us."""
-
-
-class Provider(Protocol):
-    """The port to the provider."""
-
-    def send(self, request: Request) -> Answer:
-        """Send one request, once.
-
-        Raises NeverSent, AnswerLost.
-        """
-
-
-class HTTPProvider:
+class HTTPTransport:
     """The provider's API over HTTPS. Redirects are not followed, and nothing is retried here.
 
     Not fork-safe: one per process.
@@ -170,22 +153,21 @@ class _Watch:
     """
 
     def __init__(self, seconds: float) -> None:
+        self.ends_at = time.monotonic() + seconds
         self.is_over = False
         self.begun = False
         """Whether the request began to leave: from then on the provider may know it."""
         self._sock: socket.socket | None = None
         """A descriptor of our own for the connection: TLS detaches the socket from the first."""
         self._lock = threading.Lock()
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
 
     def __enter__(self) -> "_Watch":
-        self._timer.start()
+        _watchdog.add(self)
         _watching.watch = self
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
+        _watchdog.remove(self)
         _watching.watch = None
         self._let_go()
 
@@ -204,9 +186,10 @@ class _Watch:
         with self._lock:
             self._sock = socket.socket(fileno=os.dup(sock.fileno()))
         if self.is_over:
-            self._end()
+            self.end()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Hang up."""
         with self._lock:  # or it might hang up on whoever has been given the descriptor since
             self.is_over = True
             if self._sock:
@@ -219,6 +202,61 @@ class _Watch:
                 self._sock.close()
                 self._sock = None
 
+
+class _Watchdog:
+    """The one thread of a process that ends each watch whose time is over."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin without a thread, as a forked process does: it inherits none."""
+        # A plain lock: an error that a signal raises here, as a time limit's, cannot leave it held.
+        self._lock = threading.Lock()
+        self._watches: set[_Watch] = set()
+        self._looks_at = float("inf")
+        """When the thread looks at its watches next, unless it is called."""
+        self._calls: SimpleQueue[None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def add(self, watch: _Watch) -> None:
+        """End a watch in time, unless it is removed before.
+
+        Raises RuntimeError if the thread cannot be started.
+        """
+        with self._lock:
+            if not (self._thread and self._thread.is_alive()):
+                self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+                self._thread.start()
+            self._watches.add(watch)
+            if watch.ends_at < self._looks_at:
+                self._calls.put(None)
+
+    def remove(self, watch: _Watch) -> None:
+        with self._lock:
+            self._watches.discard(watch)
+
+    def _run(self) -> None:
+        while True:
+            wait = self._end_what_is_over()
+            with contextlib.suppress(Empty):
+                self._calls.get(timeout=wait)
+
+    def _end_what_is_over(self) -> float | None:
+        """Return the seconds until the next watch is over; None if there is no other."""
+        with self._lock:
+            now = time.monotonic()
+            over = {watch for watch in self._watches if watch.ends_at <= now}
+            self._watches -= over
+            left = min((watch.ends_at - now for watch in self._watches), default=None)
+            self._looks_at = float("inf") if left is None else now + left
+        for watch in over:
+            watch.end()
+        return left
+
+
+_watchdog = _Watchdog()
+os.register_at_fork(after_in_child=_watchdog.begin)
 
 _watching = threading.local()
 

@@ -1,7 +1,7 @@
-"""What is written from the table: the declarations in ``tasks/``, ``docs/operations.md``, and what
-the client for backends knows of it.
+"""Writes files from the table of operations: the declarations in ``tasks/``, the page
+``docs/operations.md``, and the names in ``fermata_client``.
 
-``make reference`` writes all of it; a test fails where it is not current.
+``make reference`` calls it; a test fails if one of the files is not current.
 """
 
 import textwrap
@@ -17,11 +17,11 @@ from worker.core.providers.aimusic.signatures import Parameter, parameters
 _WIDTH: Final = 96
 _CLIP: Final = "26c9c592-0566-46cf-bb71-91ac1deaa7b5"
 
-_HEAD: Final = '''"""{title} operations. Written from the table of operations by `make reference`.
+_HEAD: Final = '''"""{title} operations; `make reference` writes this file from their table.
 
 Every task takes ``source`` first: nothing, a clip id, a clip, the result of the task before it in
-a chain, or a list of these. ``pick`` chooses its clip (index from 0, or clip id; by default the
-first that succeeded), and ``extra`` passes fields to the provider unchecked.
+a chain, or a list of these. ``pick`` chooses the clip of a result (index from 0, or clip id; by
+default the first that succeeded), and ``extra`` passes fields to the provider unchecked.
 
 Every task returns ``{{"job_id", "operation", "provider_task_id", "clips", "data", "partial"}}``
 and raises one of :mod:`worker.core.errors`.
@@ -129,12 +129,12 @@ def page() -> str:
     sections = "\n".join(_section(operation) for operation in OPERATIONS.values())
     return f"""# Operations
 
-Written from the table of operations by `make reference`. Prices are list prices of
-September 2026, and are not billed by us; resellers differ.
+`make reference` writes this page from the table of operations. Prices are the provider's list
+prices of September 2026; resellers have others. Fermata itself bills nothing.
 
 Every task takes `source` first (nothing, a clip id, a clip, the result of the task before it, or a
-list of these), `pick` (which clip of it: an index from 0 or a clip id) and `extra` (fields for the
-provider that are not checked). Every result has the shape
+list of these), `pick` (which clip of the result: an index from 0 or a clip id) and `extra` (fields
+for the provider that Fermata does not check). Every result has the shape
 `{{"job_id", "operation", "provider_task_id", "clips", "data", "partial"}}`. Beside the errors named
 below, every task can raise `InvalidRequest` (before anything is sent), `RequestRefused`,
 `OutOfCredits` and `UnexpectedResponse`.
@@ -251,9 +251,9 @@ _EXAMPLES: Final[dict[str, dict[str, object]]] = {
 
 
 def client_operations() -> str:
-    """Write what the client for backends knows of the operations: their names, and the flows."""
+    """Write the names of operations and flows for the client, with the plan of each flow."""
     flows = "\n".join(f'    "{name}": {_client_plan(flow)},' for name, flow in FLOWS.items())
-    return f'''"""The names that there are. Written from worker/core by `make reference`."""
+    return f'''"""The names of operations and flows; `make reference` writes this file."""
 
 from typing import Final, Literal, get_args
 

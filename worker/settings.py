@@ -27,27 +27,28 @@ from worker.core.job.timing import OnUnconfirmed, Policy
 
 DEFAULT_PROVIDER_URL: Final = "https://api.aimusicapi.ai/api/v1"
 CELERYS_QUEUE: Final = "celery"
-"""Where a backend's own tasks are by default: Celery's default queue."""
+"""The default queue of a backend's own tasks, which is Celery's."""
 
 _KEY_LENGTH: Final = 32
-_KEY_VARIETY: Final = 10
-_WEBHOOK_PATH_LENGTH: Final = 200
+_KEY_VARIETY: Final = 10  # different characters: a long key may still be a single repeated word
+_WEBHOOK_PATH_LENGTH: Final = 200  # more than /webhooks/aimusic/ and the longest job id (128)
 _URL_LIMIT: Final = 1024
 
 _OF_THE_PROCFILE: Final = frozenset({"FERMATA_HOST"})
-# What Kubernetes tells every container of a Service whose name begins with "fermata".
+# Kubernetes sets these in every container if the name of a Service begins with "fermata".
 _OF_KUBERNETES: Final = re.compile(r"FERMATA_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_\w+)?)")
 
 # A submission may hold its slot for more than twice as long (worker/core/job/timing.py).
 _SUBMIT: Final = validate.Range(0, 300, min_inclusive=False)
 # A record must outlive every redelivery of its messages, and a chord every deadline.
 _DEADLINE: Final = validate.Range(0, 7 * 86400, min_inclusive=False)
-# The same for a job that no worker has begun yet.
+# The same limit for the time before a job's first attempt. All three together stay below the 21
+# days that results and chords live.
 _QUEUED: Final = validate.Range(0, 6 * 86400, min_inclusive=False)
 
 
 class Role(StrEnum):
-    """What a process is, which decides what it must have."""
+    """The kind of a process, which decides the settings that it must have."""
 
     CLIENT = "client"
     RECEIVER = "receiver"
@@ -63,7 +64,7 @@ _REQUIRED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ArchiveSettings:
-    """Where ``archive.store`` puts files, under which names, and where it takes them from."""
+    """The settings of ``archive.store``: where files go, their names, and their allowed hosts."""
 
     url: str = field(repr=False)
     template: str
@@ -73,7 +74,7 @@ class ArchiveSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a process is told. Secrets and URLs that may hold one are not in the repr."""
+    """All settings of a process. Secrets, and URLs that may hold one, are not in the repr."""
 
     redis_url: str = field(repr=False)
     broker_url: str = field(repr=False)
@@ -101,7 +102,7 @@ class Settings:
 
 
 def load(role: Role) -> Settings:
-    """Read the settings a role needs: environment, then ``.env``, then a running ``fermata dev``.
+    """Read the settings of a role: environment, then ``.env``, then a running ``fermata dev``.
 
     Raises ConfigError that names every wrong or missing setting at once, and no secret.
     """
@@ -109,6 +110,7 @@ def load(role: Role) -> Settings:
     with _one_error():
         data_dir = _data_dir(env)
         running = dev_environment(data_dir)
+        # Read last, and for unset variables only: the user's own settings win.
         if not _given(env, "FERMATA_REDIS_URL") and running.is_file():
             env.read_env(str(running), recurse=False)
             _refuse_mixture(env, dotenv_values(running))
@@ -124,7 +126,7 @@ def load(role: Role) -> Settings:
 
 
 def check() -> None:
-    """Check what the user has given, where ``fermata dev`` will make the rest.
+    """Check the settings that the user has given; ``fermata dev`` itself sets the rest.
 
     Raises ConfigError, as ``load`` does.
     """
@@ -143,12 +145,12 @@ def _one_error() -> Iterator[None]:
 
 
 def configured(name: str) -> str:
-    """Return a setting that the user has given, in the environment or in ``.env``; or nothing."""
+    """Return a setting that the user has given, in the environment or in ``.env``; else ''."""
     return _environment().str(name, "") or ""
 
 
 class _Env(FileAwareEnv):
-    """Reads ``.env`` and the files of secrets as what they are: text that people wrote."""
+    """Reads ``.env`` and the files of secrets as text that people wrote (core/text.py)."""
 
     def _load_dotenv(self, path: str | Path, *, override: bool = False) -> None:
         for name, value in _read_dotenv(Path(path)).items():
@@ -171,7 +173,7 @@ def _read_dotenv(path: Path, *, interpolate: bool = True) -> dict[str, str | Non
 
 
 def _environment() -> FileAwareEnv:
-    env = _Env(eager=False)
+    env = _Env(eager=False)  # not eager: errors are collected until ``seal``, and raised together
     with _one_error():
         if Path(".env").is_file():
             env.read_env(".env", recurse=False)
@@ -192,7 +194,7 @@ def _given(env: FileAwareEnv, name: str) -> bool:
 
 
 def _refuse_mixture(env: FileAwareEnv, running: Mapping[str, str | None]) -> None:
-    """Keep what is meant for a running ``fermata dev`` from going to another system's broker."""
+    """Refuse to send a running ``fermata dev``'s messages to another system's broker."""
     for name in ("FERMATA_BROKER_URL", "FERMATA_RESULT_BACKEND"):
         own = running.get(name) or running.get("FERMATA_REDIS_URL")
         if _given(env, name) and env.str(name) != own:
@@ -214,7 +216,7 @@ def _seal(env: FileAwareEnv, missing: dict[str, list[str]]) -> None:
 
 
 def _misspelt(env: FileAwareEnv) -> dict[str, list[str]]:
-    """Find each variable that is named as ours are, and that nothing has asked for."""
+    """Find each variable whose name begins as ours do, but that nothing has read."""
     known = {*env.dump(), *_OF_THE_PROCFILE}
     return {
         name: [_meant(name, known)]
@@ -234,7 +236,7 @@ def _dotenv_names() -> set[str]:
 _GONE: Final = {
     "RESUME_SECONDS": "It is gone: a job is resumed for as long as that takes. Remove it.",
 }
-"""What was a setting once, by the rest of its name, and what to do about it."""
+"""Former settings, by their names without ``FERMATA_``, and what to do about each."""
 
 
 def _meant(name: str, known: set[str]) -> str:
@@ -336,7 +338,7 @@ def _weights(text: str) -> dict[str, float]:
 
 
 def _read_archive(env: FileAwareEnv, data_dir: Path) -> ArchiveSettings:
-    # As fsspec spells it: it takes a percent sign for itself.
+    # Not Path.as_uri(), which would write %20 for a space: fsspec takes a % as part of the name.
     local = f"file://{(data_dir / 'archive').absolute()}"
     hosts = env.list(
         "FERMATA_ARCHIVE_HOSTS",
@@ -420,7 +422,7 @@ def _base_url(value: str) -> None:
 
 
 def _api_key(value: str) -> None:
-    """Refuse what no HTTP header holds, as a key that was pasted with more than is seen of it."""
+    """Refuse a key that no HTTP header can hold, such as one pasted with invisible characters."""
     if found := re.search(r"[^!-~]", value):
         raise ValidationError(
             f"Character {found.start() + 1} is U+{ord(found[0]):04X}: a key is visible ASCII."
@@ -442,7 +444,8 @@ def _known_risks(names: list[str]) -> None:
 
 
 def _require_one_broker(settings: Settings) -> None:
-    # Celery lets this variable win over any configuration; the receiver would publish elsewhere.
+    # Celery lets these variables win over any configuration, and only Celery reads them: workers
+    # would use another broker than the rest of Fermata.
     broker = ("FERMATA_BROKER_URL", settings.broker_url)
     backend = ("FERMATA_RESULT_BACKEND", settings.result_backend)
     wanted = {

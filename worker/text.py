@@ -1,4 +1,4 @@
-"""Adapter: read a file that a person wrote. Every such file is read here, in one way."""
+"""Reads files that people wrote. Every such file is read here, in one way."""
 
 from pathlib import Path
 from typing import Final
@@ -6,15 +6,15 @@ from typing import Final
 from worker.core.text import NotText, decode, without_mark
 
 LIMIT: Final = 16 * 1024 * 1024
-"""Bytes; a song's words are at most 30 KB."""
+"""The longest file, in bytes. A song's words are at most 30 KB."""
 
 
 class Unreadable(ValueError):
-    """A file that cannot be read as text; ``str()`` names it, what is wrong, and what to do."""
+    """A file that cannot be read as text; ``str()`` names the file, the fault, and what to do."""
 
 
 def read(path: Path) -> str:
-    """Read a UTF-8 file; a byte-order mark is taken away, and every line ends in ``\\n``.
+    """Read a UTF-8 file, without a byte-order mark; every line ends in ``\\n``.
 
     Raises Unreadable.
     """

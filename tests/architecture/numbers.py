@@ -21,14 +21,14 @@ CELERY: Final = {"celery", "kombu", "billiard", "amqp"}
 
 @dataclass(frozen=True)
 class Number:
-    """One number of the house, and what it is to be."""
+    """One number of the house, with its limit and its goal."""
 
     what: str
     count: Callable[[], float]
     limit: float
-    """What it may be at most; at least, if ``more_is_better``."""
+    """The most that it may be; the least, if ``more_is_better``."""
     goal: float
-    """What it is to become."""
+    """The number that it is to become."""
     more_is_better: bool = False
 
     def holds(self, counted: float) -> bool:

@@ -10,6 +10,8 @@ import click
 
 from tests.chaos import report
 from tests.chaos.run import Effort, Outcome, run
+from tests.chaos.stage import Stage
+from tests.toy.system import ToyStage
 
 HELP = """Break Fermata: real processes under load, killed, frozen, restarted and lied to.
 
@@ -33,14 +35,19 @@ Examples:
     "--folder", type=click.Path(path_type=Path), default=Path(".fermata/chaos"), show_default=True,
     help="Where logs and data go.",
 )  # fmt: skip
-def main(jobs: int, faults: int, seed: int, seeds: int, folder: Path) -> None:
+@click.option(
+    "--provider", type=click.Choice(["aimusic", "toy"]), default="aimusic", show_default=True,
+    help="Who is on the other side: toy speaks otherwise (tests/toy).",
+)  # fmt: skip
+def main(*, jobs: int, faults: int, seed: int, seeds: int, folder: Path, provider: str) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave nothing running then either
     outcomes: list[Outcome] = []
     folder = folder.resolve() / time.strftime("%Y%m%d-%H%M%S")
     click.echo(f"seeds {seed} to {seed + seeds - 1}: {jobs} jobs, {faults} faults each; {folder}")
     try:
         for number in range(seed, seed + seeds):
-            outcomes.append(_run(number, Effort(jobs, faults), folder / f"seed-{number}"))
+            effort, stage = Effort(jobs, faults), ToyStage if provider == "toy" else Stage
+            outcomes.append(_run(number, effort, folder / f"seed-{number}", stage))
     except KeyboardInterrupt:
         click.echo("stopped")
     text = report.table(outcomes) + "\n" + report.kinds(outcomes) + report.broken(outcomes)
@@ -50,10 +57,11 @@ def main(jobs: int, faults: int, seed: int, seeds: int, folder: Path) -> None:
     sys.exit(0 if len(outcomes) == seeds and not report.broken(outcomes) else 1)
 
 
-def _run(seed: int, effort: Effort, folder: Path) -> Outcome:
-    outcome = run(
-        seed, effort, folder, say=lambda line: click.echo(f"seed {seed} {line}", err=True)
-    )
+def _run(seed: int, effort: Effort, folder: Path, stage: type[Stage]) -> Outcome:
+    def say(line: str) -> None:
+        click.echo(f"seed {seed} {line}", err=True)
+
+    outcome = run(seed, effort, folder, say=say, build=stage)
     click.echo(report.table([outcome]) + report.broken([outcome]), err=True)
     if not outcome.verdict.broken:
         shutil.rmtree(folder / "valkey")  # large; of a broken run it is the evidence

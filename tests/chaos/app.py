@@ -9,6 +9,8 @@ from tests.chaos.load import RAN
 from worker.app import app
 from worker.core.contract import COPY_HEADER
 
+__all__ = ["app"]
+
 kills.install()
 
 

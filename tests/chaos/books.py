@@ -15,12 +15,12 @@ from worker.core.providers.aimusic.operations import find
 
 FINAL: Final = frozenset({"song.completed", "song.failed"})
 UNREADABLE: Final = frozenset({"malformed", "nonsense"})
-"""Answered with 200 all the same: the delivery is kept in quarantine."""
+"""Deliveries that the receiver answers with 200 and keeps in quarantine."""
 
 
 @dataclass(slots=True)
 class Verdict:
-    """What became of the promises; each list names the jobs or steps that broke one."""
+    """The outcome of the audit. Each list names the jobs or steps that broke a promise."""
 
     unsettled: list[str] = field(default_factory=list)
     accepted_twice: list[str] = field(default_factory=list)
@@ -28,15 +28,15 @@ class Verdict:
     disagreeing: list[str] = field(default_factory=list)
     """Celery's result is not what the record says."""
     uncalled: list[str] = field(default_factory=list)
-    """Jobs and plain steps that ran though what they follow had not come out so."""
+    """Jobs and plain steps that ran although the job before them had not ended that way."""
     ran_twice: list[str] = field(default_factory=list)
-    """Plain steps of which two copies ran, and errbacks that were told two errors."""
+    """Plain steps of which two copies ran, and errbacks that got two errors."""
     missing: list[str] = field(default_factory=list)
     """Bodies of chords, errbacks, plain steps and scheduled minutes that never ran."""
     unknowable: int = 0
-    """Neither the submit's answer nor a webhook came: they ended as SubmissionUnconfirmed."""
+    """Jobs without an answer to the submit and without a webhook: SubmissionUnconfirmed."""
     again: int = 0
-    """Messages of plain steps that were run again, and errbacks: their own worker had died."""
+    """Plain steps and errbacks that ran again from the same message: their worker had died."""
 
     @property
     def broken(self) -> dict[str, list[str]]:
@@ -48,7 +48,7 @@ class Verdict:
 
 
 class Progress:
-    """Which steps are still to come, by our own records."""
+    """The steps that are still to come, by our own records."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -67,14 +67,14 @@ class Progress:
         return not self._has_run(step.key)
 
     def is_called(self, step: Step) -> bool:
-        """Say whether a step has to run, as far as that is known."""
+        """Say whether a step has to run, as far as the records tell."""
         endings = [self.ending(job_id) for job_id in step.after]
         if step.kind is Kind.ERRBACK:
             return any(e not in {None, JobState.SUCCEEDED} for e in endings)
         return all(ending is JobState.SUCCEEDED for ending in endings)
 
     def ending(self, job_id: str) -> JobState | None:
-        """Return how a job has ended; None where it has not."""
+        """Return how a job has ended; None if it has not."""
         if job_id not in self._ended:
             state = self._stage.readings.state(JobId(job_id))
             if state in TERMINAL and state is not None:
@@ -88,7 +88,7 @@ class Progress:
 
 
 def audit(stage: Stage, flows: Sequence[Flow]) -> Verdict:
-    """Compare, when all is quiet, what the simulator says with what we say."""
+    """Compare the simulator's books with our records, when all is quiet."""
     verdict, progress = Verdict(), Progress(stage)
     booked = _Booked(stage.simulator.books()["tasks"])
     for step in (step for flow in flows for step in flow.steps):

@@ -19,7 +19,7 @@ LONG = 60
 
 @dataclass(frozen=True)
 class Point:
-    """Where a process dies, what saves the job, and what happens where that is taken out."""
+    """A point at which a process dies, the guard that saves the job, and the harm without it."""
 
     name: str
     where: str
@@ -29,7 +29,7 @@ class Point:
     due: tuple[str, ...] = ()
     """The states in which nothing but the job's due time moves it on."""
     fails: type[Exception] | None = None
-    """Where nobody can know whether the provider took it: a clear failure, and no second one."""
+    """Whether nobody can know if the provider took the job: then it fails once, and clearly."""
 
 
 class Run:
@@ -41,9 +41,9 @@ class Run:
         self.step = flow.note(task_id=str(uuid.uuid4()))
         self.errback = flow.errback(runs=int(point.fails is not None))
         self.then = f"then-{uuid.uuid4()}"
-        """A queue that the dying worker does not read: it could run a step, and not say so. And
-        RabbitMQ gives what was in its hands to another worker only when it misses heartbeats, if a
-        child of its pool is left."""
+        """A queue that the dying worker does not read: it could run a step and die before it has
+        said so. And if a child of its pool lives on, RabbitMQ gives its messages to another worker
+        only after missing heartbeats."""
 
     def meets(self, job: Any, *, guards: Any = None) -> None:
         """Arm the point for a job; the guard in question is that of this job, or another's."""
@@ -62,11 +62,11 @@ class Run:
         self.mortal.passed(self.point.name, self.job_id)
 
     def time_passes(self, *states: str) -> None:
-        """Let the job be due in each of the states that nothing else moves it on from."""
+        """Let the job be due in each state from which only its due time moves it on."""
         for state in states or self.point.due:
             if not self.guarded and self.mortal.due_at(self.job_id) is None:
                 return
-            # A lease may have ended by itself.
+            # A lease may have ended meanwhile.
             reached = {state, *SETTLED}
             wait_until(lambda r=reached: self.flow.state(self.job_id) in r, what=f"it is {state}")
             self.mortal.time_comes(self.job_id)
@@ -89,7 +89,7 @@ def chain(run: Run) -> None:
 
 
 def submitted(run: Run) -> None:
-    """Without the guard the provider is silent: Celery itself runs no job again that has ended."""
+    """Without the guard, the provider is silent: Celery itself does not run an ended job again."""
     job, following = run.flow.job(clip(), rule=None if run.guarded else HELD), run.flow.job()
     run.meets(job)
     run.enqueue(job | following | run.step)
@@ -136,7 +136,7 @@ def produced(run: Run) -> None:
 
 
 def popped(run: Run) -> None:
-    """A job that was sent by name has no record yet: only the broker knows of it."""
+    """A job that was sent by name has no record yet, so only the broker knows of it."""
     chain(run)
     run.mortal.worker_died(long_ago=True)
 
@@ -155,7 +155,7 @@ def with_its_conductor(scenario: Callable[[Run], None]) -> Callable[[Run], None]
 
     def both_die(run: Run) -> None:
         scenario(run)
-        # It may have taken the next step's message already.
+        # The dead worker may have taken the next step's message already.
         run.mortal.worker_died(long_ago=True)
 
     return both_die
@@ -204,7 +204,7 @@ def last_of_its_chord(run: Run) -> None:
     run.flow.waits(job.id)
     run.flow.deliver(job.id, failed() if run.point.fails else completed())
     run.dies()
-    # However long the worker takes to come back, the claim of the dead one is still there.
+    # Made longer, so that the claim is still there when the worker comes back, however late.
     run.mortal.redis.expire(_claim(run), 10 * LONG)
     run.mortal.worker_died(long_ago=True)
     if run.guarded:
@@ -289,7 +289,7 @@ def never_runs(run: Run) -> None:
 
 
 def stands_still(run: Run) -> None:
-    """It is not settled, there is no message, and no moment brings anything."""
+    """It is not settled, there is no message, and it has no due time."""
     run.mortal.time_comes(run.job_id)
     run.flow.quiet()
     assert run.flow.state(run.job_id) not in SETTLED

@@ -38,7 +38,7 @@ class Faults:
         self.done: Counter[str] = Counter()
 
     def inject(self) -> None:
-        """Draw a fault and do it; one that finds nothing to hit does not count."""
+        """Draw a fault and do it. A fault that finds no target does not count."""
         kind = self._rng.choices(list(WEIGHTS), weights=list(WEIGHTS.values()))[0]
         worker = self._rng.choice(WORKERS)
         nth = self._rng.randrange(8)

@@ -1,4 +1,4 @@
-"""Kill points: the places in the product's code where a process that dies could do most harm.
+"""Kill points: the places in the product's code at which a death could do most harm.
 
 A point is armed by a file in the folder of the system. The next process that passes the point
 removes the file and kills itself; the removal is atomic, so that each file kills exactly once.
@@ -20,15 +20,15 @@ from worker.app.accidents import PatientBackend
 from worker.app.conductor import Conductor
 from worker.app.job_task import ProviderTask
 from worker.messages.recording import Recorder
-from worker.provider import HTTPProvider
+from worker.provider import HTTPTransport
 from worker.store.records import Records
 
 ARMED: Final = Path("armed")
-"""Relative: every process of a system runs in the system's folder."""
+"""A relative path: every process of a system runs in the system's folder."""
 
 
 class Point(StrEnum):
-    """Where a process kills itself."""
+    """The points at which a process kills itself."""
 
     RECORDED = "record, message"
     """The record of the next step is written, its message is not published."""
@@ -94,12 +94,12 @@ def install() -> None:
 
 
 def _around_posts() -> None:
-    """Only what costs money counts: polls go the same way, and are no kill point."""
+    """Only requests that cost money are a kill point; polls go the same way."""
     posting = threading.local()
-    send = HTTPProvider.send
+    send = HTTPTransport.send
     read = HTTPConnection.getresponse
 
-    def send_or_die(self: HTTPProvider, request: Any) -> Any:
+    def send_or_die(self: HTTPTransport, request: Any) -> Any:
         if request.method != "POST":
             return send(self, request)
         _pass(Point.BEGUN)
@@ -116,5 +116,5 @@ def _around_posts() -> None:
             _pass(Point.POSTED)
         return read(self)
 
-    HTTPProvider.send = send_or_die  # type: ignore[method-assign]
+    HTTPTransport.send = send_or_die  # type: ignore[method-assign]
     HTTPConnection.getresponse = read_or_die  # type: ignore[method-assign]

@@ -14,7 +14,8 @@ from celery.canvas import Signature
 from worker.core.contract import QUEUE, task_name
 
 RAN: Final = Path("ran")
-"""One file for each plain step, one line for each time it ran: it needs no Redis to be told."""
+"""One file for each plain step, one line for each time it ran: so a step needs no Redis to note it.
+"""
 
 CALM: Final[dict[str, Any]] = {}
 TROUBLE: Final[tuple[dict[str, Any], ...]] = (
@@ -40,13 +41,13 @@ TROUBLE: Final[tuple[dict[str, Any], ...]] = (
     {"outcome": "fail", "submit": "drop"},
     {"submit": "drop", "webhook": "lost"},
 )
-"""What the provider does to a job; the last of them nobody can ever know the outcome of."""
+"""What the provider does to a job. After the last, nobody can ever know the job's outcome."""
 
 TROUBLED: Final = 0.4
 
 
 class Kind(StrEnum):
-    """What a step of a flow is."""
+    """The kinds of steps in a flow."""
 
     JOB = "job"
     NOTE = "note"
@@ -72,7 +73,7 @@ class Step:
 
 @dataclass(slots=True)
 class Flow:
-    """A canvas, and what must run of it."""
+    """A canvas, and its steps that must run."""
 
     steps: list[Step] = field(default_factory=list)
     canvas: Signature[Any] | None = None
@@ -164,7 +165,8 @@ class Composer:
         job_id = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
         trouble = self._rng.choice(TROUBLE) if self._rng.random() < TROUBLED else CALM
         clip = "".join(source)
-        # No webhook names a job here: its request is known by its clip, if that is known at all.
+        # These requests name no webhook, and so no job. Only a clip, if it is known, tells whose
+        # they are.
         known = operation not in {"sonic.vox"}
         step = Step(job_id, Kind.JOB, after, operation, clip, trouble if known else CALM)
         self._flow.steps.append(step)

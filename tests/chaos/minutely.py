@@ -55,7 +55,7 @@ class Minutely:
         return Step(row_id(batch_id, row), Kind.JOB, operation=operation, source=source)
 
     def missing(self) -> list[str]:
-        """Name the minutes that were due, and neither became a batch nor were told as missed."""
+        """Name the due minutes that neither became a batch nor were reported as missed."""
         begun = set(self._batches())
         absent = [batch_id for batch_id in self._due() if batch_id not in begun]
         missed = int(self._redis.hget(keys.SCHEDULE + NAME, "missed") or 0)

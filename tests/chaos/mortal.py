@@ -11,14 +11,14 @@ from tests.system import System, wait_until
 from worker.core import keys
 
 PATIENT: dict[str, Any] = {
-    # No moment comes by itself: a test brings it, so that luck of timing plays no part.
+    # No due time comes by itself: a test brings it, so that luck of timing plays no part.
     "FERMATA_POLL_FIRST_SECONDS": "600",
     "FERMATA_POLL_EVERY_SECONDS": "600",
 }
 
 
 class Mortal(System):
-    """Its processes die where they are told to, and are started again as a supervisor would."""
+    """A system whose processes die at given points, and are started again as by a supervisor."""
 
     receiver_app = "tests.chaos.points:receiver()"
 
@@ -29,7 +29,7 @@ class Mortal(System):
         return self
 
     def revive(self) -> None:
-        """Start the worker; the log of the one before it is not wanted."""
+        """Start the worker, with an empty log."""
         (self.folder / "worker.log").write_bytes(b"")
         self._worker = self.worker(app="tests.chaos.points_app", pool="prefork", concurrency=2)
 
@@ -48,8 +48,8 @@ class Mortal(System):
         """Wait until the worker is dead, and start it again.
 
         Args:
-            long_ago: the visibility timeout is over for what it had in hand: Redis redelivers.
-                RabbitMQ does so at once.
+            long_ago: let the visibility timeout be over for the messages that it had in hand, so
+                that Redis redelivers them. RabbitMQ does so at once.
         """
         wait_until(lambda: self._worker.poll() is not None, what="the worker is dead")
         if self.rabbitmq:
@@ -66,7 +66,7 @@ class Mortal(System):
     def reads(self, queue: str) -> None:
         """Let the worker read another queue as well, until it dies."""
         to: dict[str, Any] = {"destination": ["worker@test"], "reply": True, "timeout": 5}
-        # A worker says that it is ready before it hears what is broadcast.
+        # A worker says that it is ready before it receives broadcasts.
         wait_until(lambda: self.app.control.add_consumer(queue, **to), what=f"it reads {queue}")
 
     def produce(self, canvas: Any) -> None:
@@ -82,9 +82,9 @@ class Mortal(System):
         return next((at for at in times if at is not None), None)
 
     def time_comes(self, *job_ids: str) -> None:
-        """Let jobs be due now, and wait until a sweep or a conductor has seen to it.
+        """Let jobs be due now, and wait until a sweep or a conductor has seen to them.
 
-        A job that has no due time has none that could come.
+        A job without a due time stays as it is.
         """
         for key in (keys.DUE, keys.READY):
             self.redis.zadd(key, dict.fromkeys(job_ids, 1.0), xx=True)

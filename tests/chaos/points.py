@@ -1,8 +1,8 @@
 """Named points at which a process dies, and named guards that can be taken out, job by job.
 
-Nothing of this is in the product: the worker, the receiver and the producer of these tests wrap
-the product's own functions when they start. A test names job and point in Redis, so one system
-serves every test, and only the job in question is hit.
+The product knows nothing of this: the worker, the receiver and the producer of these tests wrap the
+product's own functions when they start. A test names job and point in Redis, so one system serves
+every test, and only that job is hit.
 """
 
 import functools
@@ -34,7 +34,7 @@ from worker.core.job.states import JobState
 from worker.engine.legs import Jobs
 from worker.messages.press import PUBLISH_RETRIES
 from worker.messages.recording import Recorder, resuming
-from worker.provider import HTTPProvider
+from worker.provider import HTTPTransport
 from worker.settings import Role, load
 from worker.store.agenda import Agenda
 from worker.store.plain_steps import PlainSteps
@@ -86,13 +86,13 @@ def book() -> Any:
 
 
 def reached(point: str, job_id: str | None) -> bool:
-    """Say whether a job has just passed a point that is armed for it; it is so only once."""
+    """Say whether a job has just passed a point that is armed for it; True only once."""
     with book() as redis:
         return bool(job_id and redis.srem(ARMED, f"{point} {job_id}"))
 
 
 def passes(point: str, job_id: str | None, *, whole_worker: bool = False) -> None:
-    """Die here if the point is armed for the job, as in a power cut: nothing is cleaned up."""
+    """Die here, without cleaning up, if the point is armed for the job."""
     if reached(point, job_id):
         kill = functools.partial(os.killpg, os.getpgrp()) if whole_worker else None
         (kill or functools.partial(os.kill, os.getpid()))(signal.SIGKILL)
@@ -173,7 +173,7 @@ def _(self: Any, getresponse: Any) -> Any:
     return getresponse(self)
 
 
-@wraps(HTTPProvider, "send")
+@wraps(HTTPTransport, "send")
 def _(self: Any, send: Any, request: Any) -> Any:
     answer = send(self, request)
     passes("answered", job_in_hand())

@@ -16,14 +16,14 @@ from tests.chaos.stage import Stage
 Say = Callable[[str], None]
 
 FAULT_SECONDS: Final = 1.0
-"""Between two faults: killed processes come back, to be killed again, while work gets done."""
+"""The time between two faults, in which killed processes come back and work gets done."""
 
 JOBS_PER_SECOND: Final = 8.0
 STUCK_SECONDS: Final = 240
-"""Without any progress for so long, what has not ended never will."""
+"""If nothing has moved for so long, nothing will: the run gives up."""
 
 QUIET_SECONDS: Final = 10
-"""What came twice has shown itself by then."""
+"""The quiet before the audit: a second copy of anything has run by then."""
 
 LIMIT_SECONDS: Final = 1800
 SAY_EVERY_SECONDS: Final = 10
@@ -39,7 +39,7 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one run did, and what came of it."""
+    """The numbers of one run: load, faults, audit."""
 
     seed: int
     jobs: int
@@ -104,7 +104,7 @@ class Run:
         self._started.append(flow)
 
     def _settle(self) -> None:
-        """Wait until nothing is to come any more, or nothing comes."""
+        """Wait until every step has ended, or until nothing has moved for too long."""
         progress = Progress(self._stage)
         pending, changed_at, quiet_since = -1, time.monotonic(), time.monotonic()
         while (now := time.monotonic()) < min(changed_at + STUCK_SECONDS, self._limit):
@@ -128,10 +128,12 @@ class Run:
         self._say(f"{now:4.0f} s: {jobs} jobs enqueued, {self._faults.count()} faults; {more}")
 
 
-def run(seed: int, effort: Effort, folder: Path, *, say: Say) -> Outcome:
-    """Run one seed in a folder of its own; nothing of it runs on afterwards."""
+def run(
+    seed: int, effort: Effort, folder: Path, *, say: Say, build: Callable[[Path], Stage] = Stage
+) -> Outcome:
+    """Run one seed in a folder of its own; none of its processes runs on afterwards."""
     begun = time.monotonic()
-    with Stage(folder) as stage:
+    with build(folder) as stage:
         flows, faults = Run(stage, seed, effort, say).play()
         return Outcome(
             seed=seed,

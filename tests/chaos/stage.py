@@ -33,9 +33,9 @@ WORKERS: Final = tuple(POOLS)
 CREDITS: Final = 10_000_000
 JOB_MESSAGE: Final = re.compile(r'"task": "fermata\.(?!schedule\.)')
 
-# Recovery sooner than in production, and still longer than what it watches over ever takes here.
+# Shorter than in production, but longer than any of these things ever takes here.
 SETTINGS: Final[dict[str, Any]] = {
-    # Most freezes are longer: they are felt.
+    # Most freezes are longer than this, so they have an effect.
     "FERMATA_REDIS_TIMEOUT_SECONDS": "1",
     "FERMATA_SUBMIT_TIMEOUT_SECONDS": "3",
     "FERMATA_UNCONFIRMED_GRACE_SECONDS": "12",
@@ -55,8 +55,8 @@ class Stage(System):
     receiver_app = "tests.chaos.wsgi:app"
 
     def __init__(self, folder: Path) -> None:
-        # With everysec the server may hold writes back while the disk is busy; what a producer
-        # was told is stored must be stored.
+        # With everysec, the server may hold writes back while the disk is busy. But a record that a
+        # producer takes for stored must be stored.
         valkey = EmbeddedValkey(folder, appendfsync="always")
         timetable = str(folder / minutely.TIMETABLE)
         super().__init__(folder, redis=valkey, FERMATA_TIMETABLE=timetable, **SETTINGS)
@@ -93,8 +93,8 @@ class Stage(System):
             amqp=recording(self._recorder),
         )
         app.conf.task_default_queue = QUEUE
-        # It waits for no result, so it must not subscribe to each: Celery gives up on a
-        # subscription whose server was restarted.
+        # It waits for no result, so it must not subscribe to any: Celery gives up on a subscription
+        # whose server was restarted.
         backend: Any = app.backend
         backend.on_task_call = backend.remove_pending_result = lambda *_: None
         return app
@@ -117,7 +117,7 @@ class Stage(System):
         return process
 
     def tend(self) -> None:
-        """Start again what has died, as a container would: nothing of the dead one stays."""
+        """Start dead processes again, as a container would: first kill what is left of them."""
         for name, (process, arguments) in list(self._running.items()):
             if process.poll() is not None:
                 assert name != "simulator", "the simulator keeps the books: it must not die"
@@ -170,7 +170,7 @@ class Stage(System):
         _kill_group(process)
 
     def lose_message(self) -> bool:
-        """Take the message of a job out of the broker's queue for good; False where none stands."""
+        """Remove the message of a job from the broker's queue for good; False if none is there."""
         for message in map(str, self.broker.lrange(QUEUE, 0, 20)):
             if JOB_MESSAGE.search(message) and self.broker.lrem(QUEUE, 1, message):
                 return True
@@ -181,7 +181,7 @@ class Stage(System):
         return not self.broker.llen(QUEUE) and not self.broker.hlen("unacked")
 
     def runs(self, key: str) -> list[str]:
-        """Which copies of a plain step have run, or with which error an errback has."""
+        """The copies of a plain step that have run, or the errors that an errback got."""
         try:
             return (self.folder / RAN / key).read_text().splitlines()
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A real server that a test can make answer as it likes, and an archive that fetches from it."""
+"""A real server whose answers a test chooses, and an archive that fetches from it."""
 
 import contextlib
 import hashlib
@@ -141,7 +141,7 @@ def song(*urls: str, job_id: str = "job", **clip: Any) -> dict[str, Any]:
 
 
 def refused(archive: Archive, *urls: str, retryable: bool = False) -> str:
-    """Store what must not be stored; returns why not, and nothing of it is there."""
+    """Try to store files that must be refused; returns why, and asserts that none is there."""
     with pytest.raises(ArchiveFailed) as raised:
         archive.store(song(*urls))
     assert raised.value.retryable is retryable

@@ -43,13 +43,13 @@ class Flows:
         return self._flows[-1]
 
     def close(self) -> None:
-        """A duplicate may come late: at the very end, each step has still run as it must."""
+        """Check once more at the very end: a duplicate may come late."""
         try:
             for flow in filter(lambda flow: flow.ended, self._flows):
                 assert flow.runs() == flow.expected_runs
         finally:
             self._redis.close()
-            # A result unsubscribes when it is collected; the server is gone by then.
+            # A result unsubscribes when it is garbage-collected, and the server is gone by then.
             backend: Any = self._system.app.backend
             backend.result_consumer.cancel_for = lambda _: None
 
@@ -80,7 +80,7 @@ def impatient_flow(impatient_flows: Flows) -> Flow:
 
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    """A server for tests that need no more of the system; each begins with an empty one."""
+    """A server for tests that need nothing else of the system; it is emptied before each."""
     server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
     server.start()
     yield server

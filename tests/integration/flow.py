@@ -1,4 +1,4 @@
-"""One flow of a test: jobs and plain steps composed by name, and what became of each."""
+"""One flow of a test: it composes jobs and plain steps by name, and tells what became of each."""
 
 import json
 import time
@@ -12,13 +12,13 @@ from celery.canvas import Signature
 from celery.result import AsyncResult
 from redis import Redis
 
+from tests.integration import tongue
 from tests.job import Job
 from tests.system import SIGNING_KEY, System, wait_until
-from worker.core import keys
+from worker.core import keys, signing
 from worker.core.job import kept
 from worker.core.job.models import Entry, JobId, JobRecord
 from worker.core.job.states import TERMINAL
-from worker.core.providers.aimusic import signing
 from worker.store.quarantine import Quarantine
 
 GET_SECONDS = 60
@@ -29,7 +29,7 @@ HELD: dict[str, Any] = {"webhook": "lost", "latency_seconds": 600}
 
 
 class Flow:
-    """Mints the ids of its jobs, so that scenarios can be chosen before anything runs."""
+    """A flow that chooses the ids of its jobs, so that a test can set scenarios before they run."""
 
     def __init__(self, system: System, redis: "Redis") -> None:
         self.system = system
@@ -86,7 +86,7 @@ class Flow:
         return {key: self.redis.llen(f"test:{key}") for key in self.expected_runs}
 
     def ran(self, step: Signature[Any]) -> list[str]:
-        """What a step wrote each time it ran: an errback, the type of its error."""
+        """The line that a step wrote each time it ran: for an errback, the type of its error."""
         return [str(each) for each in self.redis.lrange(f"test:{step.args[-1]}", 0, -1)]
 
     def ends(self) -> None:
@@ -103,7 +103,7 @@ class Flow:
         self.ended = True
 
     def paid_once(self, *job_ids: str) -> None:
-        """By the simulator's own books, each of these jobs was accepted exactly once."""
+        """Assert by the simulator's own books that it accepted each of these jobs exactly once."""
         accepted = {j: len(self.accepted(j)) for j in job_ids or self.jobs}
         assert accepted == dict.fromkeys(accepted, 1), f"accepted: {accepted}"
 
@@ -120,7 +120,7 @@ class Flow:
         return [entry["what"] for entry in self.record(job_id).timeline]
 
     def quiet(self) -> None:
-        """Wait until the worker has nothing left to do: what came twice has run."""
+        """Wait until the worker has nothing left to do, so that second copies have run too."""
         wait_until(lambda: not self.system.backlog()[0], what="every message was consumed")
         wait_until(lambda: not active(self.system), what="no slot is in use")
 
@@ -144,19 +144,19 @@ class Flow:
         return [each.body for each in self.entries(job_id)]
 
     def entries(self, job_id: str) -> list[Entry]:
-        """What is in quarantine of a job."""
+        """The entries of a job in the quarantine."""
         return [each for each in Quarantine(self.redis).entries() if each.job_id == job_id]
 
 
 def record_keys(job_id: str) -> set[str]:
-    """The keys that hold what is known of a job."""
+    """The Redis keys of a job's record."""
     return {keys.job(job_id), keys.message(job_id), keys.timeline(job_id)}
 
 
 def active(system: System, name: str = "worker") -> list[str]:
     """The ids of the tasks that hold a slot of a worker."""
     node = f"{name}@test"
-    # A worker says that it is ready before it hears what is broadcast.
+    # A worker says that it is ready before it receives broadcasts.
     ask = system.app.control.inspect([node], timeout=5).active
     replies = wait_until(ask, seconds=GET_SECONDS, what=f"{node} answers")
     return [task["id"] for task in replies[node]]
@@ -170,7 +170,7 @@ def clip() -> str:
 def outcome(result: "AsyncResult[Any]") -> Any:
     """Return a result that may have come while its server was away.
 
-    ``get`` alone waits for a message, which nobody was subscribed to by then.
+    ``get`` alone would wait for a message that was published when nobody was subscribed.
     """
     wait_until(result.ready, seconds=GET_SECONDS, what=f"the result of {result.id}")
     return result.get(timeout=GET_SECONDS)
@@ -212,7 +212,10 @@ def failed() -> dict[str, Any]:
 
 
 def raw(content: Any) -> bytes:
-    return content if isinstance(content, bytes) else json.dumps(content).encode()
+    """Write a body as the provider sends it; bytes are sent as they are."""
+    if isinstance(content, bytes):
+        return content
+    return json.dumps(tongue.current.word(content)).encode()
 
 
 def signed(
@@ -223,9 +226,9 @@ def signed(
     secret = secret or signing.derive_secret(SIGNING_KEY, job_id)
     return {
         "Content-Type": "application/json",
-        signing.DELIVERY_ID_HEADER: delivery_id or str(uuid.uuid4()),
-        signing.TIMESTAMP_HEADER: timestamp,
-        signing.SIGNATURE_HEADER: signing.sign(secret, timestamp, body),
+        **tongue.current.scheme.headers(
+            secret, timestamp, body, delivery_id=delivery_id or str(uuid.uuid4())
+        ),
     }
 
 
@@ -243,7 +246,7 @@ def deliver(
     body = raw(content)
     return requests.request(
         method,
-        f"{system.receiver_url}/webhooks/aimusic/{job_id}",
+        system.receiver_url + tongue.current.door + job_id,
         data=body,
         headers=signed(job_id, body, **signature) if headers is None else headers,
         timeout=timeout,

@@ -1,4 +1,4 @@
-"""The gate over a real Valkey, with a clock that moves when told; and its books."""
+"""The gate over a real Valkey, with a clock that a test moves; and checks of its books."""
 
 import itertools
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from worker.store.records import Records
 START = 1_763_800_000.0
 AT_THE_PROVIDER = {"admitted", "submitting", "unconfirmed", "waiting"}
 COST = 10
-"""Credits of a remaster, which every job here is."""
+"""The credits of a remaster: every job here is one."""
 REMASTER = find("sonic.remaster")
 
 
@@ -119,7 +119,7 @@ class Door:
         return int(self.redis.hget(keys.GATE, field) or 0)
 
     def balances(self) -> None:
-        """Assert what is true of the gate's books at any moment."""
+        """Assert what must always hold for the gate's books."""
         states, flight = self.states(), self.flight()
         assert set(flight) == {j for j, state in states.items() if state in AT_THE_PROVIDER}
         assert self.number("reserved") == sum(flight.values())

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
+from tests.integration import tongue
 from tests.integration.flow import completed, raw, signed
-from worker.core.providers.aimusic.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER
 
 TIMEOUT_SECONDS: Final = 20
 REPLAYED: Final = 0.2
-"""How many of the attacks are exact replays, where there is something to replay."""
+"""The share of attacks that are exact replays, if there is something to replay."""
 
 _STATUS: Final = re.compile(rb"^HTTP/1\.[01] ([0-9]{3}) ", re.MULTILINE)
 _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length: ([0-9]+)\r\n")
@@ -23,10 +23,10 @@ _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length: ([0-9]+)\r\n")
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One send. Where it is not clear what the server makes of it, the sender then hangs up."""
+    """One request. If the server might wait for more of it, the sender then hangs up."""
 
     data: Sequence[bytes]
-    """Sent one piece after the other."""
+    """The pieces, sent one after the other."""
     requests: int = 1
     hangs_up: bool = False
     kind: str = ""
@@ -34,7 +34,7 @@ class Attack:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One that is authentic, as a stranger who listens would have recorded it."""
+    """An authentic request, as a stranger who listens would have recorded it."""
 
     job_id: str
     headers: dict[str, str]
@@ -60,9 +60,9 @@ class Source:
         return replace(attack, kind=name)
 
     def _replay(self) -> Attack:
-        """Send once more, to the byte, what the provider has sent."""
+        """Repeat a request of the provider's, byte for byte."""
         delivery = self._random.choice(self._recorded)
-        path = f"/webhooks/aimusic/{delivery.job_id}".encode()
+        path = _door() + delivery.job_id.encode()
         return Attack([self._request(delivery.headers, delivery.body, path=path)])
 
     # -- parts --------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ class Source:
         return self._bytes(most).replace(b"\r", b"?").replace(b"\n", b"?")
 
     def _path(self) -> bytes:
-        return b"/webhooks/aimusic/" + self._random.choice(self._targets).encode()
+        return _door() + self._random.choice(self._targets).encode()
 
     def _forged(self) -> dict[str, str]:
         secret = self._random.choice(["", "wrong", "0" * 64])
@@ -108,7 +108,7 @@ class Source:
     def _old_replay(self) -> Attack:
         job_id, age = self._random.choice(self._targets), self._random.randrange(400, 10**9)
         headers = signed(job_id, self._body, age_seconds=age)
-        path = b"/webhooks/aimusic/" + job_id.encode()
+        path = _door() + job_id.encode()
         return Attack([self._request(headers, path=path)])
 
     def _of_another_job(self) -> Attack:
@@ -117,11 +117,11 @@ class Source:
     def _of_another_body(self) -> Attack:
         body = self._body[: self._random.randrange(len(self._body))]
         job_id = self._random.choice(self._targets)
-        path = b"/webhooks/aimusic/" + job_id.encode()
+        path = _door() + job_id.encode()
         return Attack([self._request(signed(job_id, self._body), body, path=path)])
 
     def _fuzzed_signature(self) -> Attack:
-        name = self._random.choice([SIGNATURE_HEADER, TIMESTAMP_HEADER]).encode()
+        name = self._random.choice(_signed_headers()).encode()
         headers = self._forged()
         del headers[name.decode()]
         value = self._random.choice([b"", b"sha256=", b"9" * 400]) + self._text(80)
@@ -133,8 +133,8 @@ class Source:
 
     def _doubled_header(self) -> Attack:
         job_id = self._random.choice(self._targets)
-        headers, path = signed(job_id, self._body), b"/webhooks/aimusic/" + job_id.encode()
-        name = self._random.choice([SIGNATURE_HEADER, TIMESTAMP_HEADER])
+        headers, path = signed(job_id, self._body), _door() + job_id.encode()
+        name = self._random.choice(_signed_headers())
         line = f"{name}: {self._random.choice([headers[name], '0', ''])}".encode()
         return Attack([self._request(headers, path=path, lines=[line])], hangs_up=True)
 
@@ -200,14 +200,15 @@ class Source:
 
     def _odd_path(self) -> Attack:
         job = self._random.choice(self._targets).encode()
-        paths = [b"/webhooks/aimusic/..%2f" + job, b"/webhooks/aimusic/%00", b"/webhooks/aimusic/",
-                 b"/webhooks/aimusic/../../etc/passwd", b"/webhooks/aimusic/" + job + b"%00",
-                 b"/webhooks/aimusic/" + job + b"/", b"//webhooks//aimusic//" + job, b"*",
-                 b"/webhooks/aimusic/" + job + b"%0d%0aX-Webhook-Id:%20x", b"/webhooks/aimusic/%ff",
-                 b"/webhooks/aimusic/" + b"a" * self._random.choice([129, 4000, 9000]),
-                 b"http://evil.test/webhooks/aimusic/" + job, b"http://[::1", b"/%", b"/\xff\xfe",
-                 b"/webhooks/aimusic/" + self._text(40).replace(b" ", b"%20"), b"x:y:z",
-                 b"/?" + job, b"/webhooks/aimusic/" + job + b"?" + b"a=b&" * 500]  # fmt: skip
+        door = _door()
+        paths = [door + b"..%2f" + job, door + b"%00", door,
+                 door + b"../../etc/passwd", door + job + b"%00",
+                 door + job + b"/", door.replace(b"/", b"//") + job, b"*",
+                 door + job + b"%0d%0aX-Webhook-Id:%20x", door + b"%ff",
+                 door + b"a" * self._random.choice([129, 4000, 9000]),
+                 b"http://evil.test" + door + job, b"http://[::1", b"/%", b"/\xff\xfe",
+                 door + self._text(40).replace(b" ", b"%20"), b"x:y:z",
+                 b"/?" + job, door + job + b"?" + b"a=b&" * 500]  # fmt: skip
         return Attack([self._request(path=self._random.choice(paths))], hangs_up=True)
 
     def _odd_version(self) -> Attack:
@@ -278,7 +279,7 @@ class Sender:
             if attack.hangs_up:
                 connection.shutdown(socket.SHUT_WR)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # the server has heard enough; what it said is still to be read
+            pass  # the server has stopped reading; its answer is still to be read
         if attack.hangs_up:
             heard = self._drain(connection)
             self.close()
@@ -290,7 +291,7 @@ class Sender:
         self._connect().sendall(data)
 
     def ended(self) -> bool:
-        """Wait until the server has hung up; says whether it took no notice of the request."""
+        """Wait until the server has hung up; says whether it ignored the request."""
         return not [status for status in self._drain(self._connect()) if status < 400]
 
     def close(self) -> None:
@@ -334,3 +335,12 @@ class Sender:
         data = connection.recv(65536)
         assert data, f"the connection was closed after {self._buffer!r}"
         self._buffer += data
+
+
+def _door() -> bytes:
+    return tongue.current.door.encode()
+
+
+def _signed_headers() -> list[str]:
+    scheme = tongue.current.scheme
+    return [scheme.signature_header, scheme.timestamp_header]

@@ -29,8 +29,9 @@ from tests.integration.flow import (
     who,
 )
 from tests.system import System, stop
+from worker.core import signing
 from worker.core.errors import TaskFailed
-from worker.core.providers.aimusic import signing
+from worker.core.providers.aimusic.signing import SCHEME
 
 DEEP = b'{"event":"song.completed","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 TWO_MEGABYTES = b"x" * 2 * 1024 * 1024
@@ -336,26 +337,26 @@ FORGED: dict[str, Callable[[str, bytes], dict[str, Any]]] = {
     "a stale timestamp": _signing(age_seconds=301),
     "a future timestamp": _signing(age_seconds=-302),
     "a timestamp that was changed": lambda j, b: signed(j, b) | {
-        signing.TIMESTAMP_HEADER: signed(j, b, age_seconds=1)[signing.TIMESTAMP_HEADER]
+        SCHEME.timestamp_header: signed(j, b, age_seconds=1)[SCHEME.timestamp_header]
     },
     "no headers at all": lambda *_: {},
-    "no signature": _without(signing.SIGNATURE_HEADER),
-    "no timestamp": _without(signing.TIMESTAMP_HEADER),
-    "an empty signature": _with(signing.SIGNATURE_HEADER, ""),
-    "a signature without its prefix": _with(signing.SIGNATURE_HEADER, "0" * 64),
+    "no signature": _without(SCHEME.signature_header),
+    "no timestamp": _without(SCHEME.timestamp_header),
+    "an empty signature": _with(SCHEME.signature_header, ""),
+    "a signature without its prefix": _with(SCHEME.signature_header, "0" * 64),
     "a signature in capitals": lambda j, b: signed(j, b) | {
-        signing.SIGNATURE_HEADER: signed(j, b)[signing.SIGNATURE_HEADER].upper()
+        SCHEME.signature_header: signed(j, b)[SCHEME.signature_header].upper()
     },
-    "a signature that is not ASCII": _with(signing.SIGNATURE_HEADER, b"sha256=" + b"\xe9" * 64),
-    "a signature of 8,000 characters": _with(signing.SIGNATURE_HEADER, "sha256=" + "a" * 8000),
-    "a timestamp of 5,000 digits": _with(signing.TIMESTAMP_HEADER, "1" * 5000),
-    "a timestamp that is not ASCII": _with(signing.TIMESTAMP_HEADER, "١٧٠٠".encode()),
-    "a timestamp of superscripts": _with(signing.TIMESTAMP_HEADER, b"\xb2\xb3\xb9"),
-    "a negative timestamp": _with(signing.TIMESTAMP_HEADER, "-1"),
-    "an exponent for a timestamp": _with(signing.TIMESTAMP_HEADER, "1e9"),
-    "a timestamp with an underscore": _with(signing.TIMESTAMP_HEADER, "1_800_000_000"),
-    "NaN for a timestamp": _with(signing.TIMESTAMP_HEADER, "NaN"),
-    "two timestamps": _with(signing.TIMESTAMP_HEADER, "1, 2"),
+    "a signature that is not ASCII": _with(SCHEME.signature_header, b"sha256=" + b"\xe9" * 64),
+    "a signature of 8,000 characters": _with(SCHEME.signature_header, "sha256=" + "a" * 8000),
+    "a timestamp of 5,000 digits": _with(SCHEME.timestamp_header, "1" * 5000),
+    "a timestamp that is not ASCII": _with(SCHEME.timestamp_header, "١٧٠٠".encode()),
+    "a timestamp of superscripts": _with(SCHEME.timestamp_header, b"\xb2\xb3\xb9"),
+    "a negative timestamp": _with(SCHEME.timestamp_header, "-1"),
+    "an exponent for a timestamp": _with(SCHEME.timestamp_header, "1e9"),
+    "a timestamp with an underscore": _with(SCHEME.timestamp_header, "1_800_000_000"),
+    "NaN for a timestamp": _with(SCHEME.timestamp_header, "NaN"),
+    "two timestamps": _with(SCHEME.timestamp_header, "1, 2"),
 }  # fmt: skip
 
 

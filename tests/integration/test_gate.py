@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from tests.integration.gate import COST, REMASTER, START, Door, batch, lane, lane_of
-from worker.core import keys
+from worker.core import keys, wire
 from worker.core.errors import KeyRefused, OutOfCredits, RequestRefused
 from worker.core.job.models import JobId
 from worker.core.job.states import Turn
-from worker.core.providers.aimusic import protocol
 from worker.core.providers.aimusic.operations import find
 
 
@@ -241,14 +240,14 @@ def test_what_is_accepted_after_all_is_charged_once_and_not_submitted_again(
 
 # --- The breaker. ---
 
-REFUSED = protocol.Refused(KeyRefused("no"))
-BROKE = protocol.Refused(OutOfCredits("no"))
-UNKNOWN = protocol.Unknown("HTTP 500")
-UNREACHABLE = protocol.Postponed("refused", failed=True)
+REFUSED = wire.Refused(KeyRefused("no"))
+BROKE = wire.Refused(OutOfCredits("no"))
+UNKNOWN = wire.Unknown("HTTP 500")
+UNREACHABLE = wire.Postponed("refused", failed=True)
 
 
 def hear(
-    door: Door, outcome: protocol.SubmitOutcome, operation: str = REMASTER.name, job: str = "any"
+    door: Door, outcome: wire.SubmitOutcome, operation: str = REMASTER.name, job: str = "any"
 ) -> bool:
     return door.gate.hear(JobId(job), find(operation), outcome, now=door.now)
 
@@ -259,7 +258,7 @@ def closed(door: Door) -> bool:
 
 @pytest.mark.parametrize("outcome", [REFUSED, BROKE])
 def test_one_refusal_that_meets_all_closes_the_gate_until_a_probe_is_accepted(
-    door: Door, outcome: protocol.SubmitOutcome
+    door: Door, outcome: wire.SubmitOutcome
 ) -> None:
     assert hear(door, outcome) is True
     assert hear(door, outcome) is False
@@ -275,46 +274,46 @@ def test_one_refusal_that_meets_all_closes_the_gate_until_a_probe_is_accepted(
 @pytest.mark.parametrize("why", [REFUSED, BROKE])
 @pytest.mark.parametrize("synchronous", [True, False])
 def test_a_job_that_was_on_its_way_when_the_gate_closed_does_not_open_it(
-    door: Door, why: protocol.SubmitOutcome, synchronous: bool
+    door: Door, why: wire.SubmitOutcome, synchronous: bool
 ) -> None:
     early = door.begin(lane())
     door.now += 1
     hear(door, why)
     door.now += 1
     if synchronous:
-        hear(door, protocol.Completed("{}"), job=early)
+        hear(door, wire.Completed("{}"), job=early)
     else:
         door.accept(early)
     assert closed(door)
 
 
 @pytest.mark.parametrize("outcome", [UNKNOWN, UNREACHABLE])
-def test_five_failures_in_a_row_close_the_gate(door: Door, outcome: protocol.SubmitOutcome) -> None:
+def test_five_failures_in_a_row_close_the_gate(door: Door, outcome: wire.SubmitOutcome) -> None:
     for _ in range(4):
         hear(door, outcome)
-    hear(door, protocol.Refused(RequestRefused("bad words")))
+    hear(door, wire.Refused(RequestRefused("bad words")))
     assert [hear(door, outcome) for _ in range(5)] == [False, False, False, False, True]
 
 
 def test_a_provider_that_only_says_later_does_not_close_the_gate(door: Door) -> None:
     for _ in range(10):
-        hear(door, protocol.Postponed("HTTP 429"))
+        hear(door, wire.Postponed("HTTP 429"))
     assert not closed(door)
 
 
 @pytest.mark.parametrize(
     ("why", "outcome", "operation", "opens"),
     [
-        (REFUSED, protocol.Refused(RequestRefused("bad words")), "sonic.remaster", True),
-        (BROKE, protocol.Refused(RequestRefused("bad words")), "sonic.remaster", False),
-        (BROKE, protocol.Completed("{}"), "account.credits", False),
-        (BROKE, protocol.Completed("{}"), "sonic.wav", True),
+        (REFUSED, wire.Refused(RequestRefused("bad words")), "sonic.remaster", True),
+        (BROKE, wire.Refused(RequestRefused("bad words")), "sonic.remaster", False),
+        (BROKE, wire.Completed("{}"), "account.credits", False),
+        (BROKE, wire.Completed("{}"), "sonic.wav", True),
     ],
 )
 def test_an_answer_opens_the_gate_if_it_tells_that_the_reason_is_gone(
     door: Door,
-    why: protocol.SubmitOutcome,
-    outcome: protocol.SubmitOutcome,
+    why: wire.SubmitOutcome,
+    outcome: wire.SubmitOutcome,
     operation: str,
     opens: bool,
 ) -> None:

@@ -360,7 +360,7 @@ def test_results_of_a_nested_group_are_told_apart_by_their_ids(flow: Flow) -> No
         assert by_job[job.id]["provider_task_id"] == task["provider_task_id"]
 
 
-# 13. Handling: celery>=5.7 in pyproject.toml; and Store.claim publishes nothing, so that whoever
+# 13. Handling: celery>=5.7 in pyproject.toml; and Records.claim publishes nothing, so that whoever
 # claims subscribes to no result.
 def test_a_process_that_waits_on_a_job_may_claim_it(flow: Flow) -> None:
     job = flow.hold()

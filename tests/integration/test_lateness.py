@@ -15,6 +15,7 @@ from worker.core.contract import PROBE_ID
 from worker.core.job.models import Event, JobId, JSONObject, Source
 from worker.core.job.states import Turn
 from worker.core.job.timing import Policy
+from worker.core.providers import chosen
 from worker.core.providers.aimusic import results
 from worker.core.providers.aimusic.operations import find
 from worker.engine.receive import Deliveries
@@ -47,6 +48,7 @@ class Door:
         self._deliveries = Deliveries(
             records=self.records,
             readings=self.readings,
+            provider=chosen(),
             quarantine=self.quarantine,
             signing_keys=[SIGNING_KEY],
             tolerance=timedelta(minutes=5),

@@ -27,6 +27,7 @@ from worker.core import keys
 from worker.core.errors import DeadlineExceeded, InvalidRequest, TaskFailed
 from worker.core.job.models import Entry, JobId, Kind
 from worker.core.job.states import Turn
+from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import find
 from worker.engine.adopt import Adoption
 from worker.store.quarantine import Quarantine
@@ -229,6 +230,7 @@ def test_a_job_that_gets_a_record_meanwhile_is_not_adopted(
     adoption = Adoption(
         records=records,
         readings=Readings(flow.redis),
+        provider=chosen(),
         answer=answer,
         signing_keys=[SIGNING_KEY],
         retention_seconds=60,

@@ -34,8 +34,9 @@ from worker.core.job.models import (
 )
 from worker.core.job.states import TERMINAL, JobState, Turn
 from worker.core.job.timing import PUBLISH_LEASE_SECONDS, Policy
-from worker.core.providers.aimusic import protocol
+from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import find
+from worker.core.wire import Refused, SubmitOutcome, Unknown
 from worker.engine.cancel import Cancellation, Cancellations
 from worker.engine.legs import Callbacks, Jobs
 from worker.messages.press import Publisher, SubmitLegs
@@ -451,9 +452,9 @@ def test_the_delivery_that_has_won_is_known_when_it_comes_again(parts: Parts) ->
 
 
 REMASTER = find("sonic.remaster")
-OUT_OF_CREDITS = protocol.Refused(OutOfCredits("none left"))
-FAILING = protocol.Unknown("a timeout")
-REFUSED = protocol.Refused(RequestRefused("no"))
+OUT_OF_CREDITS = Refused(OutOfCredits("none left"))
+FAILING = Unknown("a timeout")
+REFUSED = Refused(RequestRefused("no"))
 
 
 def admit(
@@ -470,7 +471,7 @@ def admit(
     )
 
 
-def closes(parts: Parts, *outcomes: protocol.SubmitOutcome) -> list[bool]:
+def closes(parts: Parts, *outcomes: SubmitOutcome) -> list[bool]:
     """Let the gate hear of outcomes, each a second after the one before."""
     return [
         parts.gate.hear(JOB, REMASTER, outcome, now=NOW + after)
@@ -607,6 +608,14 @@ def test_only_what_is_still_ready_is_renewed(parts: Parts, redis: Any) -> None:
     assert settle(parts)
     parts.agenda.renew([JOB, JobId("job-2"), JobId("never-heard-of")], seconds=300)
     assert redis.zrange(keys.READY, 0, -1) == ["job-2"]
+
+
+def test_leases_are_renewed_however_many_they_are(parts: Parts, redis: Any) -> None:
+    make_ready(parts, JOB)
+    lease(parts, seconds=60)
+    others = [JobId(f"job-{number}") for number in range(2, 20_001)]
+    parts.agenda.renew([*others, JOB], seconds=300)
+    assert leasable_in(parts, redis) == pytest.approx(300, abs=5)
 
 
 @pytest.mark.parametrize("turn", [Turn.SUCCEED, Turn.FAIL, Turn.CANCEL, Turn.EXPIRE])
@@ -1011,9 +1020,9 @@ def test_a_message_in_its_queue_does_not_outlast_the_deadline(parts: Parts, redi
 def test_a_slow_job_that_could_not_be_passed_on_is_soon_published_again(
     parts: Parts, redis: Any, error: Exception | None, seconds: float
 ) -> None:
-    provider: Any = None
+    transport: Any = None
     jobs = Jobs(
-        records=parts.records, readings=parts.readings, provider=provider,
+        records=parts.records, readings=parts.readings, provider=chosen(), transport=transport,
         gate=Gate(redis, Limits(), held_seconds=60),
         callbacks=Callbacks("https://fermata.example", "k"), policy=Policy(), clock=lambda: NOW,
         jitter=lambda: 0.0,

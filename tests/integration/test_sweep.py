@@ -20,10 +20,12 @@ from tests.system import System
 from worker.core import keys
 from worker.core.contract import PRIORITY_HEADER, QUEUE, task_name
 from worker.core.job.lanes import Limits
-from worker.core.job.models import Answer, JobId, Request
+from worker.core.job.models import JobId
 from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy, first_poll
+from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.core.wire import Answer, Request
 from worker.engine.cancel import Cancellation, Cancellations
 from worker.engine.sweep import Sweep
 from worker.messages.press import Publisher, SubmitLegs, press
@@ -89,7 +91,7 @@ def test_all_sweeps_together_keep_to_the_polls_per_second(paced: Flow) -> None:
     paced.ends()
 
 
-# On a clock of the test's own, and a provider that keeps count in Redis.
+# On a clock of the test's own, and before a provider that keeps count in Redis.
 
 
 class Counting:
@@ -127,7 +129,8 @@ class Lab:
             records=self.records,
             readings=self.readings,
             agenda=self.agenda,
-            provider=Counting(self.redis, finished),
+            provider=chosen(),
+            transport=Counting(self.redis, finished),
             submit_legs=SubmitLegs(self.readings, self.agenda, publisher, clock, self.policy),
             policy=self.policy,
             clock=clock,

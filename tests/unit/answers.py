@@ -1,4 +1,4 @@
-"""The simulator's answers without a socket, their JSON to be looked into as it comes."""
+"""The simulator's answers without a socket, with their JSON untyped."""
 
 from typing import Any, Protocol
 
@@ -6,7 +6,7 @@ from werkzeug.datastructures import Headers
 
 
 class Answer(Protocol):
-    """What Flask's test client returns, but for whether the body is JSON: a test knows."""
+    """An answer of Flask's test client. A test knows whether its body is JSON."""
 
     @property
     def status_code(self) -> int: ...

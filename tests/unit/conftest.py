@@ -19,7 +19,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the proxies of the machine that the tests run on out of it."""
+    """Remove the machine's own proxies from the environment."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

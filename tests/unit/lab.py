@@ -9,11 +9,13 @@ from typing import Any, Final
 from tests import fakes
 from worker.core.errors import FermataError, JobCancelled
 from worker.core.job.lanes import Lane
-from worker.core.job.models import Answer, Entry, Event, JobId, Kind, Parked, Request, Source
+from worker.core.job.models import Entry, Event, JobId, Kind, Parked, Source
 from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy
-from worker.core.providers.aimusic import signing
-from worker.core.providers.aimusic.operations import find
+from worker.core.providers import find
+from worker.core.providers.aimusic.provider import AIMusic
+from worker.core.signing import derive_secret
+from worker.core.wire import Answer, Request
 from worker.engine.adopt import Adoption
 from worker.engine.cancel import Cancellations
 from worker.engine.legs import Attempt, Callbacks, Jobs
@@ -42,7 +44,7 @@ _TO: Final[Mapping[JobState, Sequence[Turn]]] = {
 }
 
 
-class Provider:
+class Transport:
     """Gives the answers that it has, one by one."""
 
     def __init__(self) -> None:
@@ -78,7 +80,8 @@ class Lab:
         self.memory = fakes.Memory()
         self.records, self.readings = fakes.Records(self.memory), fakes.Readings(self.memory)
         self.gate, self.quarantine = fakes.Gate(self.memory), fakes.Quarantine()
-        self.provider, self.submit_legs = Provider(), SubmitLegs()
+        self.provider, self.transport = AIMusic(), Transport()
+        self.submit_legs = SubmitLegs()
         self.policy = Policy(**policy)
         self.answered: dict[str, Any] = {}
         self.cancellations = Cancellations(self.records, self.clock)
@@ -86,8 +89,9 @@ class Lab:
             records=self.records,
             readings=self.readings,
             provider=self.provider,
+            transport=self.transport,
             gate=self.gate,
-            callbacks=Callbacks("https://fermata.example", KEY),
+            callbacks=Callbacks("https://fermata.example/webhooks/aimusic", KEY),
             policy=self.policy,
             clock=self.clock,
             jitter=lambda: 0.0,
@@ -98,6 +102,7 @@ class Lab:
             readings=self.readings,
             agenda=fakes.Agenda(self.memory),
             provider=self.provider,
+            transport=self.transport,
             submit_legs=submit_legs,
             policy=self.policy,
             clock=self.clock,
@@ -106,6 +111,7 @@ class Lab:
         self.deliveries = Deliveries(
             records=self.records,
             readings=self.readings,
+            provider=self.provider,
             quarantine=self.quarantine,
             signing_keys=[KEY],
             tolerance=timedelta(minutes=5),
@@ -115,6 +121,7 @@ class Lab:
         self.adoption = Adoption(
             records=self.records,
             readings=self.readings,
+            provider=self.provider,
             answer=self.answer,
             signing_keys=[KEY],
             retention_seconds=60,
@@ -143,7 +150,7 @@ class Lab:
         attempt = self.attempt(operation)
         assert self.begin(attempt)
         assert self.jobs.announce(attempt)
-        self.provider.answers.append(answer)
+        self.transport.answers.append(answer)
         return self.jobs.submit(attempt, {})
 
     def bring(self, state: JobState, job_id: JobId = JOB, operation: str = REMASTER) -> None:
@@ -194,14 +201,8 @@ class Lab:
 
     def headers(self, body: bytes, job_id: JobId = JOB) -> dict[str, str]:
         """Sign a delivery as the provider does."""
-        timestamp = str(int(self.now))
-        return {
-            signing.DELIVERY_ID_HEADER: "d-1",
-            signing.TIMESTAMP_HEADER: timestamp,
-            signing.SIGNATURE_HEADER: signing.sign(
-                signing.derive_secret(KEY, job_id), timestamp, body
-            ),
-        }
+        secret, timestamp = derive_secret(KEY, job_id), str(int(self.now))
+        return self.provider.scheme.headers(secret, timestamp, body, delivery_id="d-1")
 
     def deliver(self, body: bytes, job_id: JobId = JOB) -> str:
         return self.deliveries.receive(job_id, self.headers(body, job_id), body)

@@ -9,7 +9,7 @@ from tests.unit.recorded import ROOT
 
 ENVIRONMENT = {"FERMATA_REDIS_URL": "redis://127.0.0.1:1/0", "PYTHONPATH": str(ROOT)}
 
-# Celery reads the settings when it registers a task, once for a process: so in one of its own.
+# Celery reads the settings once in a process, when it registers a task. So each test needs its own.
 DECLARED = """
 import inspect, json
 from worker.app import app

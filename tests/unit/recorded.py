@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from worker.core.job.models import Answer
+from worker.core.wire import Answer
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = ROOT / "tests/samples"

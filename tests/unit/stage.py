@@ -1,4 +1,4 @@
-"""An HTTP server of a few lines: it hears everything, and says what it is told to."""
+"""An HTTP server of a few lines: it keeps every request, and answers as a test tells it to."""
 
 import contextlib
 import socket
@@ -31,7 +31,7 @@ class Heard:
 
 @dataclass
 class Stage:
-    """A provider of a few lines: it keeps what it heard, and says what it is told to."""
+    """A provider of a few lines: it keeps every request, and answers as a test tells it to."""
 
     url: str
     say: Say = field(default_factory=lambda: saying(reply()))
@@ -44,7 +44,7 @@ class Stage:
     def play(self, connection: socket.socket) -> None:
         """Answer one connection until the client closes it, whatever the client had announced."""
         connection.settimeout(10)
-        # What is no HTTP (a handshake of TLS) ends the connection.
+        # A message that is not HTTP (a handshake of TLS) ends the connection.
         with (
             contextlib.suppress(OSError, ValueError),
             connection,

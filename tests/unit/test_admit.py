@@ -48,7 +48,7 @@ def test_the_balance_is_asked_for_if_there_is_a_floor(
 ) -> None:
     lab = Lab()
     gate = fakes.Gate(lab.memory, Limits(credit_floor=floor))
-    lab.provider.answers.append(recorded.answer(answer))
-    Treasury(gate, lab.provider, every_seconds=60).refresh()
+    lab.transport.answers.append(recorded.answer(answer))
+    Treasury(gate, lab.provider, lab.transport, every_seconds=60).refresh()
     assert lab.memory.balance == balance
-    assert len(lab.provider.asked) == (floor is not None)
+    assert len(lab.transport.asked) == (floor is not None)

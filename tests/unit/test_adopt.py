@@ -9,7 +9,7 @@ from tests.unit.lab import JOB, REMASTER, WAV, Lab
 from worker.core.errors import InvalidRequest, InvalidSignature, TaskFailed
 from worker.core.job.models import JobId
 from worker.core.job.states import JobState
-from worker.core.providers.aimusic.operations import find
+from worker.core.providers import find
 
 SONG = recorded.delivery("delivery_completed")
 FAILED = recorded.delivery("delivery_failed")

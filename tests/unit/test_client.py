@@ -2,18 +2,22 @@
 
 import socket
 import struct
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import urllib3.util.connection
 
-from tests.system import within
+from tests.system import wait_until, within
 from tests.unit.stage import Say, Stage, reply, saying
 from worker import provider as client
-from worker.core.job.models import Request
 from worker.core.providers.aimusic.operations import OPERATIONS
-from worker.core.providers.aimusic.protocol import Postponed, read_submit
-from worker.provider import AnswerLost, HTTPProvider, NeverSent
+from worker.core.providers.aimusic.protocol import read_submit
+from worker.core.wire import AnswerLost, NeverSent, Postponed, Request
+from worker.provider import HTTPTransport
 
 API_KEY = "sk_do_not_print_me"
 POLL = Request("GET", "/sonic/task/1")
@@ -23,8 +27,8 @@ PATIENCE = 0.2
 pytestmark = pytest.mark.usefixtures("no_proxies")
 
 
-def provider(url: str, *, seconds: float = 10) -> HTTPProvider:
-    return HTTPProvider(url, API_KEY, connect_seconds=seconds, total_seconds=seconds)
+def provider(url: str, *, seconds: float = 10) -> HTTPTransport:
+    return HTTPTransport(url, API_KEY, connect_seconds=seconds, total_seconds=seconds)
 
 
 def safe(error: BaseException) -> None:
@@ -269,3 +273,71 @@ def test_the_next_request_after_a_lost_answer_has_its_own(stage: Stage) -> None:
         sending.send(POLL)
     stage.say = saying(reply(body=b'{"second": true}'))
     assert sending.send(POLL).body == b'{"second": true}'
+
+
+# -- the watchdog -----------------------------------------------------------------------------
+
+
+HEADER = [b"HTTP/1.1 200 OK\r\nx: ", *[b"y"] * 99]
+"""What no limit of a socket ends, if it drips."""
+
+
+def test_one_thread_watches_over_all_requests(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def noted(thread: threading.Thread) -> None:
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noted)
+    sending = provider(stage.url)
+    for _ in range(3):
+        sending.send(POLL)
+    assert len([each for each in started if "play" not in each.name]) <= 1
+
+
+def test_a_request_ends_in_time_beside_one_that_has_more_time(stage: Stage) -> None:
+    stage.say = drip(stage, *HEADER)
+    with ThreadPoolExecutor() as pool:
+        longer = pool.submit(provider(stage.url, seconds=5 * PATIENCE).send, SUBMIT)
+        wait_until(lambda: stage.heard)
+        with within(3 * PATIENCE), pytest.raises(AnswerLost):
+            provider(stage.url, seconds=PATIENCE).send(SUBMIT)
+        assert not longer.done()
+        with within(6 * PATIENCE), pytest.raises(AnswerLost):
+            longer.result()
+
+
+AFTER_A_FORK = """
+import os, signal, sys, threading, time
+from worker import provider
+from worker.core.job.models import Request
+
+def send(seconds):
+    sending = provider.HTTPProvider(sys.argv[1], "key", connect_seconds=9, total_seconds=seconds)
+    sending.send(Request("POST", "/sonic/create", {}))
+
+threading.Thread(target=send, args=(60,), daemon=True).start()
+while len(threading.enumerate()) < 3:
+    time.sleep(0.01)
+provider._watchdog._lock.acquire()
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    try:
+        send(0.3)
+    except provider.AnswerLost:
+        os._exit(0)
+    os._exit(1)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_process_has_a_watchdog_of_its_own(stage: Stage) -> None:
+    """It inherits no thread, but a lock that another thread may hold."""
+    stage.say = drip(stage, *HEADER)
+    command = [sys.executable, "-W", "ignore", "-c", AFTER_A_FORK, stage.url]
+    assert subprocess.run(command, timeout=30, check=False).returncode == 0

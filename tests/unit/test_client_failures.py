@@ -32,8 +32,8 @@ from tests.system import within
 from tests.unit.stage import Say, Stage, reply, saying
 from tests.unit.test_client import API_KEY, PATIENCE, POLL, SUBMIT, drip, provider, reset, safe
 from worker import provider as client
-from worker.core.job.models import Request
-from worker.provider import FAILURES, AnswerLost, HTTPProvider, NeverSent
+from worker.core.wire import AnswerLost, NeverSent, Request
+from worker.provider import FAILURES, HTTPTransport
 
 PROVIDER = "https://provider.test/api/v1"
 SILENT = "says nothing"
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("no_proxies")
 
 def never_sent(url: str, *, key: str = API_KEY, seconds: float = 10) -> str:
     """Submit what cannot leave this machine; returns why not."""
-    sending = HTTPProvider(url, key, connect_seconds=seconds, total_seconds=seconds)
+    sending = HTTPTransport(url, key, connect_seconds=seconds, total_seconds=seconds)
     with pytest.raises(NeverSent) as raised:
         sending.send(SUBMIT)
     safe(raised.value)

@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from worker.core.job.models import Answer
+from worker.core import wire
 from worker.core.providers.aimusic import protocol
 from worker.core.providers.aimusic.operations import find
-from worker.core.providers.aimusic.protocol import Completed, Failed, Finished, Postponed, Running
 from worker.core.providers.aimusic.results import read_result
 from worker.core.providers.aimusic.sources import choose
+from worker.core.wire import Answer, Completed, Failed, Finished, Postponed, Running
 
 REMASTER, VOICE, WAV = find("sonic.remaster"), find("sonic.create_voice"), find("sonic.wav")
 
 
-def polled(body: Any, *, status: int = 200, operation: Any = REMASTER) -> protocol.PollOutcome:
+def polled(body: Any, *, status: int = 200, operation: Any = REMASTER) -> wire.PollOutcome:
     return protocol.read_poll(operation, Answer(status, {}, json.dumps(body).encode()))
 
 

@@ -9,6 +9,7 @@ from worker.core.contract import JOB_ID
 from worker.core.errors import InvalidRequest
 from worker.core.job.models import Event, JobId, JobRecord, Source
 from worker.core.job.states import JobState
+from worker.core.providers import operation_of
 from worker.core.providers.aimusic.operations import (
     OPERATIONS,
     Mode,
@@ -17,7 +18,6 @@ from worker.core.providers.aimusic.operations import (
     find,
     lyrics,
     nuro,
-    operation_of,
     producer,
     riffusion,
     sonic,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from worker.core.errors import InvalidPayload
-from worker.core.providers.aimusic.protocol import parse
+from worker.core.wire import parse
 
 
 @pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ('{"a":[', "]}")])

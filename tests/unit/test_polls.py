@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 
 from tests.unit import recorded, wild
-from worker.core import errors
+from worker.core import errors, wire
 from worker.core.errors import InvalidPayload, TaskFailed
-from worker.core.job.models import Answer
 from worker.core.providers.aimusic import protocol
 from worker.core.providers.aimusic.operations import OPERATIONS
-from worker.core.providers.aimusic.protocol import Failed, Finished, Postponed, Running
+from worker.core.wire import Answer, Failed, Finished, Postponed, Running
 
 CREATE = OPERATIONS["sonic.create_music"]
 
@@ -74,7 +73,7 @@ POLLS: dict[str, type] = {
 WITH_A_RESULT = {c for c in recorded.cases("result.json") if c.startswith("poll_")}
 
 
-def polled(case: str) -> protocol.PollOutcome:
+def polled(case: str) -> wire.PollOutcome:
     """Read a recorded poll as the family that it was recorded for."""
     family = {"producer": PRODUCER, "riffusion": RIFFUSION, "nuro": NURO}
     operation = family.get(case.split("_")[1], CREATE)

@@ -9,7 +9,7 @@ from worker.core.errors import InvalidSignature, UnknownJob
 from worker.core.job.models import JobId, Kind, Leased, Source
 from worker.core.job.states import LIVE, LOST, TERMINAL, JobState
 from worker.core.job.timing import OnUnconfirmed
-from worker.core.providers.aimusic.operations import find
+from worker.core.providers import find
 from worker.engine.receive import Receipt
 
 SONG = recorded.delivery("delivery_completed")

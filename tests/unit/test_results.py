@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit import recorded, wild
+from worker.core import wire
 from worker.core.errors import ProviderError, TaskFailed, UnexpectedResponse
 from worker.core.job.models import JobId
 from worker.core.providers.aimusic import protocol, results
@@ -23,7 +24,7 @@ CLIP_A = "11111111-1111-4111-8111-111111111111"
 
 
 def result(case: str, operation: Any = CREATE, *, clip_id: str | None = None) -> dict[str, Any]:
-    body = protocol.parse(recorded.answer(case).body)
+    body = wire.parse(recorded.answer(case).body)
     return results.read_result(operation, body, clip_id=clip_id)
 
 
@@ -57,9 +58,9 @@ def test_a_recorded_answer_ends_its_operation(case: str) -> None:
     said = recorded.answer(case)
     if operation.synchronous:
         outcome: Any = protocol.read_submit(operation, said)
-        assert outcome == protocol.Completed(said.body.decode())
+        assert outcome == wire.Completed(said.body.decode())
     else:
-        assert protocol.read_poll(operation, said) == protocol.Finished(said.body.decode())
+        assert protocol.read_poll(operation, said) == wire.Finished(said.body.decode())
 
 
 def test_every_operation_of_its_own_answer_has_a_recorded_one() -> None:
@@ -73,7 +74,7 @@ NEWS = {"new_flag": True, "new_object": {"a": [1]}, "mv": "sonic-v99", "code": "
 @pytest.mark.parametrize("case", sorted(recorded.cases("result.json")))
 def test_unknown_fields_of_an_envelope_change_nothing_of_a_result(case: str) -> None:
     operation, clip_id, wanted = expected(case)
-    body = protocol.parse(recorded.answer(case).body)
+    body = wire.parse(recorded.answer(case).body)
     if "data" not in body:
         return
     body |= NEWS
@@ -123,7 +124,7 @@ def test_a_producer_task_that_succeeded_with_nothing_is_unexpected() -> None:
     ],
 )
 def test_a_delivery_reads_into_a_result_like_a_poll(case: str, name: str, clips: int) -> None:
-    read = results.read_result(OPERATIONS[name], protocol.parse(recorded.delivery(case)))
+    read = results.read_result(OPERATIONS[name], wire.parse(recorded.delivery(case)))
     assert len(read["clips"]) == clips
     assert all(clip["state"] == "succeeded" for clip in read["clips"])
     assert "event" not in read["data"]
@@ -259,7 +260,7 @@ def test_a_poll_that_names_a_failure_type_ends_in_a_failed_task(case: str) -> No
     ("case", "refunded"), [("delivery_failed", True), ("delivery_failed_unrefunded", False)]
 )
 def test_a_failed_delivery_says_whether_it_was_refunded(case: str, refunded: bool) -> None:
-    body = protocol.parse(recorded.delivery(case))
+    body = wire.parse(recorded.delivery(case))
     with pytest.raises(TaskFailed, match="Generation failed") as raised:
         results.read_result(CREATE, body)
     assert raised.value.refunded is refunded

@@ -13,10 +13,11 @@ from tests.unit import recorded
 from worker.batch import Batch, Phase
 from worker.cli import show
 from worker.cli.watch import Sight
+from worker.core import wire
 from worker.core.job.canvas import Step
 from worker.core.job.models import Entry, JobId, JobRecord, JSONObject, Kind
 from worker.core.job.states import JobState
-from worker.core.providers.aimusic import protocol, results
+from worker.core.providers.aimusic import results
 from worker.core.providers.aimusic.operations import OPERATIONS
 
 
@@ -29,7 +30,7 @@ def printed(renderable: Any, *, width: int = 200) -> str:
 @pytest.mark.parametrize("case", sorted(recorded.cases("result.json")))
 def test_a_job_is_shown_with_whatever_its_result_is(case: str) -> None:
     wanted = recorded.load(case, "result.json")
-    body = protocol.parse(recorded.answer(case).body)
+    body = wire.parse(recorded.answer(case).body)
     result = results.read_result(
         OPERATIONS[wanted["operation"]], body, clip_id=wanted.get("clip_id")
     )

@@ -1,6 +1,8 @@
 """The provider's signature: the worked examples, and whatever a stranger may send."""
 
+import base64
 import hashlib
+import hmac
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -11,15 +13,10 @@ from hypothesis import strategies as st
 
 from tests.unit import recorded
 from worker.core.errors import InvalidSignature
-from worker.core.providers.aimusic.signing import (
-    SIGNATURE_HEADER,
-    TIMESTAMP_HEADER,
-    derive_secret,
-    derive_secrets,
-    sign,
-    verify,
-    verify_kept,
-)
+from worker.core.providers.aimusic.signing import SCHEME
+from worker.core.signing import Scheme, derive_secret, derive_secrets
+
+SIGNATURE_HEADER, TIMESTAMP_HEADER = SCHEME.signature_header, SCHEME.timestamp_header
 
 SECRET = "whsec_test_0123456789"
 TIMESTAMP = "1763800000"
@@ -54,7 +51,7 @@ def check(
 ) -> None:
     headers = {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: signature}
     moment = datetime.fromtimestamp(now, UTC)
-    verify(headers, body, secrets=secrets, now=moment, tolerance=TOLERANCE)
+    SCHEME.verify(headers, body, secrets=secrets, now=moment, tolerance=TOLERANCE)
 
 
 @pytest.mark.parametrize("vector", VECTORS)
@@ -62,7 +59,7 @@ def test_every_documented_vector_verifies(vector: str) -> None:
     secret, timestamp, sample, signature = VECTORS[vector]
     body = recorded.raw(sample)
     check(body, signature, timestamp=timestamp, secrets=(secret,), now=int(timestamp))
-    assert sign(secret, timestamp, body) == signature
+    assert SCHEME.sign(secret, timestamp, body) == signature
 
 
 def test_the_documented_body_is_kept_to_the_byte() -> None:
@@ -170,7 +167,7 @@ def test_a_missing_header_is_refused(missing: str) -> None:
     del headers[missing]
     now = datetime.fromtimestamp(1763800000, UTC)
     with pytest.raises(InvalidSignature, match=missing):
-        verify(headers, b"{}", secrets=[SECRET], now=now, tolerance=TOLERANCE)
+        SCHEME.verify(headers, b"{}", secrets=[SECRET], now=now, tolerance=TOLERANCE)
 
 
 header_values = st.one_of(
@@ -191,12 +188,12 @@ def test_whatever_a_stranger_sends_is_refused_with_one_error(
 ) -> None:
     moment = datetime.fromtimestamp(now, UTC)
     with pytest.raises(InvalidSignature):
-        verify(headers, body, secrets=secrets, now=moment, tolerance=timedelta(days=365_000))
+        SCHEME.verify(headers, body, secrets=secrets, now=moment, tolerance=timedelta(days=365_000))
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8")), st.integers(0, 10**11), st.binary())
 def test_a_signed_body_always_verifies(secret: str, timestamp: int, body: bytes) -> None:
-    signature = sign(secret, str(timestamp), body)
+    signature = SCHEME.sign(secret, str(timestamp), body)
     check(body, signature, timestamp=str(timestamp), secrets=("other", secret), now=timestamp)
 
 
@@ -205,7 +202,7 @@ def test_one_flipped_byte_never_verifies(body: bytes, data: st.DataObject, flip:
     at = data.draw(st.integers(0, len(body) - 1))
     flipped = body[:at] + bytes([body[at] ^ flip]) + body[at + 1 :]
     with pytest.raises(InvalidSignature):
-        check(flipped, sign(SECRET, TIMESTAMP, body))
+        check(flipped, SCHEME.sign(SECRET, TIMESTAMP, body))
 
 
 @given(st.integers(0, 63), st.integers(1, 15))
@@ -248,7 +245,7 @@ def test_every_signing_key_gives_the_job_a_secret_in_the_same_order() -> None:
 def test_a_delivery_that_was_kept_verifies_whatever_its_age() -> None:
     body = recorded.raw("signed_completed")
     headers = {TIMESTAMP_HEADER: TIMESTAMP, SIGNATURE_HEADER: SIGNED}
-    verify_kept(headers, body, secrets=["another", SECRET])
+    SCHEME.verify_kept(headers, body, secrets=["another", SECRET])
 
 
 @pytest.mark.parametrize(
@@ -259,11 +256,38 @@ def test_a_delivery_that_was_kept_verifies_whatever_its_age() -> None:
 def test_a_delivery_that_was_kept_and_changed_does_not_verify(change: dict[str, str]) -> None:
     headers = {TIMESTAMP_HEADER: TIMESTAMP, SIGNATURE_HEADER: SIGNED} | change
     with pytest.raises(InvalidSignature):
-        verify_kept(headers, recorded.raw("signed_completed"), secrets=[SECRET])
+        SCHEME.verify_kept(headers, recorded.raw("signed_completed"), secrets=[SECRET])
 
 
 @given(st.dictionaries(st.sampled_from([SIGNATURE_HEADER, TIMESTAMP_HEADER]), header_values),
        st.binary(max_size=200))  # fmt: skip
 def test_whatever_was_kept_is_refused_with_one_error(headers: dict[str, str], body: bytes) -> None:
     with pytest.raises(InvalidSignature):
-        verify_kept(headers, body, secrets=[SECRET])
+        SCHEME.verify_kept(headers, body, secrets=[SECRET])
+
+
+# -- another scheme: Standard Webhooks signs the id too, and writes in Base64 ----------------------
+
+STANDARD = Scheme(
+    id_header="webhook-id",
+    timestamp_header="webhook-timestamp",
+    signature_header="webhook-signature",
+    prefix="v1,",
+    signs_id=True,
+    in_base64=True,
+)
+
+
+def test_another_scheme_is_nothing_but_other_data() -> None:
+    digest = hmac.new(SECRET.encode(), b"msg_1." + TIMESTAMP.encode() + b".{}", hashlib.sha256)
+    headers = {
+        "webhook-id": "msg_1",
+        "webhook-timestamp": TIMESTAMP,
+        "webhook-signature": "v1," + base64.b64encode(digest.digest()).decode(),
+    }
+    assert STANDARD.headers(SECRET, TIMESTAMP, b"{}", delivery_id="msg_1") == headers
+    now = datetime.fromtimestamp(int(TIMESTAMP), UTC)
+    STANDARD.verify(headers, b"{}", secrets=["other", SECRET], now=now, tolerance=TOLERANCE)
+    for name in headers:
+        with pytest.raises(InvalidSignature):
+            STANDARD.verify_kept(headers | {name: "msg_2"}, b"{}", secrets=[SECRET])

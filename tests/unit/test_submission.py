@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from tests.unit import recorded
 from worker.core.errors import InvalidRequest
-from worker.core.job.models import ProviderTaskId, Request, Webhook
+from worker.core.job.models import ProviderTaskId
 from worker.core.providers.aimusic import fields as known
 from worker.core.providers.aimusic.operations import OPERATIONS
 from worker.core.providers.aimusic.submission import build_poll, build_request, check_parameters
+from worker.core.wire import Request, Webhook
 
 CLIP = "11111111-1111-4111-8111-111111111111"
 CREATE = OPERATIONS["sonic.create_music"]

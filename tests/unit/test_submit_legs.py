@@ -11,10 +11,9 @@ from worker.core.job.lanes import Lane
 from worker.core.job.models import Event, Leased, Parked, Source
 from worker.core.job.states import JobState
 from worker.core.job.timing import PUBLISH_LEASE_SECONDS, OnUnconfirmed
-from worker.core.providers.aimusic.operations import find
-from worker.core.providers.aimusic.submission import check_parameters
+from worker.core.providers import find
+from worker.core.wire import AnswerLost, NeverSent
 from worker.engine.legs import MOST_REFUSALS
-from worker.provider import AnswerLost, NeverSent
 
 GRACE = 900
 LOST = AnswerLost("a timeout")
@@ -36,7 +35,7 @@ def test_a_job_that_is_not_settled_here_waits(case: str) -> None:
     lab = Lab()
     assert lab.submit(answer, operation) is None
     assert (lab.state(), lab.due_in()) == (state, due_in)
-    assert len(lab.provider.asked) == 1
+    assert len(lab.transport.asked) == 1
 
 
 ENDS: dict[str, tuple[Any, str, str | None]] = {
@@ -69,7 +68,7 @@ def test_a_job_is_held_while_the_gate_is_closed_and_nothing_is_sent() -> None:
     lab.memory.breaker, lab.memory.probe_at = "OutOfCredits", lab.now + 30
     assert not lab.begin(lab.attempt())
     assert (lab.state(), lab.due_in()) == (JobState.HELD, 1000)
-    assert not lab.provider.asked
+    assert not lab.transport.asked
 
 
 @pytest.mark.parametrize("refused_before", range(MOST_REFUSALS + 1))
@@ -77,7 +76,7 @@ def test_a_job_that_closes_an_open_gate_again_and_again_fails_by_it(refused_befo
     lab = Lab()
     lab.bring(JobState.SUBMITTING)
     lab.records.note(JOB, now=lab.now, fields={"refusals": refused_before})
-    lab.provider.answers.append(recorded.answer("error_402"))
+    lab.transport.answers.append(recorded.answer("error_402"))
     event = lab.jobs.submit(lab.attempt(), {})
     assert bool(event) is (refused_before == MOST_REFUSALS)
     assert bool(lab.memory.breaker)
@@ -97,7 +96,7 @@ def test_a_webhook_that_was_faster_than_the_answer_has_won() -> None:
     lab.bring(JobState.SUBMITTING)
     webhook = Event(Source.WEBHOOK, body="{}")
     assert lab.records.claim(JOB, webhook, now=lab.now)
-    lab.provider.answers.append(ACCEPTED)
+    lab.transport.answers.append(ACCEPTED)
     assert lab.jobs.submit(lab.attempt(), {}) is None
     assert (lab.state(), lab.readings.event(JOB)) == (JobState.RESUMING, webhook)
     assert lab.readings.read(JOB).provider_task_id
@@ -122,8 +121,8 @@ def test_a_job_whose_record_was_lost_is_not_submitted_without_its_message() -> N
 def test_a_job_begins_with_the_clip_that_it_works_on_if_there_is_one(case: str) -> None:
     wanted = recorded.load(case, "request.json")
     operation = find(wanted["operation"])
-    body = check_parameters(operation, wanted["parameters"])
     lab = Lab()
+    body = lab.provider.check(operation.name, wanted["parameters"])
     assert lab.jobs.begin(lab.attempt(operation.name), body, Parked("{}", {}), Lane())
     job, clips = lab.readings.read(JOB), wanted["parameters"].get(operation.clip_field)
     assert job.operation == operation.name

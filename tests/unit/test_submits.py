@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 
 from tests.unit import recorded, wild
-from worker.core import errors
+from worker.core import errors, wire
 from worker.core.errors import InvalidPayload, TaskFailed, UnexpectedResponse
-from worker.core.job.models import Answer, ProviderTaskId
+from worker.core.job.models import ProviderTaskId
 from worker.core.providers.aimusic import protocol
 from worker.core.providers.aimusic.operations import OPERATIONS
-from worker.core.providers.aimusic.protocol import Accepted, Completed, Postponed, Refused, Unknown
+from worker.core.wire import Accepted, Answer, Completed, Postponed, Refused, Unknown
 
 CREATE = OPERATIONS["sonic.create_music"]
 STEMS = OPERATIONS["sonic.stems_basic"]
@@ -180,8 +180,8 @@ def test_a_retry_after_that_is_not_a_number_of_seconds_is_ignored(value: str) ->
 def test_only_what_the_provider_fails_at_counts_against_it() -> None:
     busy = protocol.read_submit(LYRICS, recorded.answer("error_429"))
     failed = protocol.read_submit(LYRICS, recorded.answer("error_504_lyrics"))
-    assert isinstance(busy, protocol.Postponed)
-    assert isinstance(failed, protocol.Postponed)
+    assert isinstance(busy, wire.Postponed)
+    assert isinstance(failed, wire.Postponed)
     assert (busy.failed, failed.failed) == (False, True)
 
 
@@ -208,7 +208,7 @@ def test_an_absurd_retry_after_is_still_a_finite_number(digits: int) -> None:
 @pytest.mark.parametrize("body", wild.UNREADABLE, ids=lambda b: repr(b[:12]))
 def test_a_body_that_is_no_json_object_is_one_error(body: bytes) -> None:
     with pytest.raises(InvalidPayload):
-        protocol.parse(body)
+        wire.parse(body)
 
 
 @pytest.mark.parametrize("body", wild.UNREADABLE, ids=lambda b: repr(b[:12]))

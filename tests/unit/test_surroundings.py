@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from worker.core.errors import OutOfCredits, RequestRefused
+from worker.core import wire
+from worker.core.errors import FermataError, InvalidPayload, OutOfCredits, RequestRefused
 from worker.core.health import surroundings
 from worker.core.health.checks import Level
-from worker.core.job.models import Answer
-from worker.core.providers.aimusic import protocol
+from worker.core.wire import Answer
 
 KEY = "k4JtXb0PZqv7LwY2cRn8sUe6hDf3aGm1"
 OTHER_KEY = "Zr8wQm2Nf5xLc7Vb0TkYs3HdGj6Pa9Ue"
@@ -103,41 +103,31 @@ def test_the_receiver_says_whether_it_can_store(answer: Answer | str, level: Lev
 
 
 @pytest.mark.parametrize(
-    ("body", "level"),
-    [
-        ({"credits": 1000, "extra_credits": 0}, Level.OK),
-        ({"credits": 1, "extra_credits": 999}, Level.OK),
-        ({"data": {"credits": 1000}}, Level.OK),
-        ({"credits": 2, "extra_credits": 1}, Level.WARNING),
-        ({"credits": 0}, Level.WARNING),
-        ({"credits": "many"}, Level.NOTE),
-        ({"data": []}, Level.NOTE),
-    ],
+    ("left", "level"), [(1000.0, Level.OK), (3.0, Level.WARNING), (0.0, Level.WARNING)]
 )
-def test_credits_are_enough_for_any_operation_or_not(body: Any, level: Level) -> None:
-    assert surroundings.check_account(protocol.Completed(json.dumps(body))).level is level
+def test_credits_are_enough_for_any_operation_or_not(left: float, level: Level) -> None:
+    assert surroundings.check_account(left).level is level
 
 
 def test_the_balance_is_said() -> None:
-    body = json.dumps({"credits": 1200, "extra_credits": 34.5})
-    assert "1234.5 credits" in surroundings.check_account(protocol.Completed(body)).said
+    assert "1234.5 credits" in surroundings.check_account(1234.5).said
 
 
 @pytest.mark.parametrize(
-    ("outcome", "level"),
+    ("why", "level"),
     [
-        (protocol.Refused(RequestRefused("bad key", {"http_status": 401})), Level.DANGER),
-        (protocol.Refused(RequestRefused("teapot", {"http_status": 418})), Level.WARNING),
-        (protocol.Refused(OutOfCredits("none", {"http_status": 403})), Level.WARNING),
-        (protocol.Postponed("HTTP 429"), Level.WARNING),
-        (protocol.Unknown("HTTP 500"), Level.WARNING),
-        ("cannot connect to the provider", Level.DANGER),
+        (RequestRefused("bad key", {"http_status": 401}), Level.DANGER),
+        (RequestRefused("teapot", {"http_status": 418}), Level.WARNING),
+        (OutOfCredits("none", {"http_status": 403}), Level.WARNING),
+        (InvalidPayload("HTTP 429"), Level.WARNING),
+        (wire.NeverSent("cannot connect to the provider"), Level.DANGER),
+        (wire.AnswerLost("no readable answer"), Level.DANGER),
     ],
 )
 def test_an_api_key_is_wrong_only_when_the_provider_says_so(
-    outcome: protocol.SubmitOutcome | str, level: Level
+    why: FermataError, level: Level
 ) -> None:
-    assert surroundings.check_account(outcome).level is level
+    assert surroundings.check_account(why).level is level
 
 
 @pytest.mark.parametrize("sign", [1, -1])

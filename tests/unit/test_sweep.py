@@ -10,8 +10,8 @@ from tests.unit.lab import HOUR, JOB, LYRICS_TIMELINE, REMASTER, WAV, Lab
 from worker.core.job.models import JobId
 from worker.core.job.states import LIVE, JobState
 from worker.core.job.timing import OnUnconfirmed
+from worker.core.wire import AnswerLost, NeverSent
 from worker.engine.sweep import LEASE_SECONDS
-from worker.provider import AnswerLost, NeverSent
 
 RESUBMIT = {"on_unconfirmed": OnUnconfirmed.RESUBMIT}
 LATER = HOUR - 1
@@ -122,10 +122,10 @@ def test_a_waiting_job_is_asked_after(case: str) -> None:
     answer, after, then, error, due_in = POLLS[case]
     lab = Lab()
     lab.bring(JobState.WAITING)
-    lab.provider.answers.append(answer)
+    lab.transport.answers.append(answer)
     sweep(lab, after=after)
     assert (lab.state(), lab.error(), lab.due_in()) == (then, error, due_in)
-    assert len(lab.provider.asked) == 1
+    assert len(lab.transport.asked) == 1
 
 
 def test_a_job_whose_provider_task_is_unknown_cannot_be_asked_after() -> None:
@@ -134,7 +134,7 @@ def test_a_job_whose_provider_task_is_unknown_cannot_be_asked_after() -> None:
     lab.deliver(recorded.delivery("delivery_streaming"))
     lab.memory.drop(JOB, ["provider_task_id"])
     sweep(lab)
-    assert (lab.state(), lab.provider.asked) == (JobState.WAITING, [])
+    assert (lab.state(), lab.transport.asked) == (JobState.WAITING, [])
 
 
 def test_polls_are_spaced_and_one_that_has_waited_for_its_time_is_asked() -> None:
@@ -143,9 +143,9 @@ def test_polls_are_spaced_and_one_that_has_waited_for_its_time_is_asked() -> Non
     for job_id in two:
         lab.bring(JobState.WAITING, job_id)
     lab.memory.due = dict.fromkeys(two, lab.now)
-    lab.provider.answers += [RUNNING] * 2
+    lab.transport.answers += [RUNNING] * 2
     lab.sweep.run_once()
-    assert len(lab.provider.asked) == 1
+    assert len(lab.transport.asked) == 1
     put_off = next(each for each in two if lab.readings.read(each).poll_at)
     lab.now = lab.readings.read(put_off).due_at or 0
     lab.sweep.run_once()

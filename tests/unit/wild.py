@@ -1,4 +1,4 @@
-"""Whatever a provider might send: hypothesis strategies."""
+"""Hypothesis strategies for anything that a provider might send."""
 
 import json
 
@@ -24,7 +24,7 @@ statuses = st.integers(100, 599) | st.sampled_from([200, 202, 400, 403, 429, 500
 operations = st.sampled_from(list(OPERATIONS.values()))
 headers = st.dictionaries(st.just("Retry-After"), st.text(max_size=8))
 
-# What is no JSON object.
+# Bodies that are not a JSON object.
 UNREADABLE = [
     b"", b"<html></html>", b"\xff\xfe", b"\x00", b"[]", b'"text"', b"7", b"null", b"true",
     b'{"a": NaN}', b'{"a": -Infinity}', b"{" * 100_000, b"[" * 100_000, b'{"a":' * 100_000,

@@ -1,4 +1,10 @@
-"""The Celery application: ``celery -A worker.app worker``. Importing it reads and opens nothing."""
+"""The Celery application: ``celery -A worker.app worker``. Importing it reads and opens nothing.
+
+Workers and beat import it, ``fermata doctor`` does, and so do applications that are built on it. On
+import it mends the libraries, then makes the application, whose settings Celery reads when it first
+needs one. A worker also gets the threads and commands of this room: sweep, admission, conductor,
+revoke, and the look for risks before the first message.
+"""
 
 from typing import Any, Final
 
@@ -13,6 +19,7 @@ from worker.app.conductor import ConductorStep
 from worker.core import redis_url
 from worker.core.contract import QUEUE, SCHEDULE_TICK
 from worker.core.job.timing import hard_time_limit, soft_time_limit
+from worker.core.providers import chosen
 from worker.messages import follow_ups
 from worker.messages.press import PUBLISH_RETRIES
 from worker.settings import Role, load
@@ -23,7 +30,7 @@ from worker.wiring.servers import AMQP_HEARTBEAT_SECONDS, broker_options, redis_
 RESULT_SECONDS: Final = 21 * 86400
 """Results and chords outlive every deadline: an expired chord key kills its chord in silence.
 
-Also of a job that is queued (six days), held (six) and worked on (seven) for as long as may be set.
+The longest life that the settings allow: six days queued, six held, seven worked on.
 """
 
 
@@ -37,14 +44,15 @@ def _configuration() -> dict[str, Any]:
         "result_backend": redis_url.celery_url(settings.result_backend),
         "broker_transport_options": broker_options(settings),
         "result_backend_transport_options": {"retry_policy": {"max_retries": 3}, **backend},
+        # Without timeouts, a publisher blocks on a dead Redis for as long as it is dead.
         "redis_socket_timeout": timeouts["socket_timeout"],
         "redis_socket_connect_timeout": timeouts["socket_connect_timeout"],
         "redis_backend_health_check_interval": backend.get("health_check_interval"),
         "broker_heartbeat": AMQP_HEARTBEAT_SECONDS,
         "broker_connection_retry_on_startup": True,
-        # However long the broker is away, a worker takes up its work again by itself.
+        # By default Celery gives up after 100 attempts, and the worker ends. Here it tries on.
         "broker_connection_max_retries": None,
-        # A Redis that restarts or hands over to its replica answers with errors for a while.
+        # A Redis that restarts, or hands over to its replica, first answers with errors.
         "broker_channel_error_retry": True,
         "result_backend_always_retry": True,
         "result_backend_max_retries": 10,
@@ -52,12 +60,14 @@ def _configuration() -> dict[str, Any]:
         "result_chord_expires": RESULT_SECONDS,
         "task_default_queue": QUEUE,
         "task_create_missing_queues": True,
+        # A slow task would keep the messages that its worker has prefetched from idle workers.
         "worker_prefetch_multiplier": 1,
-        # Of the operations alone (ProviderTask.from_config): a plain task has Celery's, or its own.
+        # Only operations read these two (ProviderTask.from_config). A plain task has Celery's
+        # limits, or its own.
         "fermata_soft_time_limit": soft_time_limit(submit_seconds),
         "fermata_time_limit": hard_time_limit(submit_seconds),
         "task_publish_retry_policy": PUBLISH_RETRIES,
-        "worker_max_tasks_per_child": 2000,
+        "worker_max_tasks_per_child": 2000,  # the children of a long-lived pool grow
         "worker_send_task_events": True,
         "enable_utc": True,
         "beat_schedule": _beat_schedule() if settings.timetable else {},
@@ -65,7 +75,7 @@ def _configuration() -> dict[str, Any]:
 
 
 def _beat_schedule() -> dict[str, Any]:
-    """Tick every minute; a tick that no worker took in time is made up for by the next."""
+    """Tick every minute. If no worker takes a tick within 50 s, the next one makes up for it."""
     options = {"queue": QUEUE, "expires": 50}
     return {"fermata": {"task": SCHEDULE_TICK, "schedule": crontab(), "options": options}}
 
@@ -80,28 +90,14 @@ def _require_own_tasks(**_: Any) -> None:
     startup.own_tasks()
 
 
-TASK_MODULES: Final = [
-    f"tasks.{family}"
-    for family in (
-        "sonic",
-        "lyrics",
-        "producer",
-        "account",
-        "riffusion",
-        "nuro",
-        "flows",
-        "archive",
-        "schedule",
-    )
-]
-
+# Before the application: with other versions a process must refuse, and not run unmended.
 with startup.one_line():
     mends.install()
 follow_ups.install(lambda: (worker_process.parts().records, worker_process.parts().readings))
 app = Celery(
     "fermata",
     task_cls="worker.app.plain_task:Step",
-    include=TASK_MODULES,
+    include=[*chosen().task_modules, "tasks.archive", "tasks.schedule"],
     amqp=recording(lambda: load(Role.CLIENT)),
 )
 app.add_defaults(_configuration)

@@ -1,4 +1,9 @@
-"""What a worker does beside its tasks, in threads of its main process: no slot is held for it."""
+"""The threads beside a worker's tasks: each runs in the main process, and holds no slot.
+
+Celery starts and stops each as a boot step of the worker: sweep and admission stand here, the
+conductor in ``conductor``. Every worker runs all of them, and leases in Redis keep two workers from
+doing the same work. A thread outlives any error: it logs the error, pauses, and goes on.
+"""
 
 import threading
 import time
@@ -17,13 +22,15 @@ log = structlog.get_logger()
 
 PAUSE_SECONDS: Final = 2.0
 SOON_SECONDS: Final = 0.25
-"""Redis looks at who waits for a list ten times a second; a thread can be more punctual."""
+"""Below this, a thread waits by itself: Redis ends a blocking wait only at its next tenth of a
+second."""
 
 
 class Background(bootsteps.StartStopStep):
-    """One such thread."""
+    """A thread of the worker's main process that repeats ``_work``."""
 
-    # After the pool has forked: a thread does not survive a fork, the locks it holds do.
+    # After the pool has forked: a child would inherit the locks that a thread holds, and never the
+    # thread that frees them.
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, parent: Any, **options: Any) -> None:
@@ -32,7 +39,7 @@ class Background(bootsteps.StartStopStep):
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     def start(self, parent: Any) -> None:
-        # Read here, so that a worker with a wrong setting refuses to start.
+        # Open the parts here and not in the thread: a wrong setting must end the worker.
         self._parts = startup.parts()
         self._thread.start()
 
@@ -47,17 +54,17 @@ class Background(bootsteps.StartStopStep):
             except StoreUnavailable as error:
                 log.warning("background_paused", step=self.name, error=told(error))
                 wait = PAUSE_SECONDS
-            except Exception:
+            except Exception:  # a thread that ends would leave its work undone in silence
                 log.exception("background_failed", step=self.name)
                 wait = PAUSE_SECONDS
 
     def _work(self) -> float:
-        """Do what there is to do; returns the seconds until it is looked at again."""
+        """Do the work that is due; returns the seconds until it is to be called again."""
         raise NotImplementedError
 
 
 class SweepStep(Background):
-    """Sweeps; no beat is needed."""
+    """Sweeps every ``FERMATA_SWEEP_EVERY_SECONDS``. Every worker does, so no beat is needed."""
 
     def _work(self) -> float:
         if self._clock_is_off():
@@ -69,9 +76,10 @@ class SweepStep(Background):
         return self._parts.settings.sweep_every_seconds
 
     def _clock_is_off(self) -> bool:
-        """Say whether a worker whose clock was set, or stood still, would expire what is not due.
+        """Say whether this machine's clock is so wrong that a sweep would expire jobs too early.
 
-        Its start-up looks at the clock too, but only once; any other worker can sweep.
+        The start-up checks the clock too, but a clock can be set, or a machine be suspended, later.
+        Meanwhile any other worker can sweep.
         """
         off = abs(time.time() - self._parts.agenda.clock())
         if off <= SKEW_REFUSED_SECONDS or Risk.CLOCK in self._parts.settings.allowed_risks:
@@ -81,13 +89,14 @@ class SweepStep(Background):
 
 
 class AdmissionStep(Background):
-    """Admits jobs that wait before the gate, at the moment at which it opens."""
+    """Admits jobs that wait before the gate as soon as it opens."""
 
     def _work(self) -> float:
         wait = self._parts.admissions.run_once()
         if wait < SOON_SECONDS:
             return wait
-        # Well within the time that Redis has to answer, and not up to the moment itself.
+        # The wait must end well within the socket's timeout, and before the gate opens: the last
+        # part is waited for here, where it can be exact.
         patience = self._parts.settings.redis_timeout_seconds / 2
         self._parts.gate.listen(min(wait - SOON_SECONDS / 2, LISTEN_SECONDS, patience))
         return 0

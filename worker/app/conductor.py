@@ -1,14 +1,15 @@
 """The conductor runs the resumed legs of jobs whose event has come, in the worker's own process.
 
-A receiver, a poll, a cancellation or a deadline claims a job and makes it ready, and does no more.
-Every worker has one conductor. It leases what is ready, many jobs in one round trip, and runs each
-job's task from the message on its record with Celery's own tracer, in a few threads: no queue, no
-pool slot. Celery publishes the next step, stores the result, counts the chord, calls the errbacks;
-then the job is settled.
+A receiver, a poll, a cancellation or a deadline only claims a job and makes it ready. Every worker
+has one conductor. It leases ready jobs, many in one round trip, and runs each job's task from the
+message on its record with Celery's own tracer, in a few threads: no queue, no pool slot. Celery
+publishes the next step, stores the result, counts the chord and calls the errbacks; then the task
+settles its job.
 
-The leases are short, and the conductor renews those of the jobs in hand. If it dies, another one
-has its jobs within seconds. A job may be impossible to resume now, because its next step cannot be
-published or its result cannot be stored: it is put off, ever longer, and the others go on.
+The leases are short, and the conductor renews those of the jobs in hand. If it dies, another
+conductor has its jobs within seconds. If a job cannot be resumed now, because its next step cannot
+be published or its result cannot be stored, the conductor puts it off, each time for longer, and
+goes on with the others.
 
 An errback is a user's code, and Celery calls it in the thread of the leg. It may take long, so the
 leg steps aside first: its lease is renewed as before, and another thread takes its place.
@@ -47,18 +48,18 @@ from worker.store.connection import StoreUnavailable
 log = structlog.get_logger()
 
 LEASE_SECONDS: Final = 10.0
-"""How long a dead conductor keeps its jobs from the others, at most."""
+"""A dead conductor keeps its jobs from the others for this long at most."""
 
 RENEW_EVERY_SECONDS: Final = LEASE_SECONDS / 4
 THREADS: Final = 4
 AT_ONCE: Final = 4 * THREADS
-"""Jobs in hand at most: those that wait for a thread could be another conductor's."""
+"""Jobs in hand at most: another conductor could run the ones that wait here for a thread."""
 
 LONG_SECONDS: Final = 60.0
-"""A leg that takes longer holds a thread that others wait for."""
+"""A leg that takes longer steps aside, so that other jobs do not wait for its thread."""
 
 MOST_ASIDE: Final = 64
-"""Legs at most that may take their time, beside those; with so many a conductor leases no more."""
+"""Legs at most that have stepped aside. With so many, a conductor leases no more jobs."""
 
 LISTEN_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 10.0
@@ -66,12 +67,12 @@ LONGEST_PUT_OFF_SECONDS: Final = 300.0
 
 
 class Conductor:
-    """Runs resumed legs of one worker.
+    """Runs the resumed legs of one worker.
 
     Args:
-        leases: an agenda that gives up well before a lease ends, for the leases that are renewed.
-        patience_seconds: within which Redis has to answer, also where nothing comes to be ready.
-        is_watched: whether the worker tells monitors of its tasks.
+        leases: an agenda whose timeout is shorter than a lease, to renew leases through.
+        patience_seconds: the socket's timeout. A wait for ready jobs must end before it.
+        is_watched: whether the worker sends task events to monitors.
     """
 
     def __init__(
@@ -95,14 +96,14 @@ class Conductor:
         self._in_hand: dict[JobId, float | None] = {}
         """When the leg of each job began (monotonic); None if it waits for a thread."""
         self._aside: set[JobId] = set()
-        """Of those in hand, the ones whose legs take their time."""
+        """The jobs in hand whose legs have stepped aside."""
         self._threads = 0
-        """How many take legs; one whose leg has stepped aside takes no more."""
+        """The number of threads that take legs; one whose leg has stepped aside takes no more."""
         self._changed = threading.Condition()
         self._accept = prepare_accept_content(app.conf.accept_content)
 
     def run_once(self) -> None:
-        """Lease what there is to do and room for; if there is none, wait for it a little."""
+        """Lease as many ready jobs as there is room for; if none is ready, wait a little."""
         with self._changed:
             self._add_threads()
             if not self._changed.wait_for(self._room, LISTEN_SECONDS):
@@ -111,7 +112,7 @@ class Conductor:
         leased = self._agenda.lease(seconds=LEASE_SECONDS, limit=room)
         with self._changed:
             for job in leased:
-                # A conductor that stood still for longer than a lease may lease its own jobs again.
+                # A process that was suspended for longer than a lease may lease its own jobs again.
                 if job.job_id not in self._in_hand:
                     self._in_hand[job.job_id] = None
                     self._to_run.put(job)
@@ -123,16 +124,16 @@ class Conductor:
         return min(AT_ONCE - len(self._in_hand) + len(self._aside), MOST_ASIDE - len(self._aside))
 
     def _add_threads(self) -> None:
-        """Start threads for the jobs that wait, up to enough; each a daemon: see :meth:`stop`."""
+        """Start threads for the waiting jobs, ``THREADS`` at most; as daemons: see :meth:`stop`."""
         for _ in range(min(self._to_run.qsize(), THREADS - self._threads)):
             threading.Thread(target=self._run_legs, name="fermata-leg", daemon=True).start()
             self._threads += 1
 
     def tend(self) -> None:
-        """Renew the leases of the jobs in hand, and let no leg that takes long keep others waiting.
+        """Renew the leases of the jobs in hand, and set legs aside that take long.
 
-        Raises StoreUnavailable. To be called every ``RENEW_EVERY_SECONDS``, beside
-        :meth:`run_once`, which may wait for longer than a lease for a Redis that says nothing.
+        Raises StoreUnavailable. To be called every ``RENEW_EVERY_SECONDS``, from another thread
+        than :meth:`run_once`: that one may wait longer than a lease for a Redis that is silent.
         """
         now = time.monotonic()
         with self._changed:
@@ -147,10 +148,10 @@ class Conductor:
             self._give_back()
 
     def stop(self) -> None:
-        """Finish the legs that run, and leave the others to another conductor at once.
+        """Wait for the legs that run, and leave the other jobs to another conductor at once.
 
-        To be called when :meth:`run_once` is called no more. An errback that takes longer is cut
-        off, and is called again by the conductor that has its job next.
+        To be called after the last :meth:`run_once`. A leg that runs for more than
+        ``STOP_SECONDS`` is cut off, and the next conductor runs it, and calls its errback, again.
         """
         self._give_back()
         with self._changed:
@@ -168,20 +169,20 @@ class Conductor:
             self._put_off(self._leases, left, 0)
 
     def _run_legs(self) -> None:
-        """Run one leg after another, up to one that steps aside; runs in a thread."""
+        """Run one leg after another, until one steps aside. This is a thread's whole work."""
         before_errbacks.set(self._step_aside)
         while self._conduct(self._to_run.get()):
             pass
 
     def _conduct(self, job: Leased) -> bool:
-        """Run one leg; says whether the thread is to take another."""
+        """Run one leg. Returns whether the thread is to take another."""
         structlog.contextvars.bind_contextvars(job_id=job.job_id, operation=job.operation)
         token = resuming.set(job)
         with self._changed:
             self._in_hand[job.job_id] = time.monotonic()
         try:
             self._run(job)
-        except BaseException as error:  # of an errback too: it may end its process, as it believes
+        except BaseException as error:  # an errback may call sys.exit(), to end a pool's process
             seconds = min(2.0 ** min(job.claims, 10), LONGEST_PUT_OFF_SECONDS)
             log.warning("leg_put_off", error=told(error), seconds=seconds)
             self._put_off(self._agenda, [job.job_id], seconds)
@@ -196,7 +197,7 @@ class Conductor:
         return stays
 
     def _step_aside(self) -> None:
-        """Let another thread take legs in place of this one, whose errbacks are called now."""
+        """Let another thread take legs: this one is about to call errbacks."""
         with self._changed:
             if job := resuming.get():
                 self._set_aside(job.job_id)
@@ -218,20 +219,21 @@ class Conductor:
         task = self._app.tasks[task_name(job.operation)]
         trace = self._tracers.get(task.name)
         if trace is None:
-            # Looked up now: who traces applications puts a builder of their own there.
+            # Looked up at run time: instrumentation replaces this name with a builder of its own.
             build = celery.app.trace.build_tracer
             trace = build(task.name, task, app=self._app, hostname=self._hostname)
             self._tracers[task.name] = trace
         request = self._request(job.message)
         traced = trace(job.job_id, request["args"], request["kwargs"], request)
         if traced.info is None and isinstance(traced.retval, ExceptionInfo):
-            # Celery just warns of what goes wrong around a task; then the job is not settled.
+            # Celery only warns of an error around a task (not of the task) and returns it. The job
+            # is not settled then: raise, so that the leg is put off.
             error: Any = traced.retval.exception
             raise getattr(error, "exc", error)
         self._tell(job, traced)
 
     def _request(self, message: str) -> JSONObject:
-        """Make of a message what a worker's pool would get of it (celery.worker.request)."""
+        """Return a message as a worker's pool would get it (celery.worker.request)."""
         wire, sent = kept.unpack(message)
         properties = wire["properties"]
         route = properties["delivery_info"]
@@ -265,6 +267,7 @@ class Conductor:
 
     def _tell(self, job: Leased, traced: Any) -> None:
         """Tell monitors how the leg ended, as the pool's requests do. The job is settled."""
+        # So an error here must not put the leg off.
         try:
             if traced.info is None:
                 self._send("task-succeeded", job, result=traced.retstr, runtime=traced.runtime)
@@ -281,10 +284,10 @@ class Conductor:
 
 
 def _name(links: Sequence[JSONObject], of: str) -> None:
-    """Give each link an id, and each time the same one.
+    """Give each link an id that is the same whenever the leg runs.
 
-    Celery mints it when it publishes the link. If the leg runs again, the link is published again,
-    and a task that has its id from before runs once.
+    Celery would choose a random id when it publishes the link. If the leg runs again, it publishes
+    the link again; with the same id as before, the task of the link runs once.
     """
     for n, link in enumerate(links):
         if not link.get("subtask_type"):  # a chain, group or chord gives its parts their ids
@@ -322,7 +325,7 @@ class ConductorStep(Background):
             try:
                 self._conductor.tend()
                 wait = RENEW_EVERY_SECONDS
-            except Exception as error:  # not to renew a lease is worse than whatever this is
+            except Exception as error:  # without this thread, every lease would end under its leg
                 log.warning("leases_unrenewed", error=told(error))
                 wait = RENEW_EVERY_SECONDS / 5
 
@@ -333,17 +336,19 @@ class ConductorStep(Background):
     def stop(self, parent: Any) -> None:
         super().stop(parent)
         self._thread.join(STOP_SECONDS)  # or it would lease jobs that nobody is left to run
+        # The leases are renewed until the legs that run have ended.
         self._conductor.stop()
         self._ended.set()
 
 
 def _for_leases(settings: Settings) -> Agenda:
-    """Open an agenda that tries to renew a lease two times and more before the lease ends."""
+    """Open an agenda whose timeout leaves time to renew a lease at least twice before it ends."""
     patience = min(settings.redis_timeout_seconds, RENEW_EVERY_SECONDS)
     return Agenda(connection.connect(settings.redis_url, timeout_seconds=patience, retries=0))
 
 
 def _is_watched(worker: Any) -> bool:
-    """Say whether a worker tells monitors of its tasks: by its settings, -E, or their own word."""
+    """Say whether a worker sends task events now: by its settings, by -E, or on request."""
+    # ``celery control enable_events`` and ``disable_events`` change it while the worker runs.
     events = getattr(getattr(worker, "consumer", None), "event_dispatcher", None)
     return bool(events and events.enabled and (not events.groups or "task" in events.groups))

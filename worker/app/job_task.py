@@ -1,8 +1,11 @@
 """The Task base that parks a job instead of holding a worker slot.
 
-The submit leg writes the record, calls the provider once, and raises ``Ignore``. A conductor runs
-the resumed leg: the same task, from the message on the record; and Celery does the rest natively:
-chain, chord, callbacks, errbacks, ``AsyncResult``.
+Every operation's task has this base, and each job runs it twice. Celery calls the submit leg in a
+slot: it writes the record, stores ``PARKED``, calls the provider once, and raises ``Ignore``, which
+frees the slot. When the job's event has come, a conductor calls the resumed leg: the same task,
+from the message on the record. That leg returns the result or raises the error, and Celery does the
+rest natively: chain, chord, callbacks, errbacks, ``AsyncResult``. The engine (``Jobs``) decides
+what happens to the job; this module translates that into Celery's words.
 """
 
 import inspect
@@ -31,9 +34,8 @@ from worker.core.job.lanes import lane_of
 from worker.core.job.models import Event, JobId, JSONObject, Leased, Parked, Source, Standing
 from worker.core.job.states import TRANSITIONS, JobState, Turn
 from worker.core.job.timing import hard_time_limit, moment, soft_time_limit
-from worker.core.providers.aimusic import submission
-from worker.core.providers.aimusic.operations import OPERATIONS, Operation, find
-from worker.core.providers.aimusic.signatures import signature
+from worker.core.providers import chosen, find
+from worker.core.wire import Operation
 from worker.core.wording import told
 from worker.engine.cancel import cancelled
 from worker.engine.legs import Attempt, Jobs
@@ -57,14 +59,15 @@ class ProviderTask(FollowUp):
 
     abstract = True
     operation: Operation
-    # Errors that are ours are outcomes, not accidents: no traceback in the log.
+    # Our own errors are outcomes of a job, so Celery logs them without a traceback.
     throws = (FermataError,)
-    # The record makes a second run of either leg harmless; losing one would not be. A leg that was
-    # cut off is run again, and finds in the record what there is left to do.
+    # A second run of either leg is harmless, because it finds in the record what is left to do. A
+    # lost leg is not: so Celery acknowledges late, and a leg that was cut off is run again.
     acks_late = True
     reject_on_worker_lost = True
     acks_on_timeout = False
-    # What an application sets for all of its tasks does not cut off a request to the provider.
+    # Not ``task_time_limit``: an application's limit for all of its tasks must not cut off a
+    # request to the provider.
     from_config = (
         ("soft_time_limit", "fermata_soft_time_limit"),
         ("time_limit", "fermata_time_limit"),
@@ -79,8 +82,8 @@ class ProviderTask(FollowUp):
     def __call__(self, *args: Any, **kwargs: Any) -> JSONObject:
         """Run one leg of the job.
 
-        Raises Ignore where the job is parked, or belongs to another leg; Reject (requeued)
-        where nothing has happened yet because Redis is away; else what the job failed with.
+        Raises Ignore if the job is parked, or belongs to another leg; Reject (requeued) if nothing
+        has happened yet because Redis is away; else the error that the job failed with.
         """
         if (leased := resuming.get()) and leased.job_id == self.request.id:
             return self._resumed_leg(leased)
@@ -106,7 +109,7 @@ class ProviderTask(FollowUp):
         return JobId(str(self.request.id))
 
     def _note_what_follows(self) -> None:
-        # Now: Celery takes a step out of the chain when it publishes it.
+        # Before Celery publishes the next step: it then removes that step from the request's chain.
         self.request.update(coming=following(self._job_id, vars(self.request)))
 
     def _require_worker(self) -> None:
@@ -120,18 +123,19 @@ class ProviderTask(FollowUp):
             raise InvalidRequest(f"the task id must match {JOB_ID.pattern}: it stands in a URL")
 
     def _require_turn(self, standing: Standing) -> None:
-        """Let only that message begin whose turn it is, of a job that is still wanted.
+        """Let this message begin only if it is its turn, and the job is still wanted.
 
-        Raises Ignore where the record goes on without this message; what the job ends with where
-        there is none yet.
+        Raises Ignore if the record goes on without this message. If there is no record yet, raises
+        the error that the job ends with.
         """
         if self.request.get(OURS_HEADER):
             self._make_due()
             raise Ignore
         if standing.state not in _BEGINS_FROM:
             raise Ignore
-        # After a first attempt, or the gate, a job begins by a message of ours. What comes again
-        # under its id may ask for something else, and must not run before the moment has come.
+        # After its first attempt, or after the gate, only a message that we published may begin a
+        # job. Any other one is a late copy of the first message, or a request that reuses its id:
+        # it would run before the job's due time, and might ask for something else.
         begun = standing.attempts or standing.state is JobState.ADMITTED
         if begun and self.request.get(OURS_HEADER) is None:
             raise Ignore
@@ -144,7 +148,7 @@ class ProviderTask(FollowUp):
             raise Ignore  # the sweep ends it
 
     def _make_due(self) -> None:
-        """Let a job be resumed at once that the version before resumes by this message."""
+        """Make a job ready that an older version of Fermata would resume by this message."""
         now, resumed = time.time(), (JobState.RESUMING,)
         worker_process.parts().records.note(self._job_id, now=now, sources=resumed, due_at=now)
 
@@ -171,21 +175,22 @@ class ProviderTask(FollowUp):
         bound.apply_defaults()
         given = dict(bound.arguments)
         ours = {name: given.pop(name) for name in _OURS if name in given}
-        return submission.check_parameters(self.operation, given, **ours)
+        return chosen().check(self.operation.name, given, **ours)
 
     def _submit_leg(self, jobs: Jobs, body: JSONObject, standing: Standing) -> NoReturn:
         attempt = Attempt(self._job_id, self.operation, secrets.token_hex(8))
-        # A record that is there already has the message.
+        # If there is a record, it has the message already.
         parked = None if standing.state else self._park()
         lane = lane_of(self.request.headers or {}, slow=self.operation.slow)
-        # Once a job has begun, its own deadline ends it.
+        # ``expires`` limits the wait in the queue. After the first attempt, the deadline counts.
         expires_at = None if standing.attempts else self._expires_at
         try:
             if not jobs.begin(attempt, body, parked, lane, expires_at=expires_at):
                 raise Ignore
             current = self._announced(jobs, attempt, announced=standing.announced)
         except UnknownJob as error:
-            # Redis was restarted without its last writes; the message is still in hand.
+            # Redis was restarted without its last writes. Nothing was sent, and the message is
+            # still in hand, so it can begin again.
             raise Reject(told(error), requeue=True) from None
         if not current:
             raise Ignore
@@ -194,8 +199,8 @@ class ProviderTask(FollowUp):
             if event:
                 jobs.claim_here(attempt, event)
         except Exception:
-            # The provider may hold the work and the record can be resumed: failing now would
-            # be a lie. Webhook, poll or sweep settle the job.
+            # The provider may have taken the work, so the job must not fail here. Its record lets
+            # a webhook, a poll or the sweep settle it.
             log.exception("submit_interrupted")
         raise Ignore from None
 
@@ -206,12 +211,12 @@ class ProviderTask(FollowUp):
             return jobs.announce(attempt)
         except UnknownJob:
             raise
-        except Exception as error:
+        except Exception as error:  # nothing was sent yet, so the attempt can be made again
             jobs.postpone(attempt, f"not announced: {type(error).__name__}")
             return None
 
     def _barred(self, job: Standing) -> Event | None:
-        """Return the end of a job that was cancelled while its record was being written."""
+        """Return the event of a job that was cancelled while its record was being written."""
         if not job.cancelled_by:
             return None
         error = cancelled(self._job_id, job.cancelled_by)
@@ -219,13 +224,14 @@ class ProviderTask(FollowUp):
 
     @property
     def _queue(self) -> str | None:
-        """The queue that this message came by."""
+        """The queue that this message came from."""
         return (self.request.delivery_info or {}).get("routing_key")
 
     def _pass_on(self, jobs: Jobs, body: JSONObject) -> NoReturn:
-        """Send a slow job to its own queue; the one it came by is for the quick ones.
+        """Send a slow job on to its own queue: it came by the queue for quick ones.
 
-        The record comes first: should no worker take it there, the deadline still ends it.
+        The record is written first, so that the deadline ends the job if no worker serves that
+        queue.
         """
         parked = self._park(queue=SLOW_QUEUE, expires=self._expires)
         stale_at = jobs.pass_on(
@@ -236,11 +242,12 @@ class ProviderTask(FollowUp):
         raise Ignore
 
     def _announce_parked(self) -> None:
-        """Tell result backend and monitors that the job holds no slot from here on.
+        """Tell the result backend and monitors that the job holds no slot from here on.
 
-        The record is ours, the provider has not heard of the job, and a cancellation waits for us
-        (announce.lua), so nothing can settle it yet: stored later, or by a copy of this message, a
-        custom state would overwrite FAILURE.
+        Nothing can settle the job yet: the record is this leg's, the provider has not heard of the
+        job, and a cancellation waits for this leg (announce.lua). Celery's backends protect only
+        SUCCESS: if ``PARKED`` were stored later, or by a copy of this message, it would overwrite
+        FAILURE.
         """
         if not self.request.ignore_result:
             self.update_state(state=PARKED, meta={"operation": self.operation.name})
@@ -253,7 +260,7 @@ class ProviderTask(FollowUp):
             queue=queue,
             expires=expires,
             retries=0,
-            # The record is this leg's to write: without the mark, publishing would write it too.
+            # This leg writes the record. Without the mark, the recorder would write it as well.
             headers={**(self.request.headers or {}), OURS_HEADER: 0},
         )
         return park(signature)
@@ -270,19 +277,19 @@ class ProviderTask(FollowUp):
         return result
 
     def _was_stored(self, result: JSONObject) -> bool:
-        """Say whether a leg before this one died between the stored result and the settlement.
+        """Say whether an earlier leg died after Celery had stored the result, before it settled.
 
-        Celery publishes the next step before it stores a result: done again, a plain step would
-        run twice. What comes after the result is the count of a chord's parts; that one is safe
-        to repeat, and must be where it may be missing.
+        Celery publishes the next step before it stores the result. So with a stored result the step
+        is out, and a second publish could run a user's task twice. Celery counts a chord's part
+        after the result: the count may be missing and is safe to repeat, so such a leg runs again.
         """
         if self.request.chord or self.request.ignore_result:
             return False
         stored = self.AsyncResult(self._job_id)
         return stored.state == SUCCESS and stored.result == result
 
-    # Celery calls these two when the outcome is stored and the next step is published. Only
-    # then is the job settled: a worker that dies before leaves it to be resumed again.
+    # Celery calls these two after it has published the next step and stored the outcome. The job is
+    # settled only here: if the worker dies earlier, another conductor resumes the job.
 
     def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
         self._settle(task_id, retval)
@@ -294,13 +301,14 @@ class ProviderTask(FollowUp):
             self._settle(task_id, exc)
 
     def _settle(self, task_id: str, outcome: JSONObject | BaseException) -> None:
-        # Celery would take an error here for the task's own, and fire its errbacks again.
+        # Celery would take an error here for the task's own, and call its errbacks again.
         try:
             coming = self.request.get("coming", ())
             worker_process.parts().jobs.settle(
                 JobId(task_id), self.operation, outcome, following=coming
             )
         except Exception:
+            # The lease ends by itself, and the next run of the leg settles the job.
             log.exception("settle_postponed", job_id=task_id)
 
 
@@ -309,6 +317,7 @@ def provider_task(app: Any, operation: str) -> Callable[[Callable[..., JSONObjec
     row = find(operation)
 
     def declare(function: Callable[..., JSONObject]) -> ProviderTask:
+        # shared=False: Celery would add a shared task to every other application of the process.
         task: ProviderTask = app.task(
             function,
             base=ProviderTask,
@@ -333,8 +342,8 @@ def _slow_options(row: Operation) -> dict[str, Any]:
 
 
 def declare_undeclared(app: Any) -> None:
-    """Declare the task of every row of the table that ``tasks/`` has no declaration for."""
-    for row in OPERATIONS.values():
+    """Declare a task for every row of the table that ``tasks/`` does not declare."""
+    for row in chosen().operations.values():
         if task_name(row.name) not in app.tasks:
             provider_task(app, row.name)(_stand_in(row))
 
@@ -344,5 +353,5 @@ def _stand_in(row: Operation) -> Callable[..., JSONObject]:
         raise NeedsWorker(f"{row.name} runs in a worker")
 
     stand_in.__doc__ = row.summary
-    stand_in.__signature__ = signature(row)  # type: ignore[attr-defined]
+    stand_in.__signature__ = chosen().signature(row.name)  # type: ignore[attr-defined]
     return stand_in

@@ -1,13 +1,15 @@
-"""A plain task of the application: it runs for one copy of its message, and is not lost.
+"""The base of every plain task: it runs for one copy of its message, and is not lost.
 
-Celery publishes the next step before it stores a result. A leg that dies between the two is run
-again and publishes the step again, and no broker can tell the copies apart. A chord's body can be
-published by each task of its header.
+``worker.app`` names ``Step`` as the class of the application's tasks, a user's own included. Celery
+publishes the next step before it stores a result. If a worker dies between the two, the leg is run
+again and publishes the step again, and no broker can tell the copies apart. Each task of a header
+can publish a chord's body. So every copy carries a key, and the first copy that begins takes the
+run in Redis; the others are ignored.
 
 A plain task that follows a job must not be lost either, so it is acknowledged late: if its process
-dies, its message comes again. A task that kills its process each time would never end: after
-``DEATHS`` deaths it fails natively. A task that names ``acks_late`` or ``reject_on_worker_lost``
-has what it names.
+dies, its message comes again. A task that kills its process each time would never end, so after
+``DEATHS`` deaths it fails natively. A task that sets ``acks_late`` or ``reject_on_worker_lost``
+itself keeps its own value.
 """
 
 from collections.abc import Mapping
@@ -26,7 +28,7 @@ from worker.store.connection import StoreUnavailable
 from worker.wiring import worker_process
 
 DEATHS: Final = 3
-"""How often a process may die of one run before the task fails."""
+"""How many processes one run may kill before the task fails."""
 
 
 class Step(FollowUp):
@@ -38,7 +40,7 @@ class Step(FollowUp):
 
     @property
     def backend(self) -> Any:
-        # What was acknowledged early cannot go back to be counted again.
+        # A message that was acknowledged early cannot go back to be counted again.
         return StepBackend(super().backend) if self.acks_late else super().backend
 
     @backend.setter
@@ -48,8 +50,9 @@ class Step(FollowUp):
     def before_start(self, task_id: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Let one copy begin.
 
-        Raises Ignore for the others, and for one that has run and only had to be counted for its
-        chord; Reject (requeued) where Redis is away; ProcessDied after too many deaths.
+        Raises Ignore for every other copy, and for one that has run already and only had to be
+        counted for its chord; Reject (requeued) if Redis is away; ProcessDied after too many
+        deaths.
         """
         try:
             self._begin_as_one(task_id)
@@ -61,12 +64,12 @@ class Step(FollowUp):
 
     @property
     def comes_again(self) -> bool:
-        """Say whether the message in hand was in a worker's hands before."""
+        """Say whether a worker had this message before."""
         redelivered = (self.request.delivery_info or {}).get("redelivered")
         return bool(redelivered and self.acks_late)
 
     def run_id(self, task_id: str) -> str:
-        """Name the run of a task: a retry is a message of its own, with the id of the first."""
+        """Name a run of a task. A retry has the id of the first run, but is a run of its own."""
         return f"{task_id}:{self.request.retries}"
 
     def _begin_as_one(self, task_id: str) -> None:
@@ -74,8 +77,8 @@ class Step(FollowUp):
         if not copy:
             return
         parts = worker_process.parts()
-        # A retry has the header of the message before it. What a step was replaced with has its
-        # id, but follows another job.
+        # A retry carries the header of the message before it, so the run's name counts retries. A
+        # replacement (Task.replace) has the id of the step, but follows another job.
         followed = copy.partition("/")[0]
         run = f"{self.run_id(task_id)}:{followed}"
         if not parts.plain_steps.take(run, copy, seconds=parts.settings.policy.retention_seconds):
@@ -86,22 +89,22 @@ class Step(FollowUp):
             raise Ignore
 
     def _count_death(self, task_id: str) -> None:
-        """Take a message that comes again for a sign of a death; a run that ends takes it back."""
+        """Count a message that comes again as a death; a run that ends forgets the count."""
         parts = worker_process.parts()
         seconds = parts.settings.policy.retention_seconds
         deaths = parts.plain_steps.count_death(self.run_id(task_id), seconds=seconds)
         if deaths >= DEATHS:
-            # Not Celery's WorkerLostError, after which the message would come again.
+            # Celery's own WorkerLostError would make the message come again.
             said = f"{self.name} was begun {deaths} times, and its process died each time"
             raise ProcessDied(said)
 
 
 @task_postrun.connect
 def _forget_deaths(task_id: str, task: Any, state: str | None = None, **_: Any) -> None:
-    """Forget the deaths of a run that has ended in its process, however it ended.
+    """Forget the deaths of a run that has ended without ending its process.
 
-    Not for another copy of its message: that one was ignored. Nor for a run that ends its process:
-    that is one more death, and has no state.
+    Another copy of its message does not count: it was ignored. A run that ends its process is one
+    more death; Celery calls this without a state then.
     """
     if isinstance(task, Step) and task.comes_again and state not in {None, IGNORED}:
         worker_process.parts().plain_steps.forget_deaths(task.run_id(task_id))

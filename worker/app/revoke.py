@@ -1,11 +1,13 @@
-"""``AsyncResult.revoke()`` of a provider task, and a command for clients: they cancel the job.
+"""``AsyncResult.revoke()`` of a provider task, and a command for clients: both cancel the job.
 
-A bare revoke discards the message of the task and leaves the tail of its chain, its chord and
-its errbacks PENDING for ever. Here the task runs all the same, and fails with JobCancelled.
+Celery's revoke discards the message of the task and leaves the tail of its chain, its chord and
+its errbacks PENDING for ever. Here the task still runs, and fails with JobCancelled. Two places are
+replaced: the worker's ``revoke`` commands (``RevokeStep``), for jobs on record, and the task's
+``Request`` (``ProviderRequest``), for a message that a worker has in hand.
 
-``revoke_by_stamped_headers`` does the same for every job that has one of the stamps: one whose
-message is still to come, and one that is on record. Every worker looks through all records, so that
-a worker's death stops nobody; to cancel a job twice does no harm.
+``revoke_by_stamped_headers`` does the same for every job that has one of the stamps, whether its
+message is still to come or the job is on record. Every worker looks through all records, so that
+the death of one worker leaves no job out. To cancel a job twice does no harm.
 """
 
 import threading
@@ -33,8 +35,8 @@ log = structlog.get_logger()
 BY: Final = "revoke"
 
 CANCEL_COMMAND: Final = "fermata_cancel"
-"""What a client sends instead: other applications' workers share the broker, and would carry out
-``revoke`` and call it done."""
+"""The command that a client sends instead of ``revoke``. Workers of other applications share the
+broker: they would carry out ``revoke``, and report that it is done."""
 
 _UNENDING: Final = (
     "a task that runs in a thread cannot be terminated: it goes on to its end. One that has not "
@@ -43,10 +45,11 @@ _UNENDING: Final = (
 
 
 class ProviderRequest(Request):
-    """The message of a provider task, as the worker sees it: never discarded unseen."""
+    """The message of a provider task in a worker's hands: never discarded before it runs."""
 
     def revoked(self) -> bool:
-        """Let a revoked job run, so that it ends natively; an expired one says so itself."""
+        """Let a revoked or expired job run, so that it ends natively; the task itself looks."""
+        # Celery's own method answers True for an expired message too, and drops it.
         if self.id in revoked_tasks or _has_one(self.stamps, revoked_stamps):
             try:
                 worker_process.parts().cancellations.cancel(JobId(self.id), by=BY)
@@ -55,25 +58,25 @@ class ProviderRequest(Request):
         return False
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
-        """Leave the job's process alone: it may be in the middle of a request that is paid for."""
+        """Do not kill the job's process: it may be in the middle of a request that is paid for."""
 
 
 class RevokeStep(bootsteps.Step):
-    """Makes the worker's ``revoke`` command cancel jobs, and revoke whatever else it is given.
+    """Makes the worker's ``revoke`` commands cancel jobs; other tasks they revoke as before.
 
-    Beside it stands the clients' command, which no other worker has.
+    It also adds the clients' command, which no other application's worker has.
     """
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
         celery_revoke = Panel.data["revoke"]
         if getattr(celery_revoke, "is_fermata", False):
-            return
+            return  # Panel belongs to the process: replaced once, it stays so
 
         def revoke(state: Any, task_id: Any, *args: Any, **options: Any) -> Any:
             ids = [task_id] if isinstance(task_id, str) else list(task_id or ())
             try:
-                # Without a record it may be any task.
+                # WAITING: there is no record, so the id may be that of any task.
                 others = [each for each in ids if _cancel(each, BY) is Cancellation.WAITING]
             except StoreUnavailable as error:
                 return {"error": f"Redis cannot be reached: {error}"}
@@ -91,11 +94,13 @@ class RevokeStep(bootsteps.Step):
             wanted = dict(
                 headers if isinstance(headers, dict) else (h.split("=")[:2] for h in headers)
             )
+            # In a thread: the worker's main loop runs this command, and there may be many records.
             threading.Thread(target=_cancel_stamped, args=[wanted], daemon=True).start()
             try:
                 return celery_revoke_stamped(state, headers, *args, **options)
             except NotImplementedError:
-                return {"ok": f"revoked: {wanted}; {_UNENDING}"}  # Celery's client knows no error
+                # Celery's client knows no error for this command.
+                return {"ok": f"revoked: {wanted}; {_UNENDING}"}
 
         Panel.data["revoke_by_stamped_headers"] = revoke_stamped
         Panel.data[CANCEL_COMMAND] = _cancel_all

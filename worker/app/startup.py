@@ -1,5 +1,11 @@
-"""A worker refuses to start where data would be at risk, or with a wrong setting: one clear line,
-exit code 3."""
+"""A worker refuses to start with a wrong setting, or if data would be at risk.
+
+It then says one clear line, and ends with exit code 3. ``worker.app`` asks here for its settings,
+and Celery starts ``RiskStep`` when the worker has its broker. Celery prints a traceback for an
+ordinary exception, so each function here ends the process in the way that suits its caller: a
+click exception before the worker runs, ``SystemExit`` once it does. In a backend that imports the
+application there is no command line to end, and ConfigError goes to the backend.
+"""
 
 import contextlib
 import signal
@@ -25,7 +31,7 @@ EXIT_SETTINGS: Final = 3
 
 
 _SERVING: Final = frozenset({"worker", "beat"})
-"""Celery's commands whose output is a log; what others print is an answer."""
+"""Celery's commands whose output is a log. The output of any other command is an answer."""
 
 
 class _Refusal(click.ClickException):
@@ -37,9 +43,9 @@ class _Refusal(click.ClickException):
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
-    """End a command line without a traceback.
+    """Turn a ConfigError into the end of a command line, without a traceback.
 
-    Raises ConfigError elsewhere, as in a backend that imports the application.
+    Raises the ConfigError itself if there is no command line: a backend imports the application.
     """
     try:
         yield
@@ -50,10 +56,10 @@ def one_line() -> Iterator[None]:
 
 
 def client_settings() -> Settings:
-    """Return what every process needs; a wrong one ends a command line, else raises ConfigError.
+    """Return the settings of this process; a wrong one ends a command line, or raises ConfigError.
 
-    A worker's own are looked at here too: Celery asks before its banner, so that the reason is the
-    last thing on the screen.
+    A worker's own settings are checked here too: Celery asks before it prints its banner, so that
+    the reason is the last thing on the screen.
     """
     context = click.get_current_context(silent=True)
     command = context.find_root().invoked_subcommand if context else None
@@ -73,9 +79,9 @@ def _tell_the_end(how: str, sig: str, **_: Any) -> None:
 
 
 def own_tasks() -> None:
-    """Look whose ``tasks`` are about to be loaded; a stranger's end a command line as well.
+    """End the process if the ``tasks`` package about to be loaded is not ours.
 
-    Celery asks by a signal, and would log an error of ours with its traceback.
+    Celery calls this by a signal, and would log an exception of ours with its traceback.
     """
     try:
         with one_line():
@@ -94,19 +100,18 @@ def parts() -> Parts:
 
 
 def refuse(why: str) -> NoReturn:
-    """End the worker; for any other exception Celery prints a traceback.
-
-    Honcho terminates it when another process has refused as well: it would say no more than that.
-    """
+    """End the worker. Celery prints a traceback for any exception but SystemExit."""
     log.critical("worker_refuses_to_start", why=why)
+    # Honcho terminates this process if another one has refused. Then the worker would go on to log
+    # its shutdown, and the reason would no longer be its last line.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(EXIT_SETTINGS)
 
 
 class RiskStep(bootsteps.StartStopStep):
-    """Looks for risks once Redis is there, and before the first message is taken.
+    """Looks for risks once Redis is there, and before the worker takes its first message.
 
-    A Redis that is away keeps a worker waiting, as ever, and is looked at when it has come.
+    If Redis is away, the worker waits for it as Celery does, and looks after the next connect.
     """
 
     requires = ("celery.worker.consumer.connection:Connection",)
@@ -116,7 +121,8 @@ class RiskStep(bootsteps.StartStopStep):
         self._looked = False
 
     def start(self, parent: Any) -> None:
-        # Not again after a reconnect: jobs in hand are safer with a worker than without.
+        # Celery starts this step again after each reconnect. Then a refusal would do harm: the jobs
+        # in hand are safer with a worker than without.
         if self._looked:
             return
         found = facts.risks(parts().settings, parent.app)

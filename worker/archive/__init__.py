@@ -1,1 +1,1 @@
-"""Files that stay: the links of a result are fetched, checked and stored."""
+"""Files that stay: Fermata fetches, checks and stores the files that a result links to."""

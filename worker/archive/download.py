@@ -1,7 +1,8 @@
-"""Fetch a stranger's link: only from where we may, only as much as we want, only for so long.
+"""Fetches a link that a stranger wrote: from allowed hosts only, within limits of size and time.
 
-A name is resolved once; what is judged is the very address that is connected to, so a DNS answer
-that changes changes nothing. TLS still checks the name. No proxy, no cookie, no API key.
+Each host name is resolved once, and the download connects to the very address that the egress rule
+has judged. So a DNS answer that changes in between changes nothing. TLS still checks the name. The
+request goes through no proxy and carries no cookie and no API key.
 """
 
 import contextlib
@@ -19,12 +20,12 @@ from worker.core.archive.egress import Egress, Origin, redirected, shown
 from worker.core.errors import ArchiveFailed
 
 READ_SECONDS: Final = 30
-"""How long a server may say nothing."""
+"""How long a server may send nothing."""
 
 CHUNK_BYTES: Final = 256 * 1024
 REDIRECTS: Final = 5
 _REDIRECT: Final = frozenset({301, 302, 303, 307, 308})
-# Links come to life, and storage comes back: a 403 or 404 says "not yet" shortly after the end.
+# Shortly after a job has ended, its link may answer 403 or 404 because the file is not there yet.
 _NOT_YET: Final = frozenset({401, 403, 404, 408, 425, 429})
 
 Resolve = Callable[[str, int], list[str]]
@@ -38,7 +39,7 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def connect(address: str, port: int, seconds: float) -> socket.socket:
-    """Connect to a numeric address: nothing is resolved here."""
+    """Connect to a numeric address, so that no name is resolved again."""
     return socket.create_connection((address, port), seconds)
 
 
@@ -48,8 +49,8 @@ class Body:
 
     Args:
         offset: where in the file the bytes begin
-        size: of the whole file, where the server says
-        validator: what tells this version of the file from another, for If-Range
+        size: of the whole file; None if the server does not say
+        validator: tells this version of the file from another, for If-Range
     """
 
     content_type: str
@@ -77,7 +78,7 @@ class Downloader:
         """Ask for a file, or for the rest of it from ``offset`` on if it is still that version.
 
         Args:
-            give_up: the moment, of the monotonic clock, at which whatever happens is cut off
+            give_up: the time, on the monotonic clock, at which the download is cut off
 
         Raises ArchiveFailed, here and while the body is read.
         """
@@ -89,7 +90,7 @@ class Downloader:
                 if answer.status in _REDIRECT:
                     url = redirected(url, answer.headers.get("Location", ""))
                 elif wanted and extent is None:
-                    wanted = {}
+                    wanted = {}  # not the rest that was asked for: ask again for the whole file
                 else:
                     yield self._read(url, answer, extent, give_up)
                     return
@@ -107,6 +108,8 @@ class Downloader:
                 if origin.scheme == "https":
                     sock = self.tls.wrap_socket(sock, server_hostname=origin.host)
                     stack.enter_context(sock)
+                # http.client gets a connected socket, so that it neither resolves nor connects. It
+                # writes the Host header from the name; a port that is the default is left out.
                 connection = http.client.HTTPConnection(origin.host, origin.port)
                 connection.default_port = 443 if origin.scheme == "https" else 80
                 connection.sock = sock
@@ -116,7 +119,7 @@ class Downloader:
 
     def _connected(self, origin: Origin, give_up: float) -> socket.socket:
         addresses = self.resolve(origin.host, origin.port)
-        # One that is refused refuses the name: a mixed answer is somebody's trick.
+        # One forbidden address refuses the whole name: no honest host mixes public and private.
         for address in addresses:
             self.egress.judge(origin, address)
         unreachable: OSError = ConnectionError()
@@ -137,7 +140,7 @@ class Downloader:
         if extent is None or answer.status not in {200, 206}:
             raise _unsuccessful(url, answer.status)
         if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-            # We asked for none; and what a body unpacks to, nobody can tell beforehand.
+            # We asked for none, and nobody can tell beforehand how large a body unpacks to be.
             raise ArchiveFailed(f"{shown(url)}: refused a compressed body")
         begin, size = extent
         if size is None and not answer.chunked:
@@ -161,7 +164,7 @@ class Downloader:
         give_up: float,
     ) -> Iterator[bytes]:
         received = begin
-        # read1 returns what has come: read would wait for its whole amount, drop by drop.
+        # read1 returns the bytes that have come. read would wait until a whole chunk has come.
         with _failures(url, give_up):
             while time.monotonic() < give_up and (chunk := answer.read1(CHUNK_BYTES)):
                 received += len(chunk)
@@ -188,11 +191,12 @@ _HEADERS: Final = {
 
 @contextlib.contextmanager
 def _cut_off(sock: socket.socket, give_up: float) -> Iterator[None]:
-    """Shut a connection at a moment, whatever it is doing.
+    """Shut a connection at ``give_up``, whatever it is doing.
 
-    A socket's own timeout starts anew with every byte, so a server that drips would never end.
+    A socket's own timeout starts anew with every byte, so a server that sends a byte now and then
+    would hold the download for ever.
     """
-    # A second handle on the connection: TLS takes the first one over.
+    # A second handle on the connection: wrapping it in TLS detaches the first one.
     with sock.dup() as handle:
         timer = threading.Timer(max(give_up - time.monotonic(), 0), _shut, [handle])
         timer.daemon = True
@@ -211,7 +215,8 @@ def _shut(handle: socket.socket) -> None:
 
 @contextlib.contextmanager
 def _failures(url: str, give_up: float) -> Iterator[None]:
-    """Say what went wrong on the wire, without what the library quotes."""
+    """Turn an error of the wire into ArchiveFailed, without the library's text: it may quote the
+    URL, whose query may be a signature."""
     try:
         yield
     except ssl.SSLCertVerificationError as error:
@@ -238,7 +243,7 @@ _Extent = tuple[int, int | None]
 
 
 def _extent(answer: http.client.HTTPResponse, offset: int) -> _Extent | None:
-    """Read the extent of an answer; None where it is a part that was not asked for, or none."""
+    """Read the extent of an answer; None if it is another part than the one asked for, or none."""
     if answer.status == 206:
         said = answer.headers.get("Content-Range", "")
         part = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})", said, re.ASCII)
@@ -247,7 +252,7 @@ def _extent(answer: http.client.HTTPResponse, offset: int) -> _Extent | None:
 
 
 def _validator(headers: http.client.HTTPMessage) -> str:
-    """Return what If-Range takes: a strong ETag, else the date (RFC 9110 §13.1.5)."""
+    """Return the value for If-Range: a strong ETag, else the date (RFC 9110 §13.1.5)."""
     etag = str(headers.get("ETag", ""))
     strong = etag if not etag.startswith("W/") else ""
     validator = strong or str(headers.get("Last-Modified", ""))

@@ -1,6 +1,7 @@
-"""Use case: store the files of a result where they stay; the provider's links do not.
+"""Use case: store the files of a result in a place of ours, because the provider's links expire.
 
-Safe to run any number of times: the manifest says what is there, and a part that came is kept.
+It is safe to run any number of times: the manifest says which files are there, and a local archive
+keeps the part of a file that has come.
 """
 
 import contextlib
@@ -30,7 +31,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 RUN_SECONDS: Final = 240
-"""One run of the task, well below every limit on it; what is missing then, the next run fetches."""
+"""The time for one run of the task, well below each of its time limits. The next run fetches the
+files that are still missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Archive:
 
         A list of results returns a list of these.
 
-        Raises InvalidRequest, and ArchiveFailed after everything that could be stored is stored.
+        Raises InvalidRequest; ArchiveFailed if a file is missing, after all others are stored.
         """
         give_up = time.monotonic() + self.run_seconds
         runs = [_Run(self, result) for result in links.results_of(source)]
@@ -63,7 +65,7 @@ class Archive:
 
 
 def open_archive(settings: Settings) -> Archive:
-    """Put an archive together. Raises ConfigError where its place cannot be opened."""
+    """Put an archive together. Raises ConfigError if its target cannot be opened."""
     provider = read_origin(settings.provider_url)
     egress = Egress(
         hosts=(*settings.archive.hosts, provider.host),
@@ -79,7 +81,7 @@ def open_archive(settings: Settings) -> Archive:
 
 
 def _shares(items: Sequence[T], give_up: float) -> Iterator[tuple[T, float]]:
-    """Give each its share of the time that is left: one that drips must not starve the others."""
+    """Give each item an equal share of the time that is left, so that a slow one leaves some."""
     for position, item in enumerate(items):
         now = time.monotonic()
         yield item, now + (give_up - now) / (len(items) - position)
@@ -98,7 +100,7 @@ class _Run:
         self.retryable = False
 
     def store(self, give_up: float) -> JSONObject:
-        """Store what can be stored, and note the rest."""
+        """Store every file that can be stored, and note the missing ones."""
         planned: list[Planned] = []
         with self._noting(self._manifest_name, "the manifest"):
             planned = self._begin()
@@ -127,7 +129,11 @@ class _Run:
             self.retryable |= error.retryable
 
     def _begin(self) -> list[Planned]:
-        """Read the manifest, or write its beginning: the day of the first run names the files."""
+        """Read the manifest, or begin one.
+
+        It keeps the day of the first run: a template may name files by the day, and a later run
+        must find the same names.
+        """
         known = self._target.read(self._manifest_name)
         if known is None:
             self._manifest = links.new_manifest(self._result, self._parts.now())
@@ -143,6 +149,7 @@ class _Run:
 
     def _store_file(self, planned: Planned, give_up: float) -> None:
         stored = self._manifest["files"].get(planned.name)
+        # The size is compared too: somebody may have removed or cut the file since.
         if stored and self._target.size(planned.name) == stored["bytes"]:
             return
         with (
@@ -174,7 +181,10 @@ def _transfer(body: Body, upload: Upload, expected: Format) -> tuple[int, str]:
 
 
 def _checked(body: Body, expected: Format) -> Iterator[bytes]:
-    """Let a body through once its beginning is what was promised."""
+    """Let a body through once its beginning has the promised format.
+
+    A resumed body was checked when its beginning came.
+    """
     if body.offset == 0:
         beginning = b""
         for chunk in body.chunks:

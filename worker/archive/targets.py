@@ -1,4 +1,4 @@
-"""Where archived files go: a folder of this machine, or whatever else fsspec reaches.
+"""Where archived files go: a folder of this machine, or any other place that fsspec reaches.
 
 A file appears under its name whole, or not at all. Every failure is an ArchiveFailed.
 """
@@ -28,7 +28,7 @@ class Upload(ABC):
 
     @abstractmethod
     def resume(self, offset: int, validator: str) -> Any:
-        """Go on at an offset, or from the beginning; returns the hash of what is kept."""
+        """Go on at an offset, or from the beginning; returns the hash of the bytes before it."""
 
     @abstractmethod
     def write(self, chunk: bytes) -> None:
@@ -40,11 +40,11 @@ class Upload(ABC):
 
     @abstractmethod
     def drop(self) -> None:
-        """Forget what has come: it is no good."""
+        """Forget the bytes that have come: they are no good."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go; what has come may stay for a later run."""
+        """Release the file. The bytes that have come may stay for a later run."""
 
 
 class Target(ABC):
@@ -52,7 +52,7 @@ class Target(ABC):
 
     @abstractmethod
     def url(self, name: str) -> str:
-        """Return where a file is, or would be."""
+        """Return the URL at which a file is, or would be."""
 
     @abstractmethod
     def size(self, name: str) -> int | None:
@@ -75,7 +75,7 @@ class Target(ABC):
 
     @contextlib.contextmanager
     def upload(self, name: str) -> Iterator[Upload]:
-        """Hold an upload; where it fails for good, nothing of it stays."""
+        """Hold an upload. If it fails for good, nothing of it stays."""
         upload = self.begin(name)
         try:
             yield upload
@@ -104,7 +104,8 @@ def _target_errors(name: str) -> Iterator[None]:
         yield
     except ArchiveFailed:
         raise
-    # Every file system of fsspec has errors of its own; a full disk may be emptied, so may quotas.
+    # Every file system of fsspec has errors of its own. All are retryable: somebody may empty a
+    # full disk, or raise a quota.
     except Exception as error:
         said = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
         why = f"the archive cannot take {name}: {said}"
@@ -112,7 +113,7 @@ def _target_errors(name: str) -> Iterator[None]:
 
 
 class Folder(Target):
-    """A folder of this machine: files are resumed, and links in it are not followed out of it."""
+    """A folder of this machine. It resumes files, and follows no symbolic link out of itself."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -135,7 +136,7 @@ class Folder(Target):
 
     def _inside(self, name: str) -> Path:
         path = self._root / name
-        # Before anything is made: it would be made where the link leads.
+        # Check before mkdir: that would make folders at the place to which the link leads.
         if not path.parent.resolve().is_relative_to(self._root.resolve()):
             raise ArchiveFailed(f"refused {name}: a link leads out of the archive there")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +144,10 @@ class Folder(Target):
 
 
 class _Part(Upload):
-    """``.song.mp3.part``, and ``.song.mp3.part.version`` beside it: no file's name has that dot."""
+    """``.song.mp3.part``, and ``.song.mp3.part.version`` beside it.
+
+    No archived file has such a name: ``core.archive.names`` strips leading dots.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -152,7 +156,7 @@ class _Part(Upload):
         self._file = self._locked()
         if self._version.is_file() and not self._version.is_symlink():
             said = self._version.read_text("utf-8", errors="replace")
-            # A damaged one could not be sent: then the file begins anew.
+            # HTTP could not send a damaged validator: then the file begins anew.
             self.validator = said if said.isascii() and said.isprintable() else ""
             self.offset = os.fstat(self._file.fileno()).st_size if self.validator else 0
 
@@ -161,7 +165,8 @@ class _Part(Upload):
         file = os.fdopen(os.open(self._part, flags, 0o666), "r+b")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Between open and lock, another run may have finished this very file.
+            # Between our open and our lock, another run may have finished this file: then the name
+            # is gone, or belongs to a new file, and our lock guards nothing.
             mine = os.path.samestat(os.fstat(file.fileno()), os.lstat(self._part))
         except OSError:
             mine = False
@@ -177,6 +182,7 @@ class _Part(Upload):
             self._file.seek(0)
             while chunk := self._file.read(_CHUNK_BYTES):
                 digest.update(chunk)
+            # Truncated first: a death in between must not leave old bytes under a new version.
             self._version.unlink(missing_ok=True)
             if validator:
                 self._version.write_text(validator, "utf-8")
@@ -188,6 +194,7 @@ class _Part(Upload):
 
     def commit(self) -> None:
         with _target_errors(self._path.name):
+            # On disk before it has its name: a power cut must not leave an empty song.
             self._file.flush()
             os.fsync(self._file.fileno())
             self._version.unlink(missing_ok=True)
@@ -198,13 +205,13 @@ class _Part(Upload):
         self._part.unlink(missing_ok=True)
 
     def close(self) -> None:
-        # What is in the buffer of a full disk cannot be written here either.
+        # If the disk is full, closing fails too: it writes the rest of the buffer.
         with _target_errors(self._path.name):
             self._file.close()
 
 
 class Remote(Target):
-    """An object store or a server: files cannot be appended to, so a broken one begins anew."""
+    """An object store or a server. It cannot append to a file, so a broken one begins anew."""
 
     def __init__(self, fs: Any, root: str) -> None:
         self._fs = fs
@@ -216,7 +223,7 @@ class Remote(Target):
     def size(self, name: str) -> int | None:
         with _target_errors(name):
             try:
-                # What this process remembers of a folder may be older than another's work.
+                # fsspec caches listings, and another process may have stored the file since.
                 self._fs.invalidate_cache()
                 return int(self._fs.info(self._path(name))["size"])
             except FileNotFoundError:
@@ -244,15 +251,17 @@ class _Object(Upload):
             try:
                 self._file = self._opened()
             except FileNotFoundError:
-                # Servers have folders; object stores do not, and may not let us look.
+                # A server needs the folder first. An object store has no folders, and may deny the
+                # rights that making one takes: so this is tried only if the open has failed.
                 self._fs.makedirs(self._path.rpartition("/")[0], exist_ok=True)
                 self._file = self._opened()
             return hashlib.sha256()
 
     def _opened(self) -> Any:
-        # Closing an ordinary file would let half of it appear.
+        # With autocommit, closing a file would make half of it appear.
         file = self._fs.open(self._path, "wb", autocommit=False)
-        # fsspec takes it for one of a transaction that is never ended, and would keep it for ever.
+        # fsspec notes a file without autocommit in a transaction. We never end that transaction, so
+        # it would hold every file for ever.
         with contextlib.suppress(ValueError):
             self._fs.transaction.files.remove(file)
         return file
@@ -274,6 +283,6 @@ class _Object(Upload):
         if self._file is not None:
             with _target_errors(self._path):
                 self._file.discard()
-                # Its destructor would flush the rest after all.
+                # Its destructor would flush the rest of the buffer and so make the file appear.
                 self._file.forced = True
                 self._file = None

@@ -1,4 +1,8 @@
-"""Batches: many flows from one manifest, submitted once, however often that is tried."""
+"""Batches: many flows from one manifest, each submitted once, however often somebody tries.
+
+``runs`` submits, cancels and retries; ``ledger`` keeps in Redis which jobs a batch has; ``report``
+reads them. ``timetable`` submits a batch on a cron line, and ``journal`` keeps what became of it.
+"""
 
 from worker.batch import report
 from worker.batch.ledger import Batch, Job, Ledger, LedgerRow, Phase

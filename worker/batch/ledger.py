@@ -1,4 +1,8 @@
-"""Adapter: what a batch consists of, and what became of it, in Redis."""
+"""The jobs of each batch, and what became of them, in Redis.
+
+The counters of a batch are written by the scripts that turn its jobs (tally.lua), in the same step
+as the turn. So they agree with the records, and reading a batch costs the same for any size.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,10 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from worker.core import keys
 from worker.core.errors import FermataError, UnknownBatch
 from worker.core.job.canvas import Step
-from worker.core.job.models import JobId, JSONObject, ProviderTaskId
+from worker.core.job.models import JobId, JSONObject
 from worker.core.job.states import TERMINAL, JobState
-from worker.core.providers.aimusic import protocol, results
-from worker.core.providers.aimusic.operations import find
+from worker.core.providers import chosen
 from worker.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -43,15 +46,15 @@ class Batch:
     expected_jobs: int
     expected_credits: float
     jobs: int
-    """Those on record: a follow-up is not, until the job before it has succeeded."""
+    """The jobs on record. A follow-up is on record once the job before it has succeeded."""
     ended: Mapping[JobState, int]
     spent: float
     errors: Mapping[str, int]
     """How many jobs failed, by the type of the error."""
     manifest: str | None = None
-    """The file that was submitted last, on the machine that it was submitted from."""
+    """The path of the file that was submitted last, on the machine that submitted it."""
     form: str | None = None
-    """How that is written."""
+    """The format of that file."""
 
     @property
     def live(self) -> int:
@@ -63,7 +66,7 @@ class Batch:
 
     @property
     def standing(self) -> str:
-        """Say how far it has come: its phase, or that it is over."""
+        """The phase of the batch, or that it is over."""
         if not self.done:
             return self.phase
         return "cancelled, over" if self.phase is Phase.CANCELLED else "over"
@@ -80,7 +83,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """A row that was submitted: the jobs that it consists of."""
+    """A row that was submitted, with its jobs."""
 
     row_id: JobId
     """The id of its first job, before any of it was retried."""
@@ -90,7 +93,8 @@ class LedgerRow:
     steps: tuple[Step, ...]
 
     def dumps(self) -> str:
-        """Write down its jobs; its id and its line stand beside that."""
+        """Write its name, key and jobs as JSON; Redis holds its id and line beside them."""
+        # A job that another one follows is named by its place: that is shorter than its id.
         places = {step.job_id: place for place, step in enumerate(self.steps)}
         steps = [(s.job_id, s.operation, places.get(s.after or JobId(""))) for s in self.steps]
         return json.dumps([self.name, self.key, steps], separators=(",", ":"))
@@ -107,14 +111,14 @@ class LedgerRow:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a batch shows of a job; its state is None where it has not begun."""
+    """A job as a batch shows it; its state is None if there is no record of it."""
 
     state: JobState | None
     result: JSONObject | None = field(default=None, repr=False)
     error: JSONObject | None = None
     cost: float = 0
     late: JSONObject | None = field(default=None, repr=False)
-    """The result that came when the job had ended without it: it was paid for."""
+    """A result that came after the job had ended without it. It was paid for."""
 
     @property
     def failed(self) -> bool:
@@ -126,7 +130,7 @@ class Job:
 
 
 class Ledger:
-    """The batches. Every method raises StoreUnavailable where Redis cannot be reached."""
+    """The batches. Every method raises StoreUnavailable if Redis cannot be reached."""
 
     def __init__(self, redis: "Redis", retain_seconds: int) -> None:
         self._redis = redis
@@ -147,11 +151,11 @@ class Ledger:
         form: str = "",
         again: bool = False,
     ) -> bool:
-        """Begin a batch, or go on with it; False where it was cancelled, and stays so.
+        """Begin a batch, or go on with it; False if it was cancelled, and stays so.
 
         Args:
-            manifest, form: the file that is submitted, and how it is written; '' if there is none.
-            again: go on with it although it was cancelled: somebody who knows asks for it.
+            manifest, form: the file that is submitted, and its format; '' if there is none.
+            again: go on with the batch although it was cancelled: a person has asked for it.
         """
         batch = keys.BATCH + batch_id
         expected = {
@@ -165,7 +169,8 @@ class Ledger:
             return False
         with self._redis.pipeline() as pipe:
             pipe.zadd(keys.BATCHES, {batch_id: now})
-            # Only a list: one whose jobs still go on may be a little older.
+            # Twice the retention: this only lists batches, and a batch whose jobs still go on may
+            # be older than the retention.
             pipe.zremrangebyscore(keys.BATCHES, "-inf", now - 2 * self._retain_seconds)
             pipe.expire(batch, self._retain_seconds)
             pipe.execute()
@@ -199,7 +204,7 @@ class Ledger:
             pipe.execute()
 
     def submitted(self, batch_id: str, rows: Sequence[LedgerRow]) -> list[bool]:
-        """Say of each row whether it was submitted: it is booked, or its first job is on record."""
+        """Say for each row if it was submitted: it is booked, or its first job is on record."""
         with self._redis.pipeline(transaction=False) as pipe:
             for row in rows:
                 pipe.zscore(keys.ROWS + batch_id, row.row_id)
@@ -209,7 +214,7 @@ class Ledger:
         return [line is not None or bool(state) for line, state in pairs]
 
     def replace(self, batch_id: str, row: LedgerRow, by: LedgerRow, failed: Job) -> None:
-        """Write down that a job was submitted anew; the one that failed counts no more."""
+        """Write down that a job was submitted anew; the failed one no longer counts."""
         counted = ["jobs", str(failed.state)]
         if failed.error:
             counted.append(_ERROR + failed.error["type"])
@@ -228,6 +233,7 @@ class Ledger:
         Raises UnknownBatch.
         """
         stored = cast("dict[str, str]", self._redis.hgetall(keys.BATCH + batch_id))
+        # A job that outlives its batch may still count itself here: then there is no phase.
         if "phase" not in stored:
             raise UnknownBatch(f"there is no batch {batch_id}: see `fermata batch list`")
         ended = {state: int(stored.get(state, 0)) for state in JobState if state in TERMINAL}
@@ -266,7 +272,7 @@ class Ledger:
             start += _PAGE
 
     def find(self, batch_id: str, lines: Mapping[JobId, int]) -> list[tuple[LedgerRow, list[Job]]]:
-        """Read those of some rows that the batch has, with their jobs.
+        """Read the given rows, if the batch has them, with their jobs.
 
         Args:
             lines: the line of each row.
@@ -278,7 +284,9 @@ class Ledger:
         return [(row, [next(jobs) for _ in row.steps]) for row in rows]
 
     def live(self, batch_id: str) -> Iterator[JobId]:
-        """Yield the jobs that are under way, those of rows that are just being submitted too."""
+        """Yield the jobs that are under way, including those of rows that are being submitted."""
+        # HSCAN: rows that are announced meanwhile may be missed. Their jobs begin in a cancelled
+        # batch, and so end by themselves.
         key, cursor = keys.ROW_JOBS + batch_id, -1
         while cursor:
             cursor, page = cast(
@@ -324,14 +332,13 @@ def _read_late(
 ) -> JSONObject | None:
     if not late or not operation:
         return None
-    provider_task = ProviderTaskId(provider_task_id) if provider_task_id else None
     try:
-        return results.job_result(
+        return chosen().read_result(
             job_id,
-            find(operation),
-            protocol.parse(json.loads(late)["body"]),
+            operation,
+            json.loads(late)["body"],
             clip_id=clip_id,
-            provider_task_id=provider_task,
+            provider_task_id=provider_task_id,
         )
     except FermataError:
-        return None  # that it failed was delivered late: nothing was paid for
+        return None  # the late delivery says that the job failed, so nothing was paid for

@@ -26,10 +26,10 @@ def rows(ledger: Ledger, batch_id: str) -> Iterator[JSONObject]:
 
 
 def describe(row: LedgerRow, jobs: list[Job]) -> JSONObject:
-    """Describe a row: its state is that of the job that it waits for, or that failed.
+    """Describe a row. Its state is that of the job that failed, or that it waits for.
 
-    Where its first job is past its retention, the row is ``forgotten``. Of a job that failed and
-    whose result came ``late``, the files are named too.
+    If its first job is past its retention, the row is ``forgotten``. If a job failed and its result
+    came ``late``, the row names the files of that result too.
     """
     telling = next((place for place, job in enumerate(jobs) if job.failed), None)
     if telling is None:
@@ -72,7 +72,7 @@ def write(lines: Iterator[JSONObject], to: IO[str], *, as_csv: bool) -> None:
 
 
 def _safe(value: object) -> object:
-    """Write a cell that no spreadsheet takes for a formula."""
+    """Write a cell so that no spreadsheet takes it for a formula."""
     text = " ".join(value) if isinstance(value, list) else value
     if isinstance(text, str) and text.startswith(("=", "+", "-", "@", "\t", "\r")):
         return f"'{text}"

@@ -1,4 +1,8 @@
-"""Use cases: submit a batch, cancel it, retry what failed of it."""
+"""Use cases: submit a batch, cancel it, retry its failed jobs.
+
+The command line and the timetable call it. The id of each job follows from its batch and its row,
+so a run that is repeated finds the jobs of the one before, and no job is paid twice.
+"""
 
 import itertools
 import uuid
@@ -18,7 +22,7 @@ from worker.messages.flow import Flow, lay_out
 
 _PAGE: Final = 100
 Progress = Callable[[int], None]
-"""Told how many rows have been looked at."""
+"""Called with the number of rows or jobs that have been seen to."""
 
 
 class Enqueue(Protocol):
@@ -29,25 +33,25 @@ class Enqueue(Protocol):
 
 @dataclass(slots=True)
 class Submission:
-    """What a run of a batch did."""
+    """The outcome of one run of a batch."""
 
     submitted: int = 0
     present: int = 0
     """Rows that an earlier run had submitted."""
     cancelled: bool = False
-    """The batch was cancelled meanwhile: what was submitted ends, and the rest was not."""
+    """The batch was cancelled meanwhile: its submitted jobs end, the other rows were left out."""
 
 
 @dataclass(slots=True)
 class Retry:
-    """What a retry did."""
+    """The outcome of one retry."""
 
     retried: int = 0
     """Jobs that were submitted anew."""
     lost: list[int] = field(default_factory=list)
-    """Lines of rows where a job needs a result that is past its retention."""
+    """Lines of rows with a job that needs a result that is past its retention."""
     late: list[int] = field(default_factory=list)
-    """Lines of rows where a job failed whose result came afterwards: it is not bought again."""
+    """Lines of rows with a failed job whose result came afterwards: it is not bought again."""
 
 
 class Runs:
@@ -66,7 +70,7 @@ class Runs:
     ) -> Submission:
         """Submit the rows of a manifest that are not on record yet, each as one flow.
 
-        Raises StoreUnavailable; kombu's OperationalError where the broker cannot be reached.
+        Raises StoreUnavailable; kombu's OperationalError if the broker cannot be reached.
         """
         done, position = Submission(), 0
         for page in _pages(rows):
@@ -82,7 +86,7 @@ class Runs:
         return done
 
     def finish(self, batch_id: str) -> bool:
-        """Say that all rows were submitted; False where the batch was cancelled meanwhile."""
+        """Note that all rows were submitted; False if the batch was cancelled meanwhile."""
         self._ledger.enter(batch_id, Phase.SUBMITTED, only_from=Phase.SUBMITTING)
         return not self._ledger.is_cancelled(batch_id)
 
@@ -91,24 +95,25 @@ class Runs:
         booked = [_ledger_row(row, row_id(batch_id, row)) for row in page]
         submitted = self._ledger.submitted(batch_id, booked)
         missing = (entry for entry, present in zip(booked, submitted, strict=True) if not present)
-        # Written down first: whoever cancels the batch meanwhile finds what is submitted here.
+        # Announce first: if somebody cancels the batch meanwhile, ``cancel`` finds these jobs.
         self._ledger.announce(batch_id, missing)
         for row, entry, present in zip(page, booked, submitted, strict=True):
             if not present:
                 headers = _headers(batch_id, row)
                 self._enqueue(row.plan, job_id=entry.row_id, headers=headers)
-        # Written down last: a row that is booked was submitted. Should we die in between, the
-        # next run finds its job on record, and books it.
+        # Book last: a row that is booked was submitted. If this process dies in between, the next
+        # run finds the row's first job on record, and books it.
         self._ledger.book(batch_id, booked)
         return len(page) - sum(submitted)
 
     def cancel(self, batch_id: str, *, by: str, progress: Progress = lambda _: None) -> int:
-        """Cancel what is under way; returns how many jobs that were.
+        """Cancel the jobs that are under way; returns how many.
 
         Raises UnknownBatch, StoreUnavailable.
         """
         self._ledger.read(batch_id)
-        # From here on, what begins ends by itself; what has begun is found.
+        # From here on, a job that begins ends by itself, and the scan below finds those that have
+        # begun. The other order would miss a job that begins during the scan.
         self._ledger.cancel(batch_id)
         cancelled = 0
         for job_id in self._ledger.live(batch_id):
@@ -120,18 +125,18 @@ class Runs:
     def retry(
         self, batch_id: str, rows: Iterable[Row], progress: Progress = lambda _: None
     ) -> Retry:
-        """Submit anew the jobs that failed, and what follows them.
+        """Submit the failed jobs anew, and the jobs that follow them.
 
-        What succeeded is not paid again: a follow-up that failed takes the result that the job
-        before it had. Nor is what failed, and came late.
+        No job that succeeded is paid again: a follow-up that failed takes the stored result of the
+        job before it. Nor is a failed job whose result came late.
 
         Args:
-            rows: the manifest's, for the parameters of the jobs.
+            rows: the rows of the manifest, which have the parameters of the jobs.
 
         Raises UnknownBatch, StoreUnavailable.
         """
         self._ledger.read(batch_id)
-        # A cancelled batch goes on when what was cancelled is retried.
+        # A cancelled batch goes on, or its retried jobs would end as soon as they begin.
         self._ledger.enter(batch_id, Phase.SUBMITTED, only_from=Phase.CANCELLED)
         done = Retry()
         for page in _pages(rows):
@@ -161,8 +166,9 @@ class Runs:
             renewed = _renewed(row, step, enqueued.steps)
             self._ledger.replace(batch_id, row, renewed, by_id[step.job_id])
             if self._ledger.is_cancelled(batch_id):
-                # Whoever cancelled it just now may not have found the new job in its row.
+                # A cancel that ran between ``_enqueue`` and ``replace`` did not find the new job.
                 self._cancellations.cancel_in_turn(again, by="batch cancel")
+            # ``replace`` compares with the row as it stands, so the next one starts from this.
             row = renewed
 
 
@@ -184,16 +190,17 @@ def _ledger_row(row: Row, job_id: JobId) -> LedgerRow:
 
 
 def _again(job_id: JobId) -> JobId:
-    """Name the job that stands for another one: the same however often that is tried."""
+    """Name the job that replaces a failed one: the same name each time, so it is paid once."""
     return JobId(str(uuid.uuid5(uuid.NAMESPACE_URL, f"fermata:again:{job_id}")))
 
 
 def _rest(plan: Plan, row: LedgerRow, step: Step, jobs: dict[JobId, Job]) -> Plan:
-    """Plan what is left of a row from one of its jobs on."""
+    """Plan the rest of a row, from one of its jobs on."""
     before = jobs[step.after].result if step.after else None
     place = [each.job_id for each in row.steps].index(step.job_id)
     if place == 0:
         return plan
+    # The second operation of a flow has parameters of its own. Any later step takes a result alone.
     if place == 1 and plan.then:
         operation, parameters = plan.then
         return Plan(operation, parameters, source=before, branches=plan.branches)
@@ -211,7 +218,7 @@ def _following(row: LedgerRow, step: Step) -> tuple[str, ...]:
 
 
 def _renewed(row: LedgerRow, failed: Step, steps: tuple[Step, ...]) -> LedgerRow:
-    """Put new jobs in the place of a failed one and of all that would have followed it."""
+    """Put new jobs in the place of a failed one and of all the jobs that follow it."""
     replaced = {failed.job_id}
     for step in row.steps:
         if step.after in replaced:

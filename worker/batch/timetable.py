@@ -1,4 +1,10 @@
-"""Use case: run the batches of the timetable. Everything here is safe to do twice."""
+"""Use case: run the batches of the timetable. Everything here is safe to do twice.
+
+Beat ticks every minute, and the task of a tick calls ``tick`` in some worker. A due schedule begins
+a run: its rows are submitted slice by slice, each slice a message of its own, because a manifest
+may take longer than a task may run. If a message is lost or a worker dies, the run falls silent in
+the journal, and a later tick publishes its next slice.
+"""
 
 import functools
 import hashlib
@@ -28,19 +34,19 @@ log = structlog.get_logger()
 
 SLICE_SECONDS: Final = 20
 SILENT_SECONDS: Final = 300
-"""A run that submits and says nothing for so long has lost its message."""
+"""A run that has noted nothing for so long has lost its message, or its worker."""
 
 _CHANGED: Final = " of a manifest that was changed meanwhile"
 
 _RETAIN_SECONDS: Final = 14 * 86400
 _CLAIM_SECONDS: Final = 50
-"""Less than the time to the next tick."""
+"""Less than the time to the next tick, which can then take over from a process that died."""
 
 _CHUNK: Final = 64 * 1024
 _PAGE: Final = 100
 
 Publish = Callable[[str, str, str], object]
-"""Publishes a slice of a run: schedule, batch, digest of the manifest that was found right."""
+"""Publishes a slice of a run: schedule, batch, digest of the manifest that was checked."""
 
 
 def read(path: Path) -> tuple[Schedule, ...]:
@@ -59,7 +65,7 @@ def _claim_key(schedule: Schedule, minute: datetime) -> str:
 
 
 class Timetable:
-    """The schedules, and what is remembered of them in Redis."""
+    """The schedules, and their state in Redis."""
 
     def __init__(
         self,
@@ -83,14 +89,18 @@ class Timetable:
     def schedules(self) -> dict[str, Schedule]:
         """The schedules, by name.
 
-        Raises ConfigError where there is no timetable, or where it is wrong.
+        Raises ConfigError if there is no timetable, or if it is wrong.
         """
         if self._path is None:
             raise ConfigError("there is no timetable: name one in FERMATA_TIMETABLE")
         return {each.name: each for each in read(self._path)}
 
     def tick(self, publish: Publish) -> None:
-        """Start what is due, report what was missed, and go on with what fell silent."""
+        """Start runs that are due, report those that were missed, go on with those fallen silent.
+
+        Of several due minutes only the last one runs: a worker that was away for a night must not
+        run the night's batches all at once.
+        """
         for schedule in self.schedules.values():
             self._wake(schedule, publish)
             due = self._due(schedule)
@@ -101,7 +111,7 @@ class Timetable:
 
     def _due(self, schedule: Schedule) -> list[datetime]:
         now, key = self._clock(), keys.SCHEDULE + schedule.name
-        # The first time that a schedule is seen it was never due: it is not run for the past.
+        # A new schedule is not run for the past: it counts as seen up to a minute ago.
         self._redis.hsetnx(key, "seen_until", str(now - 60))
         seen = float(cast(str, self._redis.hget(key, "seen_until")))
         return timetable.due_minutes(schedule, after=seen, now=now)
@@ -109,7 +119,8 @@ class Timetable:
     def _claim(self, schedule: Schedule, minute: datetime) -> bool:
         """Win the right to see to a minute, among all beats, workers and copies of a tick.
 
-        For a while only: whoever dies before the minute is marked leaves it to the next tick.
+        The claim expires: if its process dies before it has marked the minute, the next tick claims
+        the minute.
         """
         key = _claim_key(schedule, minute)
         return bool(self._redis.set(key, "claimed", nx=True, ex=_CLAIM_SECONDS))
@@ -135,7 +146,7 @@ class Timetable:
             return
         batch_id = timetable.batch_id(schedule, minute)
         running = self._journal.running(schedule.name)
-        # The same batch: whoever claimed this minute first died before it was marked.
+        # This same batch does not count: a process that died before it marked the minute began it.
         others = {self._journal.newest(schedule.name) or batch_id, *running} - {batch_id}
         before = next((each for each in others if not self._ended(schedule, each)), None)
         if schedule.overlap is Overlap.SKIP and before:
@@ -145,7 +156,7 @@ class Timetable:
         self._mark(schedule, minute)
 
     def _begin(self, schedule: Schedule, batch_id: str, publish: Publish) -> None:
-        # Noted first: a run whose message is lost is then found silent, and published again.
+        # The journal comes first: if the message is lost, _wake finds the silent run.
         self._journal.begin(schedule.name, batch_id)
         publish(schedule.name, batch_id, "")
 
@@ -153,11 +164,11 @@ class Timetable:
         try:
             return self._ledger.read(batch_id).done
         except UnknownBatch:
-            # Its message may still stand in the queue.
+            # No batch yet: the message of its first slice may still stand in the queue.
             return batch_id not in self._journal.running(schedule.name)
 
     def _wake(self, schedule: Schedule, publish: Publish) -> None:
-        """Go on with a run that fell silent: its message was lost, or its worker died."""
+        """Publish the next slice of a run that fell silent: message lost, or worker dead."""
         for batch_id, at in self._journal.running(schedule.name).items():
             if self._clock() - at > SILENT_SECONDS:
                 self._journal.goes_on(schedule.name, batch_id)
@@ -183,15 +194,16 @@ class Timetable:
     def submit_slice(self, name: str, batch_id: str, checked: str, publish: Publish) -> None:
         """Submit a part of a run's rows, then publish the rest as a message of its own.
 
-        Each slice looks at every row and submits those that are missing, so it does not matter
-        what was put into the manifest or taken out of it meanwhile. To check and look takes some
-        90 s for 600,000 rows; a worker of processes ends a task that takes 200 s.
+        Each slice looks at every row and submits those that are missing, so rows may be added to
+        the manifest, or taken out, between slices. To check 600,000 rows and look at them takes
+        some 90 s; in a worker of processes, a task is ended after 200 s.
 
         Args:
-            checked: the digest of the manifest that was found right; another one is checked.
+            checked: the digest of the manifest that was checked last. A manifest with another
+                digest is checked first.
         """
         if batch_id not in self._journal.running(name):
-            return  # a copy of its message came late: the run is over
+            return  # the run is over: this is a late copy of its message
         if self._ledger.is_cancelled(batch_id):
             self._journal.over(name, batch_id, "cancelled")
             return
@@ -202,6 +214,7 @@ class Timetable:
                 self._journal.over(name, batch_id, "cancelled")
                 return
             rows = self._submit_missing(schedule, batch_id)
+            # The time is up, or the manifest has changed while it was read: another slice.
             if rows is None or self._digest(schedule) != digest:
                 publish(name, batch_id, digest)
             else:
@@ -212,9 +225,9 @@ class Timetable:
             self._refuse(name, batch_id, error.message)
 
     def _open(self, schedule: Schedule, batch_id: str, digest: str) -> bool:
-        """Check the manifest and open the batch; says whether it is open, and not cancelled.
+        """Check the manifest and open the batch; False if the batch was cancelled.
 
-        Raises InvalidRequest where the manifest is wrong.
+        Raises InvalidRequest if the manifest is wrong.
         """
         rows = jobs = 0
         credits_ = 0.0
@@ -237,15 +250,17 @@ class Timetable:
         return opened
 
     def _submit_missing(self, schedule: Schedule, batch_id: str) -> int | None:
-        """Submit rows that are missing; returns how many rows there are, None where time is up."""
+        """Submit the missing rows; returns how many rows there are, None if the time is up."""
         until, count = monotonic() + SLICE_SECONDS, 0
-        # One that is wrong by now is told when the manifest, which changed, is checked again.
+        # All rows were right when they were checked. If one is wrong now, the manifest has changed:
+        # its digest differs, and the next slice checks it again.
         rows = (row for row in self._rows(schedule) if isinstance(row, Row))
         while page := list(islice(rows, _PAGE)):
             new = self._runs.submit_page(batch_id, page)
             count += len(page)
             self._journal.goes_on(schedule.name, batch_id)
-            # A slice that submitted nothing goes on: looking alone may take all its time.
+            # Only after a page with new rows: to look at rows that are submitted may take all of a
+            # slice's time, and every slice begins at the first row.
             if new and monotonic() > until:
                 return None
         return count
@@ -258,7 +273,7 @@ class Timetable:
         log.info("schedule_submitted", schedule=schedule.name, batch_id=batch_id, rows=rows)
 
     def _refuse(self, name: str, batch_id: str, why: str) -> None:
-        # It may have been right when the run began: what was submitted by then is all there is.
+        # The manifest may have been right when the run began. The rows submitted by then stay.
         further = " any further" if self._journal.pinned(name, batch_id) else ""
         self._runs.finish(batch_id)
         self._journal.over(name, batch_id, f"not submitted{further}: {why}")

@@ -46,7 +46,7 @@ _TELL_EVERY_SECONDS: Final = 10.0
 
 @dataclass(slots=True)
 class _Tally:
-    """What a manifest comes to."""
+    """The sums of a manifest: rows, jobs, credits, errors."""
 
     rows: int = 0
     jobs: int = 0
@@ -66,7 +66,7 @@ class _Tally:
 
 @dataclass(frozen=True, slots=True)
 class _Manifest:
-    """A file that can be read again and again, and how it is written."""
+    """A file that can be read several times, and its format."""
 
     path: Path
     form: manifest.Format
@@ -87,7 +87,7 @@ def batch() -> None:
 _file = click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 _form = click.option(
     "--format", "form", type=click.Choice([each.value for each in manifest.Format]),
-    help="How FILE is written, where its name does not end in .csv, .jsonl or .yaml.",
+    help="The format of FILE, if its name does not end in .csv, .jsonl or .yaml.",
 )  # fmt: skip
 _id = click.option(
     "--id", "batch_id", metavar="NAME",
@@ -132,9 +132,9 @@ def submit(  # noqa: PLR0917  (click passes them by name)
 ) -> None:
     """Check a manifest, then submit every row of it that was not submitted before.
 
-    All rows are checked first; where one is wrong, nothing is submitted. Run again, after a
-    crash in the middle or with more rows in it, it submits what is missing and nothing twice,
-    for as long as the batch is remembered (two weeks, by default).
+    All rows are checked first; if one is wrong, nothing is submitted. Run it again after a crash,
+    or with more rows in the manifest: it submits the rows that are missing, and none twice, for
+    as long as the batch is remembered (two weeks by default).
 
     \b
     Examples:
@@ -146,9 +146,10 @@ def submit(  # noqa: PLR0917  (click passes them by name)
             sys.exit(EXIT_USAGE if _check(found, as_json=as_json).errors else 0)
         batch_id = _batch_id(file, batch_id)
         ledger, runs = open_batches(load(Role.CLIENT))
-        # Known before the check: whoever cancels it while that lasts has the last word.
+        # Asked before the check: a batch that was cancelled earlier is submitted again, but one
+        # that somebody cancels during the check stays cancelled.
         again = ledger.is_cancelled(batch_id)
-        # What is then submitted is the JSON; the check of it is told beside that.
+        # With --json, standard output has the outcome of the submit; the check goes to stderr.
         tally = _check(found, as_json=False, err=as_json)
         if tally.errors and not skip_bad:
             sys.exit(EXIT_USAGE)
@@ -230,7 +231,7 @@ def list_(limit: int, as_json: bool) -> None:
 def cancel(batch_id: str, as_json: bool) -> None:
     """Cancel all jobs of a batch that have not ended; a run that still submits it stops.
 
-    What the provider is at work on may still be charged, and is kept on the job's record.
+    The provider may still charge for a song that it is working on; it is kept on the job's record.
     """
     ledger, runs = open_batches(load(Role.CLIENT))
     with errors.status("cancelling") as live:
@@ -255,11 +256,10 @@ def cancel(batch_id: str, as_json: bool) -> None:
 @_form
 @json_option
 def retry(batch_id: str, failed: bool, file: str | None, form: str | None, as_json: bool) -> None:
-    """Submit the failed jobs of a batch anew, and what follows them.
+    """Submit the failed jobs of a batch anew, and the jobs that follow them.
 
-    What succeeded is not paid again: a follow-up that failed takes the result that the job
-    before it had. The parameters are read from the manifest; a row that it has no longer is left
-    alone.
+    No job that succeeded is paid again: a follow-up that failed takes the result of the job before
+    it. The parameters are read from the manifest; a row that is no longer in it is left alone.
 
     \b
     Examples:
@@ -287,7 +287,7 @@ def retry(batch_id: str, failed: bool, file: str | None, form: str | None, as_js
 
 
 def _manifest_of(found: Batch, file: str | None, form: str | None) -> tuple[str, str | None]:
-    """Find the manifest of a batch, and how it is written."""
+    """Find the manifest of a batch, and its format."""
     if file is not None:
         return file, form
     if found.manifest is None:
@@ -306,7 +306,7 @@ def _manifest_of(found: Batch, file: str | None, form: str | None) -> tuple[str,
 )
 @click.option("--output", type=click.Path(dir_okay=False), help="Default: stdout.")
 def report_(batch_id: str, form: str, output: str | None) -> None:
-    """Write one line for each row, in UTF-8: its state, its files, its error, what it cost."""
+    """Write one line for each row, in UTF-8: its state, files, error and cost."""
     ledger, _ = open_batches(load(Role.CLIENT))
     ledger.read(batch_id)
     with _written(output) as to:
@@ -315,7 +315,7 @@ def report_(batch_id: str, form: str, output: str | None) -> None:
 
 @contextmanager
 def _written(output: str | None) -> Iterator[IO[str]]:
-    """Open a file; what goes into a pipe or a file is UTF-8, whatever the terminal takes."""
+    """Open the output. A pipe or a file gets UTF-8, whatever the terminal's encoding is."""
     if output not in {None, "-"}:
         with Path(str(output)).open("w", encoding="utf-8") as file:
             yield file
@@ -328,7 +328,7 @@ def _written(output: str | None) -> Iterator[IO[str]]:
 
 @contextmanager
 def _opened(file: str, form: str | None) -> Iterator[_Manifest]:
-    """Open a manifest; standard input is kept in a file first, for it is read twice."""
+    """Open a manifest. Standard input is copied to a file first, because it is read twice."""
     found = manifest.Format(form) if form else manifest.format_of(file)
     if found is None:
         raise click.UsageError(f"say how {file} is written: --format csv, jsonl or yaml")
@@ -358,7 +358,7 @@ def _batch_id(file: str, given: str | None) -> str:
 
 
 def _check(found: _Manifest, *, as_json: bool, err: bool = False) -> _Tally:
-    """Check every row, and print what is wrong and what it comes to."""
+    """Check every row; print the errors and the sums."""
     tally, listed = _Tally(), list[RowError]()
     with errors.status("checking") as live:
         for row in found.rows():
@@ -381,7 +381,7 @@ def _check(found: _Manifest, *, as_json: bool, err: bool = False) -> _Tally:
 
 
 def _print_error(error: RowError, *, first: bool, err: bool) -> None:
-    """Print one line of a table that is never held as a whole."""
+    """Print one line of a table. The lines are not collected: there may be very many."""
     if first:
         click.echo(f"{'line':>7}  {'column':<24}  reason", err=err)
     click.echo(f"{error.line:>7}  {error.column or '':<24}  {error.reason}", err=err)
@@ -419,7 +419,7 @@ def _watch(ledger: Ledger, batch_id: str, timeout: float | None, *, as_json: boo
 
 
 def _follow(ledger: Ledger, batch_id: str, timeout: float | None, console: Console) -> Batch:
-    """Show a batch live; without a terminal, tell of it in a line now and then."""
+    """Show a batch live; without a terminal, print a line now and then."""
     give_up = None if timeout is None else time.monotonic() + timeout
     began, first, tell_at = time.monotonic(), ledger.read(batch_id), 0.0
     with show.live(console) as live:

@@ -1,4 +1,4 @@
-"""Standard output and error, on whatever terminal, pipe or disk they end: never a traceback."""
+"""Standard output and error on any terminal, pipe or disk, without a traceback."""
 
 import codecs
 import io
@@ -10,11 +10,11 @@ _ERRORS: Final = "fermata.replace"
 _INSTEAD: Final = {
     "├": "|", "└": "`", "–": "-", "·": "-", "→": "->", "…": "...",
 }  # fmt: skip
-"""Our own typography; of other people's text, what cannot be shown is a question mark."""
+"""Substitutes for our own typography. Any other character becomes a question mark."""
 
 
 def prepare() -> None:
-    """Replace what the terminal's encoding does not have."""
+    """Replace characters that the terminal's encoding lacks."""
     codecs.register_error(_ERRORS, _replace)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -29,7 +29,7 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
 
 
 def abandon_output() -> None:
-    """Forget what could not be written: Python would try again at its end, and complain."""
+    """Drop output that could not be written: Python would try again when it ends, and complain."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.__stdout__.fileno() if sys.__stdout__ else 1)
     os.close(null)

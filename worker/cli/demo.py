@@ -1,4 +1,8 @@
-"""``fermata demo``: the main job, end to end, on a system of its own."""
+"""``fermata demo``: the main job, end to end, on a system of its own.
+
+It runs ``fermata dev`` as a child process in a folder of its own, with a simulated provider, and
+reaches it as a backend would: by the settings that ``fermata dev`` writes for other commands.
+"""
 
 import contextlib
 import fcntl
@@ -34,7 +38,7 @@ FLOW_SECONDS: Final = 60
 STOP_SECONDS: Final = 20
 
 MARK: Final = ".fermata-demo"
-"""Says that a folder is a demo's, and may be emptied by the next one."""
+"""A file that marks the folder as a demo's: the next demo may empty it."""
 
 # The documented request (provider-api.md §3.1), on the first clip of a new song.
 _CREATE: Final = {
@@ -68,7 +72,7 @@ def run(output: Path, console: Console) -> int:
 
 @contextlib.contextmanager
 def _writing(output: Path) -> Iterator[None]:
-    """Turn what a full disk says into a line that names the folder.
+    """Turn an error of the disk into a line that names the folder.
 
     Raises Unwritable; ConfigError if a file could not be fetched.
     """
@@ -108,10 +112,10 @@ def _room(output: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _running(folder: Path, lock: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run ``fermata dev`` untouched by this machine's own settings.
+    """Run ``fermata dev`` without this machine's own settings.
 
-    It ends when its output is read no more: a demo that is killed leaves nothing running either,
-    and the lock is held until then.
+    ``fermata dev`` ends when nobody reads its output any more. So a demo that is killed leaves
+    nothing running, and the lock, which the child inherits, is held until the child has ended.
     """
     bare = {k: v for k, v in os.environ.items() if not k.startswith(("FERMATA_", "CELERY_"))}
     command = [sys.executable, "-m", "worker", "dev", "--port", "0", "--simulator-port", "0"]
@@ -136,10 +140,10 @@ def _running(folder: Path, lock: int) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def _forget_settings(folder: Path) -> None:
-    """Leave this machine's own settings behind, those in a ``.env`` too: they may cost money."""
+    """Drop this machine's own settings, those of a ``.env`` too: with them, jobs may cost money."""
     for name in [name for name in os.environ if name.startswith(("FERMATA_", "CELERY_"))]:
         del os.environ[name]
-    os.chdir(folder)
+    os.chdir(folder)  # ``load`` reads the .env of the current folder; this one has none
 
 
 def _wait_until_up(system: "subprocess.Popen[bytes]", folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""``fermata doctor``: is this set-up fit to be trusted with jobs?"""
+"""``fermata doctor``: can this set-up be trusted with jobs?"""
 
 import json
 import sys

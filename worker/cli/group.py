@@ -28,7 +28,7 @@ EXIT_TIMEOUT: Final = 5
 EXIT_FILE: Final = 6
 EXIT_INTERRUPTED: Final = 130
 EXIT_HUNG_UP: Final = 141
-"""As a program has it that SIGPIPE ends: ``fermata jobs | head -1``."""
+"""The exit code of a program that SIGPIPE ends, as in ``fermata jobs | head -1``."""
 
 _UNLIMITED: Final = 100_000
 
@@ -45,22 +45,23 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 def _console(*, stderr: bool) -> Console:
-    """Open a console; what goes into a pipe or a file is neither wrapped nor cut."""
+    """Open a console; output into a pipe or a file is neither wrapped nor cut."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _UNLIMITED)
 
 
-# Standard error, so that what --json prints stays alone on standard output.
+# Standard error: with --json, standard output must hold the JSON alone.
 errors = _console(stderr=True)
 out = _console(stderr=False)
 
 
 @contextlib.contextmanager
 def _hanging_up() -> Iterator[None]:
-    """End quietly, with a code of its own, where the reader of the output has gone."""
+    """End quietly, with a code of its own, if the reader of the output has gone."""
     try:
         yield
     except (BrokenPipeError, SystemExit) as error:
+        # rich turns a BrokenPipeError into SystemExit(1), with the first as its context.
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
             raise
         console.abandon_output()
@@ -68,7 +69,7 @@ def _hanging_up() -> Iterator[None]:
 
 
 class _Listing(click.Group):
-    """Lists its commands with a whole sentence each; Click cuts what is longer than a line."""
+    """Lists its commands with a whole sentence each. Click would cut it at the end of the line."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         told = [
@@ -89,13 +90,14 @@ class _Group(_Listing):
             try:
                 return super().main(*args, **options)
             finally:
+                # Python buffers the output: a full disk or a closed pipe may show only here.
                 sys.stdout.flush()
         except OSError as error:
             console.abandon_output()
             where = error.filename or "the output cannot be written"
             fail(f"{where}: {error.strerror or error}", EXIT_FILE)
 
-    # Click and rich both end with 1 where the reader has gone; to us, that is a failed job.
+    # Click and rich both end with 1 if the reader has gone. Here 1 means that a job failed.
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         with _hanging_up():
@@ -120,12 +122,12 @@ class _Group(_Listing):
 
 
 def tell(message: str) -> None:
-    """Say something beside the output, as one line: a terminal wraps it by itself."""
+    """Print a message to standard error as one line, which a terminal wraps by itself."""
     errors.print(message, markup=False, soft_wrap=True)
 
 
 def fail(message: str, code: int) -> NoReturn:
-    with contextlib.suppress(OSError, SystemExit):  # rich ends where nobody reads it
+    with contextlib.suppress(OSError, SystemExit):  # rich exits if nobody reads its output
         errors.print(f"fermata: {message}", style="red", markup=False, soft_wrap=True)
     sys.exit(code)
 

@@ -34,7 +34,7 @@ from worker.core.job.canvas import Step
 from worker.core.job.lanes import Priority
 from worker.core.job.models import JobId
 from worker.core.job.states import JobState
-from worker.core.providers.aimusic.operations import find
+from worker.core.providers import find
 from worker.core.text import decode
 from worker.engine.cancel import Cancellation, Cancellations
 from worker.messages import flow
@@ -58,19 +58,19 @@ _NEWEST: Final = 200
 @click.option("--source", metavar="CLIP_ID", help="The clip to work on (for operations on a clip).")
 @click.option(
     "--then", "branches", multiple=True, metavar="OP[+OP…]",
-    help="What follows, with the result as its source. `a+b`: b follows a. Repeated: side by side.",
+    help="A follow-up on the result. `a+b`: b follows a. Repeated: branches side by side.",
 )  # fmt: skip
 @click.option("--id", "job_id", help="The job id, instead of a new UUID.")
 @click.option(
     "--idempotency-key", metavar="KEY",
-    help="Enqueue it once under this key; repeated, the first flow is shown again.",
+    help="Enqueue the flow once under this key; a repeated call shows the first flow again.",
 )  # fmt: skip
 @click.option(
     "--priority",
     type=click.Choice([each.value for each in Priority]),
-    help="Who goes first, while many wait.",
+    help="Which jobs go first while many wait.",
 )
-@click.option("--tenant", help="Whom it is for, where tenants share the provider.")
+@click.option("--tenant", help="On whose behalf it runs, if tenants share the provider.")
 @click.option("--wait", is_flag=True, help="Show the jobs live until all have ended.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Stop waiting after this long.")
 @json_option
@@ -89,11 +89,11 @@ def submit(  # noqa: PLR0917  (click passes them by name)
 ) -> None:
     """Enqueue an operation or a named flow, and follow-ups on its result.
 
-    A follow-up is a job of its own, and costs what it costs. It begins when the job before it has
-    succeeded, and takes that job's result as its source, so it needs no parameters; of several
-    clips it works on the first that succeeded. `--then a+b` is a sequence: b works on what a
-    brings. Each further `--then` is a branch beside it, on the same result. If a job fails, what
-    follows it never runs; other branches go on.
+    A follow-up is a job of its own, at its own price. It begins when the job before it has
+    succeeded, and takes that job's result as its source, so it needs no parameters. Of several
+    clips it works on the first that succeeded. `--then a+b` is a sequence: b works on the result
+    of a. Each further `--then` is a branch beside it, on the same result. If a job fails, its
+    follow-ups never run; other branches go on.
 
     \b
       --then sonic.stems_full --then sonic.wav+sonic.midi
@@ -102,7 +102,7 @@ def submit(  # noqa: PLR0917  (click passes them by name)
       sonic.remaster
       ├ sonic.stems_full        both work on the remaster
       └ sonic.wav
-        └ sonic.midi            works on what sonic.wav brings
+        └ sonic.midi            works on the result of sonic.wav
 
     \b
     Examples:
@@ -141,7 +141,7 @@ def _parameter(operation: str, argument: str) -> tuple[str, Any]:
 
 
 def _as_typed(value: str) -> str:
-    """Return an argument as the terminal sent it, which the locale may not have understood.
+    """Read an argument as UTF-8, whatever encoding the locale names.
 
     Raises NotText.
     """
@@ -193,7 +193,7 @@ def _wait(readings: Readings, enqueued: flow.Flow, timeout: float | None, *, as_
 def _follow(
     readings: Readings, enqueued: flow.Flow, timeout: float | None, console: Console
 ) -> list[watch.Sight]:
-    """Show the jobs of a flow live; without a terminal, tell of each change in a line."""
+    """Show the jobs of a flow live; without a terminal, print a line for each change."""
     sights: list[watch.Sight] = []
     told: dict[str, str] = {}
     with show.live(console) as live:
@@ -217,15 +217,15 @@ def _tell_changes(sights: Sequence[watch.Sight], told: dict[str, str]) -> None:
 def job(job_id: str, as_json: bool) -> None:
     """Show one job: its state, its timeline, its result.
 
-    A job of a flow is shown with what it follows, what runs beside it, and what follows it. For
-    one of the newest jobs, the eight characters that `fermata dev` shows of its id are enough.
+    A job of a flow is shown with the jobs before, beside and after it. For one of the newest jobs,
+    the eight characters of its id that `fermata dev` shows are enough.
     """
     readings = open_readings(load(Role.CLIENT))
     _print_job(readings, _find(readings, job_id), as_json=as_json)
 
 
 def _find(readings: Readings, given: str) -> JobId:
-    """Find the id that begins so; if it is not one of the newest jobs alone, take it as it is."""
+    """Complete an id from its first eight characters, if one of the newest jobs alone has them."""
     if not _BEGINNING.fullmatch(given) or readings.state(JobId(given)):
         return JobId(given)
     alike = [each.job_id for each in readings.recent(_NEWEST) if each.job_id.startswith(given)]
@@ -253,8 +253,8 @@ def _print_job(readings: Readings, job_id: JobId, *, as_json: bool) -> None:
 def jobs(limit: int, as_json: bool) -> None:
     """List the newest jobs, the jobs of a flow below its first.
 
-    `└` follows what stands above it; branches that run side by side hang on one line (`├`). The
-    first job of a flow is shown with it, however old it is.
+    A job behind `└` follows the one above it; branches that run side by side hang on one line
+    (`├`). The first job of a flow is shown with it, however old it is.
     """
     readings = open_readings(load(Role.CLIENT))
     records = readings.recent(limit)
@@ -276,9 +276,9 @@ def cancel(job_ids: Sequence[str], as_json: bool) -> None:
     """Cancel jobs: each fails with JobCancelled, and its chain, chord and errbacks end with it.
 
     A parked job ends at once. The provider is not told (it has no way to cancel), so it may
-    still charge; what it then delivers is kept on the record. A job that no worker has begun
-    yet ends as soon as one takes its message: where there is no record of an id, the cancellation
-    is kept for two weeks, in case it is such a job's, and the exit code is 2.
+    still charge; a song that it delivers later is kept on the record. A job that no worker has
+    begun yet ends as soon as one takes its message. If there is no record of an id, the
+    cancellation is kept for two weeks, in case such a job still comes, and the exit code is 2.
     """
     settings = load(Role.CLIENT)
     cancellations = Cancellations(Records(open_redis(settings)), time.time)

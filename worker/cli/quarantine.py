@@ -15,7 +15,7 @@ from worker.cli import show
 from worker.cli.group import EXIT_CODES, EXIT_FAILED, errors, json_option, main, out
 from worker.core.errors import FermataError
 from worker.core.job.models import Entry
-from worker.core.providers.aimusic.operations import find
+from worker.core.providers import chosen, find
 from worker.engine.adopt import Adoption
 from worker.messages.answer import answer
 from worker.settings import Role, load
@@ -25,7 +25,7 @@ from worker.store.records import Records
 from worker.wiring.receiver import open_deliveries
 from worker.wiring.servers import open_redis
 
-_ALL_OF_IT = "Every entry there is, the oldest first."
+_ALL_OF_IT = "Every entry, the oldest first."
 
 
 @main.group()
@@ -39,7 +39,7 @@ def quarantine() -> None:
       orphan       its job has no record: past its retention, or lost with Redis's data
 
     The newest 1,000 are kept, and of those as many as fit into 64 MiB; a delivery that is repeated
-    takes one place. The record of its job, where there is one, tells of each entry too.
+    takes one place. If its job has a record, the record names each entry too.
 
     \b
     Examples:
@@ -54,7 +54,7 @@ def quarantine() -> None:
 @click.option("--limit", default=50, show_default=True, help="How many, the newest ones.")
 @json_option
 def list_entries(limit: int, as_json: bool) -> None:
-    """List what is kept, the oldest first.
+    """List the entries, the oldest first.
 
     \b
     Examples:
@@ -98,13 +98,15 @@ def show_entry(entry: str, as_json: bool) -> None:
 def replay(entries: Sequence[str], everything: bool, as_json: bool) -> None:
     """Take deliveries through the receiver's own door again, as if they came now.
 
-    Do this after an upgrade that can read what was unreadable, or after a lost record was
-    restored. The signature is checked again; the age is not, for it was when it came.
+    Do this after an upgrade that can read an unreadable delivery, or after a lost record was
+    restored. The signature is checked again; the age is not, because it was checked when the
+    delivery came.
 
-    A job that still waits is resumed. One that has ended stays as it is: what it ended without is
-    kept on its record (see `fermata job`), a duplicate is noted there. In each of these cases the
-    entry has done its work and is removed. An entry that can still not be used stays, with the
-    reason, and makes the exit code 1; for an orphan, see `fermata quarantine adopt --help`.
+    A job that still waits is resumed. A job that has ended stays as it is: a song that it ended
+    without is kept on its record (see `fermata job`), and a duplicate is noted there. In each of
+    these cases the entry has done its work and is removed. An entry that still cannot be used
+    stays, with the reason, and makes the exit code 1; for an orphan, see
+    `fermata quarantine adopt --help`.
 
     \b
     Examples:
@@ -126,10 +128,10 @@ def replay(entries: Sequence[str], everything: bool, as_json: bool) -> None:
 def adopt(entry: str, operation: str, as_json: bool) -> None:
     """Give an orphan's job its record back, with the result that was delivered.
 
-    Nothing says any more which OPERATION the job was of, so you do: see `fermata operations`. The
-    record ends in succeeded, or in failed where the provider says so, and
-    `AsyncResult(job_id).get()` answers again. What was to follow the job (chain, chord, links)
-    was lost with its record and does not run.
+    The job's OPERATION was lost with its record, so you name it: see `fermata operations`. The new
+    record is succeeded, or failed if the provider says so, and `AsyncResult(job_id).get()`
+    answers again. The follow-ups of the job (chain, chord, links) were lost with its record and do
+    not run.
 
     \b
     Example:
@@ -174,6 +176,7 @@ def _adoption() -> Adoption:
     return Adoption(
         records=Records(client),
         readings=Readings(client),
+        provider=chosen(),
         answer=functools.partial(answer, app),
         signing_keys=settings.signing_keys,
         retention_seconds=settings.policy.retention_seconds,

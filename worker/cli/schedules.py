@@ -1,4 +1,4 @@
-"""``fermata schedules``: the timetable, and what became of its runs."""
+"""``fermata schedules``: the timetable and its runs."""
 
 import json
 
@@ -33,7 +33,7 @@ def list_(as_json: bool) -> None:
 
 @schedules.command(epilog=EXIT_CODES)
 def check() -> None:
-    """Check the timetable; exit code 3 and every mistake where it is wrong."""
+    """Check the timetable; if it is wrong, print every mistake and end with exit code 3."""
     found = open_timetable(load(Role.CLIENT)).schedules
     out.print(f"{len(found)} schedules, all right")
 
@@ -43,7 +43,7 @@ def check() -> None:
 def run(name: str) -> None:
     """Start a schedule now, as a batch named after this minute.
 
-    A worker reads the manifest and submits it; the list says what came of that.
+    A worker reads the manifest and submits it; `fermata schedules list` shows the outcome.
     """
     settings = load(Role.CLIENT)
     producer = open_producer(settings)

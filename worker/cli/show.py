@@ -1,4 +1,8 @@
-"""What a person sees in the terminal: tables of jobs, one job's timeline."""
+"""The tables that a person sees in the terminal: jobs, one job's timeline, batches, quarantine.
+
+Every text that the provider or a user wrote goes through ``printable``: a terminal would obey
+control characters in it.
+"""
 
 import contextlib
 import json
@@ -22,11 +26,11 @@ from worker.core.job import canvas
 from worker.core.job.canvas import Step
 from worker.core.job.models import Entry, JobId, JobRecord, JSONObject
 from worker.core.job.states import JobState
-from worker.core.providers.aimusic import protocol, results
-from worker.core.providers.aimusic.operations import Operation, find
+from worker.core.providers import chosen
+from worker.core.providers.aimusic.operations import Operation
 
 _PROSE: Final = 24
-"""A column of prose that is narrower than this is no help."""
+"""A column of prose that is narrower than this helps nobody."""
 
 _SHORT: Final = 100
 
@@ -47,7 +51,7 @@ _COLOURS: Final = {
 
 @contextlib.contextmanager
 def live(console: Console) -> Iterator[Live]:
-    """Show what changes, in place. In a pipe or a file, its last state ends as a line does."""
+    """Show a table that changes in place. In a pipe or a file, it ends with a newline."""
     try:
         with Live(console=console, auto_refresh=False) as shown:
             yield shown
@@ -77,7 +81,7 @@ def _flow_table(seen: Mapping[JobId, Sight], *, here: str = "") -> Table:
 
 
 def enqueued(steps: Iterable[Step]) -> Iterator[str]:
-    """Tell of the jobs of a flow that was enqueued, a line each."""
+    """Describe the jobs of a flow that was enqueued, in a line each."""
     return (f"{step.job_id}  {lines}{step.operation}" for lines, step in canvas.branches(steps))
 
 
@@ -121,7 +125,7 @@ def operations_table(rows: Iterable[Operation]) -> Table:
 
 
 def job(record: JobRecord, flow: Sequence[Sight] = ()) -> RenderableType:
-    """Show one job: what it is, the flow that it is part of, its timeline, what came of it."""
+    """Show one job: its facts, its flow, its timeline, and its result or error."""
     facts = Table.grid(padding=(0, 2))
     for name, value in (
         ("job", record.job_id),
@@ -148,7 +152,7 @@ def job(record: JobRecord, flow: Sequence[Sight] = ()) -> RenderableType:
 
 
 def record_json(record: JobRecord) -> JSONObject:
-    """Return a record as JSON, with what came late read as a result would be."""
+    """Return a record as JSON; a late delivery is read as a result would be."""
     described = record.to_json()
     if record.late:
         described["late"] = record.late | read_late(record)
@@ -156,13 +160,12 @@ def record_json(record: JobRecord) -> JSONObject:
 
 
 def read_late(record: JobRecord) -> JSONObject:
-    """Read what was delivered after a job had ended: ``{"result": …}`` or ``{"error": …}``."""
+    """Read a delivery that came after its job had ended: ``{"result": …}`` or ``{"error": …}``."""
     try:
-        said = protocol.parse((record.late or {})["body"])
-        result = results.job_result(
+        result = chosen().read_result(
             record.job_id,
-            find(record.operation),
-            said,
+            record.operation,
+            (record.late or {})["body"],
             clip_id=record.clip_id,
             provider_task_id=record.provider_task_id,
         )
@@ -181,7 +184,7 @@ def _late(record: JobRecord) -> list[RenderableType]:
 
 
 def quarantine_table(entries: Iterable[Entry], *, width: int) -> Table:
-    """Show what is in quarantine."""
+    """Show the entries of the quarantine."""
     names = ("entry", "job id", "kind", "bytes", "at (UTC)", "why")
     rows = [
         tuple(map(_safe, (each.entry_id, each.job_id, each.kind, each.size, _at(each), each.why)))
@@ -213,7 +216,7 @@ def _readable(body: bytes) -> str:
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """Escape what a terminal would obey instead of print: other people wrote the text."""
+    """Escape characters that a terminal would obey instead of print: a stranger wrote the text."""
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
@@ -238,7 +241,7 @@ def _ending(
 
 
 def _lines(name: str, value: object, indent: str = "") -> Iterator[str]:
-    """Tell a value of any form: what is short in one line, a text of many lines as it is."""
+    """Write a value of any form: a short one on one line, a text of many lines as it is."""
     inner = indent + "  "
     if isinstance(value, str):
         many = "\n" in value
@@ -261,9 +264,9 @@ def _table(*columns: str) -> Table:
 
 
 def _fitted(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
-    """Make a table whose last columns are left out where there is no room for them.
+    """Make a table; leave out the last columns if there is no room for them.
 
-    The last of all is prose: it wraps, where there is room for some of it.
+    The very last column is prose: it wraps, if there is room for some of it.
     """
     needed = [
         max(Text.from_markup(cell).cell_len for cell in column) + 2
@@ -323,7 +326,7 @@ def batch(found: Batch, *, since: Batch | None = None, seconds: float = 0) -> Re
 
 
 def batch_line(found: Batch) -> str:
-    """Tell in one line how a batch stands."""
+    """Describe a batch in one line."""
     counts = [*found.ended.items(), ("not run", found.not_run)]
     states = "".join(f", {n:,} {state}" for state, n in counts if n)
     ended = sum(found.ended.values())

@@ -1,4 +1,4 @@
-"""``fermata operations``, ``dev``, ``demo``: what there is, and the whole system at once."""
+"""``fermata operations``, ``dev`` and ``demo``: the list of operations, and the whole system."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ _PORT: Final = click.IntRange(0, 65535)
 @main.command(epilog=EXIT_CODES)
 @json_option
 def operations(as_json: bool) -> None:
-    """List what the provider can do; docs/operations.md says it at length."""
+    """List the provider's operations; docs/operations.md describes them at length."""
     if as_json:
         click.echo(json.dumps([_operation(row) for row in OPERATIONS.values()], indent=2))
     else:
@@ -61,8 +61,8 @@ def dev(port: int, simulator_port: int, concurrency: int, scenario: tuple[str, .
     the same folder reach it by themselves.
 
     With FERMATA_REDIS_URL set, no Valkey is started; with FERMATA_PROVIDER_URL set, no
-    simulator. Data is kept in FERMATA_DATA_DIR (default .fermata), and all that the processes say
-    in its folder `logs`. Ctrl-C ends it all, and so does a closed terminal, except under nohup.
+    simulator. Data is kept in FERMATA_DATA_DIR (default .fermata), and the output of the processes
+    in its folder `logs`. Ctrl-C ends them all, and so does a closed terminal, except under nohup.
     """
     from worker.cli.dev import system  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Find the jobs of a flow, and follow them until each has ended."""
+"""Finds the jobs of a flow, and follows them until each has ended."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ LOOK_EVERY_SECONDS: Final = 0.2
 NOT_STARTED: Final = "not started"
 NOT_RUN: Final = "not run"
 NO_RECORD: Final = "no record"
-"""A step that is no job of ours, or has no id before it is published."""
+"""The state of a step that is no job of ours, or has no id before it is published."""
 MOST_STEPS: Final = 500
-"""Of a flow that is longer or wider, the first ones are shown, and the job in question."""
+"""Of a longer or wider flow, only the first jobs are shown, and the job in question."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """One job as it stands: its record, or none where no worker has begun it."""
+    """One job as it stands: its record, or None if it has none yet."""
 
     step: Step
     record: JobRecord | None
     not_run: bool = False
-    """The job it follows failed, so it never runs."""
+    """The job that it follows did not succeed, so it never runs."""
 
     @property
     def state(self) -> str:
@@ -63,13 +63,13 @@ def look(readings: Readings, flow: Flow) -> list[Sight]:
 
 
 def flow_of(readings: Readings, record: JobRecord) -> Flow:
-    """Find the flow that a job is part of: the first job that is on record, and what follows it."""
+    """Find the flow that a job is part of: the first job on record, and the jobs after it."""
     above = readings.read_those([job_id for job_id in (record.first, record.after) if job_id])
     top = above[0] if above else record
     steps = {top.job_id: Step(top.job_id, top.operation)}
     _descend(readings, [top], steps)
     if record.job_id not in steps:
-        # What a task of its own code published is in nobody's message.
+        # A user's task published this job by its own code, so no message of the flow names it.
         before = record.after if record.after in steps else top.job_id
         steps[record.job_id] = Step(record.job_id, record.operation, before)
         _descend(readings, [record], steps)
@@ -77,7 +77,11 @@ def flow_of(readings: Readings, record: JobRecord) -> Flow:
 
 
 def _descend(readings: Readings, level: list[JobRecord], steps: dict[JobId, Step]) -> None:
-    """Add what follows some jobs, level by level: each knows its own, while it lives all of it."""
+    """Add the jobs that follow some jobs, level by level.
+
+    A job that has not ended still knows from its message all that follows; an ended one keeps
+    those directly after it.
+    """
     while level and len(steps) < MOST_STEPS:
         for job in level:
             for step in _following(readings, job)[: MOST_STEPS - len(steps)]:
@@ -96,7 +100,7 @@ def _following(readings: Readings, job: JobRecord) -> tuple[Step, ...]:
 def follow(
     readings: Readings, flow: Flow, *, timeout_seconds: float | None
 ) -> Iterator[list[Sight]]:
-    """Yield what there is to see, again and again, until every job has ended or time is up."""
+    """Yield the jobs' states again and again, until every job has ended or the time is up."""
     give_up = None if timeout_seconds is None else monotonic() + timeout_seconds
     while True:
         sights = look(readings, flow)

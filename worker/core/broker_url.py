@@ -1,8 +1,8 @@
-"""The URL of a broker, which may be another server than Redis: checked before anything starts.
+"""Checks the URL of a broker, which may be another server than Redis, before anything starts.
 
-Only RabbitMQ's is read closely, since it is the other broker that Fermata is tested on. kombu hands
-each parameter of a URL to its Connection, where one that it does not know, or that should have
-been a number, is a TypeError at every connection.
+Only RabbitMQ's URL is read closely, because it is the other broker that Fermata is tested on. kombu
+hands each parameter of a URL to its Connection: a parameter that Connection does not know, or that
+should have been a number, is a TypeError at every connection.
 """
 
 import re
@@ -17,7 +17,8 @@ TRANSPORTS: Final = frozenset({
     "pyamqp", "pyro", "qpid", "redis", "rediss", "sentinel", "slmq", "sqla", "sqlalchemy", "sqs",
     "zookeeper",
 })  # fmt: skip
-"""How the URLs begin that kombu takes. They stand here for the receiver, which loads no kombu."""
+"""The transports of kombu. They stand here because the receiver, which reads URLs, loads no kombu.
+"""
 
 _AMQP: Final = {"amqp": 5672, "pyamqp": 5672, "amqps": 5671}
 _PASSWORD: Final = re.compile(r"(?<=//)([^:/?#;@]*):[^/?#;]*@")
@@ -25,7 +26,7 @@ _PARAMETERS: Final = ("heartbeat", "login_method")
 
 
 def check(url: str) -> None:
-    """Check a broker's URL; several of RabbitMQ may stand in one, with semicolons between.
+    """Check a broker's URL. For RabbitMQ it may be several, with semicolons between.
 
     Raises ValueError that says what is wrong, and repeats no secret.
     """
@@ -42,7 +43,7 @@ def check(url: str) -> None:
 
 
 def _read(url: str) -> tuple[object, ...]:
-    """Read a URL of RabbitMQ as kombu does: who is let in where."""
+    """Read a URL of RabbitMQ as kombu does: server, virtual host, user and password."""
     redis_url.check_credentials(url)
     scheme, _, rest = url.partition("://")
     rest, _, query = rest.partition("?")
@@ -72,7 +73,7 @@ def _check_parameters(given: dict[str, str]) -> None:
 
 
 def celery_takes(theirs: str, ours: str) -> bool:
-    """Say whether Celery, if it reads their URL as it stands, goes where ours leads."""
+    """Say whether Celery, given their URL, connects to the same place as with ours."""
     wanted = redis_url.celery_url(ours)
     try:
         return theirs == wanted or _as_celery_reads(theirs) == _as_celery_reads(wanted)
@@ -85,7 +86,7 @@ def _as_celery_reads(url: str) -> object:
     if scheme in _AMQP and ";" not in url:
         return _read(url), query
     names = {name for name, _ in parse_qsl(query)}
-    # Without this parameter kombu checks no certificate.
+    # For rediss, kombu checks no certificate without this parameter.
     told = "ssl_cert_reqs" in names if scheme == "rediss" else names <= {"virtual_host"}
     if scheme in {"redis", "rediss", "redis+socket"} and told:
         return redis_url.read(url)
@@ -93,5 +94,5 @@ def _as_celery_reads(url: str) -> object:
 
 
 def without_password(url: str) -> str:
-    """Return a URL, or several with ``;`` between them, as it may be shown."""
+    """Return a URL, or several with ``;`` between them, without the passwords."""
     return _PASSWORD.sub(r"\1:**@", url)

@@ -1,6 +1,7 @@
-"""What a producer may rely on. Standard library only, so that a backend can vendor this file.
+"""The names that a producer may rely on.
 
-A producer needs Celery and this contract, none of our code::
+It imports the standard library only, so that a backend can vendor this file. A producer needs
+Celery and this contract, and no other code of ours::
 
     app.send_task("fermata.sonic.remaster", kwargs={...}, queue=QUEUE)
 """
@@ -12,9 +13,9 @@ QUEUE: Final = "fermata"
 """The queue to send every Fermata task to."""
 
 SLOW_QUEUE: Final = "fermata.slow"
-"""The queue of what takes a minute, so that it never starves the quick: the operations whose
-request alone does (one that is sent to ``fermata`` is passed on by the worker), and
-``fermata.archive.store`` (which is not: a producer sends it here)."""
+"""The queue of slow tasks, so that they never starve the quick ones. They are the operations whose
+request alone takes a minute, and ``fermata.archive.store``. If such an operation is sent to
+``fermata``, the worker passes it on; ``fermata.archive.store`` a producer must send here itself."""
 
 TASK_PREFIX: Final = "fermata."
 
@@ -22,37 +23,40 @@ PARKED: Final = "PARKED"
 """The Celery state of a job that waits for the provider."""
 
 OURS_HEADER: Final = "fermata_claim"
-"""Message header: 0 on the message of a record that is published again, to be begun. The version
-before this one resumed jobs by messages with 1 and more."""
+"""Message header: 0 on a message that Fermata itself publishes, to begin a job on record. An older
+version of Fermata resumed jobs by messages with 1 and more."""
 
 PRIORITY_HEADER: Final = "fermata_priority"
 """Message header: ``interactive`` (the default) or ``batch``. Follow-ups inherit it."""
 
 TENANT_HEADER: Final = "fermata_tenant"
-"""Message header: on whose behalf, where tenants share the provider. Follow-ups inherit it."""
+"""Message header: on whose behalf the job runs, if tenants share the provider. Follow-ups inherit
+it."""
 
 BATCH_HEADER: Final = "fermata_batch"
 """Message header: the batch that a job is part of. Follow-ups inherit it."""
 
 COPY_HEADER: Final = "fermata_copy"
-"""Message header: ``<job_id>/<copy>``; tells the copies of a plain step apart that the job's legs
-published."""
+"""Message header: ``<job_id>/<copy>``. Each leg of the job that publishes a plain step makes a copy
+of it; the header tells the copies apart."""
 
 SCHEDULE_TICK: Final = "fermata.schedule.tick"
 SCHEDULE_RUN: Final = "fermata.schedule.run"
 
 DIGEST_HEADER: Final = "fermata_digest"
-"""Message header: what was asked for under an idempotency key, so that a key is not used twice."""
+"""Message header: a digest of the request under an idempotency key. With it, Fermata refuses the
+key for another request."""
 
 JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:~-]{0,127}")
-"""A job id stands in a URL: 1 to 128 characters. Celery's own UUIDs always fit."""
+"""A job id stands in a URL, so it is 1 to 128 of these characters. Celery's UUIDs always fit."""
 
 
 PROBE_ID: Final = "fermata-doctor"
-"""The job id of deliveries by which `fermata doctor` asks a receiver whether it is ours."""
+"""The job id of the deliveries by which `fermata doctor` asks whether a receiver is ours."""
 
 PROBE_BODY: Final = b"{}"
-"""Their body. The provider says more, if some job should have that id."""
+"""The body of these deliveries. One of the provider's is never so short, even if a job has this
+id."""
 
 
 def task_name(operation: str) -> str:

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, split by who must act.
+"""Fermata's errors, split by who must act.
 
     FermataError
     ├── ConfigError                operator: a setting is wrong
@@ -14,7 +14,7 @@
     ├── DeadlineExceeded           operator: the provider never finished
     ├── JobCancelled               nobody: someone asked for it
     ├── ProcessDied                caller: a plain task took its process along, each time it ran
-    ├── FollowUpRefused            operator: the broker refused what follows a job for a day
+    ├── FollowUpRefused            operator: for a day, the broker refused a job's follow-up
     ├── ArchiveFailed              operator: files of a result could not be stored
     └── ProviderError              (retryable, retry_after)
         ├── RateLimited            wait
@@ -26,8 +26,8 @@
         ├── TaskFailed             caller: the provider gave up (refunded says whether it paid back)
         └── UnexpectedResponse     us: the provider said something new
 
-An error crosses the result backend as its positional arguments (celery rebuilds
-``cls(*args)``), so everything it knows is in ``args``: the message, then a JSON object.
+An error crosses the result backend as its positional arguments (Celery rebuilds ``cls(*args)``).
+So all of its data is in ``args``: the message, then a JSON object.
 """
 
 from collections.abc import Mapping
@@ -109,13 +109,13 @@ class ProcessDied(FermataError):
 
 
 class FollowUpRefused(FermataError):
-    """The broker refused the message of what follows a job for a day."""
+    """For a day, the broker refused the message of a task that follows a job."""
 
 
 class ArchiveFailed(FermataError):
     """Files could not be stored; ``details["missing"]`` lists ``{name, source, why}`` of each.
 
-    ``details["retryable"]``: the same links may well work later.
+    ``details["retryable"]`` says that the same links may work later.
     """
 
     @property
@@ -132,7 +132,7 @@ class ProviderError(FermataError):
 
     retryable: ClassVar[bool] = False
     closes_gate: ClassVar[bool] = False
-    """It would meet every other job too."""
+    """Every other job would fail with this error too, so the gate closes."""
 
     @property
     def retry_after(self) -> float | None:
@@ -154,7 +154,7 @@ class RateLimited(ProviderError):
 
 
 class ProviderUnavailable(ProviderError):
-    """The provider could not be reached, or answered that it is not able to."""
+    """The provider could not be reached, or answered that it is unavailable."""
 
     retryable = True
 
@@ -184,7 +184,7 @@ class TaskFailed(ProviderError):
 
 
 class UnexpectedResponse(ProviderError):
-    """The provider said something that its documentation does not."""
+    """The provider answered in a way that its documentation does not describe."""
 
 
 def _by_name(root: type[FermataError]) -> dict[str, type[FermataError]]:
@@ -199,5 +199,6 @@ _ERRORS = _by_name(FermataError)
 
 def from_json(recorded: Mapping[str, Any]) -> FermataError:
     """Rebuild an error from :meth:`FermataError.to_json`."""
+    # Another version of Fermata may have recorded an error that this one does not have.
     error = _ERRORS.get(recorded["type"], FermataError)
     return error(recorded["message"], recorded.get("details"))

@@ -4,24 +4,24 @@
 |--------------------------|------------|----------------------------------|-----------------------|
 | fermata:job:<job_id>     | hash       | a job's record                   | settlement + retention|
 | … <job_id>/message       | string     | the message that started it      | to its settlement     |
-| … <job_id>/timeline      | string     | what became of it, line by line  | as long as the record |
+| … <job_id>/timeline      | string     | each turn of the job, as a line  | as long as the record |
 | fermata:step:<run>       | string     | which copy of a plain step runs  | a retention           |
 | fermata:deaths:<run>     | string     | how often its process died       | to its end            |
-| fermata:due              | sorted set | job_id by its next moment        | until its event       |
+| fermata:due              | sorted set | job_id by its due time           | until its event       |
 | fermata:ready            | sorted set | job_id by when it may be leased  | claim to settlement   |
 | fermata:ring             | list       | a word to idle conductors        | until it is heard     |
-| fermata:ending           | sorted set | job_id by when it was to end     | until its turn        |
-| fermata:leaving          | sorted set | job_id of those that end now     | until it has ended    |
+| fermata:ending           | sorted set | job_id by when it was to end     | until the sweep's turn|
+| fermata:leaving          | sorted set | job_ids that are ending now      | until it has ended    |
 | fermata:jobs             | sorted set | job_id by creation               | trimmed by the sweep  |
-| fermata:pace:<what>      | string     | the moment that is free next     | until it has passed   |
+| fermata:pace:<what>      | string     | the time that is free next       | until it has passed   |
 | fermata:gate             | hash       | rate, credits, breaker: gate.lua | for ever              |
 | … gate:admitted:<class>  | sorted set | job_id by when it was admitted   | on its way to a worker|
-| … gate:balance           | string     | that the balance was asked for   | to the next time      |
+| … gate:balance           | string     | a mark: the balance was asked for| to the next time      |
 | fermata:flight           | sorted set | job_id by cost: at the provider  | submission to event   |
-| fermata:lanes:<class>    | sorted set | tenants who wait, by their share | while they wait       |
+| fermata:lanes:<class>    | sorted set | waiting tenants, by their share  | while they wait       |
 | fermata:held:<lane>      | sorted set | job_id by when it began to wait  | until admitted        |
-| fermata:wake             | list       | a word to who admits             | until it is heard     |
-| fermata:batch:<batch_id> | hash       | what became of its jobs          | see docs/batches.md   |
+| fermata:wake             | list       | a word to the admissions         | until it is heard     |
+| fermata:batch:<batch_id> | hash       | counters of its jobs             | see docs/batches.md   |
 | fermata:rows:<batch_id>  | sorted set | row_id by line: submitted rows   | see docs/batches.md   |
 | fermata:row_jobs:<batch> | hash       | row_id -> the jobs of the row    | see docs/batches.md   |
 | fermata:batches          | sorted set | batch_id by when it was begun    | two retentions        |
@@ -30,7 +30,7 @@
 | fermata:quarantine       | stream     | deliveries that we cannot use    | 1,000, 64 MiB         |
 | fermata:quarantine:index | hash       | which deliveries those are       | with the stream       |
 | fermata:unreadable       | list       | which of them go first           | with the stream       |
-| fermata:health           | string     | nothing: asked for, never there  | never                 |
+| fermata:health           | string     | nothing: a test write (SET XX)   | never                 |
 
 Times are Unix seconds. The broker's and the result backend's own keys stand beside them.
 """
@@ -63,7 +63,7 @@ BATCH: Final = "fermata:batch:"
 ROWS: Final = "fermata:rows:"
 ROW_JOBS: Final = "fermata:row_jobs:"
 OF_A_BATCH: Final = {"batch": BATCH, "rows": ROWS, "row_jobs": ROW_JOBS}
-"""What is remembered of a batch for as long as its jobs go on (common/tally.lua)."""
+"""The keys of a batch that are kept for as long as its jobs go on (common/tally.lua)."""
 SCHEDULE: Final = "fermata:schedule:"
 POLL_PACE: Final = "fermata:pace:poll"
 JOBS: Final = "fermata:jobs"
@@ -72,7 +72,8 @@ QUARANTINE_INDEX: Final = "fermata:quarantine:index"
 QUARANTINE_UNREADABLE: Final = "fermata:unreadable"
 QUARANTINE_MAX: Final = 1_000
 QUARANTINE_MAX_BYTES: Final = 64 * 1024 * 1024
-"""Of bodies, as they are kept: compressed. A thousand webhooks may be a gibibyte."""
+"""The limit for all bodies, as they are stored: compressed. A thousand webhooks may be a gibibyte
+without it."""
 HEALTH: Final = "fermata:health"
 
 
@@ -80,7 +81,8 @@ def job(job_id: str) -> str:
     return RECORDS + job_id
 
 
-# The message and the timeline are long: each has a key of its own (record.lua).
+# The message and the timeline are long. A long value would make the record's whole hash leave its
+# compact encoding, so each has a key of its own (record.lua).
 
 
 def message(job_id: str) -> str:

@@ -1,10 +1,10 @@
-"""The URLs of Redis: read once, strictly; then written as redis-py, and as Celery takes them.
+"""Reads the URLs of Redis once, strictly, and writes them again as redis-py or Celery takes them.
 
 redis-py, kombu and Celery's result backend each read a URL in their own way. ``redis://host/abc``
 is database 0 to one of them, and an error to the others. ``?ssl_cert_reqs=CERT_REQUIRED`` and
 ``?health_check_interval=30`` are options to one, and to another an error at every connection: a
-worker then tries for ever. So what one of them would refuse or misread is refused here, and each
-gets what remains in its own words. These are the forms:
+worker then tries for ever. So this module refuses every URL that one of them would refuse or
+misread, and writes the others for each library in that library's form. These forms are read:
 
     redis://[user:password@]host[:6379][/0]
     rediss://…[?ssl_cert_reqs=required&ssl_ca_certs=/path…]        TLS
@@ -26,7 +26,7 @@ _SOCKETS: Final = ("unix", "redis+socket")
 SCHEMES: Final = ("redis", "rediss", *_SOCKETS, SENTINEL)
 _PORTS: Final = {SENTINEL: 26379}
 
-_DATABASE: Final = ("db", "virtual_host")
+_DATABASE: Final = ("db", "virtual_host")  # redis-py's word, and kombu's
 _HEALTH: Final = "health_check_interval"
 _TLS: Final = (
     "ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile",
@@ -45,10 +45,10 @@ _ENCODE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What a URL says: where a Redis is, which of its databases, and how one gets in."""
+    """The parts of a URL: the place of a Redis, its database, and its credentials."""
 
     hosts: tuple[tuple[str, int], ...] = ()
-    """Its own; or those of its sentinels, if there is a service."""
+    """The server's own host; or the hosts of its sentinels, if there is a service."""
     path: str = ""
     service: str = ""
     database: int = 0
@@ -60,7 +60,7 @@ class Address:
 
     @property
     def server(self) -> tuple[object, ...]:
-        """What all URLs of one server have in common."""
+        """The part that all URLs of one server have in common."""
         return frozenset(self.hosts), self.path, self.service
 
 
@@ -119,7 +119,7 @@ def _read_sentinel(
 
 
 def check_characters(url: str) -> None:
-    """Raise ValueError where two readers could take a URL for two."""
+    """Raise ValueError if two readers could read a URL differently."""
     if any(char.isspace() or not char.isprintable() for char in url):
         raise ValueError("Holds a space or a control character: write %20 for a space.")
     if "#" in url:
@@ -127,8 +127,9 @@ def check_characters(url: str) -> None:
 
 
 def check_credentials(url: str) -> None:
-    """Raise ValueError where a part of a password would be taken for something else."""
+    """Raise ValueError if a part of a password would be read as another part of the URL."""
     check_characters(url)
+    # An @ after the first / or ? ends a password that holds one of these two as it stands.
     place = re.split(r"[/?]", url.partition("://")[2])[0]
     if "@" in url.partition("://")[2].removeprefix(place):
         raise ValueError(f"Holds an @ after the host; {_ENCODE}.")
@@ -165,7 +166,7 @@ def _options(query: str) -> dict[str, str]:
 
 
 def _database(path: str, options: dict[str, str]) -> int:
-    """Read the database, of the path or of the one parameter that may still be there."""
+    """Read the database, from the path or from the one parameter that may be left."""
     named = [options.pop(name) for name in _DATABASE if name in options]
     _refuse(options)
     if slashed := unquote(path).strip("/"):
@@ -199,7 +200,7 @@ def _seconds(value: str | None) -> int | None:
 
 
 def _read_tls(options: dict[str, str]) -> dict[str, str]:
-    """Take the parameters of TLS out, in words that mean the same to everyone."""
+    """Take the parameters of TLS out, in spellings that all three libraries read alike."""
     tls: dict[str, str] = {name: options.pop(name) for name in _TLS if name in options}
     for name, value in tls.items():
         if not value or (name in TLS_FILES and "%" in value):  # Celery decodes a path twice
@@ -207,7 +208,7 @@ def _read_tls(options: dict[str, str]) -> dict[str, str]:
     wanted = tls.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
     if wanted not in {"required", "optional", "none"}:
         raise ValueError("ssl_cert_reqs must be required, optional or none.")
-    # Said even if it is what redis-py does unasked: kombu would check no certificate at all.
+    # Always written, although it is redis-py's default: without it kombu checks no certificate.
     tls["ssl_cert_reqs"] = wanted
     if checked := tls.get("ssl_check_hostname"):
         if checked.lower() not in {"true", "false", "1", "0", "yes", "no"}:
@@ -233,7 +234,7 @@ def client_url(url: str) -> str:
 
 
 def celery_url(url: str) -> str:
-    """Write a URL as kombu and Celery take it; one that is no Redis's is left as it is.
+    """Write a URL as kombu and Celery take it. One of another server than Redis stays as it is.
 
     Raises ValueError.
     """
@@ -245,6 +246,7 @@ def celery_url(url: str) -> str:
         return _write("redis+socket", _userinfo(address), quote(address.path), number)
     if not address.service:
         return _network_url(address, address.tls or {})
+    # kombu takes one URL for each sentinel; the service's name goes by celery_options.
     return ";".join(
         _write("sentinel", _userinfo(address) + _netloc(*host), f"/{address.database}", {})
         for host in address.hosts

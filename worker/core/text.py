@@ -1,6 +1,6 @@
 """Text that people wrote: UTF-8, with or without a byte-order mark, and nothing else.
 
-What an editor saved as UTF-16 or Latin-1 is refused before anybody pays for a song with it.
+A file that an editor saved as UTF-16 or Latin-1 is refused before anybody pays for a song with it.
 """
 
 import re
@@ -12,7 +12,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class NotText(ValueError):
-    """Bytes that are no text; ``str()`` says why, and ``at`` is the place in their line."""
+    """Bytes that are not text; ``str()`` says why, and ``at`` is the place in their line."""
 
     def __init__(self, why: str, line: int = 1, at: str | None = None) -> None:
         super().__init__(why)
@@ -21,7 +21,7 @@ class NotText(ValueError):
 
 
 def without_mark(raw: bytes) -> bytes:
-    """Take the byte-order mark of UTF-8 away. Raises NotText where the mark is UTF-16's."""
+    """Remove the byte-order mark of UTF-8. Raises NotText if the mark is that of UTF-16."""
     if raw.startswith(_WIDE_MARKS):
         raise NotText("is UTF-16")
     return raw.removeprefix(_MARK)

@@ -1,1 +1,1 @@
-"""What stands in the way of a working Fermata: facts are collected here, and judged by the core."""
+"""Collects facts about a set-up. The rules in ``core/health`` judge them."""

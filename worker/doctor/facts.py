@@ -1,4 +1,4 @@
-"""Collect the facts that :mod:`worker.core.health.checks` judges. Nothing is changed anywhere."""
+"""Collects the facts that :mod:`worker.core.health.checks` judges. It changes nothing anywhere."""
 
 import time
 import uuid
@@ -19,14 +19,15 @@ from redis.exceptions import AuthenticationError, ResponseError
 
 from worker.core import keys, redis_url
 from worker.core.contract import PROBE_BODY, PROBE_ID, QUEUE
+from worker.core.errors import FermataError
 from worker.core.health import checks, surroundings
 from worker.core.health.checks import Finding, Level, Server
-from worker.core.job.models import Answer
-from worker.core.providers.aimusic import protocol, signing, submission
-from worker.core.providers.aimusic.operations import find
+from worker.core.providers import chosen
+from worker.core.signing import derive_secret
+from worker.core.wire import Answer, AnswerLost, NeverSent
 from worker.core.wording import told
 from worker.doctor import rights, shadows
-from worker.provider import FAILURES, AnswerLost, HTTPProvider, NeverSent, cause, proxies
+from worker.provider import FAILURES, HTTPTransport, cause, proxies
 from worker.settings import Settings
 from worker.store import connection
 from worker.store.connection import StoreUnavailable
@@ -38,11 +39,11 @@ _CELERYS_VISIBILITY_SECONDS: Final = 3600
 _SECRETS: Final = ("FERMATA_API_KEY=", "FERMATA_SIGNING_KEYS=")
 
 AWAY: Final = "connection"
-"""The name of the finding that a server cannot be reached."""
+"""The name of the finding about a server that cannot be reached."""
 
 
 def examine(settings: Settings, app: Celery) -> list[Finding]:
-    """Check everything that this machine can see; takes seconds, more where something is away."""
+    """Check everything that this machine can see. It takes seconds, longer if a server is away."""
     return checks.allow(
         [
             *_servers(settings),
@@ -57,7 +58,7 @@ def examine(settings: Settings, app: Celery) -> list[Finding]:
 
 
 def risks(settings: Settings, app: Celery) -> list[Finding]:
-    """Return what a worker must not start with, what it may by permission, and who is away."""
+    """Return the risks, those that the operator allows too, and the servers that are away."""
     found = [*_servers(settings), *_celery(settings, app)]
     risky = [each for each in found if each.refused or each.name == AWAY]
     return checks.allow(risky, settings.allowed_risks)
@@ -83,7 +84,7 @@ def _away(error: Exception, where: str) -> Finding:
 
 
 def _databases(settings: Settings) -> Mapping[str, str]:
-    """Name the servers by what they hold; several URLs may lead to one."""
+    """Name each server by what it holds; several URLs may lead to one server."""
     holds: dict[object, list[str]] = {}
     urls: dict[object, str] = {}
     for what, url in (
@@ -122,7 +123,7 @@ def _ask(client: "Redis") -> Server:
     info: Mapping[str, Any] = {}
     config: dict[str, str] = {}
     ahead, doubt = None, 0.0
-    # Where Redis is rented, its users may not ask everything.
+    # The user of a rented Redis may not ask everything.
     with suppress(ResponseError):
         info = cast("Mapping[str, Any]", client.info())
     for name in ("appendfsync", "save"):  # one by one: Redis 6.2 takes no more
@@ -134,7 +135,7 @@ def _ask(client: "Redis") -> Server:
 
 
 def _clock(client: "Redis") -> tuple[float, float]:
-    """Return how far the server's clock is ahead, and by how much that may be wrong."""
+    """Return by how much the server's clock is ahead, and how wrong that may be."""
     before = time.time()
     seconds, microseconds = client.time()
     after = time.time()
@@ -176,7 +177,7 @@ def _workers(settings: Settings, app: Celery) -> Iterator[Finding]:
             slots = _slots(app, connection, replies)
             waiting = _waiting(settings.follow_up_queue, connection)
     except (OperationalError, StoreUnavailable, OSError) as error:
-        if isinstance(error.__cause__ or error, ResponseError):  # it is there, and refuses
+        if isinstance(error.__cause__ or error, ResponseError):  # the broker is there, and refuses
             yield Finding("workers", Level.NOTE, f"They cannot be asked: {told(error)}.")
         else:
             yield _away(error, "broker")
@@ -190,6 +191,7 @@ def _workers(settings: Settings, app: Celery) -> Iterator[Finding]:
 
 def _slots(app: Celery, connection: Any, replies: Mapping[str, Any]) -> int:
     """Return how many tasks the workers of the submits' queue run at once; 0 if none answers."""
+    # Only these workers are asked, so that the call returns when the last of them has answered.
     nodes = [node for node, queues in replies.items() if QUEUE in (q["name"] for q in queues)]
     if not nodes:
         return 0
@@ -200,7 +202,7 @@ def _slots(app: Celery, connection: Any, replies: Mapping[str, Any]) -> int:
 
 
 def _waiting(queue: str, connection: Any) -> int:
-    """Return how many messages stand in a queue; one that is not there holds none."""
+    """Return how many messages stand in a queue; a queue that does not exist holds none."""
     try:
         with connection.channel() as channel:
             return int(channel.queue_declare(queue, passive=True).message_count)
@@ -216,27 +218,25 @@ def _way_back(settings: Settings) -> Iterator[Finding]:
     yield surroundings.check_public_url(settings.public_url)
     if settings.public_url:
         base = settings.public_url.rstrip("/")
-        delivered = _deliver(f"{base}/webhooks/aimusic/{PROBE_ID}", settings.signing_keys)
+        delivered = _deliver(f"{base}/webhooks/{chosen().name}/{PROBE_ID}", settings.signing_keys)
         yield surroundings.check_receiver(delivered, signed=bool(settings.signing_keys))
         if isinstance(delivered, Answer):
             yield surroundings.check_health(_request("GET", f"{base}/healthz"))
 
 
 def _deliver(url: str, signing_keys: tuple[str, ...]) -> Answer | str:
-    """Deliver as the provider does, for a job that there is not: it changes nothing."""
+    """Deliver as the provider does, for the probe's id, which no job has: it changes nothing."""
     body, timestamp = PROBE_BODY, str(int(time.time()))
+    # Without a key, any one will do: our receiver shows itself by the way in which it refuses.
     key = signing_keys[0] if signing_keys else uuid.uuid4().hex
-    secret = signing.derive_secret(key, PROBE_ID)
-    headers = {
-        signing.DELIVERY_ID_HEADER: str(uuid.uuid4()),
-        signing.TIMESTAMP_HEADER: timestamp,
-        signing.SIGNATURE_HEADER: signing.sign(secret, timestamp, body),
-    }
+    secret, delivery_id = derive_secret(key, PROBE_ID), str(uuid.uuid4())
+    headers = chosen().scheme.headers(secret, timestamp, body, delivery_id=delivery_id)
     return _request("POST", url, data=body, headers=headers)
 
 
 def _request(method: str, url: str, **content: Any) -> Answer | str:
     try:
+        # Redirects are not followed, and little is read: this may be anybody's server.
         with requests.request(
             method,
             url,
@@ -257,19 +257,21 @@ def _provider(settings: Settings) -> Iterator[Finding]:
     if not settings.api_key:
         yield surroundings.NO_API_KEY
         return
-    provider = HTTPProvider(
+    transport = HTTPTransport(
         settings.provider_url,
         settings.api_key,
         connect_seconds=settings.connect_timeout_seconds,
         total_seconds=settings.policy.submit_timeout_seconds,
     )
-    asked = find("account.credits")
     try:
-        answer = provider.send(submission.build_request(asked, {}, None))
+        answer = transport.send(chosen().build_balance())
     except (NeverSent, AnswerLost) as error:
-        yield surroundings.check_account(error.message)
+        yield surroundings.check_account(error)
         return
-    yield surroundings.check_account(protocol.read_submit(asked, answer))
+    try:
+        yield surroundings.check_account(chosen().read_balance(answer))
+    except FermataError as error:
+        yield surroundings.check_account(error)
     ahead = _ahead_seconds(answer)
     if ahead is not None:
         yield surroundings.check_provider_clock(ahead, settings.webhook_tolerance_seconds)

@@ -1,8 +1,8 @@
-"""Which rights a user of Redis lacks (ACL), found out without changing anything.
+"""Finds out which rights a user of Redis lacks (ACL), without changing anything.
 
-Between MULTI and EXEC a server judges each command when it is queued, and DISCARD forgets them all.
-So all commands of ours, kombu's and Celery's are asked for as they are, and none is ever run: not
-by a server without transactions either, which is asked first, by a PING.
+Between MULTI and EXEC a server checks the user's rights for each command when it queues it, and
+DISCARD forgets the commands. So every command that we, kombu and Celery use is queued as it is, and
+none is ever run. A server without transactions would run them: a PING finds that out first.
 """
 
 import re
@@ -23,12 +23,12 @@ _TRANSACTION: Final = ("MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH")
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What is done to some of a server's keys and channels.
+    """The commands that are used on some of a server's keys and channels.
 
     Args:
         commands: ``{}`` is the first of the keys, ``<>`` the first of the channels
-        keys: one that stands for all that the pattern covers, by pattern
-        channels: the same
+        keys: for each pattern, one key that stands for all that it covers
+        channels: the same for channels
     """
 
     commands: tuple[str, ...]
@@ -70,7 +70,7 @@ NEEDS: Final = {
             "_kombu.*": f"_kombu.binding.{QUEUE}",
             "*.celery.pidbox*": "0.reply.celery.pidbox",
         },
-        {"*": "/0.celery.pidbox"},  # what PSUBSCRIBE names must be allowed letter by letter, or all
+        {"*": "/0.celery.pidbox"},  # PSUBSCRIBE needs its very pattern allowed, or all channels
     ),
     "results": Need(
         (
@@ -87,15 +87,15 @@ NEEDS: Final = {
         {"celery-task-meta-*": "celery-task-meta-0"},
     ),
 }  # fmt: skip
-"""By what a server holds."""
+"""The needs, by what a server holds."""
 
 
 def missing(client: "Redis", held: Collection[str]) -> list[str]:
-    """Name what the client's user lacks to hold these, in the words of ACL SETUSER."""
+    """Name the rights that the client's user lacks, in the words of ACL SETUSER."""
     asked = [each for what in held for each in _questions(NEEDS[what])]
     try:
         answers = _judged(client, [command for command, _ in asked])
-    except NoPermissionError:
+    except NoPermissionError:  # of MULTI itself: nothing else can be asked
         return [f"+{command.lower()}" for command in _TRANSACTION]
     except ResponseError:
         return []
@@ -110,18 +110,18 @@ def missing(client: "Redis", held: Collection[str]) -> list[str]:
 
 def may_send(client: "Redis", queue: str) -> bool:
     """Say whether the client's user may put messages into a queue that is not Fermata's."""
-    by_priority = f"{queue}\x06\x163"  # as kombu names one of its lists; it counts them all
+    by_priority = f"{queue}\x06\x163"  # kombu has a list for each priority, and asks all lengths
     asked = [f"LPUSH {queue} a", f"LLEN {by_priority}"]
     try:
         return not any(isinstance(each, NoPermissionError) for each in _judged(client, asked))
     except ResponseError:
-        return True  # if transactions are what is missing, `missing` says so
+        return True  # if transactions are missing, ``missing`` says so
 
 
 def _judged(client: "Redis", commands: Collection[str]) -> list[Any]:
-    """Return what the server answers to commands that it queues, and forgets.
+    """Return the server's answers to commands that it queues, and then forgets.
 
-    Raises ResponseError where it has no transactions: no answers, and kombu can do nothing either.
+    Raises ResponseError if the server has no transactions. kombu cannot work with it either.
     """
     pool = client.connection_pool
     connection: Any = pool.get_connection()
@@ -140,8 +140,8 @@ def _judged(client: "Redis", commands: Collection[str]) -> list[Any]:
 def _ask(connection: Any, commands: Collection[str]) -> list[Any]:
     """Return the answer, or the error, to each command.
 
-    All are written at once, and MULTI with them. redis-py may open a connection anew before it
-    writes; a command that came after that, without its MULTI, would be run.
+    All are written at once, and MULTI with them. redis-py may reconnect before it writes: a command
+    that was written by itself would reach the new connection without its MULTI, and be run.
     """
     connection.send_packed_command(
         connection.pack_commands(command.split() for command in commands), check_health=False
@@ -157,7 +157,7 @@ def _answer(connection: Any) -> Any:
 
 
 def _questions(need: Need) -> Iterator[tuple[str, str]]:
-    """Write each command, and the pattern that it would take if not its own right is missing."""
+    """Yield each command, with the pattern that is missing if the command itself is allowed."""
     key_pattern, key = next(iter(need.keys.items()))
     channel_pattern, channel = next(iter(need.channels.items()), ("", ""))
     for command in need.commands:

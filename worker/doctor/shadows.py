@@ -1,7 +1,8 @@
-"""Fermata's packages have plain names, and a folder of yours may hold files of the same names.
+"""Finds files of a user's that would be loaded in place of Fermata's packages.
 
-``celery``, ``gunicorn`` and ``python -m`` look into the folder in which they are started before
-anywhere else. With a ``tasks.py`` there, a worker would load that in place of Fermata's tasks.
+The packages have plain names. ``celery``, ``gunicorn`` and ``python -m`` first look into the folder
+in which they are started: with a ``tasks.py`` there, a worker would load that file in place of
+Fermata's tasks.
 """
 
 import sys
@@ -19,24 +20,18 @@ DO: Final = "Rename it, or start Fermata in another folder."
 
 
 def require_own(name: str) -> None:
-    """Require that a package is Fermata's: the one that is loaded, or would be now.
-
-    Raises ConfigError.
-    """
+    """Raise ConfigError if a package that is loaded, or would be now, is not Fermata's."""
     loaded = sys.modules.get(name)
     _refuse(_shadow(name, loaded.__spec__ if loaded else _first(name)))
 
 
 def require_none() -> None:
-    """Require that processes that are started in this folder load Fermata's packages.
-
-    Raises ConfigError.
-    """
+    """Raise ConfigError if processes that start in this folder would load other packages."""
     _refuse(next(iter(in_this_folder()), None))
 
 
 def in_this_folder() -> list[str]:
-    """Say what processes that are started in this folder would load in place of ours."""
+    """Name the files that processes that start in this folder would load in place of ours."""
     said = (_shadow(name, _first(name)) for name in NAMES)
     return [each for each in said if each]
 

@@ -4,17 +4,14 @@ from typing import Final
 
 import structlog
 
+from worker.core.errors import FermataError
 from worker.core.job.timing import PUBLISH_LEASE_SECONDS
-from worker.core.ports import Clock, Gate
-from worker.core.providers.aimusic import protocol, results, submission
-from worker.core.providers.aimusic.operations import find
+from worker.core.ports import Clock, Gate, Provider, Transport
 from worker.messages.press import SubmitLegs
-from worker.provider import AnswerLost, NeverSent, Provider
 
 log = structlog.get_logger()
 
 LISTEN_SECONDS: Final = 1.0
-_BALANCE: Final = "account.credits"
 
 
 class Admissions:
@@ -40,9 +37,12 @@ class Admissions:
 class Treasury:
     """Keeps the gate's balance true, where the operator set a floor to it."""
 
-    def __init__(self, gate: Gate, provider: Provider, every_seconds: float) -> None:
+    def __init__(
+        self, gate: Gate, provider: Provider, transport: Transport, every_seconds: float
+    ) -> None:
         self._gate = gate
         self._provider = provider
+        self._transport = transport
         self._every_seconds = every_seconds
 
     def refresh(self) -> None:
@@ -57,16 +57,9 @@ class Treasury:
             self._gate.learn_balance(left, spent_before=spent_before)
 
     def _ask(self) -> float | None:
-        operation = find(_BALANCE)
         try:
-            answer = self._provider.send(submission.build_request(operation, {}, None))
-        except (NeverSent, AnswerLost) as error:
+            answer = self._transport.send(self._provider.build_balance())
+            return self._provider.read_balance(answer)
+        except FermataError as error:
             log.warning("balance_unknown", why=error.message)
             return None
-        match protocol.read_submit(operation, answer):
-            case protocol.Completed(said):
-                data = results.read_result(operation, protocol.parse(said), clip_id=None)["data"]
-                return float(data["credits"]) + float(data.get("extra_credits") or 0)
-            case other:
-                log.warning("balance_unknown", why=type(other).__name__)
-                return None

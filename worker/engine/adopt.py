@@ -7,9 +7,9 @@ import structlog
 from worker.core.errors import InvalidRequest, TaskFailed
 from worker.core.job.models import Entry, JobId, JSONObject
 from worker.core.job.states import JobState, Turn
-from worker.core.ports import Clock, Readings, Records
-from worker.core.providers.aimusic import protocol, results, signing
-from worker.core.providers.aimusic.operations import Operation
+from worker.core.ports import Clock, Provider, Readings, Records
+from worker.core.signing import derive_secrets
+from worker.core.wire import Operation
 
 log = structlog.get_logger()
 
@@ -27,6 +27,7 @@ class Adoption:
         *,
         records: Records,
         readings: Readings,
+        provider: Provider,
         answer: Answer,
         signing_keys: Sequence[str],
         retention_seconds: int,
@@ -34,6 +35,7 @@ class Adoption:
     ) -> None:
         self._records = records
         self._readings = readings
+        self._provider = provider
         self._answer = answer
         self._signing_keys = signing_keys
         self._retention_seconds = retention_seconds
@@ -48,13 +50,13 @@ class Adoption:
         InvalidRequest where the job has a record, or the operation takes no webhook;
         InvalidPayload and UnexpectedResponse where the delivery is no result of the operation.
         """
-        secrets = signing.derive_secrets(self._signing_keys, entry.job_id)
-        signing.verify_kept(entry.headers, entry.body, secrets=secrets)
+        secrets = derive_secrets(self._signing_keys, entry.job_id)
+        self._provider.scheme.verify_kept(entry.headers, entry.body, secrets=secrets)
         if not operation.takes_webhook:
             raise InvalidRequest(f"{operation.name} takes no webhook: this is of another operation")
         if self._readings.state(entry.job_id):
             raise _recorded(entry)
-        outcome = _read(entry, operation)
+        outcome = self._read(entry, operation)
         # The record comes last: dying before it, the command can simply be run again.
         self._answer(entry.job_id, outcome)
         return self._record(entry, operation, outcome)
@@ -77,16 +79,15 @@ class Adoption:
         log.info("job_adopted", job_id=entry.job_id, entry_id=entry.entry_id, outcome=turn)
         return self._readings.read(entry.job_id).state
 
+    def _read(self, entry: Entry, operation: Operation) -> Outcome:
+        delivery = self._provider.read_delivery(entry.body)
+        if not delivery.final:
+            raise InvalidRequest(f"entry {entry.entry_id} is no end of a job, but {delivery.event}")
+        try:
+            return self._provider.read_result(entry.job_id, operation.name, delivery.body)
+        except TaskFailed as failed:
+            return failed
+
 
 def _recorded(entry: Entry) -> InvalidRequest:
     return InvalidRequest(f"job {entry.job_id} has a record: replay the entry instead")
-
-
-def _read(entry: Entry, operation: Operation) -> Outcome:
-    delivery = protocol.read_delivery(entry.body)
-    if not delivery.final:
-        raise InvalidRequest(f"entry {entry.entry_id} is no end of a job, but {delivery.event}")
-    try:
-        return results.job_result(entry.job_id, operation, protocol.parse(delivery.body))
-    except TaskFailed as failed:
-        return failed

@@ -22,16 +22,24 @@ from worker.core.job.models import (
     Parked,
     Source,
     Standing,
-    Webhook,
 )
 from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy
-from worker.core.ports import Clock, Gate, Readings, Records
-from worker.core.providers.aimusic import protocol, results, submission
-from worker.core.providers.aimusic.operations import Operation
-from worker.core.providers.aimusic.signing import derive_secret
+from worker.core.ports import Clock, Gate, Provider, Readings, Records, Transport
+from worker.core.signing import derive_secret
+from worker.core.wire import (
+    Accepted,
+    AnswerLost,
+    Completed,
+    NeverSent,
+    Operation,
+    Postponed,
+    Refused,
+    SubmitOutcome,
+    Unknown,
+    Webhook,
+)
 from worker.engine.patience import insist
-from worker.provider import AnswerLost, NeverSent, Provider
 
 log = structlog.get_logger()
 
@@ -48,12 +56,13 @@ called a second time. A Redis that hands over to its replica is away for a minut
 class Callbacks:
     """Where the provider reaches the receiver, and the key that job secrets are derived from."""
 
-    public_url: str
+    address: str
+    """What all callbacks of the provider have in common; the job id follows."""
     signing_key: str = field(repr=False)
 
     def webhook(self, job_id: JobId) -> Webhook:
         """Mint a job's callback: the URL carries the job id, the secret belongs to it alone."""
-        url = f"{self.public_url.rstrip('/')}/webhooks/aimusic/{quote(job_id, safe='')}"
+        url = f"{self.address}/{quote(job_id, safe='')}"
         return Webhook(url, derive_secret(self.signing_key, job_id))
 
 
@@ -76,6 +85,7 @@ class Jobs:
         records: Records,
         readings: Readings,
         provider: Provider,
+        transport: Transport,
         gate: Gate,
         callbacks: Callbacks,
         policy: Policy,
@@ -85,6 +95,7 @@ class Jobs:
         self._records = records
         self._readings = readings
         self._provider = provider
+        self._transport = transport
         self._gate = gate
         self._callbacks = callbacks
         self._policy = policy
@@ -190,19 +201,19 @@ class Jobs:
             provider_task_id=getattr(outcome, "provider_task_id", None),
         )
         match outcome:
-            case protocol.Accepted(provider_task_id):
+            case Accepted(provider_task_id):
                 self._accepted(attempt, provider_task_id)
                 return None
-            case protocol.Postponed() as postponed:
+            case Postponed() as postponed:
                 self._postpone(attempt, postponed)
                 return None
-            case protocol.Unknown(reason):
+            case Unknown(reason):
                 return self._doubt(attempt, reason)
-            case protocol.Completed(answer):
+            case Completed(answer):
                 return Event(Source.ANSWER, body=answer)
-            case protocol.Refused(error) if error.closes_gate:
+            case Refused(error) if error.closes_gate:
                 return self._closed(attempt, error, was_open=was_open)
-            case protocol.Refused(error):
+            case Refused(error):
                 return Event(Source.ANSWER, error=error.to_json())
         assert_never(outcome)
 
@@ -217,22 +228,23 @@ class Jobs:
         if was_open and job.refusals >= MOST_REFUSALS:
             return Event(Source.ANSWER, error=error.to_json())
         count = "refusals" if was_open else ""
-        self._postpone(attempt, protocol.Postponed(error.message, backoff=False), count=count)
+        self._postpone(attempt, Postponed(error.message, backoff=False), count=count)
         return None
 
     def _read(self, attempt: Attempt) -> JobRecord:
         return self._insist(attempt, lambda: self._readings.read(attempt.job_id))
 
-    def _send(self, attempt: Attempt, body: Mapping[str, Any]) -> protocol.SubmitOutcome:
+    def _send(self, attempt: Attempt, body: Mapping[str, Any]) -> SubmitOutcome:
         operation = attempt.operation
         webhook = self._callbacks.webhook(attempt.job_id) if operation.called_back else None
         try:
-            answer = self._provider.send(submission.build_request(operation, body, webhook))
+            request = self._provider.build_submit(operation.name, body, webhook)
+            answer = self._transport.send(request)
         except NeverSent as error:
-            return protocol.Postponed(error.message, failed=True)
+            return Postponed(error.message, failed=True)
         except AnswerLost as error:
-            return protocol.Unknown(error.message)
-        return protocol.read_submit(operation, answer)
+            return Unknown(error.message)
+        return self._provider.read_submit(operation.name, answer)
 
     def _insist(self, attempt: Attempt, write: Callable[[], _T]) -> _T:
         """Write what only this leg knows, within half the time after which it counts as dead."""
@@ -252,11 +264,9 @@ class Jobs:
 
     def postpone(self, attempt: Attempt, reason: str) -> None:
         """Put a job back that has begun, before the provider heard of it."""
-        self._postpone(attempt, protocol.Postponed(reason))
+        self._postpone(attempt, Postponed(reason))
 
-    def _postpone(
-        self, attempt: Attempt, postponed: protocol.Postponed, *, count: str = ""
-    ) -> None:
+    def _postpone(self, attempt: Attempt, postponed: Postponed, *, count: str = "") -> None:
         now, after = self._clock(), postponed.retry_after
         due_at = now + (after or 0)
         if postponed.backoff:
@@ -267,12 +277,12 @@ class Jobs:
     def _doubt(self, attempt: Attempt, reason: str) -> Event | None:
         operation = attempt.operation
         if operation.repeatable:
-            self._postpone(attempt, protocol.Postponed(reason))
+            self._postpone(attempt, Postponed(reason))
             return None
         if not operation.takes_webhook:
             resubmissions = self._read(attempt).resubmissions
             if timing.resubmits(resubmissions, self._policy):
-                self._postpone(attempt, protocol.Postponed(reason), count="resubmissions")
+                self._postpone(attempt, Postponed(reason), count="resubmissions")
                 return None
             return Event(Source.ANSWER, error=unconfirmed(operation, reason).to_json())
         due_at = self._clock() + self._policy.unconfirmed_grace_seconds
@@ -294,10 +304,10 @@ class Jobs:
         event = leased.event
         if event.error is not None:
             raise errors.from_json(event.error)
-        return results.job_result(
+        return self._provider.read_result(
             leased.job_id,
-            operation,
-            protocol.parse(event.body or ""),
+            operation.name,
+            event.body or "",
             clip_id=leased.clip_id,
             provider_task_id=leased.provider_task_id,
         )

@@ -22,14 +22,12 @@ from worker.core.job.models import (
 )
 from worker.core.job.states import LOST, TERMINAL, TRANSITIONS, JobState, Turn
 from worker.core.job.timing import Policy
-from worker.core.ports import Clock, Quarantine, Readings, Records
-from worker.core.providers.aimusic import protocol, results, signing
-from worker.core.providers.aimusic.operations import find
-from worker.core.providers.aimusic.protocol import Delivery
+from worker.core.ports import Clock, Provider, Quarantine, Readings, Records
+from worker.core.signing import derive_secrets
+from worker.core.wire import Delivery
 
 log = structlog.get_logger()
 
-SONG_COMPLETED: Final = "song.completed"
 _ENDS: Final = TERMINAL | {JobState.RESUMING}
 _NOTHING_NEW: Final = frozenset({JobState.RESUMING, JobState.SUCCEEDED})
 """If a job failed although this very song came, the song is kept when it comes again."""
@@ -57,6 +55,7 @@ class Deliveries:
         *,
         records: Records,
         readings: Readings,
+        provider: Provider,
         quarantine: Quarantine,
         signing_keys: Sequence[str],
         tolerance: timedelta,
@@ -65,6 +64,8 @@ class Deliveries:
     ) -> None:
         self._records = records
         self._readings = readings
+        self._provider = provider
+        self._evidence = (*provider.scheme.all_headers, "Content-Type", "User-Agent")
         self._quarantine = quarantine
         self._signing_keys = signing_keys
         self._tolerance = tolerance
@@ -76,10 +77,10 @@ class Deliveries:
 
         Raises InvalidSignature (nothing is written then), StoreUnavailable.
         """
-        signing.verify(
+        self._provider.scheme.verify(
             headers,
             raw,
-            secrets=signing.derive_secrets(self._signing_keys, job_id),
+            secrets=derive_secrets(self._signing_keys, job_id),
             now=datetime.fromtimestamp(self._clock(), UTC),
             tolerance=self._tolerance,
         )
@@ -93,7 +94,8 @@ class Deliveries:
         except UnknownJob as error:
             kind, why = Kind.ORPHAN, error.message
         now = self._clock()
-        entry_id = self._quarantine.keep(kind, job_id, headers, raw, why, now=now)
+        evidence = {name: headers[name] for name in self._evidence if name in headers}
+        entry_id = self._quarantine.keep(kind, job_id, evidence, raw, why, now=now)
         self._records.note(
             job_id, now=now, what="quarantined", why=f"{entry_id}: {why}", sources=JobState
         )
@@ -108,8 +110,8 @@ class Deliveries:
         Raises InvalidSignature where the entry was changed or its signing key was retired;
         InvalidPayload or UnknownJob where it can still not be used.
         """
-        secrets = signing.derive_secrets(self._signing_keys, entry.job_id)
-        signing.verify_kept(entry.headers, entry.body, secrets=secrets)
+        secrets = derive_secrets(self._signing_keys, entry.job_id)
+        self._provider.scheme.verify_kept(entry.headers, entry.body, secrets=secrets)
         now = self._clock()
         self._records.note(
             entry.job_id, now=now, what="replayed", why=entry.entry_id, sources=JobState
@@ -117,8 +119,8 @@ class Deliveries:
         return self._use(entry.job_id, entry.headers, entry.body)
 
     def _use(self, job_id: JobId, headers: Mapping[str, str], raw: bytes) -> Receipt:
-        delivery = protocol.read_delivery(raw)
-        delivery_id = headers.get(signing.DELIVERY_ID_HEADER, "")[:128]
+        delivery = self._provider.read_delivery(raw)
+        delivery_id = headers.get(self._provider.scheme.id_header, "")[:128]
         if not delivery.final:
             return self._progress(job_id, delivery, delivery_id)
         heard = self._records.hear(
@@ -126,7 +128,7 @@ class Deliveries:
             Event(Source.WEBHOOK, body=delivery.body, delivery_id=delivery_id),
             now=self._clock(),
             digest=hashlib.sha256(raw).hexdigest()[:_DIGEST_LENGTH],
-            again_in=_NOTHING_NEW if delivery.event == SONG_COMPLETED else _ENDS,
+            again_in=_NOTHING_NEW if delivery.brings_work else _ENDS,
             again=f"{delivery.event} again",
         )
         if heard is Heard.WON:
@@ -140,7 +142,7 @@ class Deliveries:
         why = f"webhook {delivery_id}"
         state = self._records.note(job_id, now=now, what=delivery.event, why=why, fields=fields)
         if state is None or state in TERMINAL:
-            if delivery.event == SONG_COMPLETED:
+            if delivery.brings_work:
                 return self._too_late(job_id, delivery, delivery_id)
             # Not worth keeping even where the job is gone: the end will say all of it again.
             return Receipt.WITHOUT_EFFECT
@@ -155,7 +157,7 @@ class Deliveries:
     def _too_late(self, job_id: JobId, delivery: Delivery, delivery_id: str) -> Receipt:
         now, why = self._clock(), f"webhook {delivery_id}"
         # Only a song was paid for; that a job failed which had failed already is just noted.
-        if delivery.event == SONG_COMPLETED:
+        if delivery.brings_work:
             late: JSONObject = {"at": now, "delivery_id": delivery_id, "final": delivery.final}
             if self._records.keep_late(
                 job_id,
@@ -185,25 +187,23 @@ class Deliveries:
         event, record = self._readings.event(job_id), self._readings.read(job_id)
         if event and event.body == delivery.body:
             return False
-        ending = _result(record, event.body) if event else record.result
+        ending = self._result(record, event.body) if event else record.result
         if ending is None:
             return True
-        came = _result(record, delivery.body)
+        came = self._result(record, delivery.body)
         if came is None:
             return False
         if record.resubmissions and came["clips"] and _songs(came).isdisjoint(_songs(ending)):
             return True
         return bool(ending["partial"] and not came["partial"])
 
+    def _result(self, record: JobRecord, body: str | None) -> JSONObject | None:
+        """Read a body into its job's result; None if it is none."""
+        try:
+            return self._provider.read_result(record.job_id, record.operation, body or "")
+        except FermataError:
+            return None
+
 
 def _songs(result: JSONObject) -> set[str]:
     return {clip["clip_id"] or clip["audio_url"] for clip in result["clips"]}
-
-
-def _result(record: JobRecord, body: str | None) -> JSONObject | None:
-    """Read a body into its job's result; None where it is none."""
-    try:
-        said = protocol.parse(body or "")
-        return results.job_result(record.job_id, find(record.operation), said)
-    except FermataError:
-        return None

@@ -11,13 +11,21 @@ from worker.core.job import timing
 from worker.core.job.models import Event, JobId, JobRecord, Source
 from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy, Step
-from worker.core.ports import Agenda, Clock, Readings, Records
-from worker.core.providers.aimusic import protocol, submission
-from worker.core.providers.aimusic.operations import Operation, find
+from worker.core.ports import Agenda, Clock, Provider, Readings, Records, Transport
+from worker.core.wire import (
+    AnswerLost,
+    Failed,
+    Finished,
+    NeverSent,
+    Operation,
+    PollOutcome,
+    Postponed,
+    Running,
+    find,
+)
 from worker.engine.cancel import cancelled
 from worker.engine.legs import unconfirmed
 from worker.messages.press import SubmitLegs
-from worker.provider import AnswerLost, NeverSent, Provider
 
 log = structlog.get_logger()
 
@@ -39,6 +47,7 @@ class Sweep:
         readings: Readings,
         agenda: Agenda,
         provider: Provider,
+        transport: Transport,
         submit_legs: SubmitLegs,
         policy: Policy,
         clock: Clock,
@@ -48,6 +57,7 @@ class Sweep:
         self._readings = readings
         self._agenda = agenda
         self._provider = provider
+        self._transport = transport
         self._submit_legs = submit_legs
         self._policy = policy
         self._clock = clock
@@ -115,12 +125,12 @@ class Sweep:
             case Step.SUBMIT:
                 self._submit_again(job, lease_until)
             case Step.DOUBT:
-                self._doubt(job, find(job.operation))
+                self._doubt(job, self._operation(job))
             case Step.RESUBMIT:
                 self._resubmit(job)
             case Step.GIVE_UP:
                 why = "no webhook came"
-                self._resume_failing(job, unconfirmed(find(job.operation), why))
+                self._resume_failing(job, unconfirmed(self._operation(job), why))
             case Step.EXPIRE:
                 self._resume_failing(job, _expired(job))
             case Step.CANCEL:
@@ -130,6 +140,9 @@ class Sweep:
             case _:
                 assert_never(step)
         return True
+
+    def _operation(self, job: JobRecord) -> Operation:
+        return find(self._provider.operations, job.operation)
 
     def _submit_again(self, job: JobRecord, lease_until: float) -> None:
         # A job that backed off comes due here too; what is counted is a message that was lost.
@@ -179,7 +192,7 @@ class Sweep:
 
     def _poll_safely(self, job: JobRecord) -> None:
         try:
-            self.poll(job, find(job.operation))
+            self.poll(job, self._operation(job))
         except Exception:
             log.exception("poll_failed", job_id=job.job_id)
 
@@ -190,28 +203,29 @@ class Sweep:
         """
         outcome = self._ask(job, operation)
         match outcome:
-            case protocol.Finished(body):
+            case Finished(body):
                 self._resume(job, Event(Source.POLL, body=body))
-            case protocol.Failed(error):
+            case Failed(error):
                 self._resume(job, Event(Source.POLL, error=error.to_json()))
-            case protocol.Running(_, str(usable)) if self._clock() >= job.deadline_at:
+            case Running(_, str(usable)) if self._clock() >= job.deadline_at:
                 self._resume(job, Event(Source.POLL, body=usable))
             case _ if self._clock() >= job.deadline_at:
                 self._resume_failing(job, _expired(job))
-            case protocol.Postponed(reason, retry_after):
+            case Postponed(reason, retry_after):
                 log.warning("poll_unanswered", job_id=job.job_id, why=reason)
                 self._poll_later(job, after=retry_after or 0)
-            case protocol.Running(progress, _):
+            case Running(progress, _):
                 self._poll_later(job, progress=progress)
 
-    def _ask(self, job: JobRecord, operation: Operation) -> protocol.PollOutcome:
+    def _ask(self, job: JobRecord, operation: Operation) -> PollOutcome:
         if job.provider_task_id is None:
-            return protocol.Postponed("the provider task is unknown")
+            return Postponed("the provider task is unknown")
         try:
-            answer = self._provider.send(submission.build_poll(operation, job.provider_task_id))
+            request = self._provider.build_poll(operation.name, job.provider_task_id)
+            answer = self._transport.send(request)
         except (NeverSent, AnswerLost) as error:
-            return protocol.Postponed(error.message)
-        return protocol.read_poll(operation, answer)
+            return Postponed(error.message)
+        return self._provider.read_poll(operation.name, answer)
 
     def _poll_later(
         self, job: JobRecord, *, after: float = 0, progress: dict[str, object] | None = None

@@ -1,12 +1,13 @@
 """What Fermata changes in Celery, kombu and billiard. Read it before you raise a version pin.
 
 Each row of ``MENDS`` names a place in a library that Fermata replaces, wraps or relies on, though
-the library does not promise to keep it. It says what is wrong there, which module of ours mends it,
-and which test fails without the mend. ``require`` compares the table with what is installed: a
-process refuses to start on another minor version, or if a name in the table is gone.
+the library does not promise to keep it. The row says what is wrong there, which module of ours
+mends it, and which test fails without the mend. ``worker.app`` calls ``install`` when it is
+imported, before it makes the application. ``install`` first compares the table with the installed
+versions: the process refuses to start on another minor version, or if a name in the table is gone.
 
 To move a pin: read each place in the new version, run its test without the mend, and delete the
-mend if the test passes. Else carry it over, and write the new version into ``READ_AT``.
+mend if the test passes. Otherwise carry the mend over. Then write the new version into ``READ_AT``.
 """
 
 import importlib
@@ -27,7 +28,8 @@ class Mend:
     """One place in a library."""
 
     hook: str
-    """Where it is: ``module:name``, with dots between the parts of the name."""
+    """Where it is: ``module:name``, with dots between the parts of the name; of a class, the one
+    that defines the name itself."""
     fault: str
     ours: str
     """The module that mends it, below ``worker``."""
@@ -38,28 +40,28 @@ class Mend:
 MENDS: Final = (
     Mend(
         "kombu.transport.redis:Channel._brpop_start",
-        "A message that was popped and not yet noted is lost if its worker dies.",
+        "A worker that dies between popping a message and noting it loses the message.",
         "mends/redelivery.py",
         "integration/test_redelivery.py::"
         "test_a_message_popped_for_a_connection_that_is_gone_comes_again",
     ),
     Mend(
         "kombu.transport.redis:Channel._brpop_read",
-        "The same: the read belongs to a pop that notes.",
+        "The same: our pop also notes the message, so our read must go with it.",
         "mends/redelivery.py",
         "integration/test_redelivery.py::"
         "test_a_message_popped_for_a_connection_that_is_gone_comes_again",
     ),
     Mend(
         "kombu.transport.redis:Channel._flush_brpop_reauth",
-        "No fault: a wait of ours has to end as a pop of kombu's does.",
+        "No fault: our wait must end as kombu's pop does, with a pending AUTH sent.",
         "mends/redelivery.py",
         "integration/test_redelivery.py::"
         "test_a_consumer_that_waits_gets_messages_of_every_priority",
     ),
     Mend(
         "kombu.transport.redis:QoS.append",
-        "What was popped and could not be noted is lost.",
+        "If the note of a popped message fails, the message is lost.",
         "mends/redelivery.py",
         "integration/test_redelivery.py::"
         "test_a_message_that_was_popped_and_could_not_be_noted_comes_again",
@@ -73,13 +75,13 @@ MENDS: Final = (
     ),
     Mend(
         "kombu.transport.redis:QoS.reject",
-        "So does a rejection.",
+        "A rejection that fails holds its prefetch slot for ever.",
         "mends/redelivery.py",
         "integration/test_redelivery.py::test_so_does_a_rejection",
     ),
     Mend(
-        "kombu.transport.redis:QoS.restore_unacked_once",
-        "A channel that closes while Redis is away ends the worker.",
+        "kombu.transport.virtual:QoS.restore_unacked_once",
+        "A channel that closes while Redis is away ends the worker with an AttributeError.",
         "mends/redelivery.py",
         "integration/test_redelivery.py::"
         "test_a_message_that_a_closing_channel_could_not_give_back_comes_again",
@@ -107,7 +109,7 @@ MENDS: Final = (
     ),
     Mend(
         "celery.concurrency.solo:apply_target",
-        "The same in a worker without a pool: it ends the worker.",
+        "A task that ends its thread ends a worker without a pool.",
         "mends/slots.py",
         "integration/test_own_tasks.py::"
         "test_a_task_that_exits_each_time_fails_in_the_end_and_gives_its_slot_back",
@@ -119,7 +121,7 @@ MENDS: Final = (
         "unit/test_untraced.py::test_a_leg_that_parks_has_no_traceback_and_is_still_an_ignore",
     ),
     Mend(
-        "celery.backends.redis:RedisBackend.chord_error_from_stack",
+        "celery.backends.base:Backend.chord_error_from_stack",
         "A chord whose body cannot be published is failed, although its header succeeded.",
         "app/accidents.py",
         "integration/test_chords.py::test_a_job_that_runs_again_publishes_the_body_that_it_could_not",
@@ -152,13 +154,13 @@ MENDS: Final = (
     ),
     Mend(
         "celery.app.amqp:AMQP.flush_routes",
-        "No fault: what no worker of ours has goes to the backend's queue, by a route of ours.",
+        "No fault: our route sends a task that our workers lack to the backend's queue.",
         "messages/recording.py",
         "integration/test_follow_ups.py::test_a_backends_own_task_reaches_its_own_worker",
     ),
     Mend(
         "celery.worker.state:revoked_stamps",
-        "No fault: what revokes tasks by their stamps cancels parked jobs too.",
+        "No fault: a command that revokes tasks by stamps also cancels parked jobs.",
         "app/revoke.py",
         "integration/test_own_tasks.py::"
         "test_a_parked_job_is_cancelled_by_a_stamp_that_a_task_in_a_thread_has_too",
@@ -184,9 +186,9 @@ def install() -> None:
 
 
 def require() -> None:
-    """Compare the table with what is installed.
+    """Compare the table with the installed libraries.
 
-    Raises ConfigError, with all that differs.
+    Raises ConfigError, which names every difference.
     """
     if differing := [*_other_versions(), *_missing()]:
         said = "; ".join(differing)
@@ -198,17 +200,24 @@ def require() -> None:
 
 def _other_versions() -> Iterator[str]:
     for package, read_at in READ_AT.items():
-        installed = metadata.version(package)
-        if not installed.startswith(f"{read_at}."):
+        try:
+            installed = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            yield f"{package} is not installed"
+            continue
+        minor = read_at.split(".")
+        if installed.split(".")[: len(minor)] != minor:
             yield f"{package} is {installed}, not {read_at}"
 
 
 def _missing() -> Iterator[str]:
     for mend in MENDS:
         module, _, name = mend.hook.partition(":")
+        # A renamed hook would not fail by itself: to assign to a name that is gone just adds one.
         try:
             found: object = importlib.import_module(module)
             for part in name.split("."):
-                found = getattr(found, part)
-        except (ImportError, AttributeError):
+                # A class that merely inherits the name does not have the code that was read.
+                found = vars(found)[part] if isinstance(found, type) else getattr(found, part)
+        except (ImportError, AttributeError, KeyError):
             yield f"there is no {mend.hook}"

@@ -1,21 +1,23 @@
 """A mend of kombu's Redis transport: no message is lost between the queue and the worker's hands,
 and a worker that loses its Redis lives on and forgets nothing.
 
-Seen with kombu 5.7.0 and Celery 5.7.0, where a worker or Redis dies, or is away for a moment:
+Every Redis channel of the process is one of these, so that a worker consumes through them. The
+faults were seen with kombu 5.7.0 and Celery 5.7.0, when a worker or Redis dies, or Redis is away
+for a short time:
 
-* A message that was popped and not yet noted as unacknowledged is lost: its worker was killed, or
-  Redis answered a connection that was gone already.
-* An acknowledgement that fails holds its prefetch slot for ever. After as many as the worker has
-  slots, it takes no message any more, and says nothing.
-* Messages that a closing channel cannot give back end the worker with an AttributeError, and come
-  back only with the visibility timeout.
+* kombu pops a message and notes it as unacknowledged in a second command. If the worker is killed
+  between the two, or Redis answers a connection that is already gone, the message is lost.
+* An acknowledgement that fails holds its prefetch slot for ever. Once that has happened as often as
+  the worker has slots, the worker takes no more messages, and says nothing.
+* If a closing channel cannot give its messages back, the worker ends with an AttributeError, and
+  the messages come back only after the visibility timeout.
 * A body that cannot be decoded ends the worker before it has the message.
-* A message that is in hand for longer than the visibility timeout goes to another worker too, again
-  and again, though the first one lives and is at work on it. Here a worker says every few seconds
-  which messages it holds, so that only those of a dead one come again.
+* A message that a worker holds for longer than the visibility timeout also goes to another worker,
+  again and again, although the first one lives and works on it. Here a worker says every few
+  seconds which messages it holds, so that only the messages of a dead worker come again.
 
-What it costs: every message wakes each worker that waits at its queue, and one that waits at
-several queues, or for a message of another priority, notices it up to ``WAIT_SECONDS`` late.
+The cost: every message wakes each worker that waits at its queue. A worker that waits at
+several queues, or for a message of another priority, notices a message up to ``WAIT_SECONDS`` late.
 """
 
 from collections.abc import Callable, Iterable
@@ -43,17 +45,17 @@ WAIT_SECONDS: Final = 0.25
 messages of other priorities."""
 
 _noted: Final = ContextVar("noted", default=False)
-"""Whether the message that is being delivered was noted by its pop."""
+"""Whether its pop has already noted the message that is being delivered."""
 
 _Write = Callable[[Any, str], Any]
-"""What a channel's QoS writes of one delivery tag. To do it twice is to do it once."""
+"""A write that a channel's QoS makes for one delivery tag. A second time changes nothing."""
 
 
 class PatientQoS(redis.QoS):
-    """Remembers what it could not write, and writes it when Redis is there again."""
+    """Remembers the writes that failed, and repeats them when Redis is back."""
 
     _owed: ClassVar[dict[str, _Write]] = {}
-    """By delivery tag. Of the process, for channel and connection may be gone by then."""
+    """By delivery tag. One dict for the process: the channel may be gone when Redis is back."""
 
     def append(self, message: Any, delivery_tag: str) -> None:
         began = time()
@@ -72,6 +74,7 @@ class PatientQoS(redis.QoS):
             super().ack(delivery_tag)
         except Exception as error:
             self._owe([delivery_tag], _forget, error)
+            # kombu frees the prefetch slot only after the write: free it here in its place.
             virtual.QoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
@@ -91,8 +94,9 @@ class PatientQoS(redis.QoS):
             delivered.clear()
 
     def restore_visible(self, *args: Any, **options: Any) -> None:
-        # kombu calls this when it has connected, and every few seconds. A full server refuses it:
-        # to leave that server would not make room, and would take the work in hand along.
+        # kombu calls this after it has connected, and then every few seconds. A full server refuses
+        # the writes. An error raised here would make the worker reconnect, which makes no room on
+        # the server and costs the worker the messages in its hands.
         try:
             for tag, write in list(self._owed.items()):
                 write(self, tag)
@@ -103,10 +107,11 @@ class PatientQoS(redis.QoS):
             log.warning("broker_refuses_writes", owed=len(self._owed), error=told(error))
 
     def _hold_on(self) -> None:
-        """Note the messages in hand as if they had come now; one that was given back is not one."""
+        """Note the messages in hand as if they had come now."""
         delivered, channel = cast("Any", self._delivered), cast("Any", self.channel)
         tags = set(delivered).difference(self._dirty or ())
         if tags:
+            # XX: a message that was given back meanwhile has no entry, and must not get a new one.
             with channel.conn_or_acquire() as client:
                 client.zadd(self.unacked_index_key, dict.fromkeys(tags, time()), xx=True)
 
@@ -130,11 +135,12 @@ def _note_and_give_back(message: Any, qos: Any, tag: str) -> None:
 
 
 def _give_back_noted_between(began: float, ended: float, qos: Any, tag: str) -> None:
-    """Give back what our own ``append`` noted, though its answer was lost.
+    """Give back a message that our own ``append`` noted, although its answer was lost.
 
-    If it noted nothing, the pop's note brings the message back, or has done so: then it is in
-    another worker's hands.
+    If ``append`` noted nothing, the pop's note brings the message back. If it has already done so,
+    another worker holds the message, and we must not give it back.
     """
+    # The entry's score tells who noted it: ours lies between the start and the end of our append.
     with qos.channel.conn_or_acquire() as client:
         ours = client.zrange(qos.unacked_index_key, began, ended, byscore=True)
     if tag in map(bytes_to_str, ours):
@@ -147,7 +153,7 @@ class PatientMessage(virtual.Message):
     def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
         try:
             super().__init__(payload, channel, **options)
-        except Exception as error:  # whatever a codec raises; a name that is none is None here
+        except Exception as error:  # any codec's error; kombu has None for an unknown codec
             encoding = payload["properties"].pop("body_encoding", None)
             if encoding is None:
                 raise
@@ -156,10 +162,11 @@ class PatientMessage(virtual.Message):
 
 
 class PatientChannel(redis.Channel):
-    """Pops a message and notes it in one step, in place of kombu's blocking pop.
+    """Pops a message and notes it in one script (pop.lua), in place of kombu's blocking pop.
 
-    A script cannot block. So a channel that found nothing waits with a move that leaves the list as
-    it is, which Redis may answer to a connection that is gone.
+    A script cannot block. So a channel that found nothing waits with a BLMOVE from the end of a
+    list to the same end. It takes nothing, so nothing is lost if its connection is gone when Redis
+    answers.
     """
 
     QoS = PatientQoS
@@ -172,11 +179,11 @@ class PatientChannel(redis.Channel):
     def __init__(self, *args: Any, **options: Any) -> None:
         self._without_ack: set[str] = set()
         self._noting = False
-        """Whether it notes what it pops."""
+        """Whether the command under way pops with our script, which also notes the message."""
         self._idle = False
-        """Whether it waits, or is about to, rather than pops."""
+        """Whether the command under way, or the next one, is a wait rather than a pop."""
         self._full = False
-        """Whether Redis refused the last wait: BLMOVE counts as a write, and it has no room."""
+        """Whether Redis refused the last wait: BLMOVE counts as a write, and Redis is full."""
         super().__init__(*args, **options)
 
     @property
@@ -195,17 +202,21 @@ class PatientChannel(redis.Channel):
             self._idle = False
             self._kombu._brpop_start(timeout)
         elif queues:
+            # Only send, as kombu does: its event loop calls _brpop_read when there is an answer.
             command = self._wait(queues[0]) if self._idle else self._pop(queues)
             self._in_poll = self.client.connection
             self._brpop_sent_at = monotonic()
             self._in_poll.send_command(*command)
 
     def _notes(self, queues: list[str]) -> bool:
+        # A consumer without acknowledgements would never remove a note.
         return self.ack_emulation and self._without_ack.isdisjoint(queues)
 
     def _pop(self, queues: list[str]) -> tuple[Any, ...]:
         lists = [self._q_for_pri(queue, p) for p in self.priority_steps for queue in queues]
         keys = [self._key(name) for name in (self.unacked_key, self.unacked_index_key, *lists)]
+        # kombu gives a message back when its note is older than the visibility timeout. The pop's
+        # note is dated back, so that an undelivered message comes again after DELIVERY_SECONDS.
         return "EVAL", source("pop"), len(keys), *keys, DELIVERY_SECONDS - self.visibility_timeout
 
     def _wait(self, queue: str) -> tuple[Any, ...]:
@@ -213,7 +224,7 @@ class PatientChannel(redis.Channel):
         key = self._key(queue)
         if self._full:
             self._full = False
-            return "BRPOP", f"{key}.nothing", WAIT_SECONDS  # a list that never is
+            return "BRPOP", f"{key}.nothing", WAIT_SECONDS  # no such list: BRPOP is the pause alone
         return "BLMOVE", key, key, "RIGHT", "RIGHT", WAIT_SECONDS
 
     def _key(self, name: str) -> str:
@@ -226,7 +237,7 @@ class PatientChannel(redis.Channel):
             raise Empty
         noted = _noted.set(self._noting)
         try:
-            return self._kombu._brpop_read(**options)  # what a pop returns looks like BRPOP's
+            return self._kombu._brpop_read(**options)  # pop.lua answers in the form of BRPOP
         except Empty:
             self._idle = True
             raise
@@ -240,18 +251,23 @@ class PatientChannel(redis.Channel):
         except ResponseError:
             self._full = True
         except self.connection_errors:
-            connection.disconnect()
+            connection.disconnect()  # as kombu's _brpop_read: the next poll connects again
             raise
         finally:
             self._in_poll = None
+            # The connection is idle now: kombu may send an AUTH that waits for this.
             self._flush_brpop_reauth()
 
 
 class PatientSentinelChannel(PatientChannel, redis.SentinelChannel):
-    """The same, where Sentinels say which server is the primary."""
+    """The same for a broker whose Sentinels say which server is the primary."""
 
 
 def install() -> None:
-    """Let every Redis channel of this process be one of these."""
+    """Make every Redis channel of this process one of these.
+
+    Raises OSError if the script cannot be read: the process ends here, not at its first message.
+    """
+    source("pop")
     redis.Transport.Channel = PatientChannel
     redis.SentinelTransport.Channel = PatientSentinelChannel

@@ -1,8 +1,9 @@
-"""Adapter: enqueue a flow as native Celery canvas, by task name.
+"""Enqueues a flow as native Celery canvas, by task name.
 
-A flow is a first operation and branches after it: branches run in parallel, the steps of one
-branch in sequence. All ids are minted here, so that every job can be followed; the ids of the
-follow-ups derive from the first job's, so that a flow that is enqueued twice has them twice.
+A flow is a first operation and branches after it: branches run in parallel, the steps of one branch
+in sequence. Producers and batches call ``enqueue``. It chooses all ids before anything is sent, so
+that the caller can follow every job. The ids of the follow-ups derive from the first job's id, so
+that a flow that is enqueued twice has the same ids both times, and its jobs run once.
 """
 
 import contextlib
@@ -22,11 +23,10 @@ from worker.core.contract import DIGEST_HEADER, JOB_ID, QUEUE, SLOW_QUEUE, TENAN
 from worker.core.errors import AlreadyEnqueued, InvalidRequest
 from worker.core.job.canvas import Step
 from worker.core.job.models import JobId, JSONObject
-from worker.core.providers.aimusic import submission
-from worker.core.providers.aimusic.operations import find
+from worker.core.providers import chosen, find
 
 _IDS: Final = uuid.UUID("6c1f2b1e-5d0a-5c39-9f0e-0d3a8b6f4c11")
-"""The namespace of ids that derive from others."""
+"""The namespace of derived ids. If it changes, an idempotency key enqueues its flow again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,12 @@ def enqueue(
     Args:
         idempotency_key: enqueue the flow once under this key, however often this is called,
             for as long as its first job is on record.
-        headers: of the first message; those that name a lane or a batch are inherited by the
-            follow-ups.
+        headers: of the first message; the follow-ups inherit those that name a lane or a batch.
 
-    Raises InvalidRequest before anything is sent; kombu's OperationalError where the broker
-    cannot be reached, that or StoreUnavailable where the records cannot.
+    Raises InvalidRequest before anything is sent; kombu's OperationalError if the broker cannot be
+    reached, that or StoreUnavailable if the records cannot.
     """
-    submission.check_parameters(find(plan.operation), plan.parameters, source=plan.source)
+    chosen().check(plan.operation, plan.parameters, source=plan.source)
     if job_id is not None and not JOB_ID.fullmatch(job_id):
         raise InvalidRequest(f"a job id must match {JOB_ID.pattern}")
     if job_id is None:
@@ -72,6 +71,7 @@ def enqueue(
     tails = [chain(*(_signature(app, step) for step in branch), app=app) for branch in branches]
     if tails:
         canvas = canvas | (tails[0] if len(tails) == 1 else group(tails, app=app))
+    # The first call under this key published the flow; its ids are the same as these.
     with contextlib.suppress(AlreadyEnqueued):
         canvas.apply_async()
     return Flow((*trunk, *(step for branch in branches for step in branch)))
@@ -92,7 +92,7 @@ def _derived(name: str) -> str:
 def _digest(plan: Plan, tenant: str | None) -> str:
     asked: tuple[Any, ...] = dataclasses.astuple(plan)
     if tenant:
-        asked = (*asked, tenant)  # whose song it is; another tenant's is another request
+        asked = (*asked, tenant)  # the same song for another tenant is another request
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -1,18 +1,19 @@
-"""What follows a task fails by itself if it can never run, and the task before it succeeds.
+"""A follow-up that can never run fails by itself, and the task before it succeeds.
 
 Celery publishes a next step, a callback, a chord's body or an errback inside the task that it
 follows, and takes an error there for that task's own. A song that was paid for would fail, or never
-settle, because its next step names a parameter that does not exist.
+settle, because its next step names a parameter that does not exist. ``worker.app`` therefore calls
+``install``, which wraps the method by which Celery publishes each single task.
 
-So the arguments of a follow-up are checked where it runs: it fails there, as one with a wrong value
-does. If it has no message (an option that Celery refuses, a serializer that this worker lacks, a
+The worker that runs a follow-up checks its arguments: with wrong ones the follow-up fails there. If
+the follow-up has no message (an option that Celery refuses, a serializer that this worker lacks, a
 value that JSON cannot hold), it fails here as if it had run: its own chain, chord and errbacks end.
 
-If the broker is away, the task before it is run again. If RabbitMQ answers and refuses the message
-(a queue has other arguments, an exchange does not exist, its user lacks a right), an operator can
-mend that: the job before it is resumed again for a day. Then the follow-up fails, with
-FollowUpRefused. A plain step is not run again: if the broker refuses a message after one because of
-a queue or an exchange, the follow-up fails at once.
+If the broker is away, the task before the follow-up is run again. If RabbitMQ answers and refuses
+the message (a queue has other arguments, an exchange does not exist, its user lacks a right), an
+operator can mend that: the job before it is resumed again for a day, and then the follow-up fails
+with FollowUpRefused. A plain step is not run again: if the broker refuses a message after it
+because of a queue or an exchange, the follow-up fails at once.
 """
 
 import time
@@ -37,7 +38,7 @@ from redis.exceptions import RedisError
 from worker.core.errors import FermataError, InvalidRequest
 from worker.core.job.models import Event, JobId, Source
 from worker.core.job.states import JobState
-from worker.core.providers.aimusic.operations import operation_of
+from worker.core.providers import operation_of
 from worker.core.wording import told
 from worker.store.readings import Readings
 from worker.store.records import Records
@@ -48,15 +49,18 @@ AWAY: Final = (RedisError, OSError, OperationalError, LimitExceeded, amqp.Connec
 """The broker is away, or a Redis refuses to write."""
 
 UNPUBLISHED: Final = (*AWAY, MessageNacked, NoConsumers, ResourceLocked, AccessRefused)
-"""What keeps a message from its queue until somebody sees to it: the broker is away, or its user
-lacks a right. kombu leaves some of RabbitMQ's words for that as they are."""
+"""Errors that keep a message from its queue until somebody acts: the broker is away, or its user
+lacks a right. kombu hands some of RabbitMQ's errors on as amqp's own."""
 
 INTERRUPTED: Final = (BackendError, SoftTimeLimitExceeded, MemoryError, TaskPredicate)
-"""What happens while a follow-up is published, and says nothing about it."""
+"""Errors that interrupt the publishing of a follow-up, and say nothing about the follow-up."""
 
 
 class NoMessage(Exception):
-    """There is no message to publish; its cause says why. kombu takes some causes for outages."""
+    """There is no message to publish; its cause says why.
+
+    A class of its own, because kombu takes some of the causes for outages.
+    """
 
 
 by_celery: Final = ContextVar("by_celery", default=False)
@@ -66,14 +70,14 @@ calling_errbacks: Final = ContextVar("calling_errbacks", default=False)
 """Whether Celery calls or publishes a task's errbacks."""
 
 counted_chord: Final[ContextVar[str | None]] = ContextVar("counted_chord", default=None)
-"""The group whose chord a task is being counted for: the body that is published then follows it."""
+"""The group whose chord a task is being counted for: a body published meanwhile follows it."""
 
 
 def is_one(app: Celery) -> bool:
-    """Say whether what is published now follows a task by canvas, and not by anybody's code."""
+    """Say whether a publish under way is canvas that follows a task, and not a task's own code."""
     by_canvas = by_celery.get() or calling_errbacks.get() or counted_chord.get() is not None
-    # An errback that Celery calls is a task that no worker has applied. What its code publishes is
-    # its own.
+    # Celery calls an errback as a task that no worker took from a queue, so the two tasks differ.
+    # The messages that the errback's own code publishes are no follow-ups.
     return by_canvas and app.current_task is app.current_worker_task
 
 
@@ -93,17 +97,19 @@ Stored = tuple[Records, Readings]
 
 
 def install(stored: Callable[[], Stored]) -> None:
-    """Let Celery publish follow-ups so in this process, whatever the base of their tasks.
+    """Make Celery publish follow-ups so in this process, whatever the base of their tasks.
 
     Args:
         stored: opens the records: a job may have one although its message was refused.
     """
+    # xmap and xstarmap have an apply_async of their own; groups and chains publish their parts by
+    # these three.
     for kind in (Signature, xmap, xstarmap):
         kind.apply_async = _or_fail(kind.apply_async, stored)  # type: ignore[method-assign]
 
 
 def _or_fail(publish: Callable[..., Any], stored: Callable[[], Stored]) -> Callable[..., Any]:
-    """Wrap what publishes a single task: a follow-up that has no message fails."""
+    """Wrap the method that publishes a single task, so that a follow-up without a message fails."""
 
     def apply_async(
         step: Signature[Any], args: Any = None, kwargs: Any = None, **given: Any
@@ -112,7 +118,7 @@ def _or_fail(publish: Callable[..., Any], stored: Callable[[], Stored]) -> Calla
             return publish(step, args, kwargs, **given)
         except (*UNPUBLISHED, *INTERRUPTED):
             raise
-        except Exception as error:  # whatever an option, a serializer or a user's own task says
+        except Exception as error:  # of an option, a serializer, or a user's own apply_async
             if not is_one(step.app):
                 raise
             why = error.__cause__ if isinstance(error, NoMessage) and error.__cause__ else error
@@ -130,7 +136,7 @@ def _fail(
     *,
     stored: Callable[[], Stored],
 ) -> AsyncResult[Any]:
-    """Let a task fail that can never be published; by its record, if it is a job that has one."""
+    """Fail a task that can never be published; through its record, if it is a job that has one."""
     app, said = step.app, {name: value for name, value in given.items() if value is not None}
     args, kwargs, options = step._merge(args, kwargs, said)
     task = app.tasks.get(step.task)
@@ -152,7 +158,8 @@ def _fail(
     log.warning("follow_up_failed", task_id=request.id, task=step.task, error=told(error))
     if operation_of(step.task) is None or not _end_by_record(*stored(), request.id, error):
         backend, kept = app.backend, not request.ignore_result
-        # The task before it may be run again, for another of its follow-ups.
+        # The task before this one may run again because of another follow-up. Celery called the
+        # errbacks of this one when it first failed; they must not be called twice.
         is_told = kept and backend.get_state(request.id) == FAILURE
         backend.mark_as_failure(
             request.id, error, request=request, store_result=kept, call_errbacks=not is_told
@@ -166,14 +173,16 @@ def _fail(
 def _end_by_record(
     records: Records, readings: Readings, job_id: JobId, error: BaseException
 ) -> bool:
-    """End a job that has not begun, and has a record all the same; says whether there is one.
+    """End a job that has a record but has not begun; says whether there is a record.
 
-    A sweep would publish it again, when the broker takes it: after its errbacks were called.
+    Otherwise a sweep would publish the job as soon as the broker takes its message, although its
+    errbacks were called already.
     """
     if readings.state(job_id) is None:
         return False
     why = error if isinstance(error, FermataError) else InvalidRequest(told(error))
     event = Event(Source.SWEEP, error=why.to_json())
+    # A claim takes effect only in the state given. In any other state the job has begun.
     for state in (JobState.QUEUED, JobState.HELD):
         records.claim(job_id, event, now=time.time(), seen=state)
     return True

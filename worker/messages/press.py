@@ -1,9 +1,10 @@
 """A job's own message, as its record keeps it.
 
-The message is pressed before it is published, or when its first submit leg begins: Celery
-publishes it to a kombu channel that keeps it instead of sending it. The record keeps what kombu
-would send: a submit leg can be published again without task, canvas or result backend, and a
-conductor runs the resumed leg from it.
+``recording`` presses the message before it publishes it; the task presses it when its first submit
+leg begins, if no producer of ours has. To press is to let Celery publish to a kombu channel that
+keeps the message instead of sending it. The record keeps exactly the message that kombu would send.
+So the engine can publish a submit leg again without task, canvas or result backend, and a conductor
+can run the resumed leg from it.
 """
 
 import contextlib
@@ -36,19 +37,19 @@ PUBLISH_RETRIES: Final = {
     "interval_max": 0.5,
 }
 _ENVELOPE: Final = ("body_encoding", "delivery_tag", "delivery_info", "priority", "expiration")
-"""Properties that belong to one publishing of a message. When it expires, its header says."""
+"""Properties that belong to one publish of a message. The ``expires`` header holds for them all."""
 
 
 class _PressChannel(memory.Channel):
-    """Keeps the one message of a task that is published, for whichever exchange."""
+    """Keeps the message of the task that is published, whatever the exchange."""
 
     pressed: dict[str, Any]
 
     def basic_publish(
         self, message: dict[str, Any], exchange: str, routing_key: str, **_: Any
     ) -> None:
-        # With task_send_sent_event, Celery also publishes an event here, of a message that nobody
-        # has sent yet. It has no task.
+        # With task_send_sent_event, Celery also publishes an event through the same producer. It
+        # has no task header, and would say that a message was sent that nobody has sent yet.
         if "task" in (message["headers"] or {}):
             route = {"exchange": exchange, "routing_key": routing_key}
             message["properties"]["delivery_info"].update(route)
@@ -61,7 +62,10 @@ class _PressTransport(memory.Transport):
 
 
 def press(publish: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return the task's message that is published to the producer given, its body as bytes."""
+    """Call ``publish`` with a producer that sends nothing; return the task's message.
+
+    Its body is bytes.
+    """
     with Connection(transport=_PressTransport) as connection:
         channel = cast(_PressChannel, connection.default_channel)
         with connection.Producer(auto_declare=False) as producer:
@@ -70,7 +74,7 @@ def press(publish: Callable[[Any], Any]) -> dict[str, Any]:
 
 
 def park(signature: Signature[Any]) -> Parked:
-    """Return the message of a signature that would be published now."""
+    """Return the message that ``signature.apply_async()`` would publish now."""
     message = press(lambda to: signature.apply_async(producer=to, add_to_parent=False, declare=[]))
     return Parked(pack(message), canvas.place(message["headers"]))
 
@@ -109,7 +113,7 @@ class Publisher:
                 content_type=wire["content-type"],
                 content_encoding=wire["content-encoding"],
                 headers=headers,
-                # AMQP drops a message for a queue that is not there, and confirms it.
+                # Without it, AMQP drops a message whose queue does not exist, and confirms it.
                 mandatory=True,
                 retry=True,
                 retry_policy=dict(PUBLISH_RETRIES),
@@ -126,13 +130,17 @@ class Publisher:
             try:
                 yield connection
             except Exception as error:
-                # What AMQP still has to say about this message would be taken for the next one's.
+                # AMQP may still answer for this message. On the same connection, the next publish
+                # would take that answer for its own.
                 connection.collect()
                 raise OperationalError(str(error) or repr(error)) from error
 
 
 class SubmitLegs:
-    """Publishes the submit legs of jobs that backed off, passed the gate, or lost their message."""
+    """Publishes the submit legs of jobs that backed off, passed the gate, or lost their message.
+
+    The sweep and the admission call it from the worker's main process.
+    """
 
     def __init__(
         self,
@@ -155,10 +163,10 @@ class SubmitLegs:
     def publish(self, job_id: JobId, *, stale_at: float, republished: int = 0) -> None:
         """Publish the submit leg of a queued job, whose due time was moved to ``stale_at``.
 
-        If that fails, the job is due again then.
+        If the publish fails, the job comes due again at ``stale_at``.
 
         Args:
-            republished: how often that was done before.
+            republished: how often this job's leg was published again before.
         """
         message = self._readings.message(job_id)
         if not message:

@@ -1,7 +1,12 @@
-"""The record before the message: whatever Fermata publishes exists before the broker has it.
+"""The record before the message: a job is on record before the broker has its message.
 
-A broker can lose a message, a producer can die before it has sent it, and a worker between
-taking it and noting that it has. The sweep publishes again what never started.
+A broker can lose a message; a producer can die before it sends one; a worker can die between taking
+a message and noting it. With a record, the sweep publishes the job again if it never started.
+
+``RecordingAMQP`` is the ``amqp`` of the application, so Celery publishes every task through it. For
+a job, it presses the message, writes the record, then publishes. For any other follow-up of a job,
+it adds the header by which copies of one message are told apart. It also makes Celery patient with
+a broker that is away, and puts a job off whose follow-up the broker refuses.
 """
 
 import contextlib
@@ -36,7 +41,8 @@ from worker.core.job.models import JobId, JSONObject, Leased
 from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy
 from worker.core.ports import Clock
-from worker.core.providers.aimusic.operations import Operation, operation_of
+from worker.core.providers import operation_of
+from worker.core.wire import Operation
 from worker.core.wording import told
 from worker.messages import follow_ups
 from worker.messages.follow_ups import (
@@ -55,7 +61,7 @@ from worker.store.records import Records
 log = structlog.get_logger()
 
 PAUSES_SECONDS: Final = (0.5, 1, 2, 4, 4)
-"""How long a broker may be away while the next step is published: most restarts take less."""
+"""The pauses between attempts to publish a next step. Most restarts of a broker take less."""
 
 REFUSED_SECONDS: Final = 86400
 """How long a broker may refuse what follows a job: an operator has a day to mend it."""
@@ -75,17 +81,17 @@ class Recorder:
     def record(self, operation: Operation, wire: dict[str, Any]) -> bool:
         """Write a record with the message that starts the job; one that exists stays as it is.
 
-        Returns False where the message is not to be published: a job of a batch waits before
-        the gate first, and the broker never sees thousands of them.
+        Returns False if the message is not to be published: a job of a batch first waits before
+        the gate, so that thousands of them never stand in the broker.
 
-        Raises, where nothing may be published either: InvalidRequest, StoreUnavailable; under
-        an idempotency key also AlreadyEnqueued, and InvalidRequest where the key stands for
-        another request.
+        Raises InvalidRequest or StoreUnavailable; under an idempotency key also AlreadyEnqueued,
+        or InvalidRequest if the key stands for another request. Then nothing may be published.
         """
         headers = wire["headers"]
         job_id, lane = JobId(str(headers["id"])), lane_of(headers, slow=operation.slow)
         if not JOB_ID.fullmatch(job_id):
-            return True  # the worker says what is wrong with it
+            return True  # the worker that takes the message says what is wrong with its id
+        # A job with an eta goes to the broker at once: Celery keeps an eta, the gate knows none.
         held = lane.priority is Priority.BATCH and not headers.get("eta")
         fields = {"operation": operation.name, "parked": pack(wire), **canvas.place(headers)}
         if DIGEST_HEADER in headers:
@@ -123,7 +129,7 @@ class Recorder:
         )
 
     def note_refusal(self, job_id: JobId, why: str) -> bool:
-        """Note that the broker refuses what follows a job; says whether it has done so for a day.
+        """Note that the broker refuses a job's follow-up; says whether it has for a day.
 
         Raises UnknownJob, StoreUnavailable.
         """
@@ -137,7 +143,8 @@ class Recorder:
         standing = self._readings.standing(job_id)
         if standing.digest != digest:
             raise InvalidRequest(f"this idempotency key stands for another request: job {job_id}")
-        # Recorded but perhaps never published: a second message does no harm.
+        # The first producer may have died between record and publish. If it did not, this second
+        # message is harmless: the submit leg that begins first wins.
         if standing.state is not JobState.QUEUED or standing.attempts:
             raise AlreadyEnqueued(f"job {job_id} was enqueued before")
 
@@ -158,7 +165,7 @@ resuming: Final[ContextVar[Leased | None]] = ContextVar("resuming", default=None
 class _RecordingProducer:
     """A producer that writes a job's record before it publishes the job's message.
 
-    Celery publishes one message through it, and beside it perhaps the event that it was sent.
+    Celery publishes one message through it, and after it perhaps an event that says it was sent.
     """
 
     def __init__(self, producer: Any, record: Callable[[dict[str, Any]], bool]) -> None:
@@ -170,27 +177,30 @@ class _RecordingProducer:
         return getattr(self._producer, name)
 
     def publish(self, body: Any, **options: Any) -> Any:
-        """Publish a message, unless the job waits before the gate; an event follows its message.
+        """Publish a message, unless the job waits before the gate; then drop its event as well.
 
-        Raises what ``Recorder.record`` raises, and then publishes nothing.
+        Raises the errors of ``Recorder.record``, and then publishes nothing.
         """
+        # The first call has the message, the second the event.
         if self._to_publish is None:
+            # The press sends nothing: it needs no queue declared, and nothing to retry.
             quietly = options | {"declare": [], "retry": False}
             self._to_publish = self._record(press(lambda to: to.publish(body, **quietly)))
         return self._producer.publish(body, **options) if self._to_publish else None
 
 
 def _require_message(build: Callable[[Any], Any], error: Exception) -> None:
-    """Raise NoMessage if that is why nothing could be published.
+    """Raise NoMessage if the message itself is why it could not be published.
 
-    Redis takes any priority, and any text; AMQP is asked only if it was not away.
+    AMQP cannot encode every priority and route, Redis can. So they are encoded here as AMQP would,
+    unless the broker was away: then the error says nothing about the message.
     """
     try:
         properties = press(build)["properties"]
         if not isinstance(error, AWAY):
             route = properties["delivery_info"]
             encode("sso", (route["exchange"], route["routing_key"], properties["priority"]))
-    except Exception as why:  # whatever a serializer says
+    except Exception as why:  # any error of a serializer
         raise NoMessage(told(why)) from why
 
 
@@ -199,7 +209,7 @@ class RecordingAMQP(AMQP):
 
     Args:
         recorder: opens what writes the records.
-        follow_up_queue: names the queue of what is not registered here (routing.py).
+        follow_up_queue: names the queue for tasks that are not registered here (routing.py).
     """
 
     queues_cls = FoundQueues
@@ -216,7 +226,7 @@ class RecordingAMQP(AMQP):
         self._follow_up_queue = follow_up_queue
 
     def flush_routes(self) -> None:
-        """Read ``task_routes`` again; what they say comes before a route of ours."""
+        """Read ``task_routes`` again; the user's routes come before ours."""
         theirs = routes.prepare(self.app.conf.task_routes)
         self._rtable = [*theirs, follow_up_route(self._follow_up_queue)]
 
@@ -231,6 +241,7 @@ class RecordingAMQP(AMQP):
             options["headers"] = headers
             if operation is None and (followed := self._followed()):
                 headers[COPY_HEADER] = f"{followed}/{uuid.uuid4().hex}"
+            # With our mark, a message is of a job that is on record already.
             if operation and OURS_HEADER not in headers and self._can_be_recorded(headers):
                 producer = _RecordingProducer(
                     producer, lambda wire: self._recorder().record(operation, wire)
@@ -242,7 +253,8 @@ class RecordingAMQP(AMQP):
             def build(to: Any) -> Any:
                 return send(to, name, message, **options | {"declare": [], "retry": False})
 
-            # Celery takes any text here, and the worker that reads it drops the message unseen.
+            # Celery publishes any text as an eta, but a worker that cannot read it drops the
+            # message, and the flow ends in silence. So read it here: a wrong one raises.
             maybe_iso8601(message.headers["eta"])
             with self._refused_for_a_day(build):
                 return send(producer, name, message, **options)
@@ -253,13 +265,13 @@ class RecordingAMQP(AMQP):
     def _refused_for_a_day(self, build: Callable[[Any], Any]) -> Iterator[None]:
         """Put a resumed job off while the broker refuses a message that can be built.
 
-        Raises OperationalError then, as if the broker were away; after a day FollowUpRefused.
+        Raises OperationalError for a day, as if the broker were away; then FollowUpRefused.
         """
         try:
             yield
         except INTERRUPTED:
             raise
-        except Exception as error:  # whatever a broker says
+        except Exception as error:  # any error of a broker
             _require_message(build, error)
             job = resuming.get()
             if job is None or isinstance(error, AWAY):
@@ -269,12 +281,11 @@ class RecordingAMQP(AMQP):
             raise OperationalError(told(error)) from error
 
     def _retry_publish(self, publish: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Publish what follows a task, with patience: it has its ids, so twice does no harm.
+        """Publish a follow-up, and wait for a broker that is away: its ids make twice harmless.
 
-        A conductor needs none here: it puts the job off, and goes on with the others.
-
-        Celery takes a chord whose body it cannot publish for one that failed, although its
-        header succeeded: it calls the errbacks, and nothing would ever publish the body.
+        Without the waiting, Celery would take a chord whose body it cannot publish for one that
+        failed, although its header succeeded: it calls the errbacks, and nothing would ever publish
+        the body. A conductor does not wait here: it puts the job off and goes on with the others.
         """
         send: Callable[..., Any] = super()._retry_publish  # type: ignore[misc]
         token = by_celery.set(True)
@@ -290,11 +301,12 @@ class RecordingAMQP(AMQP):
             by_celery.reset(token)
 
     def _can_be_recorded(self, headers: Mapping[str, Any]) -> bool:
-        """Say whether a job's lane is one; a wrong one must not fail the job that it follows.
+        """Say whether a job's headers name a lane.
 
-        Then its message goes out all the same, and the worker that takes it says what is wrong.
+        A follow-up with a wrong lane must not fail the job before it, which was paid for. Its
+        message goes out without a record, and the worker that takes it says what is wrong.
 
-        Raises InvalidRequest where it is enqueued by nobody who could have been paid for.
+        Raises InvalidRequest if the job follows no other job.
         """
         try:
             lane_of(headers)
@@ -305,14 +317,14 @@ class RecordingAMQP(AMQP):
         return True
 
     def _followed_job(self) -> str | None:
-        """Return the job that publishes what follows it; None where it is no job of ours."""
+        """Return the id of the job whose leg publishes now; None if it is no job of ours."""
         parent = self.app.current_worker_task
         return parent.request.id if parent and operation_of(parent.name) else None
 
     def _followed(self) -> str | None:
         """Return what a message follows: a job, a plain step behind one, or a chord's header.
 
-        None where it follows no job, or a plain step's own code publishes it.
+        None if it follows no job, or if a plain step's own code publishes it.
         """
         parent = self.app.current_worker_task
         if parent is None:
@@ -320,11 +332,12 @@ class RecordingAMQP(AMQP):
         native = by_celery.get()
         if not (operation_of(parent.name) or (native and parent.request.get(COPY_HEADER))):
             return None
-        # An errback is not published so: it follows the one job that failed.
+        # Every task of a header may publish the chord's body, so the copies must name the chord.
+        # Celery publishes an errback in another way: it follows the one job that failed.
         return (native and counted_chord.get()) or parent.request.id
 
     def _inherited(self) -> dict[str, Any]:
-        """Return what a follow-up has from the task that publishes it."""
+        """Return the headers that a follow-up inherits from the task that publishes it."""
         parent = self.app.current_worker_task
         given = (parent.request.headers or {}) if parent else {}
         return {name: given[name] for name in _INHERITED if name in given}

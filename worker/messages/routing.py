@@ -1,9 +1,10 @@
-"""Where a message goes that names no queue, and how its queue comes to be.
+"""Where a message without a queue goes, and how its queue is declared.
 
-Celery sends it to the default queue of the application that publishes it. What follows a job is
-published by Fermata's worker, whose default queue is Fermata's own. A backend's task would land
-there, be taken by a worker that does not have it, and fail as not registered, after the job before
-it was paid for.
+Celery sends such a message to the default queue of the application that publishes it. Fermata's
+worker publishes the follow-ups of a job, and its default queue is Fermata's own. A backend's task
+would land there, a worker that does not have the task would take it, and it would fail as not
+registered, after the job before it was paid for. So ``recording`` adds a route for every task that
+is not registered here.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,14 +16,14 @@ from kombu import Queue
 from worker.core.contract import TASK_PREFIX
 
 _ALWAYS_HERE: Final = (TASK_PREFIX, "celery.")
-"""How the names of tasks begin that every worker of Fermata has: Fermata's own, and Celery's."""
+"""How the names of tasks begin that every worker of Fermata has: its own, and Celery's."""
 
 
 def follow_up_route(queue: Callable[[], str]) -> Callable[..., dict[str, str] | None]:
-    """Return a router, in Celery's sense, that sends what is not registered here to a queue.
+    """Return a router, in Celery's sense, that sends tasks not registered here to a queue.
 
     Args:
-        queue: names the queue; called when there is something to send.
+        queue: names the queue; called for each task that is sent there.
     """
 
     def route(
@@ -36,14 +37,14 @@ def follow_up_route(queue: Callable[[], str]) -> Callable[..., dict[str, str] | 
 
 
 class FoundQueue(Queue):
-    """A queue that is left as it is if it is there already.
+    """A queue that is declared only if it does not exist.
 
     RabbitMQ refuses a second declaration that differs from the first. A backend's worker may have
-    made its queue a quorum queue, or one with priorities, and here nobody knows that.
+    declared its queue as a quorum queue, or with priorities, and this process does not know that.
     """
 
     def declare(self, nowait: bool = False, channel: Any = None) -> Any:
-        """Declare the queue unless it is there."""
+        """Declare the queue unless it exists."""
         channel = channel or self.channel
         if _is_there(self.name, channel):
             return self.name
@@ -54,7 +55,7 @@ def _is_there(name: str, channel: Any) -> bool:
     connection = channel.connection
     if connection.client.transport.driver_type != "amqp":
         return False  # elsewhere a declaration has nothing that could differ
-    # RabbitMQ closes a channel that asks for a queue that is not there.
+    # RabbitMQ closes a channel that asks for a queue that does not exist: ask on one of its own.
     with connection.channel() as asking:
         try:
             asking.queue_declare(name, passive=True)
@@ -64,8 +65,8 @@ def _is_there(name: str, channel: Any) -> bool:
 
 
 class FoundQueues(Queues):
-    """The queues of an application; those that only a message names are left as they are."""
+    """The queues of an application; a queue that the configuration lacks is a ``FoundQueue``."""
 
     def new_missing(self, name: str) -> Queue:
-        """Return the queue that is to be used under a name that the configuration does not know."""
+        """Return the queue for a name that the configuration does not know."""
         return FoundQueue(**super().new_missing(name).as_dict())

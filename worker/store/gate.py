@@ -8,8 +8,7 @@ import structlog
 from worker.core import keys
 from worker.core.job.lanes import TRIPS_AFTER, Bid, Lane, Limits, Released, thousandths
 from worker.core.job.models import JobId
-from worker.core.providers.aimusic import protocol
-from worker.core.providers.aimusic.operations import Operation
+from worker.core.wire import Completed, Operation, Postponed, Refused, SubmitOutcome, Unknown
 from worker.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -42,21 +41,21 @@ class Gate:
         return Bid(lane, thousandths(operation.credits), held_until, self.limits)
 
     def hear(
-        self, job_id: JobId, operation: Operation, outcome: protocol.SubmitOutcome, *, now: float
+        self, job_id: JobId, operation: Operation, outcome: SubmitOutcome, *, now: float
     ) -> bool:
         """Learn from a submission; says whether the gate was open, and is closed by it.
 
         That the provider accepted one opens it with the turn itself (transition.lua).
         """
         match outcome:
-            case protocol.Refused(error) if error.closes_gate:
+            case Refused(error) if error.closes_gate:
                 return self._close(type(error).__name__, now)
-            case protocol.Unknown() | protocol.Postponed(failed=True):
+            case Unknown() | Postponed(failed=True):
                 failures = self._redis.hincrby(keys.GATE, "failures", 1)
                 return failures >= TRIPS_AFTER and self._close("the provider fails", now)
-            case protocol.Completed():
+            case Completed():
                 self.open(job_id, paid=operation.credits > 0, now=now)
-            case protocol.Refused():
+            case Refused():
                 self.open(job_id, paid=False, now=now)
         return False
 

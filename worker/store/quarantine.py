@@ -14,7 +14,6 @@ from redis import Redis
 from worker.core import keys
 from worker.core.errors import InvalidRequest
 from worker.core.job.models import Entry, JobId, Kind
-from worker.core.providers.aimusic import signing
 from worker.store.scripts import Script
 
 log = structlog.get_logger()
@@ -27,14 +26,6 @@ _KEYS: Final = {
 }
 _PAGE: Final = 50
 _HEADER_LIMIT: Final = 256
-_KEPT_HEADERS: Final = (
-    signing.SIGNATURE_HEADER,
-    signing.TIMESTAMP_HEADER,
-    signing.DELIVERY_ID_HEADER,
-    "X-Webhook-Event",
-    "Content-Type",
-    "User-Agent",
-)
 
 
 class Quarantine:
@@ -67,11 +58,14 @@ class Quarantine:
     ) -> str:
         """Keep a delivery whose signature was verified; returns its entry's id.
 
+        Args:
+            headers: those that are evidence; of each, the beginning is kept.
+
         One that is there already keeps its place: the same bytes for the same job. The
         delivery's own id is not part of what is signed, so anyone could make up many.
         """
         packed = base64.b64encode(zlib.compress(body)).decode()
-        kept = {n: headers[n][:_HEADER_LIMIT] for n in _KEPT_HEADERS if n in headers}
+        kept = {name: value[:_HEADER_LIMIT] for name, value in headers.items()}
         fields = {
             "at": now,
             "kind": kind,

@@ -40,9 +40,7 @@ class Declaration:
             (
                 *(f"local {name} = KEYS[{n}]\n" for n, name in enumerate(self.keys, 1)),
                 *(f"local {name} = ARGV[{n}]\n" for n, name in enumerate(self.args, 1)),
-                f"local {self.rest} = {{unpack(ARGV, {len(self.args) + 1})}}\n"
-                if self.rest
-                else "",
+                _list(self.rest, after=len(self.args)) if self.rest else "",
             )
         )
 
@@ -97,6 +95,11 @@ def source(name: str) -> str:
 
 def _read(name: str) -> str:
     return (_LUA / f"{name}.lua").read_text("utf-8")
+
+
+def _list(name: str, *, after: int) -> str:
+    # One by one: Lua's unpack fails at some 8,000 values.
+    return f"local {name} = {{}}\nfor n = {after + 1}, #ARGV do {name}[n - {after}] = ARGV[n] end\n"
 
 
 def _ends() -> str:

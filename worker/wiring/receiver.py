@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from redis import Redis
 
+from worker.core.providers import chosen
 from worker.engine.receive import Deliveries
 from worker.settings import Settings
 from worker.store.quarantine import Quarantine
@@ -17,6 +18,7 @@ def open_deliveries(settings: Settings, redis: Redis) -> Deliveries:
     return Deliveries(
         records=Records(redis),
         readings=Readings(redis),
+        provider=chosen(),
         quarantine=Quarantine(redis),
         signing_keys=settings.signing_keys,
         tolerance=timedelta(seconds=settings.webhook_tolerance_seconds),

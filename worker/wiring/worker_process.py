@@ -7,12 +7,13 @@ import time
 from dataclasses import dataclass
 
 from worker.core import redis_url
+from worker.core.providers import chosen
 from worker.engine.admit import Admissions, Treasury
 from worker.engine.cancel import Cancellations
 from worker.engine.legs import Callbacks, Jobs
 from worker.engine.sweep import Sweep
 from worker.messages.press import Publisher, SubmitLegs
-from worker.provider import HTTPProvider
+from worker.provider import HTTPTransport
 from worker.settings import Role, Settings, load
 from worker.store.agenda import Agenda
 from worker.store.gate import Gate
@@ -54,7 +55,8 @@ def _parts_of(_pid: int) -> Parts:
     client = open_redis(settings)
     records, readings, agenda = Records(client), Readings(client), Agenda(client)
     gate = Gate(client, settings.limits, settings.policy.held_seconds)
-    provider = HTTPProvider(
+    provider, public_url = chosen(), settings.public_url.rstrip("/")
+    transport = HTTPTransport(
         settings.provider_url,
         settings.api_key,
         connect_seconds=settings.connect_timeout_seconds,
@@ -72,8 +74,9 @@ def _parts_of(_pid: int) -> Parts:
             records=records,
             readings=readings,
             provider=provider,
+            transport=transport,
             gate=gate,
-            callbacks=Callbacks(settings.public_url, settings.signing_keys[0]),
+            callbacks=Callbacks(f"{public_url}/webhooks/{provider.name}", settings.signing_keys[0]),
             policy=settings.policy,
             clock=time.time,
             jitter=random.random,
@@ -83,6 +86,7 @@ def _parts_of(_pid: int) -> Parts:
             readings=readings,
             agenda=agenda,
             provider=provider,
+            transport=transport,
             submit_legs=submit_legs,
             policy=settings.policy,
             clock=time.time,
@@ -90,7 +94,7 @@ def _parts_of(_pid: int) -> Parts:
         ),
         gate=gate,
         admissions=Admissions(gate, submit_legs, time.time),
-        treasury=Treasury(gate, provider, settings.credits_every_seconds),
+        treasury=Treasury(gate, provider, transport, settings.credits_every_seconds),
         cancellations=Cancellations(records, time.time),
     )
 

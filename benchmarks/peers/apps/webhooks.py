@@ -8,7 +8,8 @@ from typing import Final
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
 
-from worker.core.providers.aimusic import signing
+from worker.core import signing
+from worker.core.providers.aimusic.signing import SCHEME
 
 KEYS: Final = os.environ["FERMATA_SIGNING_KEYS"].split(",")
 TOLERANCE: Final = timedelta(minutes=5)
@@ -23,7 +24,7 @@ def front(hand_on: Callable[[str, str], object]) -> Flask:
         raw = request.get_data(cache=False)
         secrets = signing.derive_secrets(KEYS, webhook_id)
         now = datetime.now(UTC)
-        signing.verify(dict(request.headers), raw, secrets=secrets, now=now, tolerance=TOLERANCE)
+        SCHEME.verify(dict(request.headers), raw, secrets=secrets, now=now, tolerance=TOLERANCE)
         hand_on(webhook_id, raw.decode())
         return {"status": "resumed"}
 

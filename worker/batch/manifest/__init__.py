@@ -1,7 +1,7 @@
-"""Adapter: a manifest's bytes, as CSV, JSON Lines or YAML, to rows with their line numbers.
+"""Reads a manifest's bytes, as CSV, JSON Lines or YAML, into rows with their line numbers.
 
-The readers are generators over lines: what they hold is one row, however long the manifest is.
-None of them raises, whatever the bytes are: what cannot be read is a RowError.
+The readers are generators over lines: they hold one row, however long the manifest is. None of them
+raises, whatever the bytes are: a line that cannot be read becomes a RowError.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ __all__ = ["Format", "Row", "RowError", "format_of", "read"]
 
 
 class Format(StrEnum):
-    """How a manifest is written."""
+    """The format of a manifest."""
 
     CSV = "csv"
     JSONL = "jsonl"

@@ -1,8 +1,9 @@
 """YAML: a mapping to a document, or a list of mappings; read by its events, a row at a time.
 
-Only what JSON has too: anchors, aliases and tags are refused, so no few lines grow into a million.
-A plain word is the text that was written if its parameter takes a text: the key ``007`` is no 7, as
-in a CSV. Elsewhere it is a boolean or a number as in YAML 1.2, and null is null everywhere.
+It reads only what JSON has too. It refuses anchors, aliases and tags, so that a few lines cannot
+grow into a million. If a parameter takes a text, a plain word is that text, as in a CSV: the key
+``007`` is not 7. For other parameters it is a boolean or a number as in YAML 1.2. null is always
+null.
 """
 
 import math
@@ -18,13 +19,14 @@ from worker.core.batch import TEXTS, Entry, RowError
 from worker.core.providers.aimusic.fields import Wrong
 from worker.core.wording import name as named
 
+# libyaml's loader is several times faster, but not every build of PyYAML has it.
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEEPEST: Final = 8
 _MOST_VALUES: Final = 1_000
 """Values in one row."""
 
 _BREAK: Final = re.compile(r"[\r\x85\u2028\u2029]")
-"""What ends a line for PyYAML, and for nobody who counts lines."""
+"""Characters that end a line for PyYAML, but not for an editor that counts lines."""
 
 _NULLS: Final = frozenset({"", "~", "null"})
 _FLAGS: Final = {"true": True, "false": False}
@@ -34,7 +36,7 @@ _NO_NUMBER: Final = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)
 
 
 class _Stream:
-    """The lines, as PyYAML reads a file; it ends at a line that is no text."""
+    """The lines as a file that PyYAML can read; it ends at a line that is not text."""
 
     def __init__(self, lines: Iterable[Line | RowError]) -> None:
         self._lines = iter(lines)
@@ -53,7 +55,7 @@ class _Stream:
         return f"{line.text}\n" if isinstance(line, Line) else ""
 
     def _next(self) -> Line | RowError | None:
-        # Asked for more only when there is not enough for the next event.
+        # PyYAML reads on only when it lacks text for the next event, so this row is longer still.
         if self._given > LIMIT:
             return RowError(self._row, None, f"the row is longer than {LIMIT:,} characters")
         line = next(self._lines, None)
@@ -68,7 +70,7 @@ class _Stream:
 
 
 def read(lines: Iterable[Line | RowError]) -> Iterator[Entry | RowError]:
-    """Read the rows up to the first place where the text is no YAML: what follows has no form."""
+    """Read the rows up to the first place that is no YAML; nothing after it can be read."""
     stream = _Stream(lines)
     try:
         yield from _rows(yaml.parse(stream, Loader=_LOADER), stream)
@@ -100,7 +102,7 @@ def _rows(events: Iterator[Any], stream: _Stream) -> Iterator[Entry | RowError]:
                 row = _Row(events)
                 value = row.value(event)
                 if stream.broken:
-                    return  # nobody can tell whether the row was to go on there
+                    return  # the row may have been meant to go on after the broken line
                 if isinstance(value, dict):
                     yield Entry(_line(event), value, row.lines, wrong=tuple(row.wrong))
                 elif listed or value is not None or row.wrong:
@@ -113,7 +115,7 @@ def _line(event: Any) -> int:
 
 
 class _Row:
-    """One row, composed of its events."""
+    """One row, put together from its events."""
 
     def __init__(self, events: Iterator[Any]) -> None:
         self._events = events
@@ -123,12 +125,13 @@ class _Row:
         self.wrong: list[Wrong] = []
 
     def value(self, event: Any, depth: int = 0, *, text: bool = False) -> Any:
-        """Read the value that begins with an event; None for what is refused.
+        """Read the value that begins with an event; None if it is refused.
 
         Args:
-            text: plain words stand for themselves.
+            text: a plain word is a text as it stands.
         """
         self._values += 1
+        # Of all values beyond the limit, only the first is reported.
         if why := self._refused(event, depth):
             if not self._full or self._values == _MOST_VALUES + 1:
                 self.wrong.append((self._column, why))
@@ -200,7 +203,7 @@ class _Row:
 
 
 def _plain(written: str, *, text: bool) -> Any:
-    """Read a plain word as YAML 1.2's core schema has it, without its octal and hexadecimal."""
+    """Read a plain word by YAML 1.2's core schema, without octal and hexadecimal numbers."""
     word = written.lower()
     if word in _NULLS:
         return None
@@ -211,5 +214,5 @@ def _plain(written: str, *, text: bool) -> Any:
     if _WHOLE.fullmatch(word):
         return int(word)
     if _NO_NUMBER.fullmatch(word):
-        return math.nan
+        return math.nan  # the check of the values refuses it, with a reason
     return float(word) if _NUMBER.fullmatch(word) else written

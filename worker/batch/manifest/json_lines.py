@@ -1,4 +1,5 @@
-"""JSON Lines: an object to a line; what Python's reader lets pass is named as well."""
+"""JSON Lines: one object to a line. A name that is given twice is an error here; Python's reader
+would take the last."""
 
 import json
 from collections.abc import Iterable, Iterator

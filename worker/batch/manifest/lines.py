@@ -1,4 +1,4 @@
-"""From bytes to numbered lines of text: what is no text is named by its line and place."""
+"""From bytes to numbered lines of text. An error names the line and place that is not text."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
@@ -7,14 +7,14 @@ from worker.core.batch import RowError
 from worker.core.text import NotText, decode, without_mark
 
 LIMIT: Final = 256 * 1024
-"""Bytes in a line, and in a row. A song's words are at most 30 KB, escaped."""
+"""The most bytes in a line, and in a row. A song's words are at most 30 KB, escaped."""
 
 _OTHER_KINDS: Final = {
     b"PK\x03\x04": "a workbook, or a ZIP: save it as CSV, in UTF-8",
     b"\xd0\xcf\x11\xe0": "an old workbook: save it as CSV, in UTF-8",
     b"\x1f\x8b": "packed with gzip: unpack it first",
 }
-"""How files begin that are no text, and what to do about them."""
+"""The first bytes of files that are not text, and what to do about them."""
 
 
 class Line(NamedTuple):
@@ -38,7 +38,7 @@ def lines(chunks: Iterable[bytes]) -> Iterator[Line | RowError]:
 
 
 def _no_lines(first: bytes) -> str | None:
-    """Say what the first line gives away: that there are no lines to read."""
+    """Say why there are no lines to read, if the first one shows that."""
     for mark, what in _OTHER_KINDS.items():
         if first.startswith(mark):
             return f"the manifest is {what}"
@@ -49,7 +49,7 @@ def _no_lines(first: bytes) -> str | None:
 
 
 def _split(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Split at line feeds; no more of an over-long line is kept than shows that it is one."""
+    """Split at line feeds. Of a line that is too long, keep one byte more than the limit."""
     held = bytearray()
     for chunk in chunks:
         *ended, rest = chunk.split(b"\n")

@@ -1,7 +1,7 @@
-"""CSV: a header, then a row to a record; commas between the cells (RFC 4180).
+"""CSV: a header, then one record for each row; commas between the cells (RFC 4180).
 
-Stricter than the standard library's reader, which takes a stray quote for text or for the start of
-a cell that holds the rest of the file: here it is an error, and the next line is read by itself.
+The standard library's reader takes a stray quote for text, or for the start of a cell that holds
+the rest of the file. Here a stray quote is an error, and the next line is read by itself.
 """
 
 import re
@@ -21,7 +21,7 @@ _FOR_EXCEL: Final = re.compile(r'"?sep=,"?', re.IGNORECASE)
 _STRAY_QUOTE: Final = "a quote inside a cell: quote the whole cell, and write its quotes twice"
 _AFTER_QUOTE: Final = "text after the quote that closes the cell: write a quote inside it twice"
 _MOST_LINES: Final = 2_000
-"""Lines in one row: a quote that nothing closes must not swallow the file."""
+"""The most lines in one row: a quote that is never closed must not swallow the file."""
 
 
 class _Record(NamedTuple):
@@ -36,7 +36,7 @@ class _BadQuote(Exception):
 
 
 def read(lines: Iterable[Line | RowError]) -> Iterator[Entry | RowError]:
-    """Read the rows; what is wrong with the header is said once."""
+    """Read the rows. An error of the header is reported once, not for every row."""
     lines = _Lines(lines)
     first = next((line for line in lines if isinstance(line, RowError) or line.text.strip()), None)
     if isinstance(first, Line) and (why := _other_table(first.text)):
@@ -52,6 +52,7 @@ def read(lines: Iterable[Line | RowError]) -> Iterator[Entry | RowError]:
     if why := _no_header(names):
         yield RowError(header.line, None, why)
         return
+    # The rows are read in spite of these errors: a person wants to see all errors at once.
     yield from (RowError(header.line, column, why) for column, why in check_columns(names))
     if "operation" not in names:
         yield RowError(header.line, None, "there is no column 'operation'")
@@ -61,7 +62,7 @@ def read(lines: Iterable[Line | RowError]) -> Iterator[Entry | RowError]:
 
 
 def _other_table(first: str) -> str | None:
-    """Say what the first line gives away: the table is of another kind."""
+    """Say which other kind of table this is, if the first line shows that."""
     for delimiter, those in _DELIMITERS.items():
         if first.count(delimiter) > first.count(","):
             return f"the cells are separated by {those}: save the manifest with commas"
@@ -71,7 +72,7 @@ def _other_table(first: str) -> str | None:
 
 
 def _no_header(names: list[str]) -> str | None:
-    """Say what the first line is, where it is no header at all."""
+    """Say so if the first line is a row and not a header."""
     if set(OWN_COLUMNS).isdisjoint(names) and any(map(_is_flow, names)):
         return "there is no header: the first line must name the columns"
     return None
@@ -118,7 +119,7 @@ def _records(lines: _Lines) -> Iterator[_Record | RowError]:
 
 
 def _record(line: Line, lines: _Lines) -> _Record | RowError:
-    """Read the record that begins with a line, and as many more as its quotes reach over."""
+    """Read the record that begins with a line; a quoted cell may go on over further lines."""
     try:
         cells, opened = _cells(line.text)
     except _BadQuote as error:
@@ -133,14 +134,15 @@ def _record(line: Line, lines: _Lines) -> _Record | RowError:
 
 
 def _long_record(first: Line, lines: _Lines) -> list[str] | None:
-    """Read a record over several lines; where it does not end well, they are put back."""
+    """Read a record over several lines. If it does not end well, put the lines back."""
     text, taken = first.text, list[Line | RowError]()
     for line in lines:
         taken.append(line)
         if isinstance(line, RowError) or len(text) > LIMIT or len(taken) > _MOST_LINES:
             break
         text += f"\n{line.text}"
-        # Only an odd number of quotes can close the cell: else there is nothing new to see.
+        # Only an odd number of quotes can close the cell, so other lines need no new look: that
+        # keeps the work linear.
         if line.text.count('"') % 2 == 0:
             continue
         try:
@@ -154,7 +156,7 @@ def _long_record(first: Line, lines: _Lines) -> list[str] | None:
 
 
 def _cells(text: str) -> tuple[list[str], int | None]:
-    """Split a record; with the cells comes the place of a quote that the text does not close.
+    """Split a record; also returns the place of a quote that the text does not close.
 
     Raises _BadQuote.
     """

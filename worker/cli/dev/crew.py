@@ -1,17 +1,17 @@
-"""The processes of ``fermata dev``, and who ends them.
+"""The processes of ``fermata dev``, and how they end.
 
 ``fermata dev`` is their parent. It starts a keeper (keeper.py beside this file) before all
 others, and each of them into the keeper's process group:
 
 - *Ctrl-C, Ctrl-Z and a closed terminal* signal the terminal's own group, in which ``fermata dev``
-  is alone. It alone decides what a signal means; the others never hear of it.
+  is alone. It alone decides what a signal means; the other processes never get it.
 - *There is one way to end*: the pipe to the keeper closes. ``fermata dev`` closes it on a signal,
   when a process has died, when nobody reads its output any more, and on an error; the system
-  closes it if ``fermata dev`` is killed. The keeper then ends all, within its grace.
-- *A process that does not hear* is killed with the group after the grace, and so are children
+  closes it if ``fermata dev`` is killed. The keeper then ends all processes, within its grace.
+- *A process that ignores SIGTERM* is killed with the group after the grace, and so are children
   whose parent died. A second Ctrl-C kills the group at once.
-- *Output* goes to one file for each process, never through ``fermata dev``: whatever happens to
-  the terminal, or to ``fermata dev``, no process waits for it or dies of it.
+- *Output* goes to one file for each process, never through ``fermata dev``: no process waits for
+  the terminal or for ``fermata dev``, or dies with them.
 - *The lock* of the data folder is inherited by all of them. It is free when the last has ended,
   and not before, even if the keeper was killed too: two servers never write to one folder.
 """
@@ -30,7 +30,7 @@ from typing import Any, Final
 from worker.cli.dev import keeper
 
 END_SECONDS: Final = 2 * keeper.GRACE_SECONDS + 3
-"""When all has ended at the latest: the two stages of the keeper, and its own end."""
+"""The longest that all may take to end: the two stages of the keeper, and its own end."""
 
 _LOOK_EVERY_SECONDS: Final = 0.05
 
@@ -38,14 +38,14 @@ Handler = Callable[[int, FrameType | None], Any]
 
 
 def hear(handler: Handler) -> None:
-    """Handle what ends it; a signal that is ignored, as nohup does with SIGHUP, stays ignored."""
+    """Handle the signals that end it. One that is ignored, as SIGHUP is by nohup, stays ignored."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
 
 
 def hear_again(handler: Handler) -> None:
-    """Handle what insists. A hangup never does: a shell sends one, and the system another."""
+    """Handle a second signal. SIGHUP does not count: shell and system each send one."""
     hear(handler)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
@@ -54,9 +54,9 @@ class Crew:
     """Processes in one group, with a keeper.
 
     Args:
-        logs: the folder in which each process has a file for what it says.
-        told: a file that is removed when all has ended.
-        lock: the descriptor of a locked file, which all inherit.
+        logs: the folder in which each process has a file for its output.
+        told: a file that is removed when all processes have ended.
+        lock: the descriptor of a locked file, which all processes inherit.
     """
 
     def __init__(self, *, logs: Path, told: Path, lock: int) -> None:
@@ -65,6 +65,7 @@ class Crew:
         self._lock = lock
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         logs.mkdir(mode=0o700, exist_ok=True)
+        # Python's pipes are not inherited: no process that we start holds the writing end open.
         reading, self._pipe = os.pipe()
         self._keeper = subprocess.Popen(
             [sys.executable, "-I", "-S", keeper.__file__, str(told)],
@@ -82,7 +83,7 @@ class Crew:
         return self._keeper.pid
 
     def log(self, name: str) -> Path:
-        """Name the file that holds what a process says; the one before it ends in ``.1``."""
+        """Name the file with the output of a process; that of the run before ends in ``.1``."""
         return self._logs / f"{name}.log"
 
     def start(
@@ -94,7 +95,7 @@ class Crew:
         descriptors: Sequence[int] = (),
         stage: int = 1,
     ) -> "subprocess.Popen[bytes]":
-        """Start a process; those of a later stage end when all of the stages before have ended."""
+        """Start a process. Those of a later stage end after all of the stages before."""
         log = self.log(name)
         if log.exists():
             log.replace(log.with_suffix(".log.1"))
@@ -113,7 +114,7 @@ class Crew:
         return process
 
     def _tell_keeper(self, line: str) -> None:
-        # A keeper that is gone is noticed like any other process.
+        # If the keeper has ended, ``fallen`` finds that, as for any other process.
         with contextlib.suppress(BrokenPipeError):
             os.write(self._pipe, line.encode())
 
@@ -129,7 +130,7 @@ class Crew:
             os.close(self._pipe)
         give_up = time.monotonic() + END_SECONDS
         while self._keeper.poll() is None and time.monotonic() < give_up:
-            self.fallen()  # takes note of those that ended, or the keeper would wait for them
+            self.fallen()  # reaps the processes that ended: the keeper would wait for a zombie
             time.sleep(_LOOK_EVERY_SECONDS)
         if any(process.poll() is None for process in self._processes.values()):
             self.kill()

@@ -1,16 +1,16 @@
-"""The keeper ends what ``fermata dev`` started, however ``fermata dev`` itself ends.
+"""The keeper ends the processes of ``fermata dev``, however ``fermata dev`` itself ends.
 
-It is started first, as ``python keeper.py FILE``, and all others are started into its process
-group. On its standard input it is told each of them: a stage and a process id. The
-writing end of that pipe is held by ``fermata dev`` alone. So the pipe closes when ``fermata dev``
-closes it, and when it dies, of a SIGKILL too. Then the keeper
+``fermata dev`` starts it first, as ``python keeper.py FILE``, and all other processes into its
+process group. It writes a line for each of them to the keeper's standard input: a stage and a
+process id. ``fermata dev`` alone holds the writing end of that pipe. So the pipe closes when
+``fermata dev`` closes it, and also when it dies, even by SIGKILL. Then the keeper
 
 1. terminates the processes of the first stage, and gives them ``GRACE_SECONDS`` to end;
-2. does the same with the next stage: Valkey outlives those that work with it;
-3. removes FILE, which tells other commands of a system that is no more;
-4. kills its whole group: what is left of it, children of children, and itself.
+2. does the same with the next stage: Valkey outlives the processes that work with it;
+3. removes FILE, by which other commands would look for a system that has ended;
+4. kills its whole group: the rest of it, children of children, and itself.
 
-It imports nothing of ours, so that it is small, and starts in no time.
+It imports nothing of ours, so that it is small and starts fast.
 """
 
 import contextlib
@@ -29,11 +29,12 @@ _LOOK_EVERY_SECONDS: Final = 0.05
 
 
 def main() -> None:
-    """Wait until the pipe closes, then end everybody."""
+    """Wait until the pipe closes, then end all processes."""
     if os.getpgrp() != os.getpid():
         sys.exit("the keeper kills its group in the end: fermata dev starts it in one of its own")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    # This ends when the last writing end of the pipe is closed, and that is the word to begin.
     told = [line.split() for line in sys.stdin]
     try:
         for stage in sorted({stage for stage, _ in told}):
@@ -54,7 +55,7 @@ def _end(pids: Iterable[int]) -> None:
 
 
 def _is_ours(pid: int) -> bool:
-    """Say whether a process is there, and no stranger that was given its id after it ended."""
+    """Say whether a process is there, and in our group: its id may belong to a stranger by now."""
     try:
         return os.getpgid(pid) == os.getpgrp()
     except OSError:  # it has ended; or, on a BSD, it is of another session

@@ -1,5 +1,5 @@
-"""What ``fermata dev`` needs before anything starts: a folder of its own, ports, and a temporary
-folder. What is not there is refused in one line."""
+"""The things that ``fermata dev`` needs before anything starts: a folder of its own, ports, and a
+temporary folder. If one is missing, it refuses to start, in one line."""
 
 import contextlib
 import fcntl
@@ -24,9 +24,9 @@ _PROBE_BYTES: Final = 64 * 1024
 
 
 def data_folder(path: Path) -> Path:
-    """Make the folder for the data; one that keeps nothing is found out before anything starts.
+    """Make the folder for the data.
 
-    Raises Unwritable.
+    Raises Unwritable if it cannot be written to, before any process has started.
     """
     folder = path.resolve()
     try:
@@ -43,10 +43,7 @@ def data_folder(path: Path) -> Path:
 
 
 def require_temporary_folder() -> None:
-    """Refuse to start where gunicorn and others could not: they need one.
-
-    Raises Unwritable.
-    """
+    """Raise Unwritable if there is no temporary folder: gunicorn and others need one."""
     try:
         tempfile.gettempdir()
     except FileNotFoundError as error:
@@ -54,20 +51,20 @@ def require_temporary_folder() -> None:
 
 
 def is_full(folder: Path) -> bool:
-    """Say whether the folder's disk has no room left, as far as that can be known."""
+    """Say whether the folder's disk has no room left, by the free space that it reports."""
     return shutil.disk_usage(folder).free < _PROBE_BYTES
 
 
 def failure(folder: Path, why: str) -> FermataError:
-    """Return the error of what did not work in a folder: the disk's, if that is full."""
+    """Return an error for a failure in a folder; if its disk is full, the error says that."""
     return Unwritable(f"{why}; the disk is full") if is_full(folder) else ConfigError(why)
 
 
 @contextlib.contextmanager
 def alone(folder: Path, tell: Callable[[str], None]) -> Iterator[int]:
-    """Lock the folder; yields the lock's descriptor, which keeps it locked wherever it is open.
+    """Lock the folder; yields the lock's descriptor. The lock holds as long as anyone has it open.
 
-    Raises ConfigError if ``fermata dev`` runs there, or what it started before it was killed.
+    Raises ConfigError if ``fermata dev`` runs there, or if processes of one that was killed do.
     """
     with (folder / "lock").open("a+", encoding="utf-8") as lock:
         _take(lock, folder, tell)
@@ -76,7 +73,7 @@ def alone(folder: Path, tell: Callable[[str], None]) -> Iterator[int]:
 
 
 def _take(lock: IO[str], folder: Path, tell: Callable[[str], None]) -> None:
-    """Wait for what a killed one has left, as long as a keeper ends it; not for one that runs."""
+    """Wait while a keeper ends the processes of a killed ``fermata dev``; not for one that runs."""
     give_up = time.monotonic() + END_SECONDS
     told = False
     while not _locked(lock):
@@ -87,7 +84,7 @@ def _take(lock: IO[str], folder: Path, tell: Callable[[str], None]) -> None:
                 f"fermata dev already runs in {folder} (process {pid or 'unknown'}): "
                 "stop it, or set FERMATA_DATA_DIR"
             )
-        if not _runs(int(group)):  # the keeper: what it killed last is gone in no time
+        if not _runs(int(group)):  # the keeper has ended: the processes it killed end very soon
             give_up = min(give_up, time.monotonic() + _DYING_SECONDS)
         if time.monotonic() > give_up:
             raise ConfigError(
@@ -119,7 +116,7 @@ def _runs(pid: int) -> bool:
 
 
 def write_lock(descriptor: int, text: str) -> None:
-    """Say in the lock's file who holds it: a process, and the group of those it started."""
+    """Write into the lock's file who holds it: a process, and the group that it started."""
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, text.encode(), 0)
 
@@ -130,6 +127,7 @@ def listen(option: str, port: int) -> socket.socket:
     Raises ConfigError if it is in use, and says by whom if that can be known.
     """
     try:
+        # Connections wait in the backlog until the process that inherits the port accepts them.
         return socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)
     except OSError as error:
         why = f"{os.strerror(error.errno or 0)}{_holder(port)}"
@@ -137,9 +135,10 @@ def listen(option: str, port: int) -> socket.socket:
 
 
 def _holder(port: int) -> str:
-    """Name the process that listens at a port, as Linux tells its owner."""
+    """Name the process that listens at a port, as far as Linux shows it to this user."""
     tables = (path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists())
     rows = [line.split() for table in tables for line in table.read_text("utf-8").splitlines()]
+    # The columns: 1 is the address with its port, 3 the state (0A: listening), 9 the inode.
     listening = {
         f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"
     }
@@ -158,7 +157,7 @@ def _open_in(process: Path) -> Iterator[str]:
 
 
 def signing_key(folder: Path) -> str:
-    """Keep one key for the folder: jobs that were parked yesterday are still called back."""
+    """Keep one key for the folder, so that webhooks of jobs parked yesterday are still accepted."""
     path = folder / "signing.key"
     if not path.exists():
         write_privately(path, secrets.token_urlsafe(32))

@@ -1,7 +1,7 @@
-"""What ``fermata dev`` shows: a few lines for a person, out of all that the processes say.
+"""The screen of ``fermata dev``: a few lines for a person, out of the logs of all processes.
 
-Its reader may be slow (Ctrl-S, a pager), full (a disk) or gone (``| head``, a closed terminal).
-So a thread writes, from a queue that may overflow, and nobody waits for it.
+The reader of the output may be slow (Ctrl-S, a pager), full (a disk) or gone (``| head``, a closed
+terminal). So a thread writes, from a queue that may overflow, and nobody waits for it.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _SIMULATOR: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
 
 
 class Screen:
-    """An output for lines that matter less than the system that they are about.
+    """An output that may lose lines, but never holds up the system.
 
     Args:
         stream: standard output; None if it was closed before we began.
@@ -35,7 +35,7 @@ class Screen:
 
     def __init__(self, stream: TextIO | None) -> None:
         self._descriptor = stream.fileno() if stream else -1
-        self.is_terminal = stream is not None and stream.isatty()  # a closed one is none any more
+        self.is_terminal = stream is not None and stream.isatty()  # kept: a closed terminal says no
         self._encoding = stream.encoding if stream else "utf-8"
         self._lines: queue.Queue[str | None] = queue.Queue(_MOST_LINES)
         self._gone = False
@@ -44,21 +44,21 @@ class Screen:
 
     @property
     def gone(self) -> bool:
-        """Say whether nobody will ever read what is written."""
+        """Say whether the reader of the output has gone for good."""
         if self._descriptor < 0:
             return False
         poll = select.poll()
-        poll.register(self._descriptor, 0)
+        poll.register(self._descriptor, 0)  # poll reports errors and hang-ups without being asked
         hung_up = any(what & (select.POLLERR | select.POLLHUP) for _, what in poll.poll(0))
         return self._gone or hung_up
 
     def tell(self, line: str) -> None:
-        """Show a line, if its reader keeps up."""
+        """Show a line, unless the reader is so slow that the queue is full."""
         with contextlib.suppress(queue.Full):
             self._lines.put_nowait(f"{line}\n")
 
     def close(self, seconds: float) -> None:
-        """Let what was told be written, but not for longer than this."""
+        """Wait until the queue is written, for these seconds at most."""
         with contextlib.suppress(queue.Full):
             self._lines.put_nowait(None)
         self._writer.join(seconds)
@@ -68,7 +68,7 @@ class Screen:
             try:
                 self._write(line.encode(self._encoding, "replace"))
             except OSError as error:
-                # A disk that is full takes the next line, perhaps.
+                # Other errors, as of a full disk, may have passed by the next line.
                 self._gone = self._gone or error.errno in _GONE
 
     def _write(self, data: bytes) -> None:
@@ -77,7 +77,7 @@ class Screen:
 
 
 class Log:
-    """What one process says, read from its file while it grows."""
+    """The output of one process, read from its file while the file grows."""
 
     def __init__(self, name: str, path: Path) -> None:
         self.name = name
@@ -85,7 +85,7 @@ class Log:
         self._read = 0
 
     def lines(self) -> Iterator[str]:
-        """Yield the whole lines that are new."""
+        """Yield the new lines that are complete."""
         with self.path.open("rb") as file:
             file.seek(self._read)
             for line in file:
@@ -95,7 +95,7 @@ class Log:
                 yield line.decode(errors="replace").rstrip()
 
     def cause(self) -> str:
-        """Return why the process ended, as far as it said so: its last grave line, or its last."""
+        """Return why the process ended, by its log: the last error in it, or its last line."""
         said = self.path.read_text("utf-8", "replace")
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         grave = [m[3] for m in map(_LINE.match, lines) if m and m[2] in {"critical", "error"}]
@@ -103,10 +103,10 @@ class Log:
 
 
 def summary(name: str, line: str, *, started: bool) -> str:
-    """Return what to show of a line that a process said; nothing for most.
+    """Return the text to show for a line of a process; '' for most.
 
     Args:
-        started: the system is up, so that a line of no known form is news. Before, it is a banner.
+        started: the system is up, so a line of no known form is news. Before, it is a banner.
     """
     if match := _LINE.match(line):
         level, said = match[2], match[3]

@@ -30,14 +30,14 @@ from worker.wiring.producer import open_producer, worker_answers
 
 SIMULATED_KEY: Final = "sk_simulated"
 
-# The simulator finishes in seconds, so asking pays early.
+# The simulator finishes a song in seconds, so early polls find it.
 _PATIENCE: Final = {
     "FERMATA_POLL_FIRST_SECONDS": "3",
     "FERMATA_POLL_EVERY_SECONDS": "1",
     "FERMATA_SWEEP_EVERY_SECONDS": "0.5",
 }
 
-# What other commands must know to reach the same system. A real provider's key is not among it.
+# The settings that other commands need to reach the same system. A real provider's key is left out.
 _SHARED: Final = (
     "FERMATA_REDIS_URL",
     "FERMATA_BROKER_URL",
@@ -46,7 +46,7 @@ _SHARED: Final = (
     "FERMATA_PUBLIC_URL",
 )
 
-# What it shows is made from log lines of one form, for people.
+# The screen is made from log lines, so they must have one form.
 _FOR_PEOPLE: Final = {"PYTHONUNBUFFERED": "1", "FERMATA_LOG_FORMAT": "console"}
 
 _SIMULATED: Final = "(nothing is paid for)"
@@ -64,7 +64,7 @@ _TRY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What ``fermata dev`` was asked for; port 0 is any."""
+    """The options of ``fermata dev``; port 0 is any free port."""
 
     port: int
     simulator_port: int
@@ -75,9 +75,10 @@ class Options:
 def run(options: Options) -> int:
     """Run until Ctrl-C; returns the exit code.
 
-    Raises ConfigError if a setting is wrong, it already runs here, a port is in use, or one of the
-    processes ends by itself; Unwritable if a folder cannot be written to, or its disk is full;
-    InvalidRequest if both ports are one, or the simulator knows no such scenario.
+    Raises ConfigError if a setting is wrong, if ``fermata dev`` already runs here, if a port is in
+    use, or if one of the processes ends by itself; Unwritable if a folder cannot be written to, or
+    its disk is full; InvalidRequest if both ports are the same, or the simulator knows no such
+    scenario.
     """
     crew.hear(signal.default_int_handler)
     check()
@@ -96,7 +97,7 @@ def run(options: Options) -> int:
 
 
 def _refuse_mixture() -> None:
-    """Keep a simulated system away from a real one: it would answer jobs that were paid for."""
+    """Refuse to mix a simulated system with a real one: it would answer jobs that were paid for."""
     redis_url = configured("FERMATA_REDIS_URL")
     if redis_url:
         if not configured("FERMATA_PROVIDER_URL") and not is_loopback(redis_url):
@@ -129,7 +130,7 @@ def _check_options(options: Options, *, simulated: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Process:
-    """A process to start, what to show when it is up, and the port that was opened for it."""
+    """A process to start, the text to show when it is up, and the port that was opened for it."""
 
     name: str
     command: Sequence[str]
@@ -139,7 +140,7 @@ class _Process:
 
 
 class _System:
-    """One run: what it starts, and what it shows of it."""
+    """One run: it starts the processes, and shows what they do."""
 
     def __init__(
         self, options: Options, folder: Path, lock: int, screen: Screen, *, simulated: bool
@@ -155,7 +156,7 @@ class _System:
         self._crew = Crew(logs=folder / "logs", told=dev_environment(folder), lock=lock)
 
     def run(self) -> int:
-        """Start all, show what happens, end all."""
+        """Start all processes, show what happens, end all."""
         try:
             crew.hear(self._interrupt)
             premises.write_lock(self._lock, f"{os.getpid()} {self._crew.group}")
@@ -173,8 +174,9 @@ class _System:
         raise KeyboardInterrupt
 
     def _start(self) -> list[_Process]:
-        """Start all; returns those to wait for, in this order."""
+        """Start all processes; returns those to wait for, in this order."""
         self._screen.tell(f"fermata dev: starting; its data is in {_shown(self._folder)}")
+        # The file stays only if this process and its keeper were both killed.
         if dev_environment(self._folder).exists():
             self._screen.tell("The last one here was killed; its jobs go on where they stood.")
         with contextlib.ExitStack() as stack:
@@ -217,7 +219,7 @@ class _System:
     # -- watching ------------------------------------------------------------------------------
 
     def _watch(self, starting: list[_Process]) -> None:
-        """Show what happens, until nobody looks on any more."""
+        """Show what happens, until nobody reads the output any more."""
         slow_at = self._began + _SLOW_SECONDS
         while not self._is_left_alone():
             self._show_news(started=not starting)
@@ -235,7 +237,7 @@ class _System:
             time.sleep(_LOOK_EVERY_SECONDS)
 
     def _is_left_alone(self) -> bool:
-        """Say whether its reader has gone; under nohup a closed terminal does not count."""
+        """Say whether the reader of the output has gone; under nohup, a closed terminal may."""
         stays = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN and self._screen.is_terminal
         return self._screen.gone and not stays
 
@@ -247,7 +249,7 @@ class _System:
                     self._screen.tell(f"{now} {shown}")
 
     def _require_all(self) -> None:
-        """Raise ConfigError or Unwritable if one has ended: nothing here ends by itself."""
+        """Raise ConfigError or Unwritable if a process has ended: none should end by itself."""
         fallen = self._crew.fallen()
         if fallen is None:
             return
@@ -285,13 +287,13 @@ class _System:
 
 
 def _shown(path: Path) -> str:
-    """Spell a path as short as it works from here."""
+    """Write a path relative to this folder, if it is in it."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _this_command() -> str:
-    """Spell how another terminal in this folder runs ``fermata``, in a virtual environment too."""
+    """Write the command by which another terminal in this folder runs ``fermata``."""
     script = Path(sys.argv[0]).absolute()
     command = f"{shlex.quote(_shown(Path(sys.executable)))} -m worker"
     if script.name == "fermata":
@@ -322,7 +324,7 @@ def _as_file(told: Mapping[str, str]) -> str:
 
 
 def _alike(value: str) -> str:
-    """Escape what dotenv cannot read, or would replace, between a shell's quotes."""
+    """Escape characters that dotenv cannot read, or would replace, between a shell's quotes."""
     if "://" not in value:
         return value
     return value.replace("'", "%27").replace("${", "%24{")
@@ -360,6 +362,7 @@ def _receiver(door: socket.socket) -> _Process:
 
 
 def _worker(concurrency: int) -> _Process:
+    # Without mingle: it asks other workers at start, and waits a second for their answers.
     node = f"dev@{socket.gethostname()}"
     command = _python(
         "celery", "--quiet", "-A", "worker.app", "worker", "-l", "INFO", "-n", node,
@@ -374,6 +377,7 @@ def _beat(folder: Path) -> _Process:
     timetable = configured("FERMATA_TIMETABLE")
     place = f"timetable {timetable}" if timetable else "no FERMATA_TIMETABLE"
     schedule = ["-s", str(folder / "celerybeat-schedule")]
+    # Beat answers nobody. If it cannot start it ends, and _require_all notices.
     return _Process("beat", [*command, *schedule], place, lambda: True)
 
 

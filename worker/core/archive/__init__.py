@@ -1,1 +1,1 @@
-"""What is archived of a result, under which name, from which address."""
+"""Which files of a result are archived, under which names, and from which addresses."""

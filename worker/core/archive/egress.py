@@ -1,7 +1,7 @@
-"""Which addresses a download may go to: hosts that are named, addresses that are public.
+"""Which addresses a download may go to: named hosts, at public addresses.
 
-A link comes from the provider's answer, so it is a stranger's word: it must not make a worker
-call the services that stand behind our own firewall.
+A link comes from the provider's answer, so a stranger may have written it. It must not make a
+worker call the services that stand behind our own firewall.
 """
 
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ PROVIDER_HOSTS: Final = (
 
 _PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 
-# Routed somewhere, but not to a public host: Python's own tables differ on these by version.
+# These are routed, but not to a public host. Python's own tables differ on them by version.
 _RELAYS: Final = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))
-# IPv6 addresses that carry an IPv4 address (Teredo, 6to4), or are for documentation; NAT64 and
-# the mapped ones are outside of what is assigned at all.
+# Refused inside the assigned range: IPv6 addresses that carry an IPv4 address (Teredo, 6to4), and
+# those for documentation. NAT64 and IPv4-mapped addresses lie outside that range.
 _ASSIGNED: Final = IPv6Network("2000::/3")
 _CARRIERS: Final = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
 
@@ -48,15 +48,15 @@ class Egress:
 
     Args:
         hosts: host names in lower case
-        simulator: the provider's own origin where that is this very machine; it alone may be
-            plain http, and it alone is looked for at a loopback address
+        simulator: the provider's own origin, if it is on this very machine; it alone may be plain
+            http, and it alone must be at a loopback address
     """
 
     hosts: tuple[str, ...]
     simulator: Origin | None = None
 
     def admit(self, url: str) -> Origin:
-        """Read a URL that may be fetched. Raises ArchiveFailed that says why it may not."""
+        """Read a URL. Raises ArchiveFailed, with the reason, if it may not be fetched."""
         origin = read_origin(url)
         if origin == self.simulator:
             return origin
@@ -69,7 +69,7 @@ class Egress:
         return origin
 
     def judge(self, origin: Origin, address: str) -> None:
-        """Judge the address that a host name stands for. Raises ArchiveFailed."""
+        """Judge an address of a host. Raises ArchiveFailed if a download may not go there."""
         allowed = is_loopback if origin == self.simulator else is_public
         if not allowed(address):
             raise ArchiveFailed(
@@ -78,7 +78,7 @@ class Egress:
 
 
 def read_origin(url: str) -> Origin:
-    """Take a URL apart. Raises ArchiveFailed where two readers could take it for two hosts."""
+    """Take a URL apart. Raises ArchiveFailed if two readers could read two hosts from it."""
     if not url.isascii() or any(not char.isprintable() or char in " \\" for char in url):
         raise ArchiveFailed("refused a link: it holds characters that no URL has")
     try:
@@ -90,7 +90,7 @@ def read_origin(url: str) -> Origin:
         raise ArchiveFailed(f"refused {shown(url)}: only https is fetched")
     if "@" in parts.netloc:
         raise ArchiveFailed(f"refused {shown(url)}: it names a user")
-    host = parts.hostname.removesuffix(".")
+    host = parts.hostname.removesuffix(".")  # with a dot at its end, it names the same host
     if not all(host.split(".")):
         raise ArchiveFailed(f"refused {shown(url)}: a part of its host's name is empty")
     return Origin(parts.scheme, host, port, _target(parts))
@@ -101,7 +101,7 @@ def _target(parts: SplitResult) -> str:
 
 
 def redirected(url: str, location: str) -> str:
-    """Say where a redirect leads."""
+    """Return the URL to which a redirect leads."""
     try:
         return urljoin(url, location)
     except ValueError:
@@ -141,6 +141,7 @@ def is_this_machine(url: str) -> bool:
 
 def _read(address: str) -> IPv4Address | IPv6Address | None:
     try:
+        # "%" begins a scope: fe80::1%eth0 is an address of this machine's own network.
         return None if "%" in address else ip_address(address)
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""What of a result is archived, under which names, and what the manifest says of it."""
+"""Which files of a result are archived, under which names, and what the manifest says of them."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ _URL: Final = "url"
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One file of a result, where it is and what it is."""
+    """One file of a result: its address and its kind."""
 
     url: str = field(repr=False)
     kind: str
@@ -37,9 +37,9 @@ class Planned:
 
 
 def results_of(source: Any) -> list[JSONObject]:
-    """Read what a task was given: a result, or the results of a group, however nested.
+    """Read a task's argument: a result, or the results of a group, however nested.
 
-    Raises InvalidRequest where that is no result of a Fermata job.
+    Raises InvalidRequest if it is not a result of a Fermata job.
     """
     if isinstance(source, list):
         return [result for each in source for result in results_of(each)]
@@ -50,8 +50,9 @@ def results_of(source: Any) -> list[JSONObject]:
 
 
 def find_links(result: Mapping[str, Any]) -> list[Link]:
-    """Find the files of a result: its clips' that succeeded, then those in ``data``; each once."""
+    """Find the files of a result, each once: of clips that succeeded, then those in ``data``."""
     clips = [c for c in _objects(result.get("clips")) if c.get("state") == "succeeded"]
+    # A file in ``data`` that names no clip belongs to the clip, if there is only one.
     alone = clips[0] if len(clips) == 1 else {}
     found = [link for clip in clips for link in _links(clip, clip)]
     found += _links(result.get("data"), alone)
@@ -66,7 +67,7 @@ def _objects(value: Any) -> list[JSONObject]:
 
 
 def _links(value: Any, clip: Mapping[str, Any]) -> Iterator[Link]:
-    """Walk JSON for ``url`` and ``…_url``; an object with a clip id names the clip of its own."""
+    """Walk JSON for ``url`` and ``…_url``. A link belongs to the nearest clip id around it."""
     if isinstance(value, list):
         for each in value:
             yield from _links(each, clip)
@@ -86,7 +87,7 @@ def _kind(key: str, holder: Mapping[str, Any]) -> str:
 
 
 def _link(url: str, kind: str, clip: Mapping[str, Any]) -> Link:
-    # A producer's download has an address and no id (provider-api-2.md §6).
+    # A download of the producer's has an address but no id (provider-api-2.md §6).
     clip_id, title = clip.get("clip_id") or "clip", clip.get("title") or ""
     return Link(url, kind, format_of(url, kind), str(clip_id), str(title))
 
@@ -109,12 +110,12 @@ def plan(result: Mapping[str, Any], template: str, began: datetime) -> list[Plan
 
 
 def manifest_name(job_id: str) -> str:
-    """Name a job's manifest: its place never depends on the template, nor on the day."""
+    """Name a job's manifest. Neither template nor day change its place: each run must find it."""
     return f"{names.job_folder(job_id)}/manifest.json"
 
 
 def new_manifest(result: Mapping[str, Any], began: datetime) -> JSONObject:
-    """Begin a manifest. What it says of the first run, later runs keep to."""
+    """Begin a manifest. Later runs keep to the time that it notes of the first run."""
     return {
         "job_id": result["job_id"],
         "operation": result.get("operation"),
@@ -125,7 +126,7 @@ def new_manifest(result: Mapping[str, Any], began: datetime) -> JSONObject:
 
 
 def read_manifest(content: bytes) -> JSONObject:
-    """Read a manifest that an earlier run wrote. Raises ArchiveFailed where it is none of ours."""
+    """Read a manifest that an earlier run wrote. Raises ArchiveFailed if it is not one of ours."""
     try:
         manifest: JSONObject = json.loads(content)
         began = datetime.fromisoformat(manifest["began_at"])
@@ -140,7 +141,7 @@ def read_manifest(content: bytes) -> JSONObject:
 def entry(
     planned: Planned, *, size: int, sha256: str, content_type: str, at: datetime
 ) -> JSONObject:
-    """Describe a stored file. Its source is without the query, which may be a signature."""
+    """Describe a stored file. The source leaves out the link's query, which may be a signature."""
     return {
         "kind": planned.link.kind,
         "clip_id": planned.link.clip_id,

@@ -1,4 +1,4 @@
-"""What kind of file a link promises, and whether the bytes keep the promise."""
+"""The format of the file that a link promises, and whether the bytes keep the promise."""
 
 import re
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from typing import Final
 from worker.core.errors import ArchiveFailed
 
 SNIFFED_BYTES: Final = 1024
-"""How much of the beginning tells what a file is."""
+"""How many bytes of the beginning are checked."""
 
-# To a browser, what is served so is a page, whatever it begins with.
+# A browser shows a body of these types as a page, whatever its first bytes.
 _PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
 
 
@@ -23,7 +23,7 @@ class Format:
     begins: re.Pattern[bytes]
 
     def check(self, content_type: str, beginning: bytes) -> None:
-        """Raise ArchiveFailed where the bytes are something else, or are served as a page.
+        """Raise ArchiveFailed if the bytes are of another format, or are served as a page.
 
         No other content type matters: servers say ``application/force-download``, or nothing.
         """
@@ -36,7 +36,7 @@ class Format:
 
 
 _MP4: Final = rb".{4}ftyp"
-# Not only the sync word: a text in UTF-16 begins with it too. Layers II and III.
+# Layers II and III. The sync word alone would not do: a text in UTF-16 begins with it too.
 _MPEG_AUDIO: Final = rb"ID3|\xff[\xe2-\xe5\xf2-\xf5\xfa-\xfd]"
 _SVG: Final = rb"(?:\xef\xbb\xbf)?\s*(?:<(?:\?xml|!--|!DOCTYPE svg).{0,900}?)?<svg[\s>]"
 _FORMATS: Final = {
@@ -54,7 +54,7 @@ _FORMATS: Final = {
     }.items()
 }
 _ALIASES: Final[Mapping[str, str]] = {".jpg": ".jpeg", ".midi": ".mid"}
-# Where the link has no suffix that we know (provider-api-2.md §8: formats).
+# For a link whose suffix we do not know (provider-api-2.md §8: formats).
 _BY_KIND: Final[Mapping[str, str]] = {
     "wav": ".wav", "midi": ".mid", "video": ".mp4", "image": ".jpeg", "m4a": ".m4a", "png": ".png",
 }  # fmt: skip

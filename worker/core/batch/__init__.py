@@ -1,8 +1,8 @@
-"""Manifests: from rows as they were written to jobs that can be enqueued, or what is wrong.
+"""Manifests: from written rows to jobs that can be enqueued, or to a list of errors.
 
-Every row is checked as a single request is, before any of them costs anything. Memory stays flat
-but for one digest of 16 bytes for each row (130 bytes with its place in a dictionary), by which
-rows that are equal are told apart.
+Every row is checked as a single request is, before any of them costs anything. Memory grows only by
+one digest of 16 bytes for each row (130 bytes with its place in a dictionary), which tells equal
+rows apart.
 """
 
 from worker.core.batch.columns import COLUMNS, OWN_COLUMNS, TEXTS, check_columns

@@ -6,15 +6,16 @@ from typing import Any, Final
 
 from marshmallow import fields
 
+# 18 digits always fit into 64 bits, as values.py demands.
 _WHOLE: Final = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _FLAGS: Final = {"true": True, "false": False}
 
 
 def read(field: Any, text: str) -> Any:
-    """Read a cell as its field wants it: a flag, a number, a list, or the text as it stands.
+    """Read a cell as its field's type: a flag, a number, a list, or the text as it stands.
 
-    What cannot be read is returned as it is: the field's own check says what is wrong with it.
+    A cell that cannot be read is returned as it is: the field's own check says what is wrong.
     """
     word = text.strip()
     match field:

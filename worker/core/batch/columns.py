@@ -1,4 +1,4 @@
-"""The columns of a row's own, beside its parameters; each reader raises InvalidRequest."""
+"""The columns that a row has beside its parameters. Each reader raises InvalidRequest."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -15,11 +15,11 @@ from worker.core.wording import name as named
 from worker.core.wording import suggest
 
 OWN_COLUMNS: Final = ("key", "operation", "source", "then", "priority", "tenant")
-"""What a row says beside the parameters of its operation."""
+"""The columns beside the parameters of the row's operation."""
 
 
 COLUMNS: Final = frozenset(OWN_COLUMNS).union(*(row.schema().fields for row in OPERATIONS.values()))
-"""Every column that means something to some row."""
+"""Every column that some row can use."""
 
 _TYPED: Final = (fields.Boolean, fields.Integer, fields.Float)
 TEXTS: Final = COLUMNS.difference(
@@ -28,7 +28,7 @@ TEXTS: Final = COLUMNS.difference(
     for name, each in row.schema().fields.items()
     if isinstance(each, _TYPED)
 )
-"""Those that take a text, or texts, whatever the operation: no flag, and no number."""
+"""The columns that take a text, or texts, in every operation: no flag and no number."""
 
 KEY_LIMIT: Final = 128
 
@@ -53,7 +53,7 @@ def _text(value: Any) -> str:
 
 
 def read_key(value: Any) -> str:
-    """Read the row's own name: 1 to 128 printable characters, or a whole number."""
+    """Read the row's key: 1 to 128 printable characters, or a whole number."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, float):
@@ -65,20 +65,20 @@ def read_key(value: Any) -> str:
 
 
 def read_flow(value: Any) -> NamedFlow:
-    """Read what to run."""
+    """Read the operation or the named flow to run."""
     if value is None:
         raise InvalidRequest("required: the name of an operation or of a flow")
     return find_flow(_text(value))
 
 
 def read_branches(value: Any) -> tuple[Branch, ...]:
-    """Read what follows: a list of branches, or one text with commas between them."""
+    """Read the branches that follow: a list, or one text with commas between them."""
     branches = value if isinstance(value, list) else _text(value).split(",")
     return tuple(parse_branch(_text(branch)) for branch in branches)
 
 
 def read_priority(value: Any) -> Priority:
-    """Read who goes first."""
+    """Read the row's priority."""
     try:
         return Priority(_text(value))
     except ValueError:
@@ -86,7 +86,7 @@ def read_priority(value: Any) -> Priority:
 
 
 def read_tenant(value: Any) -> str:
-    """Read whom the row is for."""
+    """Read the tenant on whose behalf the row runs."""
     tenant = _text(value)
     if not TENANT.fullmatch(tenant):
         raise InvalidRequest(f"must match {TENANT.pattern}")

@@ -1,7 +1,7 @@
 """A cron line: five fields, each a set of numbers. A minute that is in all of them is due.
 
-It is not read by Celery's reader, which takes ``MON`` in the fourth field for January and ``*/70``
-for the full hour, and passes over whatever stands behind what it has understood.
+Celery's reader is not used: it takes ``MON`` in the fourth field for January and ``*/70`` for the
+full hour, and ignores any text after the part that it has understood.
 """
 
 import calendar
@@ -14,7 +14,7 @@ from typing import Final
 from worker.core.wording import shown, suggest
 
 _PART: Final = re.compile(r"(?:(\*)|(\w+)(?:-(\w+))?)(?:/(\d+))?", re.ASCII)
-_LEAP_YEAR: Final = 2028
+_LEAP_YEAR: Final = 2028  # any one: 29 February does come
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Cron:
     """Sunday is 0."""
 
     def matches(self, local: datetime) -> bool:
-        """Say whether a local minute is one of the line's."""
+        """Say whether the line is due at a local minute."""
         return (
             local.minute in self.minutes
             and local.hour in self.hours
@@ -75,8 +75,8 @@ _FIELDS: Final = (
 def read(line: str) -> Cron:
     """Read a line.
 
-    Raises ValueError with what is wrong, and with what was meant where that can be told. A line
-    that would never be due is wrong too.
+    Raises ValueError that says what is wrong and, if it can, what was meant. A line that would
+    never be due is wrong too.
     """
     texts = line.split()
     if len(texts) != len(_FIELDS):

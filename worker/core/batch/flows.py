@@ -1,4 +1,4 @@
-"""What is enqueued together: a plan, made by an operation's name or by a named flow's."""
+"""A plan of jobs that are enqueued together, made from the name of an operation or named flow."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from worker.core.providers.aimusic.submission import RESERVED, check_parameters
 from worker.core.wording import shown, suggest
 
 Branch = tuple[str, ...]
-"""Operations in sequence, each of which takes the result of the one before and nothing else."""
+"""Operations in sequence; each takes the result of the one before and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Plan:
 
     @property
     def credits(self) -> float:
-        """What all its jobs cost together, by the list prices in the table of operations."""
+        """The cost of all its jobs, by the list prices in the table of operations."""
         return sum(OPERATIONS[operation].credits for operation in self.operations)
 
 
@@ -48,7 +48,7 @@ def _fields(operation: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class NamedFlow:
-    """One or two operations with parameters, and what follows them."""
+    """One or two operations with parameters, and the branches that follow them."""
 
     name: str
     operation: str
@@ -71,8 +71,8 @@ class NamedFlow:
     ) -> Plan:
         """Plan the flow; further branches run beside its own.
 
-        Each parameter goes to the first operation that has a field of its name, and one that
-        none has to the last, which will refuse it.
+        Each parameter goes to the first operation that has a field of its name. A parameter that
+        no operation has goes to the last one, which will refuse it.
         """
         given = {**self.preset, **parameters}
         first, then = given, None
@@ -131,7 +131,7 @@ def parse_branch(text: str) -> Branch:
 def wrong_fields(plan: Plan) -> Iterator[Wrong]:
     """Yield every field of a plan that is wrong, and why; ``then`` for a step of a branch.
 
-    A follow-up is checked with what the job before it is documented to bring.
+    A follow-up is checked with the kind of result that the operation before it brings.
     """
     last = find(plan.operation)
     yield from _wrong(last, plan.parameters, plan.source)
@@ -146,7 +146,7 @@ def wrong_fields(plan: Plan) -> Iterator[Wrong]:
 
 @lru_cache(maxsize=1024)
 def _wrong_step(before: str, step: str) -> str:
-    """Say why a step cannot follow another, with nothing but its result; the same for all rows."""
+    """Say why a step cannot follow another one, whose result is all that it gets."""
     first, then = find(before), find(step)
     if then.clip_field and not first.makes_clips:
         return "it makes no clip"
@@ -154,7 +154,7 @@ def _wrong_step(before: str, step: str) -> str:
 
 
 def _stand_in(before: Operation, after: Operation) -> JSONObject:
-    """Build a result such as the operation before brings: clips, or else data."""
+    """Build a result of the kind that the operation before brings: clips, or else data."""
     if before.makes_clips:
         return {"clips": [{"clip_id": "…"}], "data": {}}
     data: JSONObject = {}
@@ -187,7 +187,7 @@ def _leaves(name: str, why: Any) -> Iterator[Wrong]:
 
 
 def _reword(operation: Operation, name: str, reason: str) -> str:
-    """Say for a row what the checks say for a call."""
+    """Reword the error of a call for a row of a manifest."""
     if name in RESERVED.union(operation.fixed, [operation.callback_field]):
         return "Fermata sets this field itself"
     if reason.startswith("Unknown field"):

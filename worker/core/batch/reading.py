@@ -1,4 +1,4 @@
-"""From rows as they were written to rows that can be run, or all that is wrong with them."""
+"""From written rows to rows that can be run, or to all errors in them."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def check(entries: Iterable[Entry | RowError]) -> Iterator[Row | RowError]:
-    """Check every row; yields those that are right, and all that is wrong with the others."""
+    """Check every row; yields the rows that are right, and every error of the others."""
     seen = _Seen()
     entry: Entry | RowError | None = None
     for entry in entries:
@@ -34,6 +34,7 @@ class _Seen:
     """The rows so far, by their digests."""
 
     def __init__(self) -> None:
+        # Digests and not texts: a row may hold a song's words, and there may be a million rows.
         self._keys: dict[bytes, int] = {}
         self._rows: dict[bytes, int] = {}
 
@@ -55,7 +56,7 @@ def _digest(text: str) -> bytes:
 
 
 class _Reading:
-    """One row being read: its values, and all that was found wrong so far."""
+    """One row that is being read: its values, and the errors found so far."""
 
     def __init__(self, entry: Entry, seen: _Seen) -> None:
         self._entry, self._seen = entry, seen
@@ -64,7 +65,7 @@ class _Reading:
         self._wrong += [(n, why) for n, v in self._values.items() if (why := unfit(v))]
 
     def result(self) -> Iterator[Row | RowError]:
-        """Yield the row, or everything that is wrong with it."""
+        """Yield the row, or each of its errors."""
         key = self._key()
         flow = self._take("operation", columns.read_flow, required=True)
         branches = self._take("then", columns.read_branches) or ()
@@ -73,6 +74,7 @@ class _Reading:
         given = self._parameters(flow) if flow else {}
         source = self._take("source", lambda source: source)
         plan = flow.plan(given, source=source, branches=branches) if flow else None
+        # One error for each column: a value that is wrong already is not checked further.
         if plan and not self._is_wrong("source"):
             self._wrong += [each for each in wrong_fields(plan) if not self._is_wrong(each[0])]
         if flow and plan and not self._wrong:
@@ -113,5 +115,6 @@ class _Reading:
         return self._entry.lines.get(name.partition(".")[0], self._entry.line)
 
     def _identity(self, said: list[Any]) -> str:
+        # Sorted: the order of columns, or of names in a JSON object, must not change a row's id.
         digest = _digest(json.dumps(plain(said), sort_keys=True))
         return f"row/{digest.hex()}/{self._seen.number(digest)}"

@@ -1,4 +1,4 @@
-"""A manifest's rows: as they were written, as they are run, and what is wrong with them."""
+"""A manifest's rows: as they were written, as they are run, and their errors."""
 
 import uuid
 from collections.abc import Mapping
@@ -18,20 +18,20 @@ class Entry:
     line: int
     values: Mapping[str, Any] = field(repr=False)
     lines: Mapping[str, int] = field(default_factory=dict, repr=False)
-    """Where a value has a line of its own: name -> line."""
+    """The lines of values that have a line of their own: name -> line."""
     untyped: bool = False
-    """Every value is text, to be read as its field wants it."""
+    """Every value is text, to be read as its field's type."""
     wrong: tuple[Wrong, ...] = ()
-    """What the reader found wrong."""
+    """The errors that the reader found."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """What is wrong with a row, and where: lines count from 1."""
+    """An error of a row, with its place: lines count from 1."""
 
     line: int
     column: str | None
-    """The name of the value; ``character 7`` where the row cannot be read; None: the whole row."""
+    """The name of the value; ``character 7`` if the row cannot be read; None: the whole row."""
     reason: str
     key: str | None = None
 
@@ -41,14 +41,14 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row that is right."""
+    """A row that was checked and is right."""
 
     line: int
     name: str
     """The operation, or the named flow."""
     plan: Plan
     identity: str
-    """What its id follows from: its key, or else its content and its number among equals."""
+    """The text from which its id follows: its key, else its content and number among equals."""
     key: str | None = None
     priority: Priority = Priority.BATCH
     tenant: str = DEFAULT_TENANT
@@ -57,9 +57,9 @@ class Row:
 def row_id(batch_id: str, row: Row) -> JobId:
     """Name the first job of a row, the same at every run; those after it follow from its id.
 
-    A row with a key keeps its id whatever else is changed in it. One without keeps it wherever
-    it moves in the manifest: rows that are put in, taken out or sorted change no other row's.
-    Neither its priority nor how it was written (CSV or YAML, ``5`` or ``5.0``) matters.
+    A row with a key keeps its id whatever else changes in it. A row without a key keeps its id
+    wherever it stands in the manifest: adding, removing or sorting rows changes no other row's id.
+    Neither its priority nor its spelling (CSV or YAML, ``5`` or ``5.0``) matters.
     """
     name = f"fermata:batch:{batch_id}\n{row.identity}"
     return JobId(str(uuid.uuid5(uuid.NAMESPACE_URL, name)))

@@ -18,7 +18,7 @@ _MINUTE: Final = timedelta(minutes=1)
 
 
 class Overlap(StrEnum):
-    """What a run does while the one before it has not ended."""
+    """What happens to a run that is due while the one before it has not ended."""
 
     SKIP = "skip"
     QUEUE = "queue"
@@ -36,7 +36,7 @@ class Schedule:
     timezone: str = "UTC"
     overlap: Overlap = Overlap.SKIP
     missed_after_seconds: int = 3600
-    """How late a run may begin; what is later is reported as missed."""
+    """How late a run may begin. A later one does not begin, and is reported as missed."""
 
 
 _KEYS: Final = Schedule.__slots__
@@ -45,7 +45,7 @@ _KEYS: Final = Schedule.__slots__
 def parse(text: str) -> tuple[Schedule, ...]:
     """Read a timetable.
 
-    Raises ConfigError that names everything that is wrong, with the schedule it is in.
+    Raises ConfigError that names every error, with the schedule it is in.
     """
     try:
         document = tomllib.loads(text)
@@ -75,7 +75,7 @@ def _wrong(table: Mapping[str, Any], names: list[Any]) -> Iterator[str]:
     for key in ("name", "cron", "manifest", "timezone", "overlap"):
         if key in table and not isinstance(table[key], str):
             yield f"{key}: must be a text"
-            return
+            return  # the checks below read texts
     for key in ("name", "cron", "manifest"):
         if not table.get(key):
             yield f"{key}: required"
@@ -98,7 +98,7 @@ def _wrong_values(table: Mapping[str, Any], names: list[Any]) -> Iterator[str]:
     except (LookupError, OSError, ValueError):
         yield f"timezone: there is no {table['timezone']!r}; it is named as in Europe/Berlin"
     try:
-        cron.read(table.get("cron", "* * * * *"))
+        cron.read(table.get("cron", "* * * * *"))  # a missing line is reported as missing already
     except ValueError as error:
         yield f"cron: {error}"
 
@@ -106,13 +106,14 @@ def _wrong_values(table: Mapping[str, Any], names: list[Any]) -> Iterator[str]:
 def due_minutes(schedule: Schedule, *, after: float, now: float) -> list[datetime]:
     """List the minutes (UTC) at which a schedule was due, later than ``after``, up to now.
 
-    Every minute that there is is looked at once, so a local time that a clock change repeats
-    is due twice, and one that it leaves out is not due. Looks back a day at most.
+    It looks at each minute of UTC once. So a local time that a clock change repeats is due twice,
+    and one that a clock change leaves out is not due. It looks back a day at most.
     """
     zone, due = ZoneInfo(schedule.timezone), cron.read(schedule.cron)
     minute = datetime.fromtimestamp(now, UTC).replace(second=0, microsecond=0)
     earliest = max(datetime.fromtimestamp(after, UTC), minute - timedelta(days=1))
     found: list[datetime] = []
+    # Backwards in UTC, at most 1,440 steps: local time may repeat or leave out an hour.
     while minute > earliest:
         if due.matches(minute.astimezone(zone)):
             found.append(minute)
@@ -121,5 +122,5 @@ def due_minutes(schedule: Schedule, *, after: float, now: float) -> list[datetim
 
 
 def batch_id(schedule: Schedule, due: datetime) -> str:
-    """Name the batch of a run, the same whoever starts it: ``nightly-20261123T0200Z``."""
+    """Name the batch of a run; every process finds the same name: ``nightly-20261123T0200Z``."""
     return f"{schedule.name}-{due:%Y%m%dT%H%MZ}"

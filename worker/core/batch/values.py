@@ -1,4 +1,4 @@
-"""Values as such, whatever takes them: what can be sent at all, and what is equal."""
+"""Values, whatever field takes them: which can be sent at all, and which are equal."""
 
 import math
 from typing import Any, Final
@@ -8,7 +8,7 @@ _GREATEST: Final = 2**63
 
 
 def unfit(value: Any, depth: int = 0) -> str | None:
-    """Say why a value cannot be sent, whatever takes it: it is no JSON, or no text."""
+    """Say why no field can take a value: it is no JSON, or no text."""
     match value:
         case str():
             return _unfit_text(value)
@@ -37,7 +37,7 @@ def _unfit_text(text: str) -> str | None:
 
 
 def plain(value: Any) -> Any:
-    """Write equal values alike: CSV and YAML say 5 where JSON says 5.0."""
+    """Return equal values in one spelling: CSV and YAML may say 5, and JSON 5.0."""
     match value:
         case dict():
             return {name: plain(each) for name, each in value.items()}

@@ -1,1 +1,1 @@
-"""What is judged to be right or wrong about a system, from facts that others collect."""
+"""The rules by which a system is judged, from facts that ``worker.doctor`` collects."""

@@ -1,6 +1,7 @@
-"""Judge a set-up: from what was found to what is wrong with it, and what to do about it.
+"""Judges a set-up: from facts to findings, each with what is wrong and what to do about it.
 
 Every rule takes facts that :mod:`worker.doctor.facts` has collected, and returns a finding.
+``fermata doctor`` shows all findings; a worker that starts looks at the risks among them.
 """
 
 import re
@@ -14,26 +15,27 @@ from worker.core.job.timing import Policy
 from worker.core.providers.aimusic.operations import OPERATIONS
 
 SKEW_NOTICED_SECONDS: Final = 2
-"""Leases and deadlines are set by one machine's clock and read by another's."""
+"""One machine's clock sets leases and deadlines, and another's reads them."""
 
 SKEW_REFUSED_SECONDS: Final = 20
-"""Well within the 30 seconds after which another worker gets a message that has not arrived: with a
-clock further ahead, it would get each message at once."""
+"""Well within the 30 seconds after which another worker gets a message that has not arrived. With a
+clock that is further ahead, the other worker would get each message at once."""
 
 OVERDUE_SECONDS: Final = 120
-"""Twice the sweep's lease: whoever sweeps attends to a job sooner."""
+"""Twice the sweep's lease. A sweep that runs looks at every due job sooner."""
 
 THREADS: Final = 128
-"""A worker's by default: enough for 80 submits a second to a provider that takes one to answer."""
+"""A worker's default: enough for 80 submits a second to a provider that answers after a second."""
 
 FEW_SLOTS: Final = 32
-"""Fewer, and a slow provider keeps jobs waiting that it would take."""
+"""With fewer, jobs wait for a slot while others wait for the provider's answer."""
 
 WORKER_COMMAND: Final = f"celery -A worker.app worker --pool threads --concurrency {THREADS}"
 
 SILENCE_SECONDS: Final = 60
-"""For how long a busy machine, or a paused one, may keep a worker from a word to Redis."""
+"""How long a busy or paused machine may keep a worker from telling Redis what it holds."""
 
+# BLMOVE, by which idle workers wait (mends/redelivery.py), came with Redis 6.2.
 _OLDEST_REDIS: Final = (6, 2)
 _FULL: Final = 0.9
 _FILLING: Final = 0.75
@@ -51,7 +53,7 @@ class Level(StrEnum):
 
 
 class Risk(StrEnum):
-    """What a worker refuses to start with, unless FERMATA_ALLOW_RISKS names it."""
+    """A danger with which a worker refuses to start, unless FERMATA_ALLOW_RISKS names it."""
 
     VERSION = "version"
     EVICTION = "eviction"
@@ -64,23 +66,23 @@ class Risk(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found (``said``), and what to do about it (``do``)."""
+    """The outcome of one check (``said``), and what to do about it (``do``)."""
 
     name: str
     level: Level
     said: str
     do: str = ""
     where: str = ""
-    """What the server holds that it is about, where there are several."""
+    """The server that it is about, named by what that holds; '' if it is about no server."""
     refused: bool = False
-    """A worker does not start with it; ``name`` is a Risk then."""
+    """A worker does not start with this finding; ``name`` is a Risk then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What a Redis or Valkey says of itself.
+    """The facts that a Redis or Valkey gives about itself.
 
-    ``info`` and ``config`` are its answers to INFO and CONFIG GET, empty where it forbids them.
+    ``info`` and ``config`` are its answers to INFO and CONFIG GET, empty if it forbids them.
     """
 
     info: Mapping[str, Any]
@@ -110,10 +112,10 @@ def check_server(server: Server) -> list[Finding]:
 
 
 def check_rights(user: str, missing: Sequence[str]) -> Finding:
-    """Judge what a server lets its user do.
+    """Judge the rights that a server gives its user.
 
     Args:
-        missing: the rights that it lacks, in the words of ACL SETUSER.
+        missing: the rights that the user lacks, in the words of ACL SETUSER.
     """
     if not missing:
         return Finding(Risk.RIGHTS, Level.OK, f"Its user {user} may do all that is needed.")
@@ -123,7 +125,7 @@ def check_rights(user: str, missing: Sequence[str]) -> Finding:
 
 
 def check_send(user: str, queue: str) -> Finding:
-    """Tell of a user who may not put messages into the queue of a backend's own tasks."""
+    """Warn of a user who may not put messages into the queue of a backend's own tasks."""
     said = f"Its user {user} may not send to {queue}: a job waits for ever if a task there follows."
     do = f"If tasks of yours follow jobs: ACL SETUSER {user} ~{queue}*"
     return Finding("follow-ups", Level.WARNING, said, do)
@@ -163,7 +165,7 @@ def _eviction(server: Server) -> Finding:
         return _unknown(Risk.EVICTION, "maxmemory-policy")
     if policy == "noeviction":
         return Finding(Risk.EVICTION, Level.OK, "noeviction: nothing is thrown away.")
-    # volatile-* too: results, chords and ended jobs have a time to live.
+    # volatile-* is no better: results, chords and ended jobs have a time to live.
     said = f"maxmemory-policy is {policy}: when memory is full, jobs, chords or queues vanish."
     do = "Set maxmemory-policy noeviction (CONFIG SET, and in its configuration)."
     return _risk(Risk.EVICTION, said, do)
@@ -199,6 +201,7 @@ def _snapshots(save: str | None) -> Finding:
 
 def _memory(server: Server) -> Finding:
     used = int(server.info.get("used_memory", 0))
+    # maxmemory 0 sets no limit: then the machine's memory is the limit.
     limit = int(server.info.get("maxmemory") or server.info.get("total_system_memory", 0))
     if not limit:
         return _unknown("memory", "the memory that there is")
@@ -212,6 +215,7 @@ def _memory(server: Server) -> Finding:
 def _clock(server: Server) -> Finding:
     if server.ahead_seconds is None:
         return _unknown(Risk.CLOCK, "the time")
+    # The round trip explains up to ``doubt_seconds``; only the rest is certain.
     sure = max(abs(server.ahead_seconds) - server.doubt_seconds, 0)
     if sure <= SKEW_NOTICED_SECONDS:
         return Finding(Risk.CLOCK, Level.OK, "This machine and the server agree on the time.")
@@ -253,9 +257,9 @@ def check_expiry(name: str, seconds: float | None, longest: float) -> Finding:
 
 
 def check_visibility(seconds: float) -> Finding:
-    """Judge after which silence of a worker Redis gives its messages to another.
+    """Judge how long a worker may be silent before another one gets its messages.
 
-    How long a task runs does not matter: every few seconds a worker says which messages it holds.
+    The duration of a task does not matter: every few seconds a worker says which messages it holds.
     """
     said = f"visibility_timeout is {seconds:.0f} s"
     if seconds >= SILENCE_SECONDS:
@@ -289,10 +293,10 @@ def check_workers(queues: Mapping[str, Collection[str]]) -> Finding:
 
 
 def check_follow_ups(queue: str, waiting: int, queues: Mapping[str, Collection[str]]) -> Finding:
-    """Judge whether a backend's own tasks, which follow jobs, reach anyone.
+    """Judge whether a worker takes a backend's own tasks, which follow jobs.
 
     Args:
-        waiting: messages in the queue to which they go. queues: as for ``check_workers``.
+        waiting: messages in the queue of these tasks. queues: as for ``check_workers``.
     """
     if not waiting or any(queue in each for each in queues.values()):
         return Finding("follow-ups", Level.OK, f"No task waits in {queue} that nobody takes.")
@@ -302,7 +306,7 @@ def check_follow_ups(queue: str, waiting: int, queues: Mapping[str, Collection[s
 
 
 def check_sweep(overdue_seconds: float) -> Finding:
-    """Judge whether anyone sweeps, by how long the most overdue job has been due."""
+    """Judge whether any worker sweeps, by how long the most overdue job has been due."""
     if overdue_seconds <= OVERDUE_SECONDS:
         return Finding("sweep", Level.OK, "No job is overdue.")
     said = f"A job has been due for {overdue_seconds:.0f} s: nobody sweeps, or not fast enough."

@@ -1,34 +1,33 @@
-"""Judge what a set-up stands in: its addresses, keys and files, the receiver and the provider.
+"""Judges the surroundings of a set-up: its addresses, keys and files, the receiver, the provider.
 
-The rules of :mod:`worker.core.health.checks`, for what is outside of Redis and Celery.
+These are rules like those of :mod:`worker.core.health.checks`, for all but Redis and Celery.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from worker.core.errors import InvalidPayload, OutOfCredits
+from worker.core.errors import FermataError, InvalidPayload, OutOfCredits, ProviderError
 from worker.core.health.checks import Finding, Level
-from worker.core.job.models import Answer
-from worker.core.providers.aimusic import protocol
-from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.core.providers import chosen
+from worker.core.wire import Answer, AnswerLost, NeverSent, parse
 
 
 def _shown(url: str) -> str:
-    """Leave out who is let in, and by which password."""
+    """Show a URL without its user and password."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def check_provider_url(url: str) -> Finding:
-    """Judge where requests go; settings refuse plain http to another machine."""
+    """Judge the provider's address; the settings refuse plain http to another machine."""
     if urlsplit(url).scheme == "https":
         return Finding("provider URL", Level.OK, f"{_shown(url)}.")
     return Finding("provider URL", Level.NOTE, f"{_shown(url)} is on this machine: a simulator?")
 
 
 def check_public_url(url: str) -> Finding:
-    """Judge the address that the provider is told; settings refuse plain http elsewhere."""
+    """Judge the address that we give the provider; the settings refuse plain http elsewhere."""
     if not url:
         do = "Set FERMATA_PUBLIC_URL to an https address of the receiver."
         return Finding("public URL", Level.DANGER, "FERMATA_PUBLIC_URL is not set.", do)
@@ -39,7 +38,7 @@ def check_public_url(url: str) -> Finding:
 
 
 def check_keys(signing_keys: Collection[str], api_key: str) -> Finding:
-    """Judge the signing keys; settings refuse weak ones."""
+    """Judge the signing keys; the settings refuse weak ones."""
     name = "signing keys"
     if not signing_keys:
         do = "Set FERMATA_SIGNING_KEYS, the same for worker and receiver."
@@ -55,10 +54,11 @@ def check_keys(signing_keys: Collection[str], api_key: str) -> Finding:
 
 
 def check_receiver(answer: Answer | str, *, signed: bool) -> Finding:
-    """Judge what the public URL answered to a delivery that changes nothing.
+    """Judge the public URL's answer to a delivery that changes nothing.
 
     Args:
-        answer: or why there was none. signed: with the first of our signing keys.
+        answer: the answer, or why there was none.
+        signed: whether the delivery was signed with the first of our signing keys.
     """
     if isinstance(answer, str):
         said = f"The public URL cannot be reached from here: {answer}. Jobs end late, by polling."
@@ -80,7 +80,7 @@ def check_receiver(answer: Answer | str, *, signed: bool) -> Finding:
 
 
 def check_health(answer: Answer | str) -> Finding:
-    """Judge what the receiver says of its own Redis."""
+    """Judge the receiver's word on its own Redis."""
     name = "receiver's Redis"
     if isinstance(answer, Answer):
         match answer.status, _said(answer):
@@ -93,32 +93,30 @@ def check_health(answer: Answer | str) -> Finding:
     return Finding(name, Level.NOTE, said)
 
 
-def check_account(outcome: protocol.SubmitOutcome | str) -> Finding:
-    """Judge the API key and the credits, by the answer to ``account.credits``.
+def check_account(answered: float | FermataError) -> Finding:
+    """Judge the API key and the credits.
 
     Args:
-        outcome: or why there was none.
+        answered: the credits that are left, or why the provider did not say.
     """
-    match outcome:
-        case protocol.Completed(body):
-            return _credits(body)
-        case protocol.Refused(OutOfCredits() as error):
-            return Finding("API key", Level.WARNING, _sentence(error), "Top up.")
-        case protocol.Refused(error) if error.http_status in {401, 403}:
-            do = "Check FERMATA_API_KEY."
-            return Finding(
-                "API key", Level.DANGER, f"The provider refuses it: {_sentence(error)}", do
-            )
-        case protocol.Refused(error):
-            return Finding(
-                "API key", Level.WARNING, f"The provider refuses to say: {_sentence(error)}"
-            )
-        case protocol.Postponed(reason) | protocol.Unknown(reason):
-            said = f"The provider did not say: {_sentence(reason)}"
-            return Finding("API key", Level.WARNING, said, "Ask again later.")
-        case _:
+    match answered:
+        case float():
+            return _credits(answered)
+        case OutOfCredits():
+            return Finding("API key", Level.WARNING, _sentence(answered), "Top up.")
+        case ProviderError() if answered.http_status in {401, 403}:
+            said = f"The provider refuses it: {_sentence(answered)}"
+            return Finding("API key", Level.DANGER, said, "Check FERMATA_API_KEY.")
+        case ProviderError():
+            said = f"The provider refuses to say: {_sentence(answered)}"
+            return Finding("API key", Level.WARNING, said)
+        case NeverSent() | AnswerLost():
+            said = f"No answer from the provider: {_sentence(answered)}"
             do = "Check FERMATA_PROVIDER_URL, and the way out of this machine."
-            return Finding("API key", Level.DANGER, f"No answer from the provider: {outcome}.", do)
+            return Finding("API key", Level.DANGER, said, do)
+        case _:
+            said = f"The provider did not say how many credits are left: {_sentence(answered)}"
+            return Finding("API key", Level.WARNING, said, "Ask again later.")
 
 
 NO_API_KEY: Final = Finding(
@@ -126,16 +124,8 @@ NO_API_KEY: Final = Finding(
 )
 
 
-def _credits(body: str) -> Finding:
-    answer = protocol.parse(body)
-    # A bare object (provider-api.md §3.7); resellers wrap it as they wrap everything.
-    known = answer["data"] if isinstance(answer.get("data"), dict) else answer
-    amounts = [known.get(name) for name in ("credits", "extra_credits")]
-    numbers = [float(each) for each in amounts if isinstance(each, int | float)]
-    if not numbers:
-        said = "The provider takes it, but how many credits are left cannot be read."
-        return Finding("API key", Level.NOTE, said)
-    left, dearest = sum(numbers), max(OPERATIONS.values(), key=lambda row: row.credits)
+def _credits(left: float) -> Finding:
+    dearest = max(chosen().operations.values(), key=lambda row: row.credits)
     said = f"The provider takes it; {left:g} credits are left"
     if left >= dearest.credits:
         return Finding("API key", Level.OK, f"{said}.")
@@ -174,6 +164,6 @@ def _sentence(reason: object) -> str:
 
 def _said(answer: Answer) -> Mapping[str, Any]:
     try:
-        return protocol.parse(answer.body)
+        return parse(answer.body)
     except InvalidPayload:
         return {}

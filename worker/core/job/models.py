@@ -97,34 +97,6 @@ class JobRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Webhook:
-    """Where the provider calls back, and the secret it signs with."""
-
-    url: str
-    secret: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One HTTP request to the provider; ``path`` is relative to the API's base URL."""
-
-    method: str
-    path: str
-    body: JSONObject | None = field(default=None, repr=False)
-    timeout_seconds: float | None = None
-    """How long the answer may take, where that is not the usual time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One HTTP answer of the provider."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Parked:
     """A job's own message, and where it puts the job in its flow."""
 

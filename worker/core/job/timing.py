@@ -10,7 +10,7 @@ from typing import Final
 
 from worker.core.job.models import JobRecord
 from worker.core.job.states import JobState
-from worker.core.providers.aimusic.operations import Operation
+from worker.core.wire import Operation
 
 PUBLISH_LEASE_SECONDS: Final = 30
 """How long a message may stay unpublished: many times what a publish takes."""

@@ -1,140 +1,36 @@
 """What the provider says, as pure functions over ``(status, headers, body)``."""
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from marshmallow import ValidationError
 
-from worker.core.errors import InvalidPayload, ProviderError
-from worker.core.job.models import Answer, JSONObject, ProviderTaskId
+from worker.core.errors import InvalidPayload
+from worker.core.job.models import JSONObject, ProviderTaskId
 from worker.core.providers.aimusic import refusals, schemas
 from worker.core.providers.aimusic.endings import clip_state
 from worker.core.providers.aimusic.operations import Operation
 from worker.core.providers.aimusic.results import PARTS, find_clips, without_envelope
+from worker.core.wire import (
+    Accepted,
+    Answer,
+    Completed,
+    Delivery,
+    Failed,
+    Finished,
+    PollOutcome,
+    Postponed,
+    Refused,
+    Running,
+    SubmitOutcome,
+    Unknown,
+    parse,
+)
 
-_DEPTH_LIMIT: Final = 100
 _ENVELOPE: Final = schemas.Envelope()
 _STILL_RUNNING_CODES: Final = frozenset({102, 202, "102", "202"})
 _TASK_ID_LIMIT: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The provider took the work."""
-
-    provider_task_id: ProviderTaskId
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """The result of an operation that answers at once."""
-
-    body: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Certainly refused, for good."""
-
-    error: ProviderError
-
-
-@dataclass(frozen=True, slots=True)
-class Postponed:
-    """Certainly not accepted, or not ready: ask again, after ``retry_after`` seconds if given."""
-
-    reason: str
-    retry_after: float | None = None
-    backoff: bool = True
-    """Wait longer each time; not where the provider just needs a moment more."""
-    failed: bool = False
-    """The provider could not be reached, or could not serve anybody."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """The provider may or may not have taken the work."""
-
-    reason: str
-
-
-SubmitOutcome = Accepted | Completed | Refused | Postponed | Unknown
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """Not finished; ``progress`` is what there is to show."""
-
-    progress: JSONObject | None = None
-    usable: str | None = None
-    """The body, where it holds a clip that succeeded: better than nothing at the deadline."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """Finished, well or badly: ``body`` is read by :func:`.results.read_result`."""
-
-    body: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Finished badly, and only the HTTP status said so."""
-
-    error: ProviderError
-
-
-PollOutcome = Running | Finished | Failed | Postponed
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A webhook's content. ``final`` says whether it settles the job."""
-
-    event: str
-    final: bool
-    body: str
-    provider_task_id: str | None
-    progress: JSONObject
-    """What there is to show while the job goes on; nothing if it is settled now."""
-
-
-def parse(body: bytes | str) -> JSONObject:
-    """Parse a JSON object.
-
-    Raises InvalidPayload on anything else: not UTF-8, nested too deep, NaN, not an object.
-    """
-    try:
-        text = body.decode() if isinstance(body, bytes) else body
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise InvalidPayload(f"the body is not JSON: {type(error).__name__}") from None
-    if _is_deeper(value, text):
-        raise InvalidPayload(f"the body is nested deeper than {_DEPTH_LIMIT} levels")
-    if not isinstance(value, dict):
-        raise InvalidPayload(f"the body is a JSON {type(value).__name__}, not an object")
-    return value
-
-
-def _is_deeper(value: Any, text: str) -> bool:
-    """Say whether a value is nested deeper than the limit, which is far from any stack's end.
-
-    Without a limit of our own, what the receiver could parse might be too deep for the worker.
-    """
-    if text.count("[") + text.count("{") <= _DEPTH_LIMIT:
-        return False
-    level = [value] if isinstance(value, dict | list) else []
-    for _ in range(_DEPTH_LIMIT):
-        below = (each.values() if isinstance(each, dict) else each for each in level)
-        level = [x for each in below for x in each if isinstance(x, dict | list)]
-    return bool(level)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
 
 
 def read_submit(operation: Operation, answer: Answer) -> SubmitOutcome:
@@ -232,9 +128,10 @@ def read_delivery(raw: bytes) -> Delivery:
     except ValidationError as error:
         raise InvalidPayload(f"the envelope is wrong: {error.messages}") from None
     event = envelope["event"]
-    final = event == "song.failed" or (event == "song.completed" and _has_ended(body))
+    completed = event == "song.completed"
+    final = event == "song.failed" or (completed and _has_ended(body))
     progress = {} if final else _progress(body)
-    return Delivery(event, final, raw.decode(), envelope["task_id"], progress)
+    return Delivery(event, final, completed, raw.decode(), envelope["task_id"], progress)
 
 
 def _has_ended(body: Mapping[str, Any], *, songs: int = 1) -> bool:

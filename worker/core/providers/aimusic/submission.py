@@ -9,9 +9,10 @@ from urllib.parse import quote
 from marshmallow import ValidationError
 
 from worker.core.errors import InvalidRequest
-from worker.core.job.models import JSONObject, ProviderTaskId, Request, Webhook
+from worker.core.job.models import JSONObject, ProviderTaskId
 from worker.core.providers.aimusic import sources
 from worker.core.providers.aimusic.operations import Operation
+from worker.core.wire import Request, Webhook
 
 RESERVED: Final = frozenset({"webhook_url", "webhook_secret", "task_type"})
 

@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from worker.core.contract import TASK_PREFIX
-from worker.core.errors import InvalidRequest
+from worker.core import wire
 from worker.core.providers.aimusic.operations import (
     account,
     lyrics,
@@ -20,7 +19,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     for row in family.ROWS
 }
 
-__all__ = ["OPERATIONS", "Mode", "Operation", "find", "operation_of"]
+__all__ = ["OPERATIONS", "Mode", "Operation", "find"]
 
 
 def find(name: str) -> Operation:
@@ -28,13 +27,4 @@ def find(name: str) -> Operation:
 
     Raises InvalidRequest, with the names there are.
     """
-    try:
-        return OPERATIONS[name]
-    except KeyError:
-        known = ", ".join(sorted(OPERATIONS))
-        raise InvalidRequest(f"there is no operation {name!r}; there are: {known}") from None
-
-
-def operation_of(task: str) -> Operation | None:
-    """Return the row of an operation by the name of its task; None if it is another task."""
-    return OPERATIONS.get(task.removeprefix(TASK_PREFIX)) if task.startswith(TASK_PREFIX) else None
+    return wire.find(OPERATIONS, name)

@@ -1,0 +1,10 @@
+"""``celery -A tests.toy.worker``: the worker of the canvas tests, on the toy provider."""
+
+from tests.toy.provider import Toy
+from worker.core import providers
+
+providers.choose(Toy())
+
+from tests.canvas_app import app  # noqa: E402  (it asks which provider was chosen)
+
+__all__ = ["app"]
