@@ -314,10 +314,10 @@ def test_a_request_ends_in_time_beside_one_that_has_more_time(stage: Stage) -> N
 AFTER_A_FORK = """
 import os, signal, sys, threading, time
 from worker import provider
-from worker.core.job.models import Request
+from worker.core.wire import Request
 
 def send(seconds):
-    sending = provider.HTTPProvider(sys.argv[1], "key", connect_seconds=9, total_seconds=seconds)
+    sending = provider.HTTPTransport(sys.argv[1], "key", connect_seconds=9, total_seconds=seconds)
     sending.send(Request("POST", "/sonic/create", {}))
 
 threading.Thread(target=send, args=(60,), daemon=True).start()

@@ -180,7 +180,10 @@ def install() -> None:
     Raises ConfigError, as :func:`require` does, before anything is changed.
     """
     require()
-    redelivery.install()
+    try:
+        redelivery.install()
+    except OSError as error:
+        raise ConfigError(f"this installation of Fermata lacks a file: {error}") from None
     slots.install()
     untraced.install()
 

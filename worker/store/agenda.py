@@ -68,6 +68,7 @@ class Agenda:
 
     def renew(self, job_ids: Iterable[JobId], *, seconds: float) -> None:
         """Let the leases of jobs end ``seconds`` from now; sooner, if somebody else is to try."""
+        # A job that has settled meanwhile is not ready any more, and does not become so again.
         self._renew_leases(ready=keys.READY, seconds=seconds, job_ids=job_ids)
 
     def wait_for_ready(self, seconds: float) -> None:

@@ -26,11 +26,13 @@ class PlainSteps:
     def take(self, run: str, copy: str, *, seconds: int) -> bool:
         """Take a run of a plain step for a copy of its message; False if another has it."""
         key = keys.STEPS + run
+        # A copy that is delivered again finds itself here, and may run again.
         return bool(self._redis.set(key, copy, nx=True, ex=seconds)) or self._redis.get(key) == copy
 
     def count_death(self, run: str, *, seconds: int) -> int:
         """Count one more death in the middle of a run of a plain step; returns how many."""
         key = keys.DEATHS + run
+        # One transaction: a count that never got its time to live would stay for ever.
         with self._redis.pipeline() as pipe:
             pipe.incr(key)
             pipe.expire(key, seconds)

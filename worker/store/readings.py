@@ -44,6 +44,7 @@ class Readings:
 
     def standing(self, job_id: JobId) -> Standing:
         """Read where a job stands; its state is None if it has no record yet."""
+        # A submit leg reads this before each job: a few fields, and no timeline.
         names = ["state", "attempts", "deadline_at", "announced", "cancelled_by", "digest"]
         found = cast("list[str | None]", self._redis.hmget(keys.job(job_id), names))
         state, attempts, deadline_at, announced, cancelled_by, digest = found

@@ -64,6 +64,7 @@ class Records:
             count: a counter to increment.
         """
         sources, target = TRANSITIONS[turn]
+        # "-" takes the due time away; a note sends an empty text, which keeps it (transition.lua).
         won, _ = self._change(
             job_id,
             sources,
@@ -98,6 +99,7 @@ class Records:
             fields: of the record; without ``parked``, the job has a record already.
         """
         sources = TRANSITIONS[Turn.SUBMIT][0]
+        # A record without a message could not be resumed: what was paid for would be lost.
         if "parked" not in fields:
             sources -= {None}
         state, _ = self._submit(
@@ -245,6 +247,8 @@ class Records:
         now: float,
     ) -> Heard:
         digest, again_in, entry = same
+        # The provider may claim a job that is being submitted. An error of ours waits until the
+        # job's PARKED state is stored (announce.lua): the script tells the two by ``by_provider``.
         heard = self._claim(
             **keys.BEFORE_THE_GATE,
             job=keys.job(job_id),

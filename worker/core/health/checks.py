@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from worker.core.contract import QUEUE, SLOW_QUEUE
 from worker.core.job.timing import Policy
-from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.core.providers import chosen
 
 SKEW_NOTICED_SECONDS: Final = 2
 """One machine's clock sets leases and deadlines, and another's reads them."""
@@ -237,7 +237,9 @@ _SERVER_RULES: Final[tuple[Callable[[Server], Finding], ...]] = (
 
 def longest_deadline(policy: Policy) -> float:
     """Return the seconds that the most patient job may take: queued, held, and at the provider."""
-    begun = policy.deadline_seconds or max(row.deadline_seconds for row in OPERATIONS.values())
+    begun = policy.deadline_seconds or max(
+        row.deadline_seconds for row in chosen().operations.values()
+    )
     return policy.queued_seconds + policy.held_seconds + begun
 
 
@@ -285,7 +287,7 @@ def check_workers(queues: Mapping[str, Collection[str]]) -> Finding:
         said = f"No worker answers for the queue {QUEUE}: every job waits, and nothing sweeps."
         return Finding("workers", Level.DANGER, said, f"Start: {WORKER_COMMAND}")
     if SLOW_QUEUE not in consumed:
-        slow = ", ".join(name for name, row in OPERATIONS.items() if row.slow)
+        slow = ", ".join(name for name, row in chosen().operations.items() if row.slow)
         said = f"No worker answers for the queue {SLOW_QUEUE}; these wait: {slow}."
         do = f"Start: celery -A worker.app worker -Q {SLOW_QUEUE} -P threads -n slow@%h"
         return Finding("workers", Level.WARNING, said, do)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from marshmallow import ValidationError
 
@@ -10,7 +10,6 @@ from worker.core.errors import InvalidPayload
 from worker.core.job.models import JSONObject, ProviderTaskId
 from worker.core.providers.aimusic import refusals, schemas
 from worker.core.providers.aimusic.endings import clip_state
-from worker.core.providers.aimusic.operations import Operation
 from worker.core.providers.aimusic.results import PARTS, find_clips, without_envelope
 from worker.core.wire import (
     Accepted,
@@ -28,12 +27,15 @@ from worker.core.wire import (
     parse,
 )
 
+if TYPE_CHECKING:
+    from worker.core.providers.aimusic.operations import Operation
+
 _ENVELOPE: Final = schemas.Envelope()
 _STILL_RUNNING_CODES: Final = frozenset({102, 202, "102", "202"})
 _TASK_ID_LIMIT: Final = 256
 
 
-def read_submit(operation: Operation, answer: Answer) -> SubmitOutcome:
+def read_submit(operation: "Operation", answer: Answer) -> SubmitOutcome:
     """Read what the answer to a submit means: accepted, refused, postponed or unknown."""
     if answer.status == 202 and operation.synchronous:
         return _not_ready(operation, _retry_after(answer))
@@ -57,13 +59,13 @@ def read_submit(operation: Operation, answer: Answer) -> SubmitOutcome:
     return Refused(error)
 
 
-def _not_ready(operation: Operation, retry_after: float | None) -> SubmitOutcome:
+def _not_ready(operation: "Operation", retry_after: float | None) -> SubmitOutcome:
     if not (operation.repeatable or operation.asked_again):
         return Unknown("not ready, and asking again may cost as much again")
     return Postponed("not ready", retry_after or operation.again_seconds, backoff=False)
 
 
-def _read_success(operation: Operation, answer: Answer, body: JSONObject) -> SubmitOutcome:
+def _read_success(operation: "Operation", answer: Answer, body: JSONObject) -> SubmitOutcome:
     if refusals.says_failed(body):
         return Refused(refusals.task_failed(answer.status, body))
     if operation.synchronous:
@@ -90,7 +92,7 @@ def _says_not_ready(body: Mapping[str, Any]) -> bool:
     )
 
 
-def read_poll(operation: Operation, answer: Answer) -> PollOutcome:
+def read_poll(operation: "Operation", answer: Answer) -> PollOutcome:
     """Read a poll: 202 first, then failure by type, then the clips (provider-api-2.md §4)."""
     if answer.status == 202:
         return Running()

@@ -1,14 +1,18 @@
-"""The AI music service behind the port: each method finds its operation and asks a module."""
+"""The AI music service behind the port: each method finds its operation and asks a module.
+
+The table of operations, and what builds requests, are loaded on first use. A receiver needs neither
+until a delivery comes too late.
+"""
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
+from worker.core import wire
 from worker.core.errors import InvalidPayload
 from worker.core.job.models import JobId, JSONObject, ProviderTaskId
-from worker.core.providers.aimusic import protocol, results, submission
-from worker.core.providers.aimusic.operations import OPERATIONS, Operation, find
-from worker.core.providers.aimusic.signatures import signature
+from worker.core.providers.aimusic import protocol, results
 from worker.core.providers.aimusic.signing import SCHEME
 from worker.core.signing import Scheme
 from worker.core.wire import (
@@ -23,6 +27,9 @@ from worker.core.wire import (
     parse,
 )
 
+if TYPE_CHECKING:
+    from worker.core.providers.aimusic.operations import Operation
+
 BALANCE: Final = "account.credits"
 """The operation that asks for the credits that are left; it is free."""
 
@@ -31,38 +38,58 @@ class AIMusic:
     """See :class:`worker.core.ports.Provider`, which says what each method does."""
 
     name: str = "aimusic"
-    operations: Mapping[str, Operation] = OPERATIONS
     task_modules: Sequence[str] = tuple(
         f"tasks.{module}"
         for module in ("sonic", "lyrics", "producer", "account", "riffusion", "nuro", "flows")
     )
     scheme: Scheme = SCHEME
 
+    @cached_property
+    def operations(self) -> Mapping[str, "Operation"]:
+        from worker.core.providers.aimusic.operations import OPERATIONS  # noqa: PLC0415
+
+        return OPERATIONS
+
+    @cached_property
+    def _asking(self) -> Any:
+        from worker.core.providers.aimusic import submission  # noqa: PLC0415
+
+        return submission
+
+    def _find(self, operation: str) -> "Operation":
+        return wire.find(self.operations, operation)
+
     def check(self, operation: str, parameters: Mapping[str, Any], **given: Any) -> JSONObject:
-        return submission.check_parameters(find(operation), parameters, **given)
+        body: JSONObject = self._asking.check_parameters(self._find(operation), parameters, **given)
+        return body
 
     def signature(self, operation: str) -> inspect.Signature:
-        return signature(find(operation))
+        from worker.core.providers.aimusic.signatures import signature  # noqa: PLC0415
+
+        return signature(self._find(operation))
 
     def build_submit(
         self, operation: str, body: Mapping[str, Any], webhook: Webhook | None
     ) -> Request:
-        return submission.build_request(find(operation), body, webhook)
+        request: Request = self._asking.build_request(self._find(operation), body, webhook)
+        return request
 
     def read_submit(self, operation: str, answer: Answer) -> SubmitOutcome:
-        return protocol.read_submit(find(operation), answer)
+        return protocol.read_submit(self._find(operation), answer)
 
     def build_poll(self, operation: str, provider_task_id: ProviderTaskId) -> Request:
-        return submission.build_poll(find(operation), provider_task_id)
+        request: Request = self._asking.build_poll(self._find(operation), provider_task_id)
+        return request
 
     def read_poll(self, operation: str, answer: Answer) -> PollOutcome:
-        return protocol.read_poll(find(operation), answer)
+        return protocol.read_poll(self._find(operation), answer)
 
     def build_balance(self) -> Request:
-        return submission.build_request(find(BALANCE), {}, None)
+        request: Request = self._asking.build_request(self._find(BALANCE), {}, None)
+        return request
 
     def read_balance(self, answer: Answer) -> float:
-        match protocol.read_submit(find(BALANCE), answer):
+        match protocol.read_submit(self._find(BALANCE), answer):
             case Completed(said):
                 return _credits(parse(said))
             case Refused(error):
@@ -82,7 +109,7 @@ class AIMusic:
         clip_id: str | None = None,
         provider_task_id: str | None = None,
     ) -> JSONObject:
-        said, row = parse(body), find(operation)
+        said, row = parse(body), self._find(operation)
         return results.job_result(
             job_id, row, said, clip_id=clip_id, provider_task_id=provider_task_id
         )

@@ -7,12 +7,14 @@ below ``steps``, HTML, or nothing.
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from worker.core import errors
 from worker.core.errors import ProviderError
 from worker.core.job.models import JSONObject
-from worker.core.providers.aimusic.operations import Operation
+
+if TYPE_CHECKING:
+    from worker.core.providers.aimusic.operations import Operation
 
 # A task that failed is polled as HTTP 200 with one of these and neither code nor data
 # (provider-api-2.md §4).
@@ -28,7 +30,7 @@ _NO_REFUND: Final = re.compile(r"\b(not (be |been )?|no credits (were |have been
 
 
 def read_error(
-    operation: Operation,
+    operation: "Operation",
     status: int,
     body: Mapping[str, Any],
     *,
@@ -59,7 +61,7 @@ def read_error(
     return errors.RequestRefused(words, details)
 
 
-def _retired(operation: Operation, words: str, details: JSONObject) -> errors.OperationRetired:
+def _retired(operation: "Operation", words: str, details: JSONObject) -> errors.OperationRetired:
     instead = f"; use {operation.retired}" if operation.retired else ""
     message = f"the provider has retired {operation.name}{instead} ({words})"
     return errors.OperationRetired(message, details | {"instead": operation.retired})

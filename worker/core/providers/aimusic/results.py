@@ -1,7 +1,7 @@
 """From the provider's final words to a job's result, in one shape for every operation."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from marshmallow import ValidationError
 
@@ -9,7 +9,9 @@ from worker.core import errors
 from worker.core.job.models import JobId, JSONObject
 from worker.core.providers.aimusic import refusals, schemas
 from worker.core.providers.aimusic.endings import clip_state
-from worker.core.providers.aimusic.operations import Operation
+
+if TYPE_CHECKING:
+    from worker.core.providers.aimusic.operations import Operation
 
 # With auto_concat an item of data is a pair of clips (provider-api.md §3.5); the joined one first.
 PARTS: Final = ("full", "replaced", "extended")
@@ -21,7 +23,7 @@ _CLIP: Final = schemas.Clip()
 
 
 def read_result(
-    operation: Operation, body: Mapping[str, Any], *, clip_id: str | None = None
+    operation: "Operation", body: Mapping[str, Any], *, clip_id: str | None = None
 ) -> JSONObject:
     """Read a final body into ``{"clips": […], "data": {…}, "partial": bool}``.
 
@@ -54,7 +56,7 @@ def read_result(
 
 def job_result(
     job_id: JobId,
-    operation: Operation,
+    operation: "Operation",
     body: Mapping[str, Any],
     *,
     clip_id: str | None = None,
@@ -131,7 +133,7 @@ def _read_clip(item: Mapping[str, Any], part: str | None, body: Mapping[str, Any
 
 
 def _require_success(
-    operation: Operation, found: list[JSONObject], body: Mapping[str, Any]
+    operation: "Operation", found: list[JSONObject], body: Mapping[str, Any]
 ) -> None:
     if any(map(_usable, found)):
         return
@@ -146,6 +148,6 @@ def _usable(clip: Mapping[str, Any]) -> bool:
     return clip["state"] == "succeeded" and bool(clip.get("clip_id") or clip.get("audio_url"))
 
 
-def _empty(operation: Operation, body: Mapping[str, Any]) -> errors.UnexpectedResponse:
+def _empty(operation: "Operation", body: Mapping[str, Any]) -> errors.UnexpectedResponse:
     said = refusals.find_words(body)
     return errors.UnexpectedResponse(f"{operation.name} ended without a result: {said}")
