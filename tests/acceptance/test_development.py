@@ -134,9 +134,8 @@ def test_it_says_in_a_few_lines_that_it_is_ready_where_and_what_to_try(running: 
     assert len(dev.said().removeprefix(said).splitlines()) <= 8
 
 
-@pytest.mark.parametrize("name", ['it\'s a "folder", ü \\d\\ \udcff${HOME} %n', "l" * 200])
-def test_its_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
-    folder = tmp_path / name
+def test_its_folder_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / ('it\'s a "folder", ü \\d\\ \udcff${HOME} %n' + "l" * 170)
     folder.mkdir()
     dev = Dev(folder).start()
     try:

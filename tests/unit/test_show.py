@@ -108,7 +108,7 @@ BODIES = [
 ]
 
 
-@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
 def test_any_bytes_in_quarantine_can_be_shown(body: bytes) -> None:
     shown = printed(show.quarantined(entry(body))) + printed(
         show.quarantine_table([entry(body)], width=200)
