@@ -130,7 +130,7 @@ def _interactive(system: System) -> float:
                "--json")  # fmt: skip
     job_id = JobId(json.loads(out)[0]["job_id"])
     wait_until(lambda: system.state(job_id) == "succeeded", seconds=60)
-    record = system.store.read(job_id)
+    record = system.readings.read(job_id)
     at = next(turn["at"] for turn in record.timeline if turn["what"] == "submit")
     return float(at) - record.created_at
 

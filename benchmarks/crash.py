@@ -57,7 +57,7 @@ def _round(home: House, heir: psutil.Process, number: int, kills: int) -> list[f
     heir.resume()
     home.resumed()
     home.require("succeeded", job_ids)
-    records = home.system.store.read_those(job_ids)
+    records = home.system.readings.read_those(job_ids)
     waits = [each.timeline[-1]["at"] - killed_at for each in records if each.claims > 1]
     if not waits:
         raise RuntimeError("the workers had no job in hand when they were killed")

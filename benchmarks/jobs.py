@@ -87,7 +87,8 @@ class _Accepting:
 def park(house: House, count: int) -> list[JobId]:
     """Park jobs as a worker's submit leg does, without a worker: press, begin, announce, submit."""
     jobs = Jobs(
-        store=house.system.store,
+        records=house.system.records,
+        readings=house.system.readings,
         provider=chosen(),
         transport=_Accepting(),
         gate=Gate(house.redis, Limits(), held_seconds=60),
@@ -112,4 +113,4 @@ def claim(house: House, job_ids: Sequence[str]) -> None:
     """Claim parked jobs for a webhook each, and so make them ready to be resumed."""
     for job_id in job_ids:
         event = Event(Source.WEBHOOK, completed(), delivery_id="benchmark")
-        house.system.store.claim(JobId(job_id), event, now=time.time())
+        house.system.records.claim(JobId(job_id), event, now=time.time())

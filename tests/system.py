@@ -24,9 +24,11 @@ from worker.core.contract import QUEUE
 from worker.core.health.checks import THREADS
 from worker.core.job.models import JobId
 from worker.messages.recording import RecordingAMQP
-from worker.store import connection, records
+from worker.store import connection
+from worker.store.agenda import Agenda
 from worker.store.embedded import EmbeddedValkey
-from worker.store.records import Store
+from worker.store.readings import Readings
+from worker.store.records import Records
 
 SIGNING_KEY = "k4JtXb0PZqv7LwY2cRn8sUe6hDf3aGm1"
 API_KEY = "sk_simulated_0123456789"
@@ -197,7 +199,9 @@ class System:
             result_backend_transport_options=redis_url.celery_options(self.redis_url, timeouts={}),
             task_default_queue=QUEUE,
         )
-        self.store: Store = records.Store(connection.connect(self.redis_url))
+        client = connection.connect(self.redis_url)
+        self.records, self.readings = Records(client), Readings(client)
+        self.agenda = Agenda(client)
 
     def __exit__(self, *_: object) -> None:
         """Kill all processes. A test that wants to see one end well stops it itself."""
@@ -267,7 +271,7 @@ class System:
             return Ledger(redis, retain_seconds=1).read(batch_id)
 
     def state(self, job_id: str) -> str | None:
-        return self.store.state(JobId(job_id))
+        return self.readings.state(JobId(job_id))
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()

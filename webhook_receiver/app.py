@@ -5,7 +5,7 @@ from werkzeug.exceptions import HTTPException
 
 from webhook_receiver import callbacks, health
 from worker.settings import Settings
-from worker.store import connection, records
+from worker.store import connection
 from worker.wiring.receiver import open_deliveries
 
 
@@ -23,7 +23,7 @@ def create_app(settings: Settings) -> Flask:
     client = connection.connect(
         settings.redis_url, timeout_seconds=settings.redis_timeout_seconds, retries=0
     )
-    app.extensions["store"] = records.Store(client)
+    app.extensions["redis"] = client
     app.extensions["deliveries"] = open_deliveries(settings, client)
     app.register_blueprint(callbacks.blueprint)
     app.register_blueprint(health.blueprint)

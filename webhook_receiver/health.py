@@ -3,10 +3,10 @@
 import structlog
 from flask import Blueprint, current_app
 from flask.typing import ResponseReturnValue
+from redis import Redis
 
 from worker.core.wording import told
-from worker.store.connection import StoreUnavailable
-from worker.store.records import Store
+from worker.store.connection import StoreUnavailable, check
 
 log = structlog.get_logger()
 blueprint = Blueprint("health", __name__)
@@ -15,9 +15,9 @@ blueprint = Blueprint("health", __name__)
 @blueprint.get("/healthz")
 def healthz() -> ResponseReturnValue:
     """Answer 200, or 503 if Redis is away or refuses writes. ``curl localhost:8000/healthz``"""
-    store: Store = current_app.extensions["store"]
+    redis: Redis = current_app.extensions["redis"]
     try:
-        store.check()
+        check(redis)
     except StoreUnavailable as error:
         log.error("state_unavailable", error=told(error))
         return {"status": "redis is away"}, 503

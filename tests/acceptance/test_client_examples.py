@@ -126,7 +126,7 @@ def test_a_caller_chooses_neither_the_job_nor_its_lane(system: System, backend: 
     song_id = created(backend, **chosen)
     *_, (_, status) = events(backend, song_id)
     assert (song_id != "mine", status["state"]) == (True, "succeeded")
-    assert system.store.read(JobId(song_id)).lane == "interactive:default"
+    assert system.readings.read(JobId(song_id)).lane == "interactive:default"
 
 
 def test_the_examples_are_started_as_their_first_line_says() -> None:

@@ -76,7 +76,7 @@ class Progress:
     def ending(self, job_id: str) -> JobState | None:
         """Return how a job has ended; None if it has not."""
         if job_id not in self._ended:
-            state = self._stage.store.state(JobId(job_id))
+            state = self._stage.readings.state(JobId(job_id))
             if state in TERMINAL and state is not None:
                 self._ended[job_id] = state
         return self._ended.get(job_id)
@@ -96,7 +96,7 @@ def audit(stage: Stage, flows: Sequence[Flow]) -> Verdict:
         if step.kind is not Kind.JOB:
             _audit_plain(verdict, stage, step, called=called)
         elif progress.ending(step.key) is not None:
-            record = stage.store.read(JobId(step.key))
+            record = stage.readings.read(JobId(step.key))
             _audit_job(verdict, stage, step, record, booked.of(step, record))
             verdict.uncalled += [] if called else [step.key]
         elif called:

@@ -21,7 +21,7 @@ from worker.app.conductor import Conductor
 from worker.app.job_task import ProviderTask
 from worker.messages.recording import Recorder
 from worker.provider import HTTPTransport
-from worker.store.records import Store
+from worker.store.records import Records
 
 ARMED: Final = Path("armed")
 """A relative path: every process of a system runs in the system's folder."""
@@ -83,7 +83,7 @@ def install() -> None:
     """Put the kill points into this process and its children."""
     _around(Recorder, "record", after=Point.RECORDED)
     _around_posts()
-    _around(Store, "claim", after=Point.CLAIMED)
+    _around(Records, "claim", after=Point.CLAIMED)
     _around(Conductor, "_run", before=Point.LEASED)
     _around(RedisBackend, "on_chord_part_return", before=Point.CHORD)
     _around(RedisBackend, "_chord_publish_claim_expires", after=Point.BODY)

@@ -29,14 +29,16 @@ from worker.app.accidents import ChordBackend, PatientBackend
 from worker.app.conductor import Conductor
 from worker.app.job_task import ProviderTask
 from worker.core import keys
-from worker.core.job.models import Standing
+from worker.core.job.models import Heard, Standing
 from worker.core.job.states import JobState
 from worker.engine.legs import Jobs
 from worker.messages.press import PUBLISH_RETRIES
 from worker.messages.recording import Recorder, resuming
 from worker.provider import HTTPTransport
 from worker.settings import Role, load
-from worker.store.records import Heard, Store
+from worker.store.agenda import Agenda
+from worker.store.plain_steps import PlainSteps
+from worker.store.records import Records
 from worker.wiring.producer import open_producer
 
 ARMED = "test:armed"
@@ -141,17 +143,19 @@ def _(self: Any, announce: Any, attempt: Any) -> Any:
         with book() as redis:
             redis.delete(*record_keys(attempt.job_id))
     if out("one submission", attempt.job_id):
-        return self._store.standing(attempt.job_id)  # whichever leg is the last
+        return self._readings.standing(attempt.job_id)  # whichever leg is the last
     return announce(self, attempt)
 
 
-@wraps(Store, "admit")
+@wraps(Records, "admit")
 def _(self: Any, admit: Any, job_id: str, *args: Any, **options: Any) -> Any:
     if out("one submission", job_id):
-        self._redis.hdel(keys.job(job_id), "state")  # a compare that always agrees
+        with book() as redis:
+            redis.hdel(keys.job(job_id), "state")  # a compare that always agrees
     state = admit(self, job_id, *args, **options)
     if out("submit lease", job_id):
-        self._redis.zrem(keys.DUE, job_id)
+        with book() as redis:
+            redis.zrem(keys.DUE, job_id)
     return state
 
 
@@ -179,9 +183,10 @@ def _(self: Any, send: Any, request: Any) -> Any:
 # The claim, and the leases.
 
 
-@wraps(Store, "_hear")
+@wraps(Records, "_hear")
 def _(self: Any, hear: Any, job_id: str, *args: Any, **options: Any) -> Heard:
-    early = self.state(job_id) is JobState.SUBMITTING
+    with book() as redis:
+        early = redis.hget(keys.job(job_id), "state") == JobState.SUBMITTING
     if early and out("claim while submitting", job_id):
         return Heard.NOT_WON
     lost = out("made ready", job_id)
@@ -191,7 +196,7 @@ def _(self: Any, hear: Any, job_id: str, *args: Any, **options: Any) -> Heard:
     return heard
 
 
-@wraps(Store, "lease")
+@wraps(Agenda, "lease")
 def _(self: Any, lease: Any, **options: Any) -> Any:
     leased = lease(self, **options)
     for job in leased:
@@ -206,7 +211,7 @@ def _(self: Any, run: Any, job: Any) -> None:
     run(self, job)
 
 
-@wraps(Store, "due")
+@wraps(Agenda, "due")
 def _(self: Any, due: Any, **options: Any) -> Any:
     leased = due(self, **options)
     for job_id in leased:
@@ -220,10 +225,10 @@ def _(self: Any, due: Any, **options: Any) -> Any:
 # The resumed leg, and the plain step after it.
 
 
-@wraps(Store, "take_step")
-def _(self: Any, take_step: Any, run: str, *args: Any, **options: Any) -> bool:
+@wraps(PlainSteps, "take")
+def _(self: Any, take: Any, run: str, *args: Any, **options: Any) -> bool:
     step_id = run.partition(":")[0]
-    mine: bool = take_step(self, run, *args, **options)
+    mine: bool = take(self, run, *args, **options)
     return mine or out("one copy", step_id)
 
 

@@ -104,7 +104,7 @@ class Stage(System):
 
     def _recorder(self) -> Recorder:
         policy = Policy(backlog_seconds=float(SETTINGS["FERMATA_BACKLOG_SECONDS"]))
-        return Recorder(self.store, policy, time.time)
+        return Recorder(self.records, self.readings, policy, time.time)
 
     def __exit__(self, *_: object) -> None:
         for process, _ in self._running.values():

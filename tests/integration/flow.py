@@ -17,9 +17,9 @@ from tests.job import Job
 from tests.system import SIGNING_KEY, System, wait_until
 from worker.core import keys, signing
 from worker.core.job import kept
-from worker.core.job.models import JobId, JobRecord
+from worker.core.job.models import Entry, JobId, JobRecord
 from worker.core.job.states import TERMINAL
-from worker.store.quarantine import Entry, Quarantine
+from worker.store.quarantine import Quarantine
 
 GET_SECONDS = 60
 SETTLED = frozenset(TERMINAL)
@@ -114,7 +114,7 @@ class Flow:
         return self.system.state(job_id)
 
     def record(self, job_id: str) -> JobRecord:
-        return self.system.store.read(JobId(job_id))
+        return self.system.readings.read(JobId(job_id))
 
     def turns(self, job_id: str) -> list[str]:
         return [entry["what"] for entry in self.record(job_id).timeline]
@@ -133,7 +133,7 @@ class Flow:
 
     def parked_message(self, job_id: str) -> dict[str, Any]:
         """Return the message that will resume a job, its body decoded."""
-        message, body = kept.unpack(self.system.store.message(JobId(job_id)) or "{}")
+        message, body = kept.unpack(self.system.readings.message(JobId(job_id)) or "{}")
         return message | {"body": json.loads(body)}
 
     def deliver(self, job_id: str, content: Any, **options: Any) -> requests.Response:

@@ -11,7 +11,8 @@ from worker.core.job.models import Event, JobId, JSONObject, Source
 from worker.core.job.states import JobState, Turn
 from worker.core.providers.aimusic.operations import find
 from worker.store.gate import Gate
-from worker.store.records import Store
+from worker.store.readings import Readings
+from worker.store.records import Records
 
 START = 1_763_800_000.0
 AT_THE_PROVIDER = {"admitted", "submitting", "unconfirmed", "waiting"}
@@ -33,7 +34,7 @@ class Door:
 
     def __init__(self, redis: Any, **limits: Any) -> None:
         self.redis = redis
-        self.store = Store(redis)
+        self.records, self.readings = Records(redis), Readings(redis)
         self.now = START
         self.limits = Limits(**limits)
         self._numbers = itertools.count()
@@ -52,7 +53,7 @@ class Door:
         return job_id
 
     def admit(self, where: Lane, job_id: str, leg: str) -> JobState | None:
-        return self.store.admit(
+        return self.records.admit(
             JobId(job_id),
             self.gate.bid(REMASTER, where, now=self.now, expires_at=None),
             now=self.now,
@@ -75,14 +76,14 @@ class Door:
 
     def turn(self, job_id: str, turn: Turn, **options: Any) -> bool:
         given: dict[str, Any] = {"due_at": self.now, "leg": ""} | options
-        return self.store.turn(JobId(job_id), turn, now=self.now, **given)
+        return self.records.turn(JobId(job_id), turn, now=self.now, **given)
 
     def accept(self, job_id: str) -> None:
         assert self.turn(job_id, Turn.ACCEPT, leg="leg")
 
     def claim(self, job_id: str) -> bool:
         event = Event(Source.WEBHOOK, body="{}")
-        return self.store.claim(JobId(job_id), event, now=self.now)
+        return self.records.claim(JobId(job_id), event, now=self.now)
 
     def release(self) -> list[str]:
         return list(self.gate.release(now=self.now, stale_at=self.now + 30).job_ids)
@@ -105,7 +106,7 @@ class Door:
         return served
 
     def state(self, job_id: str) -> JobState | None:
-        return self.store.state(JobId(job_id))
+        return self.readings.state(JobId(job_id))
 
     def states(self) -> dict[str, str]:
         found = self.redis.zrange(keys.JOBS, 0, -1)

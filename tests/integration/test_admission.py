@@ -58,7 +58,7 @@ def work(system: System, name: str = "worker", **options: Any) -> Started:
 
 def backend(system: System) -> None:
     """Enqueue from now on as one who has our code: jobs are recorded before their messages."""
-    recorder = Recorder(system.store, Policy(), time.time)
+    recorder = Recorder(system.records, system.readings, Policy(), time.time)
     system.app = Celery(
         broker=system.broker_url,
         backend=system.redis_url,
@@ -422,7 +422,7 @@ def test_a_job_admitted_by_a_worker_that_died_is_submitted_once(start: Start, co
     assert list(gate.release(now=now, stale_at=now + 30).job_ids) == [job.id]
     publisher = Publisher(system.broker_url, {}, 5)
     for _ in range(copies):
-        publisher.publish(system.store.message(JobId(job.id)) or "")
+        publisher.publish(system.readings.message(JobId(job.id)) or "")
     flow.redis.zadd(keys.DUE, {job.id: now})
     work(system)
     flow.ends()
@@ -482,7 +482,7 @@ def test_a_cancelled_batch_needs_no_worker_and_no_place(start: Start) -> None:
     jobs = [flow.job(clip()) for _ in range(5)]
     for job in jobs:
         enqueue(job)
-    cancellations = Cancellations(flow.system.store, time.time)
+    cancellations = Cancellations(flow.system.records, time.time)
     for job in jobs[:-1]:
         cancellations.cancel(JobId(job.id), by="a test")
     work(flow.system)

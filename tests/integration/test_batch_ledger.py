@@ -24,7 +24,8 @@ from worker.messages import flow
 from worker.settings import Role, load
 from worker.store.connection import connect
 from worker.store.embedded import EmbeddedValkey
-from worker.store.records import Store
+from worker.store.readings import Readings
+from worker.store.records import Records
 from worker.wiring.batches import open_batches
 from worker.wiring.producer import open_producer
 
@@ -41,14 +42,14 @@ class Desk:
     def __init__(self, url: str) -> None:
         settings = load(Role.CLIENT)
         self.redis: Any = connect(url)
-        self.store = Store(self.redis)
+        self.records, self.readings = Records(self.redis), Readings(self.redis)
         self.app = open_producer(settings)
         self.ledger, _ = open_batches(settings)
         self.enqueue: Callable[..., flow.Flow] = functools.partial(flow.enqueue, self.app)
         self.runs = Runs(
             self._enqueue,
             self.ledger,
-            Cancellations(self.store, time.time),
+            Cancellations(self.records, time.time),
             time.time,
         )
 
@@ -82,13 +83,13 @@ class Desk:
 
     def claim(self, job_id: JobId) -> None:
         event = Event(Source.WEBHOOK, body="{}")
-        assert self.store.claim(job_id, event, now=time.time())
+        assert self.records.claim(job_id, event, now=time.time())
 
     def end(self, job_id: JobId, turn: Turn = Turn.FAIL) -> None:
         self.claim(job_id)
         fields = {"result": MADE} if turn is Turn.SUCCEED else {"error": FAILURE}
         options: dict[str, Any] = {"due_at": None, "retain_seconds": RETENTION}
-        assert self.store.turn(job_id, turn, now=time.time(), fields=fields, **options)
+        assert self.records.turn(job_id, turn, now=time.time(), fields=fields, **options)
 
     def begin_follow_up(self, job_id: JobId) -> None:
         headers = {BATCH_HEADER: NAME, PRIORITY_HEADER: "batch"}
@@ -101,7 +102,7 @@ class Desk:
     def is_ended_by_the_sweep(self, job_id: JobId) -> bool:
         """Say whether the sweep will find that a job was cancelled, at once."""
         due_at = self.redis.zscore(keys.DUE, job_id)
-        cancelled_by = self.store.standing(job_id).cancelled_by
+        cancelled_by = self.readings.standing(job_id).cancelled_by
         return cancelled_by == "batch cancel" and due_at <= time.time()
 
 
@@ -155,7 +156,7 @@ def test_what_is_submitted_behind_a_cancellation_ends_with_the_rest(
     done = desk.submit(rows)
 
     assert (done.cancelled, desk.read().phase, found) == (True, Phase.CANCELLED, [39])
-    states = [desk.store.state(first_job(row)) for row in rows]
+    states = [desk.readings.state(first_job(row)) for row in rows]
     assert states == [JobState.HELD] * 60
     assert all(desk.is_ended_by_the_sweep(first_job(row)) for row in rows)
 
@@ -188,7 +189,7 @@ def test_a_follow_up_of_a_batch_that_goes_on_is_not_touched(desk: Desk) -> None:
     desk.submit(read(remaster(1, then="sonic.wav")))
     follow_up = desk.rows()[0].steps[1].job_id
     desk.begin_follow_up(follow_up)
-    assert desk.store.standing(follow_up).cancelled_by is None
+    assert desk.readings.standing(follow_up).cancelled_by is None
 
 
 def test_what_is_retried_while_its_batch_is_cancelled_ends_too(
@@ -255,10 +256,10 @@ def test_a_row_with_a_key_is_that_row_however_it_is_edited(desk: Desk) -> None:
         assert [(row.line, row.steps[1].operation) for row in desk.rows() if row.key] == [
             (2, "sonic.wav")
         ]
-        if desk.store.state(first_job(rows[1])):
+        if desk.readings.state(first_job(rows[1])):
             desk.end(first_job(rows[1]), Turn.SUCCEED)
             desk.forget(first_job(rows[1]))
-    assert desk.store.state(first_job(rows[1])) is None
+    assert desk.readings.state(first_job(rows[1])) is None
 
 
 def test_a_retried_batch_is_remembered_for_no_longer_and_no_shorter(desk: Desk) -> None:
@@ -300,7 +301,7 @@ def test_a_batch_is_remembered_for_longer_than_its_rows_may_be_held(
     monkeypatch.setattr(desk, "runs", runs)
     rows = read(remaster(1))
     desk.submit(rows)
-    held_until = desk.store.read(first_job(rows[0])).deadline_at
+    held_until = desk.readings.read(first_job(rows[0])).deadline_at
     assert time.time() + desk.redis.ttl(keys.ROW_JOBS + NAME) > held_until + 2 * 86400
 
 
@@ -349,7 +350,7 @@ def test_a_row_that_lost_what_it_works_on_does_not_stop_the_retry(desk: Desk) ->
 
 def keep_late(desk: Desk, job_id: JobId, body: JSONObject) -> None:
     late: JSONObject = {"at": time.time(), "final": True, "body": json.dumps(body)}
-    assert desk.store.keep_late(
+    assert desk.records.keep_late(
         job_id, late, now=time.time(), why="webhook", retain_seconds=RETENTION
     )
 
@@ -390,7 +391,7 @@ def test_a_cancelled_batch_goes_on_when_it_is_retried(desk: Desk) -> None:
     desk.retry(rows)
     again = desk.rows()[0].steps[0].job_id
     assert (desk.read().phase, desk.read().live) == (Phase.SUBMITTED, 1)
-    assert desk.store.standing(again).cancelled_by is None
+    assert desk.readings.standing(again).cancelled_by is None
 
 
 def test_a_retry_holds_a_page_of_the_manifest_at_a_time(desk: Desk) -> None:

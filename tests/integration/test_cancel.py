@@ -161,7 +161,9 @@ def test_what_has_settled_stays_as_it_is(flow: Flow) -> None:
 def test_a_job_cancelled_while_it_is_being_submitted_is_not_submitted_again(flow: Flow) -> None:
     job = flow.job(clip(), rule={"submit": "slow", "submit_delay_seconds": 4, "webhook": "lost"})
     result = job.apply_async()
-    wait_until(lambda: flow.system.store.standing(JobId(job.id)).announced, what="it is submitted")
+    wait_until(
+        lambda: flow.system.readings.standing(JobId(job.id)).announced, what="it is submitted"
+    )
 
     # Asked of the worker: a command may take longer to start than the provider to answer.
     asked = {"job_ids": [job.id], "by": "a test"}
@@ -240,7 +242,9 @@ def test_a_job_that_is_being_submitted_is_not_killed_for_its_stamp(flow: Flow) -
     job = flow.job(clip(), rule={"submit": "slow", "submit_delay_seconds": 4, "webhook": "lost"})
     stamp = stamped(job, clip())
     result = job.apply_async()
-    wait_until(lambda: flow.system.store.standing(JobId(job.id)).announced, what="it is submitted")
+    wait_until(
+        lambda: flow.system.readings.standing(JobId(job.id)).announced, what="it is submitted"
+    )
 
     by_stamp(flow, stamp, terminate=True, signal="SIGKILL")
 

@@ -16,7 +16,7 @@ from worker.app.accidents import ChordBackend, PatientBackend, StepBackend
 from worker.app.plain_task import Step
 from worker.core.job.timing import Policy
 from worker.store.embedded import EmbeddedValkey
-from worker.store.records import Store
+from worker.store.plain_steps import PlainSteps
 
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex")  # celery's
 
@@ -55,7 +55,7 @@ def app(
     valkey: EmbeddedValkey, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator["Celery[Step]"]:
     policy = SimpleNamespace(policy=Policy(submit_timeout_seconds=30))
-    parts = SimpleNamespace(store=Store(redis), settings=policy)
+    parts = SimpleNamespace(plain_steps=PlainSteps(redis), settings=policy)
     monkeypatch.setattr("worker.app.plain_task.worker_process.parts", lambda: parts)
     app = Celery(
         "chords", broker=valkey.url, backend=valkey.url, task_cls=Step, set_as_current=False

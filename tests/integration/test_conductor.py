@@ -21,8 +21,8 @@ from worker.app.conductor import LEASE_SECONDS, STOP_SECONDS, THREADS, Conductor
 from worker.core import keys
 from worker.core.contract import QUEUE
 from worker.store import connection
+from worker.store.agenda import Agenda
 from worker.store.embedded import EmbeddedValkey
-from worker.store.records import Store
 
 FOR_EVER = 600
 PATIENT: dict[str, Any] = {"FERMATA_POLL_FIRST_SECONDS": "600"}
@@ -129,7 +129,7 @@ def test_a_worker_that_is_stopped_amid_200_resumptions_loses_none(flow: Flow, st
     assert left
     assert set(flow.redis.zrange(keys.READY, 0, -1)) == left
     # The jobs that it had leased and not begun are another's at once.
-    assert flow.redis.zcount(keys.READY, "-inf", flow.system.store.clock()) == len(left)
+    assert flow.redis.zcount(keys.READY, "-inf", flow.system.agenda.clock()) == len(left)
     flow.redis.delete(PAUSES)
     start("heir", queues=f"{QUEUE},heirs")
     flow.ends()
@@ -302,7 +302,7 @@ def test_a_conductor_that_has_nothing_to_do_takes_that_for_no_outage(
     valkey: EmbeddedValkey,
 ) -> None:
     """A wait that outlasts the timeout would be one, and be followed by a pause."""
-    store = Store(connection.connect(valkey.url, timeout_seconds=0.4, retries=0))
+    agenda = Agenda(connection.connect(valkey.url, timeout_seconds=0.4, retries=0))
     app = Celery(set_as_current=False)
     watched: dict[str, Any] = {"patience_seconds": 0.4, "is_watched": lambda: True}
-    Conductor(app, store, store, "worker@test", **watched).run_once()
+    Conductor(app, agenda, agenda, "worker@test", **watched).run_once()

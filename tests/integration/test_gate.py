@@ -153,7 +153,7 @@ def test_what_costs_nothing_needs_no_credits(door: Door) -> None:
     door.change(credit_floor=100)
     free, lane_ = find("account.credits"), lane()
     bid = door.gate.bid(free, lane_, now=START, expires_at=None)
-    begun = door.store.admit(
+    begun = door.records.admit(
         JobId("interactive:acme:free"), bid, now=START, due_at=START, deadline_at=START,
         fields={"operation": free.name, "parked": ""}, leg="leg",
     )  # fmt: skip
@@ -163,12 +163,12 @@ def test_what_costs_nothing_needs_no_credits(door: Door) -> None:
 def test_a_leg_without_a_message_begins_no_job_whose_record_was_lost(door: Door) -> None:
     """The message would be gone with it: the job could never be resumed."""
     bid = door.gate.bid(find("account.credits"), lane(), now=START, expires_at=None)
-    begun = door.store.admit(
+    begun = door.records.admit(
         JobId("lost"), bid, now=START, due_at=START, deadline_at=START,
         fields={"operation": "account.credits"}, leg="leg",
     )  # fmt: skip
     assert begun is None
-    assert door.store.state(JobId("lost")) is None
+    assert door.readings.state(JobId("lost")) is None
 
 
 def test_what_was_put_back_was_not_spent(door: Door) -> None:
@@ -215,7 +215,7 @@ def test_what_is_accepted_after_all_is_charged_once_and_not_submitted_again(
 ) -> None:
     door.change(in_flight=1)
     job = door.begin(lane())
-    deadline = door.store.read(JobId(job)).deadline_at
+    deadline = door.readings.read(JobId(job)).deadline_at
     door.turn(job, Turn.DOUBT, leg="leg")
     door.turn(job, Turn.RESUBMIT, leg="leg")
     if state != "queued":
@@ -233,7 +233,7 @@ def test_what_is_accepted_after_all_is_charged_once_and_not_submitted_again(
     assert door.flight() == {job: 0}
     charged = 1 if state == "queued" else 2  # with the other job
     assert (door.number("spent"), door.number("reserved")) == (charged * COST * 1000, 0)
-    assert door.store.read(JobId(job)).deadline_at == pytest.approx(deadline, abs=0.01)
+    assert door.readings.read(JobId(job)).deadline_at == pytest.approx(deadline, abs=0.01)
     door.begin(lane(), job, leg="another leg")
     assert (door.release(), door.state(job)) == ([], "waiting")
 
@@ -425,7 +425,7 @@ def test_a_job_that_comes_back_may_not_wait_longer_for_it(door: Door) -> None:
     door.change(in_flight=1)
     first = door.begin(lane())
     job = door.begin(lane())
-    until = door.store.read(JobId(job)).deadline_at
+    until = door.readings.read(JobId(job)).deadline_at
     for _ in range(3):
         door.claim(first) if door.state(first) == "submitting" else None
         door.now += 100
@@ -434,13 +434,13 @@ def test_a_job_that_comes_back_may_not_wait_longer_for_it(door: Door) -> None:
         door.turn(job, Turn.POSTPONE, leg="leg")
         first = door.begin(lane())
         door.begin(lane(), job)
-        assert (door.state(job), door.store.read(JobId(job)).deadline_at) == ("held", until)
+        assert (door.state(job), door.readings.read(JobId(job)).deadline_at) == ("held", until)
 
 
 def test_while_a_job_is_held_its_own_time_stands_still(door: Door) -> None:
     door.change(in_flight=1)
     job = door.begin(lane())
-    deadline = door.store.read(JobId(job)).deadline_at
+    deadline = door.readings.read(JobId(job)).deadline_at
     door.turn(job, Turn.POSTPONE, leg="leg")
     other = door.begin(lane())
     door.begin(lane(), job)
@@ -448,14 +448,14 @@ def test_while_a_job_is_held_its_own_time_stands_still(door: Door) -> None:
     door.claim(other)
     assert door.release() == [job]
     door.begin(lane(), job)
-    assert door.store.read(JobId(job)).deadline_at == pytest.approx(deadline + 500, abs=0.01)
+    assert door.readings.read(JobId(job)).deadline_at == pytest.approx(deadline + 500, abs=0.01)
 
 
 def test_a_place_does_not_outlive_its_record(door: Door) -> None:
     door.change(in_flight=1)
     job = door.begin(lane())
     door.redis.delete(keys.job(job))
-    door.store.drop_due(JobId(job))
+    door.records.drop_due(JobId(job))
     assert door.state(door.begin(lane())) == "submitting"
 
 
@@ -559,7 +559,7 @@ def test_a_worker_that_takes_an_admitted_job_makes_room_and_wakes(door: Door) ->
 def test_what_was_sent_twice_counts_once(door: Door) -> None:
     job = door.begin(lane())
     assert door.begin(lane(), job) == job
-    assert door.store.read(JobId(job)).attempts == 1
+    assert door.readings.read(JobId(job)).attempts == 1
     assert len(door.flight()) == 1
 
 

@@ -145,7 +145,7 @@ def test_a_copy_of_a_parked_message_resumes_nothing_by_itself(flow: Flow) -> Non
     job = flow.hold()
     result = (job | flow.note()).apply_async()
     flow.waits(job.id)
-    message = flow.system.store.message(JobId(job.id)) or ""
+    message = flow.system.readings.message(JobId(job.id)) or ""
 
     with Pile(flow.system) as publisher:
         for _ in range(5):
@@ -360,7 +360,7 @@ def test_results_of_a_nested_group_are_told_apart_by_their_ids(flow: Flow) -> No
         assert by_job[job.id]["provider_task_id"] == task["provider_task_id"]
 
 
-# 13. Handling: celery>=5.7 in pyproject.toml; and Store.claim publishes nothing, so that whoever
+# 13. Handling: celery>=5.7 in pyproject.toml; and Records.claim publishes nothing, so that whoever
 # claims subscribes to no result.
 def test_a_process_that_waits_on_a_job_may_claim_it(flow: Flow) -> None:
     job = flow.hold()
@@ -369,7 +369,7 @@ def test_a_process_that_waits_on_a_job_may_claim_it(flow: Flow) -> None:
     flow.waits(job.id)
 
     event = Event(Source.WEBHOOK, body=json.dumps(completed()))
-    assert flow.system.store.claim(JobId(job.id), event, now=time.time())
+    assert flow.system.records.claim(JobId(job.id), event, now=time.time())
 
     assert celery.VERSION >= (5, 7)
     assert who(result.get(timeout=GET_SECONDS)) == job.id

@@ -20,7 +20,8 @@ from worker.core.providers.aimusic import results
 from worker.core.providers.aimusic.operations import find
 from worker.engine.receive import Deliveries
 from worker.store.quarantine import Quarantine
-from worker.store.records import Store
+from worker.store.readings import Readings
+from worker.store.records import Records
 
 JOB = JobId("job-1")
 SONG = completed(task_id="the-song")
@@ -42,10 +43,11 @@ class Door:
 
     def __init__(self, redis: Any) -> None:
         self.redis = redis
-        self.store = Store(redis)
+        self.records, self.readings = Records(redis), Readings(redis)
         self.quarantine = Quarantine(redis)
         self._deliveries = Deliveries(
-            store=self.store,
+            records=self.records,
+            readings=self.readings,
             provider=chosen(),
             quarantine=self.quarantine,
             signing_keys=[SIGNING_KEY],
@@ -57,12 +59,12 @@ class Door:
     def submit(self, job_id: JobId = JOB, *, accepted: bool = True) -> None:
         fields = {"operation": "sonic.create_music", "parked": "{}"}
         now = time.time()
-        self.store.turn(job_id, Turn.SUBMIT, now=now, due_at=now, fields=fields, leg="leg")
+        self.records.turn(job_id, Turn.SUBMIT, now=now, due_at=now, fields=fields, leg="leg")
         if accepted:
-            self.store.turn(job_id, Turn.ACCEPT, now=now, due_at=now, leg="leg")
+            self.records.turn(job_id, Turn.ACCEPT, now=now, due_at=now, leg="leg")
 
     def claim(self, event: Event) -> bool:
-        return self.store.claim(JOB, event, now=time.time())
+        return self.records.claim(JOB, event, now=time.time())
 
     def deliver(self, content: Any, job_id: JobId = JOB) -> str:
         body = raw(content)
@@ -70,13 +72,13 @@ class Door:
 
     def settle(self, turn: Turn, **fields: Any) -> None:
         drop = ["parked", "event"]
-        assert self.store.turn(JOB, turn, now=time.time(), due_at=None, fields=fields, drop=drop)
+        assert self.records.turn(JOB, turn, now=time.time(), due_at=None, fields=fields, drop=drop)
 
     def late(self) -> Any:
-        return json.loads((self.store.read(JOB).late or {"body": "null"})["body"])
+        return json.loads((self.readings.read(JOB).late or {"body": "null"})["body"])
 
     def timeline(self) -> Any:
-        return self.store.read(JOB).timeline
+        return self.readings.read(JOB).timeline
 
     def kept(self) -> list[Any]:
         return [(entry.kind, json.loads(entry.body)) for entry in self.quarantine.entries()]
@@ -191,8 +193,8 @@ def test_another_song_is_kept_where_its_job_was_submitted_more_than_once(
     door.submit(accepted=False)
     if again:
         now = time.time()
-        door.store.turn(JOB, Turn.DOUBT, now=now, due_at=now, leg="leg")
-        assert door.store.turn(JOB, Turn.RESUBMIT, now=now, due_at=now, count="resubmissions")
+        door.records.turn(JOB, Turn.DOUBT, now=now, due_at=now, leg="leg")
+        assert door.records.turn(JOB, Turn.RESUBMIT, now=now, due_at=now, count="resubmissions")
         door.submit()
     other = completed(data=[SONG["data"][0] | {"clip_id": clip()}])
     assert door.deliver(SONG) == "resumed"
@@ -235,7 +237,7 @@ def test_a_completion_that_is_no_end_is_noted_where_the_job_succeeded(
 
     assert parked.deliver(NO_END[name]) == "without effect"
 
-    assert parked.store.read(JOB).timeline[-1]["what"] == "song.completed again"
+    assert parked.readings.read(JOB).timeline[-1]["what"] == "song.completed again"
     assert (parked.late(), parked.kept()) == (None, [])
 
 
@@ -243,7 +245,7 @@ def test_a_task_id_that_is_half_a_character_does_no_harm(door: Door) -> None:
     door.submit(accepted=False)
     body = raw(streaming() | {"task_id": "X"}).replace(b'"X"', b'"\\ud800"')
     assert door.deliver(body) == "progress"
-    record = door.store.read(JOB)
+    record = door.readings.read(JOB)
     assert (record.state, record.provider_task_id) == ("waiting", "\\ud800")
 
 

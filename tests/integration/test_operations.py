@@ -124,7 +124,7 @@ def test_an_unknown_outcome_without_a_webhook_is_never_sent_again(
     unknown = send(everything, row, given, submit=submit)
     with pytest.raises(errors.SubmissionUnconfirmed):
         unknown.get(timeout=GET_SECONDS)
-    assert everything.store.read(unknown.id).attempts == 1
+    assert everything.readings.read(unknown.id).attempts == 1
 
 
 @pytest.mark.parametrize("form", ["typed", "gateway_timeout", "clips"])
@@ -222,6 +222,6 @@ def test_what_is_not_ready_yet_is_asked_again_without_holding_a_slot(
     row = find(name)
     waiting = send(everything, row, source(row), not_ready_times=1)
     assert waiting.get(timeout=GET_SECONDS)["operation"] == name
-    record = everything.store.read(waiting.id)
+    record = everything.readings.read(waiting.id)
     assert record.attempts == 2
     assert [turn["what"] for turn in record.timeline].count("postpone") == 1

@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 
 from worker.core import keys
 from worker.core.errors import InvalidPayload
-from worker.core.job.models import JobId
-from worker.store.quarantine import Kind, Quarantine
+from worker.core.job.models import JobId, Kind
+from worker.store.quarantine import Quarantine
 
 NOW = 1_763_800_000.0
 JOB = JobId("job-1")

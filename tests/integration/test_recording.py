@@ -193,7 +193,7 @@ def test_a_job_whose_message_stood_in_its_queue_past_the_deadline_is_not_submitt
     flow.system.simulator.forget_rules()
     flow.redis.hset(keys.job(job.id), "deadline_at", 1)
     publisher = Publisher(flow.system.broker_url, {}, 5)
-    publisher.publish(flow.system.store.message(JobId(job.id)) or "")
+    publisher.publish(flow.system.readings.message(JobId(job.id)) or "")
     publisher.close()
 
     flow.quiet()

@@ -25,13 +25,14 @@ from tests.integration.flow import (
 from tests.system import SIGNING_KEY, System, wait_until
 from worker.core import keys
 from worker.core.errors import DeadlineExceeded, InvalidRequest, TaskFailed
-from worker.core.job.models import JobId
+from worker.core.job.models import Entry, JobId, Kind
 from worker.core.job.states import Turn
 from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import find
 from worker.engine.adopt import Adoption
-from worker.store.quarantine import Entry, Kind, Quarantine
-from worker.store.records import Store
+from worker.store.quarantine import Quarantine
+from worker.store.readings import Readings
+from worker.store.records import Records
 
 NOW = 1_763_800_000.0
 
@@ -219,7 +220,7 @@ def test_adoption_leaves_a_result_alone_that_is_still_there(flow: Flow) -> None:
 def test_a_job_that_gets_a_record_meanwhile_is_not_adopted(
     flow: Flow, content: Callable[[], Any]
 ) -> None:
-    entry, records = orphan(flow, content()), Store(flow.redis)
+    entry, records = orphan(flow, content()), Records(flow.redis)
 
     def answer(job_id: JobId, _: Any) -> None:
         """Meanwhile, the job's own message comes after all."""
@@ -227,7 +228,8 @@ def test_a_job_that_gets_a_record_meanwhile_is_not_adopted(
         records.turn(job_id, Turn.ENQUEUE, now=NOW, due_at=None, fields=fields)
 
     adoption = Adoption(
-        store=records,
+        records=records,
+        readings=Readings(flow.redis),
         provider=chosen(),
         answer=answer,
         signing_keys=[SIGNING_KEY],

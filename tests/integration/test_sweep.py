@@ -31,9 +31,11 @@ from worker.engine.sweep import Sweep
 from worker.messages.press import Publisher, SubmitLegs, press
 from worker.messages.recording import Recorder
 from worker.store import connection
+from worker.store.agenda import Agenda
 from worker.store.embedded import EmbeddedValkey
 from worker.store.gate import Gate
-from worker.store.records import Store
+from worker.store.readings import Readings
+from worker.store.records import Records
 
 LOST = {"webhook": "lost"}
 REMASTER = "sonic.remaster"
@@ -112,7 +114,9 @@ class Lab:
 
     def __init__(self, url: str) -> None:
         self.redis = Redis.from_url(url, decode_responses=True)
-        self.store = Store(connection.connect(url))
+        client = connection.connect(url)
+        self.records, self.readings = Records(client), Readings(client)
+        self.agenda = Agenda(client)
         self.policy = Policy(polls_per_second=float("inf"))
         self.now = 1_000_000.0
         self.url = url
@@ -122,10 +126,12 @@ class Lab:
         clock = self.clock
         publisher = Publisher(self.url, {}, 5)
         return Sweep(
-            store=self.store,
+            records=self.records,
+            readings=self.readings,
+            agenda=self.agenda,
             provider=chosen(),
             transport=Counting(self.redis, finished),
-            submit_legs=SubmitLegs(self.store, publisher, clock, self.policy),
+            submit_legs=SubmitLegs(self.readings, self.agenda, publisher, clock, self.policy),
             policy=self.policy,
             clock=clock,
             jitter=lambda: 0.5,
@@ -137,7 +143,7 @@ class Lab:
     def queued(self, job_id: str, operation: str = REMASTER) -> JobId:
         signature = self._app.signature(task_name(operation), task_id=job_id, queue=QUEUE)
         wire = press(lambda to: signature.apply_async(producer=to, declare=[]))
-        recorder = Recorder(self.store, self.policy, self.clock)
+        recorder = Recorder(self.records, self.readings, self.policy, self.clock)
         recorder.record(OPERATIONS[operation], wire)
         return JobId(job_id)
 
@@ -146,29 +152,31 @@ class Lab:
         signature = self._app.signature(task_name(REMASTER), task_id=job_id, queue=QUEUE)
         signature.set(headers={PRIORITY_HEADER: "batch"})
         wire = press(lambda to: signature.apply_async(producer=to, declare=[]))
-        assert not Recorder(self.store, self.policy, self.clock).record(OPERATIONS[REMASTER], wire)
+        assert not Recorder(self.records, self.readings, self.policy, self.clock).record(
+            OPERATIONS[REMASTER], wire
+        )
         return JobId(job_id)
 
     def cancel(self, job_ids: list[JobId]) -> None:
-        cancellations = Cancellations(self.store, self.clock)
+        cancellations = Cancellations(self.records, self.clock)
         for job_id in job_ids:
             assert cancellations.cancel_in_turn(job_id, by="a test") is Cancellation.ENDING
 
     def waiting(self, job_id: str, operation: str = REMASTER) -> JobId:
         """A job that the provider accepted now; its provider task is named as the job is."""
         made, now = self.queued(job_id, operation), self.now
-        self.store.turn(made, Turn.SUBMIT, now=now, due_at=now, leg="leg", count="attempts")
+        self.records.turn(made, Turn.SUBMIT, now=now, due_at=now, leg="leg", count="attempts")
         due_at = first_poll(OPERATIONS[operation], self.policy, now=now)
         fields = {"provider_task_id": job_id, "deadline_at": now + 86400}
-        self.store.turn(made, Turn.ACCEPT, now=now, due_at=due_at, leg="leg", fields=fields)
+        self.records.turn(made, Turn.ACCEPT, now=now, due_at=due_at, leg="leg", fields=fields)
         return made
 
     def doubtful(self, job_id: str) -> JobId:
         """A job whose worker went silent in the middle of its submit."""
         made = self.queued(job_id)
         leg: dict[str, Any] = {"leg": "leg", "now": self.now, "due_at": self.now + 99}
-        self.store.turn(made, Turn.SUBMIT, count="attempts", **leg)
-        assert self.store.announce(made, "leg")
+        self.records.turn(made, Turn.SUBMIT, count="attempts", **leg)
+        assert self.records.announce(made, "leg")
         return made
 
     def published(self) -> Counter[str]:
@@ -215,11 +223,11 @@ def test_a_lost_webhook_is_found_within_10_s_of_the_operations_expected_time(
 
     # The sweep that is the least lucky: its turn comes just before the moment, every time.
     lab.now = done_at - 0.001
-    while lab.store.state(job_id) is JobState.WAITING and lab.now < done_at + 60:
+    while lab.readings.state(job_id) is JobState.WAITING and lab.now < done_at + 60:
         sweep.run_once()
         lab.now += SWEEP_EVERY_SECONDS
 
-    assert lab.store.state(job_id) is JobState.RESUMING
+    assert lab.readings.state(job_id) is JobState.RESUMING
     found_at = lab.now - SWEEP_EVERY_SECONDS
     assert found_at - done_at <= 10
     assert lab.polls() == {job_id: 1}
@@ -231,7 +239,7 @@ def test_a_song_that_takes_longer_is_asked_for_ever_more_rarely(lab: Lab) -> Non
 
     asked = []
     for _ in range(8):
-        lab.now = lab.store.read(job_id).due_at or 0
+        lab.now = lab.readings.read(job_id).due_at or 0
         asked.append(lab.now)
         assert sweep.run_once() == 1
 
@@ -287,7 +295,7 @@ def test_eight_sweeps_at_once_do_everything_and_nothing_twice(
     assert sum(shares) == JOBS
     assert Counter(lab.published().values()) == {1: JOBS / 4}
     assert Counter(lab.polls().values()) == {1: JOBS / 2}
-    states = Counter(lab.store.state(job_id) for job_id in lab.job_ids())
+    states = Counter(lab.readings.state(job_id) for job_id in lab.job_ids())
     assert states == {"resuming": JOBS / 2, "unconfirmed": JOBS / 4, "queued": JOBS / 4}
     assert lab.redis.zcount(keys.DUE, "-inf", lab.now) == 0
 
@@ -301,12 +309,12 @@ def outwait(lab: Lab, _: list[JobId]) -> None:
 
 
 def on_their_way(lab: Lab, held: list[JobId]) -> list[JobId]:
-    return [job_id for job_id in held if lab.store.state(job_id) is JobState.RESUMING]
+    return [job_id for job_id in held if lab.readings.state(job_id) is JobState.RESUMING]
 
 
 def settle(lab: Lab, job_ids: list[JobId]) -> None:
     for job_id in job_ids:
-        assert lab.store.turn(job_id, Turn.CANCEL, now=lab.now, due_at=None, retain_seconds=99)
+        assert lab.records.turn(job_id, Turn.CANCEL, now=lab.now, due_at=None, retain_seconds=99)
 
 
 @pytest.mark.parametrize("end", [cancel, outwait])
@@ -324,7 +332,7 @@ def test_of_many_that_end_before_the_gate_few_are_on_their_way_at_a_time(
         assert len(leaving) == 100
         settle(lab, leaving)
 
-    assert {lab.store.state(job_id) for job_id in held} == {JobState.CANCELLED}
+    assert {lab.readings.state(job_id) for job_id in held} == {JobState.CANCELLED}
 
 
 def test_what_is_due_is_seen_to_while_many_end_before_the_gate(lab: Lab) -> None:
@@ -349,5 +357,5 @@ def test_those_that_no_worker_takes_do_not_keep_the_others_from_ending(lab: Lab)
 def test_what_was_cancelled_before_the_gate_is_not_admitted(lab: Lab) -> None:
     held = [lab.held(f"held-{number}") for number in range(2)]
     lab.cancel(held[:1])
-    gate = Gate(lab.store._redis, Limits(), held_seconds=99)
+    gate = Gate(lab.redis, Limits(), held_seconds=99)
     assert gate.release(now=lab.now, stale_at=lab.now + 30).job_ids == held[1:]

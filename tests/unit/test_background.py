@@ -23,7 +23,7 @@ def test_a_worker_whose_clock_was_set_wrong_does_not_sweep(
     step: Any = SweepStep.__new__(SweepStep)
     step._stopping = SimpleNamespace(is_set=lambda: False)
     step._parts = SimpleNamespace(
-        store=SimpleNamespace(clock=lambda: time.time() + ahead),
+        agenda=SimpleNamespace(clock=lambda: time.time() + ahead),
         settings=SimpleNamespace(allowed_risks=frozenset(allowed), sweep_every_seconds=2),
         sweep=SimpleNamespace(run_once=lambda: 0, forget=lambda: swept.append("forget")),
         treasury=SimpleNamespace(refresh=lambda: None),

@@ -213,7 +213,7 @@ def test_a_worker_that_stops_waits_for_the_lease_that_it_has_asked_for(
 ) -> None:
     slow = Slow()
     settings = SimpleNamespace(redis_timeout_seconds=1, redis_url="redis://127.0.0.1:1")
-    parts = SimpleNamespace(store=slow, settings=settings)
+    parts = SimpleNamespace(agenda=slow, settings=settings)
     monkeypatch.setattr(startup, "parts", lambda: parts)
     step = ConductorStep(worker)
     step.start(worker)

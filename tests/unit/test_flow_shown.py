@@ -117,7 +117,7 @@ def test_an_empty_group_is_followed_by_nothing_of_its_own() -> None:
 
 
 class Records:
-    """Some records, read as a store's are."""
+    """Some records, read as the stored ones are."""
 
     def __init__(self, *records: JobRecord, messages: dict[str, str] | None = None) -> None:
         self._records = {record.job_id: record for record in records}
@@ -144,9 +144,9 @@ def following(*steps: tuple[str, str, str]) -> JSONObject:
     return {"steps": [[*step, False] for step in steps]}
 
 
-def shown(store: Records, here: JobRecord) -> list[str]:
-    flow = watch.flow_of(store, here)  # type: ignore[arg-type]
-    sights = watch.look(store, flow)  # type: ignore[arg-type]
+def shown(records: Records, here: JobRecord) -> list[str]:
+    flow = watch.flow_of(records, here)  # type: ignore[arg-type]
+    sights = watch.look(records, flow)  # type: ignore[arg-type]
     return [line.rstrip() for line in printed(show.flow_table(sights)).splitlines()[1:]]
 
 
@@ -157,8 +157,8 @@ SONG = record(FIRST, "sonic.remaster", JobState.SUCCEEDED, following=following(W
 def test_a_job_is_shown_with_what_it_follows_and_what_follows_it(s: Canvas) -> None:
     wav = record("wav", "sonic.wav", JobState.WAITING, after=FIRST, first=FIRST)
     flow = s("fermata.sonic.wav", task_id="wav") | s("fermata.sonic.midi", task_id="midi")
-    store = Records(SONG, wav, messages={"wav": pressed(s.celery, flow)})
-    assert shown(store, wav) == shown(store, SONG) == [
+    records = Records(SONG, wav, messages={"wav": pressed(s.celery, flow)})
+    assert shown(records, wav) == shown(records, SONG) == [
         "sonic.remaster  succeeded    first   0.0",
         "└ sonic.wav     waiting      wav     0.0",
         "  └ sonic.midi  not started  midi",

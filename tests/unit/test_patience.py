@@ -3,7 +3,10 @@
 import pytest
 
 from worker.engine.patience import insist
-from worker.store.connection import StoreUnavailable
+
+
+class Away(Exception):
+    pass
 
 
 class Outage:
@@ -21,18 +24,24 @@ class Outage:
 
     def write(self) -> str:
         if self.now < self._until:
-            raise StoreUnavailable("away")
+            raise Away
         return "written"
+
+
+def wait_out(outage: Outage) -> str:
+    return insist(
+        outage.write, unavailable=Away, seconds=60, clock=outage.clock, pause=outage.pause
+    )
 
 
 def test_it_is_written_when_redis_is_back() -> None:
     outage = Outage(until=5)
-    assert insist(outage.write, seconds=60, clock=outage.clock, pause=outage.pause) == "written"
+    assert wait_out(outage) == "written"
     assert outage.now == 5
 
 
 def test_it_is_given_up_when_the_leg_is_taken_for_dead() -> None:
     outage = Outage(until=1000)
-    with pytest.raises(StoreUnavailable):
-        insist(outage.write, seconds=60, clock=outage.clock, pause=outage.pause)
+    with pytest.raises(Away):
+        wait_out(outage)
     assert 60 < outage.now < 63

@@ -15,11 +15,10 @@ from worker.cli import show
 from worker.cli.watch import Sight
 from worker.core import wire
 from worker.core.job.canvas import Step
-from worker.core.job.models import JobId, JobRecord, JSONObject
+from worker.core.job.models import Entry, JobId, JobRecord, JSONObject, Kind
 from worker.core.job.states import JobState
 from worker.core.providers.aimusic import results
 from worker.core.providers.aimusic.operations import OPERATIONS
-from worker.store.quarantine import Entry, Kind
 
 
 def printed(renderable: Any, *, width: int = 200) -> str:

@@ -93,7 +93,7 @@ def _require_own_tasks(**_: Any) -> None:
 # Before the application: with other versions a process must refuse, and not run unmended.
 with startup.one_line():
     mends.install()
-follow_ups.install(lambda: worker_process.parts().store)
+follow_ups.install(lambda: (worker_process.parts().records, worker_process.parts().readings))
 app = Celery(
     "fermata",
     task_cls="worker.app.plain_task:Step",

@@ -171,13 +171,13 @@ class PatientBackend(ChordBackend):
         # another id.
         if job is None or job.claims == 1 or request.id != job.job_id:
             return set()
-        return set(worker_process.parts().store.read(job.job_id).errbacks_called)
+        return set(worker_process.parts().readings.read(job.job_id).errbacks_called)
 
     def _note_called(self, request: Any, called: set[int]) -> None:
         job = resuming.get()
         if job and request.id == job.job_id:
             fields = {"errbacks_called": ",".join(map(str, called))}
-            worker_process.parts().store.note(job.job_id, now=time.time(), fields=fields)
+            worker_process.parts().records.note(job.job_id, now=time.time(), fields=fields)
 
     def mark_as_failure(self, task_id: str, exc: BaseException, *args: Any, **kwargs: Any) -> Any:
         """Store a failure, unless it is an accident.

@@ -81,7 +81,7 @@ class SweepStep(Background):
         The start-up checks the clock too, but a clock can be set, or a machine be suspended, later.
         Meanwhile any other worker can sweep.
         """
-        off = abs(time.time() - self._parts.store.clock())
+        off = abs(time.time() - self._parts.agenda.clock())
         if off <= SKEW_REFUSED_SECONDS or Risk.CLOCK in self._parts.settings.allowed_risks:
             return False
         log.error("sweep_paused", why="the clock differs from Redis's", seconds=round(off))

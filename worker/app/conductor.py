@@ -42,8 +42,8 @@ from worker.messages.follow_ups import UNPUBLISHED
 from worker.messages.recording import resuming
 from worker.settings import Settings
 from worker.store import connection
+from worker.store.agenda import Agenda
 from worker.store.connection import StoreUnavailable
-from worker.store.records import Store
 
 log = structlog.get_logger()
 
@@ -70,7 +70,7 @@ class Conductor:
     """Runs the resumed legs of one worker.
 
     Args:
-        leases: a store whose timeout is shorter than a lease, to renew leases through.
+        leases: an agenda whose timeout is shorter than a lease, to renew leases through.
         patience_seconds: the socket's timeout. A wait for ready jobs must end before it.
         is_watched: whether the worker sends task events to monitors.
     """
@@ -78,15 +78,15 @@ class Conductor:
     def __init__(
         self,
         app: Celery,
-        store: Store,
-        leases: Store,
+        agenda: Agenda,
+        leases: Agenda,
         hostname: str,
         *,
         patience_seconds: float,
         is_watched: Callable[[], bool],
     ) -> None:
         self._app = app
-        self._store = store
+        self._agenda = agenda
         self._leases = leases
         self._hostname = hostname
         self._is_watched = is_watched
@@ -109,7 +109,7 @@ class Conductor:
             if not self._changed.wait_for(self._room, LISTEN_SECONDS):
                 return
             room = self._room()
-        leased = self._store.lease(seconds=LEASE_SECONDS, limit=room)
+        leased = self._agenda.lease(seconds=LEASE_SECONDS, limit=room)
         with self._changed:
             for job in leased:
                 # A process that was suspended for longer than a lease may lease its own jobs again.
@@ -118,7 +118,7 @@ class Conductor:
                     self._to_run.put(job)
             self._add_threads()
         if not leased:
-            self._store.wait_for_ready(self._listen_seconds)
+            self._agenda.wait_for_ready(self._listen_seconds)
 
     def _room(self) -> int:
         return min(AT_ONCE - len(self._in_hand) + len(self._aside), MOST_ASIDE - len(self._aside))
@@ -185,7 +185,7 @@ class Conductor:
         except BaseException as error:  # an errback may call sys.exit(), to end a pool's process
             seconds = min(2.0 ** min(job.claims, 10), LONGEST_PUT_OFF_SECONDS)
             log.warning("leg_put_off", error=told(error), seconds=seconds)
-            self._put_off(self._store, [job.job_id], seconds)
+            self._put_off(self._agenda, [job.job_id], seconds)
         finally:
             resuming.reset(token)
             structlog.contextvars.clear_contextvars()
@@ -209,9 +209,9 @@ class Conductor:
             self._add_threads()
             self._changed.notify_all()
 
-    def _put_off(self, store: Store, job_ids: Sequence[JobId], seconds: float) -> None:
+    def _put_off(self, agenda: Agenda, job_ids: Sequence[JobId], seconds: float) -> None:
         try:
-            store.renew(job_ids, seconds=seconds)
+            agenda.renew(job_ids, seconds=seconds)
         except StoreUnavailable as error:
             log.warning("leases_end_by_themselves", error=told(error))
 
@@ -310,7 +310,7 @@ class ConductorStep(Background):
         patience = parts.settings.redis_timeout_seconds
         self._conductor = Conductor(
             parent.app,
-            parts.store,
+            parts.agenda,
             _for_leases(parts.settings),
             parent.hostname,
             patience_seconds=patience,
@@ -341,10 +341,10 @@ class ConductorStep(Background):
         self._ended.set()
 
 
-def _for_leases(settings: Settings) -> Store:
-    """Open a store whose timeout leaves time to renew a lease at least twice before it ends."""
+def _for_leases(settings: Settings) -> Agenda:
+    """Open an agenda whose timeout leaves time to renew a lease at least twice before it ends."""
     patience = min(settings.redis_timeout_seconds, RENEW_EVERY_SECONDS)
-    return Store(connection.connect(settings.redis_url, timeout_seconds=patience, retries=0))
+    return Agenda(connection.connect(settings.redis_url, timeout_seconds=patience, retries=0))
 
 
 def _is_watched(worker: Any) -> bool:

@@ -150,7 +150,7 @@ class ProviderTask(FollowUp):
     def _make_due(self) -> None:
         """Make a job ready that an older version of Fermata would resume by this message."""
         now, resumed = time.time(), (JobState.RESUMING,)
-        worker_process.parts().store.note(self._job_id, now=now, sources=resumed, due_at=now)
+        worker_process.parts().records.note(self._job_id, now=now, sources=resumed, due_at=now)
 
     def _require_wanted(self, standing: Standing) -> None:
         if standing.cancelled_by:

@@ -81,7 +81,7 @@ class Step(FollowUp):
         # replacement (Task.replace) has the id of the step, but follows another job.
         followed = copy.partition("/")[0]
         run = f"{self.run_id(task_id)}:{followed}"
-        if not parts.store.take_step(run, copy, seconds=parts.settings.policy.retention_seconds):
+        if not parts.plain_steps.take(run, copy, seconds=parts.settings.policy.retention_seconds):
             raise Ignore
 
     def _count_again(self, task_id: str) -> None:
@@ -92,7 +92,7 @@ class Step(FollowUp):
         """Count a message that comes again as a death; a run that ends forgets the count."""
         parts = worker_process.parts()
         seconds = parts.settings.policy.retention_seconds
-        deaths = parts.store.count_death(self.run_id(task_id), seconds=seconds)
+        deaths = parts.plain_steps.count_death(self.run_id(task_id), seconds=seconds)
         if deaths >= DEATHS:
             # Celery's own WorkerLostError would make the message come again.
             said = f"{self.name} was begun {deaths} times, and its process died each time"
@@ -107,4 +107,4 @@ def _forget_deaths(task_id: str, task: Any, state: str | None = None, **_: Any) 
     more death; Celery calls this without a state then.
     """
     if isinstance(task, Step) and task.comes_again and state not in {None, IGNORED}:
-        worker_process.parts().store.forget_deaths(task.run_id(task_id))
+        worker_process.parts().plain_steps.forget_deaths(task.run_id(task_id))

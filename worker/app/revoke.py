@@ -110,7 +110,7 @@ def _cancel_stamped(wanted: Mapping[str, Any]) -> None:
     """Cancel the jobs on record that have one of the stamps; runs in a thread of its own."""
     parts = worker_process.parts()
     try:
-        for job_id, message in parts.store.unsettled():
+        for job_id, message in parts.readings.unsettled():
             if _has_one(_stamps(job_id, message), wanted):
                 outcome = parts.cancellations.cancel_in_turn(job_id, by=BY)
                 log.info("job_revoked", job_id=job_id, by=BY, outcome=outcome)

@@ -31,7 +31,7 @@ from worker.messages import flow
 from worker.provider import proxies
 from worker.settings import Role, dev_environment, load
 from worker.wiring.producer import open_producer
-from worker.wiring.servers import open_store
+from worker.wiring.servers import open_readings
 
 START_SECONDS: Final = 45
 FLOW_SECONDS: Final = 60
@@ -177,9 +177,9 @@ def _run_flow(console: Console) -> list[Sight]:
         "sonic.create_music", _CREATE, then=("sonic.remaster", _REMASTER), branches=branches
     )
     enqueued = flow.enqueue(open_producer(settings), plan)
-    store = open_store(settings)
+    readings = open_readings(settings)
     with show.live(console) as live:
-        for sights in watch.follow(store, enqueued, timeout_seconds=FLOW_SECONDS):
+        for sights in watch.follow(readings, enqueued, timeout_seconds=FLOW_SECONDS):
             live.update(show.flow_table(sights), refresh=True)
     if not all(sight.ended for sight in sights):
         late = f"the jobs did not end within {FLOW_SECONDS} s; see {settings.data_dir / 'logs'}"

@@ -39,10 +39,11 @@ from worker.core.text import decode
 from worker.engine.cancel import Cancellation, Cancellations
 from worker.messages import flow
 from worker.settings import Role, load
-from worker.store.records import Store
+from worker.store.readings import Readings
+from worker.store.records import Records
 from worker.wiring import worker_process
 from worker.wiring.producer import open_producer
-from worker.wiring.servers import open_store
+from worker.wiring.servers import open_readings, open_redis
 
 _BEGINNING: Final = re.compile(r"[0-9a-f]{8}")
 _NEWEST: Final = 200
@@ -125,7 +126,7 @@ def submit(  # noqa: PLR0917  (click passes them by name)
     if not wait:
         _print_enqueued(enqueued, as_json=as_json)
         return
-    _wait(open_store(settings), enqueued, timeout, as_json=as_json)
+    _wait(open_readings(settings), enqueued, timeout, as_json=as_json)
 
 
 def _parameter(operation: str, argument: str) -> tuple[str, Any]:
@@ -171,9 +172,9 @@ def _step(step: Step) -> dict[str, Any]:
     return {"job_id": step.job_id, "operation": step.operation, "after": step.after}
 
 
-def _wait(store: Store, enqueued: flow.Flow, timeout: float | None, *, as_json: bool) -> None:
+def _wait(readings: Readings, enqueued: flow.Flow, timeout: float | None, *, as_json: bool) -> None:
     try:
-        sights = _follow(store, enqueued, timeout, errors if as_json else out)
+        sights = _follow(readings, enqueued, timeout, errors if as_json else out)
     except KeyboardInterrupt:
         first = enqueued.steps[0].job_id
         fail(f"interrupted; the jobs go on: see `fermata job {first}`", EXIT_INTERRUPTED)
@@ -190,13 +191,13 @@ def _wait(store: Store, enqueued: flow.Flow, timeout: float | None, *, as_json: 
 
 
 def _follow(
-    store: Store, enqueued: flow.Flow, timeout: float | None, console: Console
+    readings: Readings, enqueued: flow.Flow, timeout: float | None, console: Console
 ) -> list[watch.Sight]:
     """Show the jobs of a flow live; without a terminal, print a line for each change."""
     sights: list[watch.Sight] = []
     told: dict[str, str] = {}
     with show.live(console) as live:
-        for sights in watch.follow(store, enqueued, timeout_seconds=timeout):
+        for sights in watch.follow(readings, enqueued, timeout_seconds=timeout):
             live.update(show.flow_table(sights), refresh=True)
             if not console.is_terminal:
                 _tell_changes(sights, told)
@@ -219,21 +220,21 @@ def job(job_id: str, as_json: bool) -> None:
     A job of a flow is shown with the jobs before, beside and after it. For one of the newest jobs,
     the eight characters of its id that `fermata dev` shows are enough.
     """
-    store = open_store(load(Role.CLIENT))
-    _print_job(store, _find(store, job_id), as_json=as_json)
+    readings = open_readings(load(Role.CLIENT))
+    _print_job(readings, _find(readings, job_id), as_json=as_json)
 
 
-def _find(store: Store, given: str) -> JobId:
+def _find(readings: Readings, given: str) -> JobId:
     """Complete an id from its first eight characters, if one of the newest jobs alone has them."""
-    if not _BEGINNING.fullmatch(given) or store.state(JobId(given)):
+    if not _BEGINNING.fullmatch(given) or readings.state(JobId(given)):
         return JobId(given)
-    alike = [each.job_id for each in store.recent(_NEWEST) if each.job_id.startswith(given)]
+    alike = [each.job_id for each in readings.recent(_NEWEST) if each.job_id.startswith(given)]
     return alike[0] if len(alike) == 1 else JobId(given)
 
 
-def _print_job(store: Store, job_id: JobId, *, as_json: bool) -> None:
-    record = store.read(job_id)
-    sights = watch.look(store, watch.flow_of(store, record))
+def _print_job(readings: Readings, job_id: JobId, *, as_json: bool) -> None:
+    record = readings.read(job_id)
+    sights = watch.look(readings, watch.flow_of(readings, record))
     if as_json:
         beside = {"flow": [_step(each.step) | {"state": each.state} for each in sights]}
         click.echo(json.dumps(show.record_json(record) | beside, indent=2))
@@ -255,14 +256,14 @@ def jobs(limit: int, as_json: bool) -> None:
     A job behind `└` follows the one above it; branches that run side by side hang on one line
     (`├`). The first job of a flow is shown with it, however old it is.
     """
-    store = open_store(load(Role.CLIENT))
-    records = store.recent(limit)
+    readings = open_readings(load(Role.CLIENT))
+    records = readings.recent(limit)
     if as_json:
         click.echo(json.dumps([show.record_json(record) for record in records], indent=2))
     elif records:
         known = {record.job_id for record in records}
         missing = {record.first for record in records if record.first} - known
-        firsts = store.read_those(sorted(missing))
+        firsts = readings.read_those(sorted(missing))
         out.print(show.jobs_table([*records, *firsts], width=out.width))
     else:
         errors.print("There are no jobs yet.")
@@ -280,8 +281,7 @@ def cancel(job_ids: Sequence[str], as_json: bool) -> None:
     cancellation is kept for two weeks, in case such a job still comes, and the exit code is 2.
     """
     settings = load(Role.CLIENT)
-    store = open_store(settings)
-    cancellations = Cancellations(store, time.time)
+    cancellations = Cancellations(Records(open_redis(settings)), time.time)
     outcomes = {each: cancellations.cancel(JobId(each), by="the operator") for each in job_ids}
     if as_json:
         click.echo(json.dumps(outcomes, indent=2))
@@ -307,8 +307,8 @@ _CANCELLED: Final = {
 def poll(job_id: str, as_json: bool) -> None:
     """Ask the provider now how a waiting job stands, before its due time."""
     parts = worker_process.parts()
-    record = parts.store.read(JobId(job_id))
+    record = parts.readings.read(JobId(job_id))
     if record.state is not JobState.WAITING:
         raise InvalidRequest(f"{job_id} is {record.state}: only a waiting job can be polled")
     parts.sweep.poll(record, find(record.operation))
-    _print_job(parts.store, JobId(job_id), as_json=as_json)
+    _print_job(parts.readings, JobId(job_id), as_json=as_json)

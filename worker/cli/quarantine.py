@@ -14,13 +14,16 @@ import click
 from worker.cli import show
 from worker.cli.group import EXIT_CODES, EXIT_FAILED, errors, json_option, main, out
 from worker.core.errors import FermataError
+from worker.core.job.models import Entry
 from worker.core.providers import chosen, find
 from worker.engine.adopt import Adoption
 from worker.messages.answer import answer
 from worker.settings import Role, load
-from worker.store.quarantine import Entry, Quarantine
+from worker.store.quarantine import Quarantine
+from worker.store.readings import Readings
+from worker.store.records import Records
 from worker.wiring.receiver import open_deliveries
-from worker.wiring.servers import open_redis, open_store
+from worker.wiring.servers import open_redis
 
 _ALL_OF_IT = "Every entry, the oldest first."
 
@@ -169,8 +172,10 @@ def _adoption() -> Adoption:
     from worker.app import app  # noqa: PLC0415  (only here is the result backend needed)
 
     settings = load(Role.RECEIVER)
+    client = open_redis(settings)
     return Adoption(
-        store=open_store(settings),
+        records=Records(client),
+        readings=Readings(client),
         provider=chosen(),
         answer=functools.partial(answer, app),
         signing_keys=settings.signing_keys,

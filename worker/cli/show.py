@@ -24,11 +24,10 @@ from worker.core.contract import JOB_ID
 from worker.core.errors import FermataError
 from worker.core.job import canvas
 from worker.core.job.canvas import Step
-from worker.core.job.models import JobId, JobRecord, JSONObject
+from worker.core.job.models import Entry, JobId, JobRecord, JSONObject
 from worker.core.job.states import JobState
 from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import Operation
-from worker.store.quarantine import Entry
 
 _PROSE: Final = 24
 """A column of prose that is narrower than this helps nobody."""

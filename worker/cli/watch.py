@@ -13,7 +13,7 @@ from worker.core.job.models import JobId, JobRecord
 from worker.core.job.states import TERMINAL, JobState
 from worker.core.providers.aimusic.operations import OPERATIONS
 from worker.messages.flow import Flow
-from worker.store.records import Store
+from worker.store.readings import Readings
 
 LOOK_EVERY_SECONDS: Final = 0.2
 NOT_STARTED: Final = "not started"
@@ -51,32 +51,32 @@ class Sight:
         return self.record is not None and self.record.state is JobState.SUCCEEDED
 
 
-def look(store: Store, flow: Flow) -> list[Sight]:
+def look(readings: Readings, flow: Flow) -> list[Sight]:
     """Look at every job of a flow once."""
     seen: dict[str, Sight] = {}
     for step in flow.steps:
         before = seen.get(step.after or "")
-        record = _read(store, step)
+        record = _read(readings, step)
         stopped = record is None and before is not None and before.ended and not before.succeeded
         seen[step.job_id] = Sight(step, record, not_run=stopped)
     return list(seen.values())
 
 
-def flow_of(store: Store, record: JobRecord) -> Flow:
+def flow_of(readings: Readings, record: JobRecord) -> Flow:
     """Find the flow that a job is part of: the first job on record, and the jobs after it."""
-    above = store.read_those([job_id for job_id in (record.first, record.after) if job_id])
+    above = readings.read_those([job_id for job_id in (record.first, record.after) if job_id])
     top = above[0] if above else record
     steps = {top.job_id: Step(top.job_id, top.operation)}
-    _descend(store, [top], steps)
+    _descend(readings, [top], steps)
     if record.job_id not in steps:
         # A user's task published this job by its own code, so no message of the flow names it.
         before = record.after if record.after in steps else top.job_id
         steps[record.job_id] = Step(record.job_id, record.operation, before)
-        _descend(store, [record], steps)
+        _descend(readings, [record], steps)
     return Flow(tuple(steps.values()))
 
 
-def _descend(store: Store, level: list[JobRecord], steps: dict[JobId, Step]) -> None:
+def _descend(readings: Readings, level: list[JobRecord], steps: dict[JobId, Step]) -> None:
     """Add the jobs that follow some jobs, level by level.
 
     A job that has not ended still knows from its message all that follows; an ended one keeps
@@ -84,32 +84,34 @@ def _descend(store: Store, level: list[JobRecord], steps: dict[JobId, Step]) -> 
     """
     while level and len(steps) < MOST_STEPS:
         for job in level:
-            for step in _following(store, job)[: MOST_STEPS - len(steps)]:
+            for step in _following(readings, job)[: MOST_STEPS - len(steps)]:
                 steps.setdefault(step.job_id, step)
         below = {job.job_id for job in level}
-        level = store.read_those([each.job_id for each in steps.values() if each.after in below])
+        level = readings.read_those([each.job_id for each in steps.values() if each.after in below])
 
 
-def _following(store: Store, job: JobRecord) -> tuple[Step, ...]:
+def _following(readings: Readings, job: JobRecord) -> tuple[Step, ...]:
     if job.following:
         return tuple(Step(*step) for step in job.following["steps"])
-    message = store.message(job.job_id)
+    message = readings.message(job.job_id)
     return canvas.still_to_come(job.job_id, message) if message else ()
 
 
-def follow(store: Store, flow: Flow, *, timeout_seconds: float | None) -> Iterator[list[Sight]]:
+def follow(
+    readings: Readings, flow: Flow, *, timeout_seconds: float | None
+) -> Iterator[list[Sight]]:
     """Yield the jobs' states again and again, until every job has ended or the time is up."""
     give_up = None if timeout_seconds is None else monotonic() + timeout_seconds
     while True:
-        sights = look(store, flow)
+        sights = look(readings, flow)
         yield sights
         if all(sight.ended for sight in sights) or (give_up is not None and monotonic() > give_up):
             return
         sleep(LOOK_EVERY_SECONDS)
 
 
-def _read(store: Store, step: Step) -> JobRecord | None:
+def _read(readings: Readings, step: Step) -> JobRecord | None:
     try:
-        return store.read(step.job_id)
+        return readings.read(step.job_id)
     except UnknownJob:
         return None

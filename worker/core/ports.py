@@ -1,10 +1,26 @@
-"""The ports by which the engine reaches the world around it."""
+"""The ports by which the engine reaches the world around it.
+
+The engine decides what becomes of a job. What it must know and write it asks of the classes here,
+so it can be tried without a server: ``worker/store`` has them on Redis, ``tests/fakes.py`` in
+memory. A port of the state has only the methods that the engine calls.
+"""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from worker.core.job.models import JobId, JSONObject, ProviderTaskId
+from worker.core.job.lanes import Bid, Lane, Limits, Released
+from worker.core.job.models import (
+    Event,
+    Heard,
+    JobId,
+    JobRecord,
+    JSONObject,
+    Kind,
+    ProviderTaskId,
+    Standing,
+)
+from worker.core.job.states import LIVE, LOST, JobState, Turn
 from worker.core.signing import Scheme
 from worker.core.wire import (
     Answer,
@@ -18,6 +34,222 @@ from worker.core.wire import (
 
 Clock = Callable[[], float]
 """Returns the time now, in Unix seconds."""
+
+
+class Records(Protocol):
+    """Changes records; each change happens in one step, or not at all. Times are Unix seconds."""
+
+    @property
+    def unavailable(self) -> type[Exception]:
+        """What every method of this and of the other ports raises while the state is away."""
+
+    def turn(
+        self,
+        job_id: JobId,
+        turn: Turn,
+        *,
+        now: float,
+        due_at: float | None,
+        why: str = "",
+        fields: Mapping[str, Any] | None = None,
+        drop: Sequence[str] = (),
+        leg: str = "",
+        count: str = "",
+        retain_seconds: int | None = None,
+    ) -> bool:
+        """Take a turn if the job's state allows it; says whether it did.
+
+        Args:
+            due_at: when the job is due next; None: never again.
+            leg: the run of the submit leg that this turn belongs to. The turn is safe to send
+                twice, and is refused once another leg has begun.
+            count: a counter to increment.
+        """
+
+    def admit(
+        self,
+        job_id: JobId,
+        bid: Bid,
+        *,
+        now: float,
+        due_at: float,
+        deadline_at: float,
+        fields: Mapping[str, Any],
+        leg: str,
+    ) -> JobState | None:
+        """Begin a submit leg if the gate is open; returns SUBMITTING, HELD, or None: not begun.
+
+        Args:
+            due_at: when the leg is dead, if it says nothing.
+            deadline_at: when the job expires, if it is submitted for the first time now.
+            fields: of the record; without ``parked``, the job has a record already.
+        """
+
+    def note(
+        self,
+        job_id: JobId,
+        *,
+        now: float,
+        what: str = "",
+        why: str = "",
+        sources: Iterable[JobState | None] = LIVE,
+        due_at: float | None = None,
+        fields: Mapping[str, Any] | None = None,
+        count: str = "",
+        retain_seconds: int | None = None,
+    ) -> JobState | None:
+        """Write on a record without a turn; returns its state, None if there is no record.
+
+        Args:
+            sources: the states in which it is written; in others nothing changes.
+            due_at: when the job is due next; None keeps the due time that it has.
+        """
+
+    def drop_due(self, job_id: JobId) -> None:
+        """Forget the due time of a job that needs none: it has settled, or its record is gone."""
+
+    def claim(
+        self,
+        job_id: JobId,
+        event: Event,
+        *,
+        now: float,
+        leg: str = "",
+        seen: JobState | None = None,
+    ) -> bool:
+        """Claim a parked job for an event, and make it ready; False if another event has won.
+
+        Args:
+            leg: only while this run of the submit leg is the last one. The claim is then safe to
+                send twice.
+            seen: only while the job is in this state.
+        """
+
+    def hear(
+        self,
+        job_id: JobId,
+        event: Event,
+        *,
+        now: float,
+        digest: str,
+        again_in: Iterable[JobState],
+        again: str,
+    ) -> Heard:
+        """Claim a parked job for a delivery, unless the same delivery has won before.
+
+        Args:
+            digest: of the delivery's body.
+            again_in: the states in which the same one again is nothing new.
+            again: what the timeline says of it then.
+        """
+
+    def announce(self, job_id: JobId, leg: str) -> Standing | None:
+        """Note that the job's PARKED state is stored; returns None if the leg is not its last.
+
+        Raises UnknownJob.
+        """
+
+    def take_from(self, job_id: JobId, leg: str) -> bool:
+        """Take a job away from a leg that has sent nothing; False if it may have."""
+
+    def keep_late(
+        self,
+        job_id: JobId,
+        late: JSONObject,
+        *,
+        now: float,
+        why: str,
+        retain_seconds: int,
+        sources: Iterable[JobState] = LOST,
+    ) -> bool:
+        """Keep what came of a job that ends, or has ended, without it; says whether it did.
+
+        Args:
+            late: whether it is ``final``, and more. The first is kept, but for one that is not.
+            sources: the states in which it is kept.
+        """
+
+
+class Readings(Protocol):
+    """Reads records."""
+
+    def standing(self, job_id: JobId) -> Standing:
+        """Read where a job stands; its state is None if it has no record yet."""
+
+    def state(self, job_id: JobId) -> JobState | None:
+        """Read a job's state; None if it has no record."""
+
+    def event(self, job_id: JobId) -> Event | None:
+        """Read the event that ends a resumed job."""
+
+    def read(self, job_id: JobId) -> JobRecord:
+        """Read a job's record.
+
+        Raises UnknownJob.
+        """
+
+    def forget_index(self, *, before: float) -> None:
+        """Drop the index entries of jobs that were recorded before a time."""
+
+
+class Agenda(Protocol):
+    """Hands out what there is to do."""
+
+    def due(self, *, now: float, lease_until: float, limit: int) -> list[JobId]:
+        """Lease up to ``limit`` jobs that are due, and as many that only end."""
+
+    def reserve_poll(self, *, spacing_seconds: float) -> float:
+        """Reserve the time of the next poll, among all sweeps; returns the seconds until then."""
+
+
+class Gate(Protocol):
+    """What keeps all workers together within the operator's limits."""
+
+    @property
+    def limits(self) -> Limits:
+        """What the operator allows."""
+
+    def bid(self, operation: Operation, lane: Lane, *, now: float, expires_at: float | None) -> Bid:
+        """Say what a job asks of the gate."""
+
+    def hear(
+        self, job_id: JobId, operation: Operation, outcome: SubmitOutcome, *, now: float
+    ) -> bool:
+        """Learn from a submission; says whether the gate was open, and is closed by it."""
+
+    def open(self, job_id: JobId, *, paid: bool, now: float) -> None:
+        """Let jobs pass again after a job that the provider answered."""
+
+    def release(self, *, now: float, stale_at: float) -> Released:
+        """Admit those whose turn it is; each is leased until ``stale_at`` to be published."""
+
+    def may_ask_balance(self, every_seconds: float) -> bool:
+        """Say whether it is time to ask again, to one worker of all."""
+
+    def spent(self) -> int:
+        """Return what was ever spent, in thousandths."""
+
+    def learn_balance(self, left: float, *, spent_before: int) -> None:
+        """Keep the balance that was asked for when ``spent_before`` had been spent."""
+
+
+class Quarantine(Protocol):
+    """Keeps authentic deliveries that cannot be used, until someone looks."""
+
+    def keep(
+        self,
+        kind: Kind,
+        job_id: JobId,
+        headers: Mapping[str, str],
+        body: bytes,
+        why: str,
+        *,
+        now: float,
+    ) -> str:
+        """Keep a delivery whose signature was verified; returns its entry's id.
+
+        One that is there already keeps its place: the same bytes for the same job.
+        """
 
 
 class Transport(Protocol):

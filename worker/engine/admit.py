@@ -6,9 +6,8 @@ import structlog
 
 from worker.core.errors import FermataError
 from worker.core.job.timing import PUBLISH_LEASE_SECONDS
-from worker.core.ports import Clock, Provider, Transport
+from worker.core.ports import Clock, Gate, Provider, Transport
 from worker.messages.press import SubmitLegs
-from worker.store.gate import Gate
 
 log = structlog.get_logger()
 

@@ -5,13 +5,11 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from worker.core.errors import InvalidRequest, TaskFailed
-from worker.core.job.models import JobId, JSONObject
+from worker.core.job.models import Entry, JobId, JSONObject
 from worker.core.job.states import JobState, Turn
-from worker.core.ports import Clock, Provider
+from worker.core.ports import Clock, Provider, Readings, Records
 from worker.core.signing import derive_secrets
 from worker.core.wire import Operation
-from worker.store.quarantine import Entry
-from worker.store.records import Store
 
 log = structlog.get_logger()
 
@@ -27,14 +25,16 @@ class Adoption:
     def __init__(
         self,
         *,
-        store: Store,
+        records: Records,
+        readings: Readings,
         provider: Provider,
         answer: Answer,
         signing_keys: Sequence[str],
         retention_seconds: int,
         clock: Clock,
     ) -> None:
-        self._store = store
+        self._records = records
+        self._readings = readings
         self._provider = provider
         self._answer = answer
         self._signing_keys = signing_keys
@@ -54,7 +54,7 @@ class Adoption:
         self._provider.scheme.verify_kept(entry.headers, entry.body, secrets=secrets)
         if not operation.takes_webhook:
             raise InvalidRequest(f"{operation.name} takes no webhook: this is of another operation")
-        if self._store.state(entry.job_id):
+        if self._readings.state(entry.job_id):
             raise _recorded(entry)
         outcome = self._read(entry, operation)
         # The record comes last: dying before it, the command can simply be run again.
@@ -65,7 +65,7 @@ class Adoption:
         turn, fields = Turn.ADOPT, {"result": outcome}
         if isinstance(outcome, TaskFailed):
             turn, fields = Turn.ADOPT_FAILURE, {"error": outcome.to_json()}
-        won = self._store.turn(
+        won = self._records.turn(
             entry.job_id,
             turn,
             now=self._clock(),
@@ -77,7 +77,7 @@ class Adoption:
         if not won:
             raise _recorded(entry)
         log.info("job_adopted", job_id=entry.job_id, entry_id=entry.entry_id, outcome=turn)
-        return self._store.read(entry.job_id).state
+        return self._readings.read(entry.job_id).state
 
     def _read(self, entry: Entry, operation: Operation) -> Outcome:
         delivery = self._provider.read_delivery(entry.body)

@@ -6,8 +6,7 @@ from typing import Final
 from worker.core.errors import JobCancelled
 from worker.core.job.models import Event, JobId, Source
 from worker.core.job.states import TERMINAL, JobState
-from worker.core.ports import Clock
-from worker.store.records import Store
+from worker.core.ports import Clock, Records
 
 WAITS_SECONDS: Final = 14 * 86400
 """How long a cancellation waits for a job that has no record yet."""
@@ -32,8 +31,8 @@ class Cancellation(StrEnum):
 class Cancellations:
     """Cancels jobs. What the provider then still delivers is kept on the record."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self._store = store
+    def __init__(self, records: Records, clock: Clock) -> None:
+        self._records = records
         self._clock = clock
 
     def cancel(self, job_id: JobId, *, by: str) -> Cancellation:
@@ -45,7 +44,7 @@ class Cancellations:
         marked = False
         for _ in range(_ATTEMPTS):
             # With the mark there is nothing left to do: its leg sees it before it submits.
-            if self._store.claim(job_id, event, now=self._clock()) or marked:
+            if self._records.claim(job_id, event, now=self._clock()) or marked:
                 return Cancellation.ENDING
             state = self._mark(job_id, by, None, retain_seconds=WAITS_SECONDS)
             if state is None:
@@ -65,7 +64,7 @@ class Cancellations:
         Raises StoreUnavailable.
         """
         now, fields = self._clock(), {"cancelled_by": by}
-        state = self._store.note(
+        state = self._records.note(
             job_id,
             now=now,
             what="cancellation",
@@ -80,7 +79,7 @@ class Cancellations:
         self, job_id: JobId, by: str, source: JobState | None, *, retain_seconds: int | None = None
     ) -> JobState | None:
         """Mark a job that cannot be resumed yet, if it is in a state; returns the one it is in."""
-        return self._store.note(
+        return self._records.note(
             job_id,
             now=self._clock(),
             what="cancellation",

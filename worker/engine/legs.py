@@ -25,7 +25,7 @@ from worker.core.job.models import (
 )
 from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy
-from worker.core.ports import Clock, Provider, Transport
+from worker.core.ports import Clock, Gate, Provider, Readings, Records, Transport
 from worker.core.signing import derive_secret
 from worker.core.wire import (
     Accepted,
@@ -40,8 +40,6 @@ from worker.core.wire import (
     Webhook,
 )
 from worker.engine.patience import insist
-from worker.store.gate import Gate
-from worker.store.records import Store
 
 log = structlog.get_logger()
 
@@ -84,7 +82,8 @@ class Jobs:
     def __init__(
         self,
         *,
-        store: Store,
+        records: Records,
+        readings: Readings,
         provider: Provider,
         transport: Transport,
         gate: Gate,
@@ -93,7 +92,8 @@ class Jobs:
         clock: Clock,
         jitter: Callable[[], float],
     ) -> None:
-        self._store = store
+        self._records = records
+        self._readings = readings
         self._provider = provider
         self._transport = transport
         self._gate = gate
@@ -104,7 +104,7 @@ class Jobs:
 
     def standing(self, job_id: JobId) -> Standing:
         """Return where the job stands, before anything is done for it."""
-        return self._store.standing(job_id)
+        return self._readings.standing(job_id)
 
     def begin(
         self,
@@ -128,7 +128,7 @@ class Jobs:
         now, operation = self._clock(), attempt.operation
         state = self._insist(
             attempt,
-            lambda: self._store.admit(
+            lambda: self._records.admit(
                 attempt.job_id,
                 self._gate.bid(operation, lane, now=now, expires_at=expires_at),
                 now=now,
@@ -139,7 +139,7 @@ class Jobs:
             ),
         )
         if state is None and parked is None:
-            self._store.read(attempt.job_id)
+            self._readings.read(attempt.job_id)
         return state is JobState.SUBMITTING
 
     def _turn(self, attempt: Attempt, turn: Turn, *, due_at: float, **options: Any) -> bool:
@@ -147,7 +147,7 @@ class Jobs:
         # One whose answer was lost may have been taken: only this very leg can ask again.
         return self._insist(
             attempt,
-            lambda: self._store.turn(
+            lambda: self._records.turn(
                 attempt.job_id, turn, now=now, due_at=due_at, leg=attempt.leg, **options
             ),
         )
@@ -170,7 +170,7 @@ class Jobs:
         due_at = now + timing.PUBLISH_LEASE_SECONDS
         fields = _record_fields(operation, body, parked)
         fields["deadline_at"] = min(now + self._policy.queued_seconds, expires_at or math.inf)
-        written = self._store.turn(job_id, Turn.REROUTE, now=now, due_at=due_at, fields=fields)
+        written = self._records.turn(job_id, Turn.REROUTE, now=now, due_at=due_at, fields=fields)
         return due_at if written else None
 
     def announce(self, attempt: Attempt) -> Standing | None:
@@ -181,7 +181,7 @@ class Jobs:
 
         Raises UnknownJob if Redis has lost the record since it was written.
         """
-        return self._store.announce(attempt.job_id, attempt.leg)
+        return self._records.announce(attempt.job_id, attempt.leg)
 
     def submit(self, attempt: Attempt, body: Mapping[str, Any]) -> Event | None:
         """Call the provider once, and record what its answer means.
@@ -232,7 +232,7 @@ class Jobs:
         return None
 
     def _read(self, attempt: Attempt) -> JobRecord:
-        return self._insist(attempt, lambda: self._store.read(attempt.job_id))
+        return self._insist(attempt, lambda: self._readings.read(attempt.job_id))
 
     def _send(self, attempt: Attempt, body: Mapping[str, Any]) -> SubmitOutcome:
         operation = attempt.operation
@@ -249,7 +249,9 @@ class Jobs:
     def _insist(self, attempt: Attempt, write: Callable[[], _T]) -> _T:
         """Write what only this leg knows, within half the time after which it counts as dead."""
         seconds = timing.submit_lease(attempt.operation, self._policy) / 2
-        return insist(write, seconds=seconds, clock=self._clock)
+        return insist(
+            write, unavailable=self._records.unavailable, seconds=seconds, clock=self._clock
+        )
 
     def _accepted(self, attempt: Attempt, provider_task_id: str) -> None:
         now = self._clock()
@@ -258,7 +260,7 @@ class Jobs:
         if not self._turn(attempt, Turn.ACCEPT, due_at=due_at, fields=fields):
             # The webhook was here before the answer: the job goes on without us.
             self._gate.open(attempt.job_id, paid=attempt.operation.credits > 0, now=now)
-            self._store.note(attempt.job_id, now=now, sources=JobState, fields=fields)
+            self._records.note(attempt.job_id, now=now, sources=JobState, fields=fields)
 
     def postpone(self, attempt: Attempt, reason: str) -> None:
         """Put a job back that has begun, before the provider heard of it."""
@@ -291,7 +293,7 @@ class Jobs:
         """Claim a job for what this very leg has heard."""
         self._insist(
             attempt,
-            lambda: self._store.claim(attempt.job_id, event, now=self._clock(), leg=attempt.leg),
+            lambda: self._records.claim(attempt.job_id, event, now=self._clock(), leg=attempt.leg),
         )
 
     def result(self, leased: Leased, operation: Operation) -> JSONObject:
@@ -327,7 +329,7 @@ class Jobs:
         fields |= _left_behind(job_id, following, turn)
         # The next step is published: a job that is not settled now would publish it again.
         settled = insist(
-            lambda: self._store.turn(
+            lambda: self._records.turn(
                 job_id,
                 turn,
                 now=self._clock(),
@@ -337,6 +339,7 @@ class Jobs:
                 drop=_dropped(outcome),
                 retain_seconds=self._policy.retention_seconds,
             ),
+            unavailable=self._records.unavailable,
             seconds=SETTLE_SECONDS,
             clock=self._clock,
         )

@@ -8,7 +8,6 @@ import structlog
 
 from worker.core.ports import Clock
 from worker.core.wording import told
-from worker.store.connection import StoreUnavailable
 
 log = structlog.get_logger()
 
@@ -20,19 +19,23 @@ _T = TypeVar("_T")
 def insist(
     write: Callable[[], _T],
     *,
+    unavailable: type[Exception],
     seconds: float,
     clock: Clock,
     pause: Callable[[float], None] = time.sleep,
 ) -> _T:
     """Write something that is safe to write twice, as soon as Redis is there again.
 
-    Raises StoreUnavailable where that takes too long: the leg will be taken for dead.
+    Args:
+        unavailable: what ``write`` raises while Redis is away.
+
+    Raises that error if it takes too long: the leg will be taken for dead.
     """
     until = clock() + seconds
     while True:
         try:
             return write()
-        except StoreUnavailable as error:
+        except unavailable as error:
             if clock() > until:
                 raise
             log.warning("outcome_unwritten", error=told(error))

@@ -10,14 +10,21 @@ import structlog
 
 from worker.core.contract import PROBE_BODY, PROBE_ID
 from worker.core.errors import FermataError, InvalidPayload, UnknownJob
-from worker.core.job.models import Event, JobId, JobRecord, JSONObject, Source
-from worker.core.job.states import TERMINAL, TRANSITIONS, JobState, Turn
+from worker.core.job.models import (
+    Entry,
+    Event,
+    Heard,
+    JobId,
+    JobRecord,
+    JSONObject,
+    Kind,
+    Source,
+)
+from worker.core.job.states import LOST, TERMINAL, TRANSITIONS, JobState, Turn
 from worker.core.job.timing import Policy
-from worker.core.ports import Clock, Provider
+from worker.core.ports import Clock, Provider, Quarantine, Readings, Records
 from worker.core.signing import derive_secrets
 from worker.core.wire import Delivery
-from worker.store.quarantine import Entry, Kind, Quarantine
-from worker.store.records import LOST, Heard, Store
 
 log = structlog.get_logger()
 
@@ -46,7 +53,8 @@ class Deliveries:
     def __init__(
         self,
         *,
-        store: Store,
+        records: Records,
+        readings: Readings,
         provider: Provider,
         quarantine: Quarantine,
         signing_keys: Sequence[str],
@@ -54,7 +62,8 @@ class Deliveries:
         policy: Policy,
         clock: Clock,
     ) -> None:
-        self._store = store
+        self._records = records
+        self._readings = readings
         self._provider = provider
         self._evidence = (*provider.scheme.all_headers, "Content-Type", "User-Agent")
         self._quarantine = quarantine
@@ -87,11 +96,11 @@ class Deliveries:
         now = self._clock()
         evidence = {name: headers[name] for name in self._evidence if name in headers}
         entry_id = self._quarantine.keep(kind, job_id, evidence, raw, why, now=now)
-        self._store.note(
+        self._records.note(
             job_id, now=now, what="quarantined", why=f"{entry_id}: {why}", sources=JobState
         )
         # The provider had something to say: a job that can be polled is polled at once.
-        self._store.note(job_id, now=now, sources=(JobState.WAITING,), due_at=now)
+        self._records.note(job_id, now=now, sources=(JobState.WAITING,), due_at=now)
         log.warning("delivery_quarantined", job_id=job_id, entry_id=entry_id, kind=kind, why=why)
         return Receipt.QUARANTINED
 
@@ -104,7 +113,7 @@ class Deliveries:
         secrets = derive_secrets(self._signing_keys, entry.job_id)
         self._provider.scheme.verify_kept(entry.headers, entry.body, secrets=secrets)
         now = self._clock()
-        self._store.note(
+        self._records.note(
             entry.job_id, now=now, what="replayed", why=entry.entry_id, sources=JobState
         )
         return self._use(entry.job_id, entry.headers, entry.body)
@@ -114,7 +123,7 @@ class Deliveries:
         delivery_id = headers.get(self._provider.scheme.id_header, "")[:128]
         if not delivery.final:
             return self._progress(job_id, delivery, delivery_id)
-        heard = self._store.hear(
+        heard = self._records.hear(
             job_id,
             Event(Source.WEBHOOK, body=delivery.body, delivery_id=delivery_id),
             now=self._clock(),
@@ -131,7 +140,7 @@ class Deliveries:
     def _progress(self, job_id: JobId, delivery: Delivery, delivery_id: str) -> Receipt:
         now, fields = self._clock(), {"progress": delivery.progress}
         why = f"webhook {delivery_id}"
-        state = self._store.note(job_id, now=now, what=delivery.event, why=why, fields=fields)
+        state = self._records.note(job_id, now=now, what=delivery.event, why=why, fields=fields)
         if state is None or state in TERMINAL:
             if delivery.brings_work:
                 return self._too_late(job_id, delivery, delivery_id)
@@ -142,7 +151,7 @@ class Deliveries:
             # job that was about to be submitted again would be paid twice.
             known = {"provider_task_id": delivery.provider_task_id[:256]}
             due_at = now + self._policy.poll_every_seconds
-            self._store.turn(job_id, Turn.ACCEPT, now=now, due_at=due_at, why=why, fields=known)
+            self._records.turn(job_id, Turn.ACCEPT, now=now, due_at=due_at, why=why, fields=known)
         return Receipt.PROGRESS
 
     def _too_late(self, job_id: JobId, delivery: Delivery, delivery_id: str) -> Receipt:
@@ -150,7 +159,7 @@ class Deliveries:
         # Only a song was paid for; that a job failed which had failed already is just noted.
         if delivery.brings_work:
             late: JSONObject = {"at": now, "delivery_id": delivery_id, "final": delivery.final}
-            if self._store.keep_late(
+            if self._records.keep_late(
                 job_id,
                 late | {"body": delivery.body},
                 now=now,
@@ -160,7 +169,7 @@ class Deliveries:
             ):
                 return Receipt.LATE
         what = f"{delivery.event} again"
-        if self._store.note(job_id, now=now, what=what, why=why, sources=TERMINAL) is None:
+        if self._records.note(job_id, now=now, what=what, why=why, sources=TERMINAL) is None:
             raise UnknownJob(
                 f"there is no job {job_id}: past its retention, or its record was lost"
             )
@@ -172,10 +181,10 @@ class Deliveries:
         A failure may have won the job moments before its song came; so may a part of it, or the
         song of another submission of the same job.
         """
-        if self._store.state(job_id) is None:
+        if self._readings.state(job_id) is None:
             return False
         # In this order: the event goes when the job settles.
-        event, record = self._store.event(job_id), self._store.read(job_id)
+        event, record = self._readings.event(job_id), self._readings.read(job_id)
         if event and event.body == delivery.body:
             return False
         ending = self._result(record, event.body) if event else record.result

@@ -11,7 +11,7 @@ from worker.core.job import timing
 from worker.core.job.models import Event, JobId, JobRecord, Source
 from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy, Step
-from worker.core.ports import Clock, Provider, Transport
+from worker.core.ports import Agenda, Clock, Provider, Readings, Records, Transport
 from worker.core.wire import (
     AnswerLost,
     Failed,
@@ -26,8 +26,6 @@ from worker.core.wire import (
 from worker.engine.cancel import cancelled
 from worker.engine.legs import unconfirmed
 from worker.messages.press import SubmitLegs
-from worker.store.connection import StoreUnavailable
-from worker.store.records import Store
 
 log = structlog.get_logger()
 
@@ -45,7 +43,9 @@ class Sweep:
     def __init__(
         self,
         *,
-        store: Store,
+        records: Records,
+        readings: Readings,
+        agenda: Agenda,
         provider: Provider,
         transport: Transport,
         submit_legs: SubmitLegs,
@@ -53,7 +53,9 @@ class Sweep:
         clock: Clock,
         jitter: Callable[[], float],
     ) -> None:
-        self._store = store
+        self._records = records
+        self._readings = readings
+        self._agenda = agenda
         self._provider = provider
         self._transport = transport
         self._submit_legs = submit_legs
@@ -68,7 +70,7 @@ class Sweep:
         """
         now = self._clock()
         lease_until = now + LEASE_SECONDS
-        due = self._store.due(now=now, lease_until=lease_until, limit=BATCH)
+        due = self._agenda.due(now=now, lease_until=lease_until, limit=BATCH)
         jobs = [job for job in map(self._look, due) if job]
         polls = [job for job in jobs if not self._attend_safely(job, lease_until)]
         polls = [job for job in polls if self._may_poll(job)]
@@ -79,35 +81,35 @@ class Sweep:
 
     def _look(self, job_id: JobId) -> JobRecord | None:
         try:
-            return self._store.read(job_id)
+            return self._readings.read(job_id)
         except UnknownJob:
-            self._store.drop_due(job_id)
+            self._records.drop_due(job_id)
         except (KeyError, ValueError):
             log.exception("record_unreadable", job_id=job_id)
         return None
 
     def forget(self) -> None:
         """Trim the index of jobs whose records are past their retention."""
-        self._store.forget_index(before=self._clock() - 2 * self._policy.retention_seconds)
+        self._readings.forget_index(before=self._clock() - 2 * self._policy.retention_seconds)
 
     def _may_poll(self, job: JobRecord) -> bool:
         """Reserve the job's moment among all the polls there are; False where it is to come."""
         now = self._clock()
         if job.poll_at is not None:
             return True  # it has waited for the moment that it had reserved
-        wait = self._store.reserve_poll(spacing_seconds=1 / self._policy.polls_per_second)
+        wait = self._agenda.reserve_poll(spacing_seconds=1 / self._policy.polls_per_second)
         if wait <= 0:
             return True
         poll_at = now + wait
         fields = {"poll_at": poll_at}
         waiting = (JobState.WAITING,)
-        self._store.note(job.job_id, now=now, sources=waiting, due_at=poll_at, fields=fields)
+        self._records.note(job.job_id, now=now, sources=waiting, due_at=poll_at, fields=fields)
         return False
 
     def _attend_safely(self, job: JobRecord, lease_until: float) -> bool:
         try:
             return self._attend(job, lease_until)
-        except StoreUnavailable:
+        except self._records.unavailable:
             raise
         except Exception:
             log.exception("sweep_failed", job_id=job.job_id)
@@ -134,7 +136,7 @@ class Sweep:
             case Step.CANCEL:
                 self._resume_failing(job, cancelled(job.job_id, job.cancelled_by or ""))
             case Step.NOTHING:
-                self._store.drop_due(job.job_id)
+                self._records.drop_due(job.job_id)
             case _:
                 assert_never(step)
         return True
@@ -147,7 +149,7 @@ class Sweep:
         lost = job.attempts == 0
         if lost:
             why = "no worker took its message"
-            self._store.note(
+            self._records.note(
                 job.job_id, now=self._clock(), what="republish", why=why, count="republished"
             )
         self._submit_legs.publish(
@@ -157,13 +159,13 @@ class Sweep:
     def _resubmit(self, job: JobRecord) -> None:
         now, why = self._clock(), "still unconfirmed: FERMATA_ON_UNCONFIRMED=resubmit"
         turn, count = Turn.RESUBMIT, "resubmissions"
-        self._store.turn(job.job_id, turn, now=now, due_at=now, why=why, leg=job.leg, count=count)
+        self._records.turn(job.job_id, turn, now=now, due_at=now, why=why, leg=job.leg, count=count)
 
     def _doubt(self, job: JobRecord, operation: Operation) -> None:
         now, why = self._clock(), "its worker went silent while it submitted"
-        if self._store.take_from(job.job_id, job.leg):
+        if self._records.take_from(job.job_id, job.leg):
             why = "its worker went silent before it submitted"
-            self._store.turn(job.job_id, Turn.POSTPONE, now=now, due_at=now, why=why)
+            self._records.turn(job.job_id, Turn.POSTPONE, now=now, due_at=now, why=why)
             return
         count = ""
         if operation.repeatable:
@@ -175,7 +177,7 @@ class Sweep:
         else:
             self._resume_failing(job, unconfirmed(operation, why))
             return
-        self._store.turn(
+        self._records.turn(
             job.job_id, turn, now=now, due_at=due_at, why=why, leg=job.leg, count=count
         )
 
@@ -183,10 +185,10 @@ class Sweep:
         event = Event(Source.SWEEP, error=error.to_json())
         # What has happened since it was read is news to us, and may be that it was accepted.
         now = self._clock()
-        self._store.claim(job.job_id, event, now=now, leg=job.leg, seen=job.state)
+        self._records.claim(job.job_id, event, now=now, leg=job.leg, seen=job.state)
 
     def _resume(self, job: JobRecord, event: Event) -> None:
-        self._store.claim(job.job_id, event, now=self._clock())
+        self._records.claim(job.job_id, event, now=self._clock())
 
     def _poll_safely(self, job: JobRecord) -> None:
         try:
@@ -230,7 +232,7 @@ class Sweep:
     ) -> None:
         now = self._clock()
         due_at = timing.next_poll(job.polls, self._policy, now=now, jitter=self._jitter())
-        self._store.note(
+        self._records.note(
             job.job_id,
             now=now,
             sources=(JobState.WAITING,),

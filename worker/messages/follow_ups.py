@@ -40,7 +40,8 @@ from worker.core.job.models import Event, JobId, Source
 from worker.core.job.states import JobState
 from worker.core.providers import operation_of
 from worker.core.wording import told
-from worker.store.records import Store
+from worker.store.readings import Readings
+from worker.store.records import Records
 
 log = structlog.get_logger()
 
@@ -92,19 +93,22 @@ class FollowUp(Task[..., Any]):
         return bool(app.strict_typing) and not is_one(app)
 
 
-def install(store: Callable[[], Store]) -> None:
+Stored = tuple[Records, Readings]
+
+
+def install(stored: Callable[[], Stored]) -> None:
     """Make Celery publish follow-ups so in this process, whatever the base of their tasks.
 
     Args:
-        store: opens the records: a job may have one although its message was refused.
+        stored: opens the records: a job may have one although its message was refused.
     """
     # xmap and xstarmap have an apply_async of their own; groups and chains publish their parts by
     # these three.
     for kind in (Signature, xmap, xstarmap):
-        kind.apply_async = _or_fail(kind.apply_async, store)  # type: ignore[method-assign]
+        kind.apply_async = _or_fail(kind.apply_async, stored)  # type: ignore[method-assign]
 
 
-def _or_fail(publish: Callable[..., Any], store: Callable[[], Store]) -> Callable[..., Any]:
+def _or_fail(publish: Callable[..., Any], stored: Callable[[], Stored]) -> Callable[..., Any]:
     """Wrap the method that publishes a single task, so that a follow-up without a message fails."""
 
     def apply_async(
@@ -118,7 +122,7 @@ def _or_fail(publish: Callable[..., Any], store: Callable[[], Store]) -> Callabl
             if not is_one(step.app):
                 raise
             why = error.__cause__ if isinstance(error, NoMessage) and error.__cause__ else error
-            return _fail(step, why, args, kwargs, given, store=store)
+            return _fail(step, why, args, kwargs, given, stored=stored)
 
     return apply_async
 
@@ -130,7 +134,7 @@ def _fail(
     kwargs: Any,
     given: Mapping[str, Any],
     *,
-    store: Callable[[], Store],
+    stored: Callable[[], Stored],
 ) -> AsyncResult[Any]:
     """Fail a task that can never be published; through its record, if it is a job that has one."""
     app, said = step.app, {name: value for name, value in given.items() if value is not None}
@@ -152,13 +156,13 @@ def _fail(
         delivery_info={},
     )
     log.warning("follow_up_failed", task_id=request.id, task=step.task, error=told(error))
-    if operation_of(step.task) is None or not _end_by_record(store(), request.id, error):
-        backend, stored = app.backend, not request.ignore_result
+    if operation_of(step.task) is None or not _end_by_record(*stored(), request.id, error):
+        backend, kept = app.backend, not request.ignore_result
         # The task before this one may run again because of another follow-up. Celery called the
         # errbacks of this one when it first failed; they must not be called twice.
-        is_told = stored and backend.get_state(request.id) == FAILURE
+        is_told = kept and backend.get_state(request.id) == FAILURE
         backend.mark_as_failure(
-            request.id, error, request=request, store_result=stored, call_errbacks=not is_told
+            request.id, error, request=request, store_result=kept, call_errbacks=not is_told
         )
     result: AsyncResult[Any] = app.AsyncResult(request.id)
     if options.get("add_to_parent", True) and (parent := app.current_worker_task):
@@ -166,17 +170,19 @@ def _fail(
     return result
 
 
-def _end_by_record(store: Store, job_id: JobId, error: BaseException) -> bool:
+def _end_by_record(
+    records: Records, readings: Readings, job_id: JobId, error: BaseException
+) -> bool:
     """End a job that has a record but has not begun; says whether there is a record.
 
     Otherwise a sweep would publish the job as soon as the broker takes its message, although its
     errbacks were called already.
     """
-    if store.state(job_id) is None:
+    if readings.state(job_id) is None:
         return False
     why = error if isinstance(error, FermataError) else InvalidRequest(told(error))
     event = Event(Source.SWEEP, error=why.to_json())
     # A claim takes effect only in the state given. In any other state the job has begun.
     for state in (JobState.QUEUED, JobState.HELD):
-        store.claim(job_id, event, now=time.time(), seen=state)
+        records.claim(job_id, event, now=time.time(), seen=state)
     return True

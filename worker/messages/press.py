@@ -25,7 +25,8 @@ from worker.core.job.models import JobId, Parked
 from worker.core.job.timing import Policy
 from worker.core.ports import Clock
 from worker.core.wording import told
-from worker.store.records import Store
+from worker.store.agenda import Agenda
+from worker.store.readings import Readings
 
 log = structlog.get_logger()
 
@@ -141,8 +142,16 @@ class SubmitLegs:
     The sweep and the admission call it from the worker's main process.
     """
 
-    def __init__(self, store: Store, publisher: Publisher, clock: Clock, policy: Policy) -> None:
-        self._store = store
+    def __init__(
+        self,
+        readings: Readings,
+        agenda: Agenda,
+        publisher: Publisher,
+        clock: Clock,
+        policy: Policy,
+    ) -> None:
+        self._readings = readings
+        self._agenda = agenda
         self._publisher = publisher
         self._clock = clock
         self._policy = policy
@@ -159,7 +168,7 @@ class SubmitLegs:
         Args:
             republished: how often this job's leg was published again before.
         """
-        message = self._store.message(job_id)
+        message = self._readings.message(job_id)
         if not message:
             return
         try:
@@ -168,4 +177,4 @@ class SubmitLegs:
             log.warning("publish_failed", job_id=job_id, error=told(error))
             return
         until = timing.backlog(republished, self._policy, now=self._clock())
-        self._store.mark_published(job_id, stale_at=stale_at, until=until)
+        self._agenda.mark_published(job_id, stale_at=stale_at, until=until)

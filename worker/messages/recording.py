@@ -55,7 +55,8 @@ from worker.messages.follow_ups import (
 )
 from worker.messages.press import pack, press
 from worker.messages.routing import FoundQueues, follow_up_route
-from worker.store.records import Store
+from worker.store.readings import Readings
+from worker.store.records import Records
 
 log = structlog.get_logger()
 
@@ -71,8 +72,9 @@ _INHERITED: Final = (PRIORITY_HEADER, TENANT_HEADER, BATCH_HEADER)
 class Recorder:
     """Writes the record of a job that is about to be published."""
 
-    def __init__(self, store: Store, policy: Policy, clock: Clock) -> None:
-        self._store = store
+    def __init__(self, records: Records, readings: Readings, policy: Policy, clock: Clock) -> None:
+        self._records = records
+        self._readings = readings
         self._policy = policy
         self._clock = clock
 
@@ -109,7 +111,7 @@ class Recorder:
         until = _until(headers, starts_at + self._policy.queued_seconds)
         due_at = timing.backlog(0, self._policy, now=starts_at)
         fields = fields | {"deadline_at": until, "cost": thousandths(operation.credits)}
-        return self._store.turn(job_id, Turn.ENQUEUE, now=now, due_at=due_at, fields=fields)
+        return self._records.turn(job_id, Turn.ENQUEUE, now=now, due_at=due_at, fields=fields)
 
     def _hold(
         self,
@@ -122,7 +124,7 @@ class Recorder:
         now = self._clock()
         until = _until(headers, now + self._policy.held_seconds)
         asks = {"lane": str(lane), "cost": thousandths(operation.credits)}
-        return self._store.turn(
+        return self._records.turn(
             job_id, Turn.HOLD, now=now, due_at=until, why="its batch waits", fields=fields | asks
         )
 
@@ -131,14 +133,14 @@ class Recorder:
 
         Raises UnknownJob, StoreUnavailable.
         """
-        now, since = self._clock(), self._store.read(job_id).refused_at
+        now, since = self._clock(), self._readings.read(job_id).refused_at
         if since is None:
-            self._store.note(job_id, now=now, what="refused", why=why, fields={"refused_at": now})
+            self._records.note(job_id, now=now, what="refused", why=why, fields={"refused_at": now})
             return False
         return now - since > REFUSED_SECONDS
 
     def _refuse_repeated(self, job_id: JobId, digest: str) -> None:
-        standing = self._store.standing(job_id)
+        standing = self._readings.standing(job_id)
         if standing.digest != digest:
             raise InvalidRequest(f"this idempotency key stands for another request: job {job_id}")
         # The first producer may have died between record and publish. If it did not, this second

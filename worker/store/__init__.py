@@ -1,1 +1,1 @@
-"""What stands in Redis or Valkey: records, gate, quarantine. Each change is one Lua script."""
+"""What stands in Redis or Valkey. Each change of a record is one Lua script (``lua/``)."""

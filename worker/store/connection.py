@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from worker.core import keys
 from worker.core.redis_url import client_url, is_sentinel, read
 
 StoreUnavailable: Final = RedisError
@@ -55,3 +56,9 @@ def connect(url: str, *, timeout_seconds: float = 5, retries: int = 2) -> "Redis
     credentials = {"username": address.username or None, "password": address.password or None}
     master = sentinel.master_for(address.service, db=address.database, **credentials, **options)
     return cast("Redis", master)
+
+
+def check(redis: "Redis") -> None:
+    """Raise StoreUnavailable if the server would not write; nothing is written."""
+    # A server that is full or read-only refuses even a write that would come to nothing.
+    redis.set(keys.HEALTH, "ok", xx=True, keepttl=True)

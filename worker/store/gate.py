@@ -1,14 +1,12 @@
 """The gate before the provider, the same for all workers (see lua/common/gate.lua)."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
 from worker.core import keys
-from worker.core.job.lanes import TRIPS_AFTER, Bid, Lane, Limits, thousandths
+from worker.core.job.lanes import TRIPS_AFTER, Bid, Lane, Limits, Released, thousandths
 from worker.core.job.models import JobId
 from worker.core.wire import Completed, Operation, Postponed, Refused, SubmitOutcome, Unknown
 from worker.store.scripts import Script
@@ -20,15 +18,6 @@ log = structlog.get_logger()
 
 AT_ONCE: Final = 20
 _BALANCE_LOCK: Final = keys.GATE + ":balance"
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """Who may be submitted now, and when to look again."""
-
-    job_ids: Sequence[JobId]
-    again_at: float | None
-    """When time alone may open the gate; None: an event must, or nobody waits."""
 
 
 class Gate:

@@ -6,16 +6,14 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Final, cast
 
 import structlog
 from redis import Redis
 
 from worker.core import keys
-from worker.core.errors import InvalidPayload, InvalidRequest
-from worker.core.job.models import JobId
+from worker.core.errors import InvalidRequest
+from worker.core.job.models import Entry, JobId, Kind
 from worker.store.scripts import Script
 
 log = structlog.get_logger()
@@ -28,47 +26,6 @@ _KEYS: Final = {
 }
 _PAGE: Final = 50
 _HEADER_LIMIT: Final = 256
-
-
-class Kind(StrEnum):
-    """Why a delivery cannot be used."""
-
-    UNREADABLE = "unreadable"
-    """It cannot be parsed."""
-    ORPHAN = "orphan"
-    """Its job has no record: past its retention, or lost with Redis's data."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A delivery in quarantine."""
-
-    entry_id: str
-    at: float
-    kind: Kind
-    job_id: JobId
-    why: str
-    size: int
-    """Of the body as it came, in bytes."""
-    headers: Mapping[str, str]
-    """Those that matter, the signature among them: evidence, and no secret."""
-    packed: str = field(repr=False)
-
-    @property
-    def body(self) -> bytes:
-        """The body to the byte.
-
-        Raises InvalidPayload where the entry was damaged.
-        """
-        try:
-            return zlib.decompress(base64.b64decode(self.packed, validate=True))
-        except (ValueError, zlib.error) as error:
-            raise InvalidPayload(f"entry {self.entry_id} is damaged: {error}") from None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything but the body."""
-        hidden = {"packed"}
-        return {name: getattr(self, name) for name in self.__slots__ if name not in hidden}
 
 
 class Quarantine:

@@ -11,7 +11,7 @@ from worker.core.health.checks import longest_deadline
 from worker.engine.cancel import Cancellations
 from worker.messages import flow
 from worker.settings import Settings
-from worker.store.records import Store
+from worker.store.records import Records
 from worker.wiring.producer import open_producer
 from worker.wiring.servers import open_redis
 
@@ -19,11 +19,10 @@ from worker.wiring.servers import open_redis
 def open_batches(settings: Settings) -> tuple[Ledger, Runs]:
     """Open the batches, and what submits and cancels them."""
     client = open_redis(settings)
-    state = Store(client)
     # From the last that began or ended: the next may wait for so long, and nobody hears of it.
     patience = math.ceil(longest_deadline(settings.policy))
     ledger = Ledger(client, retain_seconds=2 * settings.policy.retention_seconds + patience)
-    cancellations = Cancellations(state, time.time)
+    cancellations = Cancellations(Records(client), time.time)
     return ledger, Runs(
         functools.partial(flow.enqueue, open_producer(settings)), ledger, cancellations, time.time
     )

@@ -15,7 +15,9 @@ from worker.messages.press import PUBLISH_RETRIES
 from worker.messages.recording import Recorder, RecordingAMQP
 from worker.settings import Settings
 from worker.store.connection import StoreUnavailable
-from worker.wiring.servers import broker_options, connect_seconds, open_store
+from worker.store.readings import Readings
+from worker.store.records import Records
+from worker.wiring.servers import broker_options, connect_seconds, open_redis
 
 
 def open_producer(settings: Settings) -> Celery:
@@ -53,7 +55,8 @@ def recording(settings: Callable[[], Settings]) -> Any:
 
 def open_recorder(settings: Settings) -> Recorder:
     """Open what records a job before its message is published."""
-    return Recorder(open_store(settings), settings.policy, time.time)
+    client = open_redis(settings)
+    return Recorder(Records(client), Readings(client), settings.policy, time.time)
 
 
 def worker_answers(producer: Celery, node: str, *, seconds: float) -> bool:

@@ -9,13 +9,15 @@ from worker.core.providers import chosen
 from worker.engine.receive import Deliveries
 from worker.settings import Settings
 from worker.store.quarantine import Quarantine
-from worker.store.records import Store
+from worker.store.readings import Readings
+from worker.store.records import Records
 
 
 def open_deliveries(settings: Settings, redis: Redis) -> Deliveries:
     """Open what receives deliveries, and takes them out of quarantine again."""
     return Deliveries(
-        store=Store(redis),
+        records=Records(redis),
+        readings=Readings(redis),
         provider=chosen(),
         quarantine=Quarantine(redis),
         signing_keys=settings.signing_keys,

@@ -7,7 +7,7 @@ from redis import Redis
 from worker.core import redis_url
 from worker.settings import Settings
 from worker.store import connection
-from worker.store.records import Store
+from worker.store.readings import Readings
 
 CONNECT_SECONDS: Final = 2
 """How long opening a connection to Redis or the broker may take at most."""
@@ -24,9 +24,9 @@ def open_redis(settings: Settings) -> Redis:
     return connection.connect(settings.redis_url, timeout_seconds=settings.redis_timeout_seconds)
 
 
-def open_store(settings: Settings) -> Store:
-    """Open the records; connects on first use."""
-    return Store(open_redis(settings))
+def open_readings(settings: Settings) -> Readings:
+    """Open what reads the records; connects on first use."""
+    return Readings(open_redis(settings))
 
 
 def connect_seconds(settings: Settings) -> float:

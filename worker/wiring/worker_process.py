@@ -15,8 +15,11 @@ from worker.engine.sweep import Sweep
 from worker.messages.press import Publisher, SubmitLegs
 from worker.provider import HTTPTransport
 from worker.settings import Role, Settings, load
+from worker.store.agenda import Agenda
 from worker.store.gate import Gate
-from worker.store.records import Store
+from worker.store.plain_steps import PlainSteps
+from worker.store.readings import Readings
+from worker.store.records import Records
 from worker.wiring.servers import broker_options, connect_seconds, open_redis
 
 
@@ -25,7 +28,10 @@ class Parts:
     """What a worker process works with."""
 
     settings: Settings
-    store: Store
+    records: Records
+    readings: Readings
+    agenda: Agenda
+    plain_steps: PlainSteps
     submit_legs: SubmitLegs
     jobs: Jobs
     sweep: Sweep
@@ -47,7 +53,7 @@ def parts() -> Parts:
 def _parts_of(_pid: int) -> Parts:
     settings = load(Role.WORKER)
     client = open_redis(settings)
-    state = Store(client)
+    records, readings, agenda = Records(client), Readings(client), Agenda(client)
     gate = Gate(client, settings.limits, settings.policy.held_seconds)
     provider, public_url = chosen(), settings.public_url.rstrip("/")
     transport = HTTPTransport(
@@ -56,13 +62,17 @@ def _parts_of(_pid: int) -> Parts:
         connect_seconds=settings.connect_timeout_seconds,
         total_seconds=settings.policy.submit_timeout_seconds,
     )
-    submit_legs = _open_submit_legs(settings, state)
+    submit_legs = _open_submit_legs(settings, readings, agenda)
     return Parts(
         settings=settings,
-        store=state,
+        records=records,
+        readings=readings,
+        agenda=agenda,
+        plain_steps=PlainSteps(client),
         submit_legs=submit_legs,
         jobs=Jobs(
-            store=state,
+            records=records,
+            readings=readings,
             provider=provider,
             transport=transport,
             gate=gate,
@@ -72,7 +82,9 @@ def _parts_of(_pid: int) -> Parts:
             jitter=random.random,
         ),
         sweep=Sweep(
-            store=state,
+            records=records,
+            readings=readings,
+            agenda=agenda,
             provider=provider,
             transport=transport,
             submit_legs=submit_legs,
@@ -83,15 +95,15 @@ def _parts_of(_pid: int) -> Parts:
         gate=gate,
         admissions=Admissions(gate, submit_legs, time.time),
         treasury=Treasury(gate, provider, transport, settings.credits_every_seconds),
-        cancellations=Cancellations(state, time.time),
+        cancellations=Cancellations(records, time.time),
     )
 
 
-def _open_submit_legs(settings: Settings, state: Store) -> SubmitLegs:
+def _open_submit_legs(settings: Settings, readings: Readings, agenda: Agenda) -> SubmitLegs:
     """Open what publishes submit legs again."""
     publisher = Publisher(
         redis_url.celery_url(settings.broker_url),
         broker_options(settings),
         connect_seconds(settings),
     )
-    return SubmitLegs(state, publisher, time.time, settings.policy)
+    return SubmitLegs(readings, agenda, publisher, time.time, settings.policy)

@@ -1,13 +1,14 @@
 """The gate before the provider: what it is told, and who stands where before it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
 from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
 from worker.core.errors import InvalidRequest
+from worker.core.job.models import JobId
 
 TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 DEFAULT_TENANT: Final = "default"
@@ -72,6 +73,15 @@ class Bid:
     held_until: float
     """When it expires, if it has to wait that long."""
     limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Who may be submitted now, and when to look again."""
+
+    job_ids: Sequence[JobId]
+    again_at: float | None
+    """When time alone may open the gate; None: an event must, or nobody waits."""
 
 
 def lane_of(headers: Mapping[str, Any], *, slow: bool = False) -> Lane:

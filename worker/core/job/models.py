@@ -1,12 +1,15 @@
 """The nouns: frozen, and JSON at their edges."""
 
+import base64
 import json
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any, NewType
 
+from worker.core.errors import InvalidPayload
 from worker.core.job.states import JobState
 
 JobId = NewType("JobId", str)
@@ -130,3 +133,54 @@ class Standing:
     deadline_at: float = math.inf
     announced: bool = False
     """Its PARKED state is stored."""
+
+
+class Heard(IntEnum):
+    """What became of a delivery that ends a job."""
+
+    NOT_WON = 0
+    """Something else ends the job, or has ended it; or there is no job."""
+    WON = 1
+    AGAIN = 2
+    """The same delivery has won before."""
+
+
+class Kind(StrEnum):
+    """Why a delivery cannot be used."""
+
+    UNREADABLE = "unreadable"
+    """It cannot be parsed."""
+    ORPHAN = "orphan"
+    """Its job has no record: past its retention, or lost with Redis's data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A delivery in quarantine."""
+
+    entry_id: str
+    at: float
+    kind: Kind
+    job_id: JobId
+    why: str
+    size: int
+    """Of the body as it came, in bytes."""
+    headers: Mapping[str, str]
+    """Those that matter, the signature among them: evidence, and no secret."""
+    packed: str = field(repr=False)
+
+    @property
+    def body(self) -> bytes:
+        """The body to the byte.
+
+        Raises InvalidPayload if the entry was damaged.
+        """
+        try:
+            return zlib.decompress(base64.b64decode(self.packed, validate=True))
+        except (ValueError, zlib.error) as error:
+            raise InvalidPayload(f"entry {self.entry_id} is damaged: {error}") from None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the body."""
+        hidden = {"packed"}
+        return {name: getattr(self, name) for name in self.__slots__ if name not in hidden}

@@ -60,6 +60,9 @@ class Turn(StrEnum):
 TERMINAL: Final = frozenset(
     {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
 )
+LIVE: Final = frozenset(JobState) - TERMINAL
+LOST: Final = TERMINAL - {JobState.SUCCEEDED}
+"""Those in which a job has ended without its result."""
 
 _S = JobState
 # Also from nothing: a job can end before it was ever submitted.

@@ -1,0 +1,193 @@
+"""Adapter: reads the jobs' records from Redis or Valkey.
+
+``records.py`` and its scripts write them. What is read may be out of date at once. So a process
+that acts on a reading makes a change that looks at the state again.
+
+An index has each job by the time at which it was recorded. A record expires and its entry in the
+index does not, so a sweep trims the index (``forget_index``).
+"""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from worker.core import keys
+from worker.core.errors import UnknownJob
+from worker.core.job.models import (
+    Event,
+    JobId,
+    JobRecord,
+    JSONObject,
+    ProviderTaskId,
+    Standing,
+)
+from worker.core.job.states import LIVE, TRANSITIONS, JobState, Turn
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+PAGE: Final = 500
+"""How many records are looked at in one round trip."""
+
+_UNSETTLED = LIVE - {JobState.RESUMING}
+_COUNTERS = ("attempts", "polls", "claims", "republished", "resubmissions", "refusals")
+_TURNS = frozenset(Turn)
+_DOCUMENTS = ("progress", "result", "error", "late", "following")
+
+
+class Readings:
+    """Reads records. Every method raises StoreUnavailable if Redis cannot be reached."""
+
+    def __init__(self, redis: "Redis") -> None:
+        self._redis = redis
+
+    def standing(self, job_id: JobId) -> Standing:
+        """Read where a job stands; its state is None if it has no record yet."""
+        # A submit leg reads this before each job: a few fields, and no timeline.
+        names = ["state", "attempts", "deadline_at", "announced", "cancelled_by", "digest"]
+        found = cast("list[str | None]", self._redis.hmget(keys.job(job_id), names))
+        state, attempts, deadline_at, announced, cancelled_by, digest = found
+        return Standing(
+            JobState(state) if state else None,
+            int(attempts or 0),
+            cancelled_by=cancelled_by,
+            digest=digest,
+            deadline_at=float(deadline_at or "inf"),
+            announced=bool(announced),
+        )
+
+    def state(self, job_id: JobId) -> JobState | None:
+        """Read a job's state; None if it has no record."""
+        state = cast("str | None", self._redis.hget(keys.job(job_id), "state"))
+        return JobState(state) if state else None
+
+    def message(self, job_id: JobId) -> str | None:
+        """Return the parked message of a job."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            _read_message(pipe, job_id)
+            return next(filter(None, pipe.execute()), None)
+
+    def event(self, job_id: JobId) -> Event | None:
+        """Read the event that ends a resumed job."""
+        event = cast("str | None", self._redis.hget(keys.job(job_id), "event"))
+        return Event.loads(event) if event else None
+
+    def read(self, job_id: JobId) -> JobRecord:
+        """Read a job's record.
+
+        Raises UnknownJob.
+        """
+        with self._redis.pipeline(transaction=False) as pipe:
+            _read(pipe, job_id)
+            pipe.zscore(keys.DUE, job_id)
+            stored, timeline, due_at = pipe.execute()
+        if "state" not in stored:
+            raise UnknownJob(
+                f"there is no record of job {job_id}: wrong id, or past its retention (a job that "
+                "was sent by name has one when a worker has begun it)"
+            )
+        return parse(job_id, stored, timeline, due_at)
+
+    def read_those(self, job_ids: Sequence[JobId]) -> list[JobRecord]:
+        """Read the jobs that there are among some, in one round trip; without their due times."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                _read(pipe, job_id)
+            found = pipe.execute()
+        return [
+            parse(job_id, stored, timeline, None)
+            for job_id, stored, timeline in zip(job_ids, found[::2], found[1::2], strict=True)
+            if "state" in stored
+        ]
+
+    def recent(self, limit: int) -> list[JobRecord]:
+        """Read the newest jobs, newest first."""
+        ids = cast(list[JobId], self._redis.zrange(keys.JOBS, 0, limit - 1, desc=True))
+        return self.read_those(ids)
+
+    def unsettled(self) -> Iterator[tuple[JobId, str]]:
+        """Yield each job that waits for its event, with its message; the newest first.
+
+        A job that is recorded meanwhile is perhaps left out, and another one yielded twice.
+        """
+        for start in itertools.count(0, PAGE):
+            ids = cast(
+                list[JobId], self._redis.zrange(keys.JOBS, start, start + PAGE - 1, desc=True)
+            )
+            if not ids:
+                return
+            with self._redis.pipeline(transaction=False) as pipe:
+                for job_id in ids:
+                    pipe.hget(keys.job(job_id), "state")
+                    _read_message(pipe, job_id)
+                found = pipe.execute()
+            for job_id, state, *messages in zip(ids, *(found[n::3] for n in range(3)), strict=True):
+                if any(messages) and state in _UNSETTLED:
+                    yield job_id, next(filter(None, messages))
+
+    def forget_index(self, *, before: float) -> None:
+        """Drop the index entries of jobs that were recorded before a time."""
+        self._redis.zremrangebyscore(keys.JOBS, "-inf", before)
+
+
+def _read_message(pipe: Any, job_id: JobId) -> None:
+    """Read the two places where a message may be."""
+    pipe.get(keys.message(job_id))
+    pipe.hget(keys.job(job_id), "parked")  # where the version before had it
+
+
+def _read(pipe: Any, job_id: JobId) -> None:
+    pipe.hgetall(keys.job(job_id))
+    pipe.get(keys.timeline(job_id))
+
+
+def parse(
+    job_id: JobId, stored: Mapping[str, str], timeline: str | None, due_at: float | None
+) -> JobRecord:
+    """Read a record from its hash, and from the timeline beside it."""
+    before = stored.get("timeline", "")  # where the version before had it
+    documents: dict[str, JSONObject] = {n: json.loads(stored[n]) for n in _DOCUMENTS if n in stored}
+    counters = {name: int(stored.get(name, 0)) for name in _COUNTERS}
+    provider_task_id = stored.get("provider_task_id")
+    return JobRecord(
+        job_id=job_id,
+        operation=stored["operation"],
+        state=JobState(stored["state"]),
+        created_at=float(stored["created_at"]),
+        deadline_at=float(stored.get("deadline_at", stored["created_at"])),
+        due_at=due_at,
+        provider_task_id=ProviderTaskId(provider_task_id) if provider_task_id else None,
+        clip_id=stored.get("clip_id"),
+        leg=stored.get("leg", ""),
+        attempts=counters["attempts"],
+        polls=counters["polls"],
+        claims=counters["claims"],
+        republished=counters["republished"],
+        resubmissions=counters["resubmissions"],
+        refusals=counters["refusals"],
+        poll_at=float(stored["poll_at"]) if stored.get("poll_at") else None,
+        errbacks_called=tuple(map(int, filter(None, stored.get("errbacks_called", "").split(",")))),
+        refused_at=float(stored["refused_at"]) if "refused_at" in stored else None,
+        cancelled_by=stored.get("cancelled_by"),
+        after=JobId(stored["after"]) if "after" in stored else None,
+        first=JobId(stored["first"]) if "first" in stored else None,
+        following=documents.get("following"),
+        lane=stored.get("lane", ""),
+        progress=documents.get("progress"),
+        result=documents.get("result"),
+        error=documents.get("error"),
+        late=documents.get("late"),
+        timeline=(
+            *map(json.loads, before.splitlines()),
+            *map(_entry, (timeline or "").splitlines()),
+        ),
+    )
+
+
+def _entry(line: str) -> JSONObject:
+    entry: JSONObject = json.loads(line)
+    what = entry["what"]
+    if what in _TURNS:
+        entry.setdefault("state", TRANSITIONS[Turn(what)][1])
+    return entry
