@@ -10,8 +10,9 @@ import structlog
 
 from worker.core import errors
 from worker.core.errors import FermataError
-from worker.core.job import timing
+from worker.core.job import doubt, timing
 from worker.core.job.canvas import Step
+from worker.core.job.doubt import Doubt
 from worker.core.job.lanes import Lane
 from worker.core.job.models import (
     Event,
@@ -276,17 +277,17 @@ class Jobs:
 
     def _doubt(self, attempt: Attempt, reason: str) -> Event | None:
         operation = attempt.operation
-        if operation.repeatable:
-            self._postpone(attempt, Postponed(reason))
-            return None
-        if not operation.takes_webhook:
-            resubmissions = self._read(attempt).resubmissions
-            if timing.resubmits(resubmissions, self._policy):
+        resubmissions = self._read(attempt).resubmissions
+        match doubt.decide(operation, resubmissions, self._policy):
+            case Doubt.ASK_AGAIN:
+                self._postpone(attempt, Postponed(reason))
+            case Doubt.RESUBMIT:
                 self._postpone(attempt, Postponed(reason), count="resubmissions")
-                return None
-            return Event(Source.ANSWER, error=unconfirmed(operation, reason).to_json())
-        due_at = self._clock() + self._policy.unconfirmed_grace_seconds
-        self._turn(attempt, Turn.DOUBT, due_at=due_at, why=reason)
+            case Doubt.WAIT:
+                due_at = self._clock() + self._policy.unconfirmed_grace_seconds
+                self._turn(attempt, Turn.DOUBT, due_at=due_at, why=reason)
+            case Doubt.FAIL:
+                return Event(Source.ANSWER, error=doubt.unconfirmed(operation, reason).to_json())
         return None
 
     def claim_here(self, attempt: Attempt, event: Event) -> None:
@@ -384,11 +385,3 @@ def _ending(outcome: JSONObject | BaseException) -> tuple[Turn, JSONObject, str]
             return Turn.FAIL, {"error": FermataError(repr(outcome)).to_json()}, repr(outcome)[:200]
         case _:
             return Turn.SUCCEED, {"result": outcome}, ""
-
-
-def unconfirmed(operation: Operation, reason: str) -> errors.SubmissionUnconfirmed:
-    """Say that nobody knows whether a submission was accepted."""
-    return errors.SubmissionUnconfirmed(
-        f"{operation.name}: the provider may or may not have accepted it ({reason}); it was not "
-        "sent again, so that nothing is paid twice. Look at the provider's own list of tasks."
-    )

@@ -10,6 +10,7 @@ import structlog
 
 from worker.core.contract import PROBE_BODY, PROBE_ID
 from worker.core.errors import FermataError, InvalidPayload, UnknownJob
+from worker.core.job import lateness
 from worker.core.job.models import (
     Entry,
     Event,
@@ -176,11 +177,7 @@ class Deliveries:
         return Receipt.WITHOUT_EFFECT
 
     def _adds(self, job_id: JobId, delivery: Delivery) -> bool:
-        """Say whether the event that ends a job, or has ended it well, lacks what came now.
-
-        A failure may have won the job moments before its song came; so may a part of it, or the
-        song of another submission of the same job.
-        """
+        """Say whether the event that ends a job, or has ended it well, lacks what came now."""
         if self._readings.state(job_id) is None:
             return False
         # In this order: the event goes when the job settles.
@@ -188,14 +185,8 @@ class Deliveries:
         if event and event.body == delivery.body:
             return False
         ending = self._result(record, event.body) if event else record.result
-        if ending is None:
-            return True
         came = self._result(record, delivery.body)
-        if came is None:
-            return False
-        if record.resubmissions and came["clips"] and _songs(came).isdisjoint(_songs(ending)):
-            return True
-        return bool(ending["partial"] and not came["partial"])
+        return lateness.adds(came, ending, was_resubmitted=record.resubmissions > 0)
 
     def _result(self, record: JobRecord, body: str | None) -> JSONObject | None:
         """Read a body into its job's result; None if it is none."""
@@ -203,7 +194,3 @@ class Deliveries:
             return self._provider.read_result(record.job_id, record.operation, body or "")
         except FermataError:
             return None
-
-
-def _songs(result: JSONObject) -> set[str]:
-    return {clip["clip_id"] or clip["audio_url"] for clip in result["clips"]}

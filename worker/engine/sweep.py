@@ -7,7 +7,8 @@ from typing import Final, assert_never
 import structlog
 
 from worker.core.errors import DeadlineExceeded, FermataError, UnknownJob
-from worker.core.job import timing
+from worker.core.job import doubt, timing
+from worker.core.job.doubt import Doubt
 from worker.core.job.models import Event, JobId, JobRecord, Source
 from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy, Step
@@ -24,7 +25,6 @@ from worker.core.wire import (
     find,
 )
 from worker.engine.cancel import cancelled
-from worker.engine.legs import unconfirmed
 from worker.messages.press import SubmitLegs
 
 log = structlog.get_logger()
@@ -130,7 +130,7 @@ class Sweep:
                 self._resubmit(job)
             case Step.GIVE_UP:
                 why = "no webhook came"
-                self._resume_failing(job, unconfirmed(self._operation(job), why))
+                self._resume_failing(job, doubt.unconfirmed(self._operation(job), why))
             case Step.EXPIRE:
                 self._resume_failing(job, _expired(job))
             case Step.CANCEL:
@@ -167,16 +167,15 @@ class Sweep:
             why = "its worker went silent before it submitted"
             self._records.turn(job.job_id, Turn.POSTPONE, now=now, due_at=now, why=why)
             return
-        count = ""
-        if operation.repeatable:
-            turn, due_at = Turn.POSTPONE, now
-        elif not operation.takes_webhook and timing.resubmits(job.resubmissions, self._policy):
-            turn, due_at, count = Turn.POSTPONE, now, "resubmissions"
-        elif operation.takes_webhook:
-            turn, due_at = Turn.DOUBT, now + self._policy.unconfirmed_grace_seconds
-        else:
-            self._resume_failing(job, unconfirmed(operation, why))
-            return
+        turn, due_at, count = Turn.POSTPONE, now, ""
+        match doubt.decide(operation, job.resubmissions, self._policy):
+            case Doubt.WAIT:
+                turn, due_at = Turn.DOUBT, now + self._policy.unconfirmed_grace_seconds
+            case Doubt.RESUBMIT:
+                count = "resubmissions"
+            case Doubt.FAIL:
+                self._resume_failing(job, doubt.unconfirmed(operation, why))
+                return
         self._records.turn(
             job.job_id, turn, now=now, due_at=due_at, why=why, leg=job.leg, count=count
         )

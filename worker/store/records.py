@@ -64,6 +64,9 @@ class Records:
             count: a counter to increment.
         """
         sources, target = TRANSITIONS[turn]
+        written = dict(fields or {})
+        if "error" in written:
+            written["error_type"] = written["error"]["type"]  # a batch counts by it (tally.lua)
         # "-" takes the due time away; a note sends an empty text, which keeps it (transition.lua).
         won, _ = self._change(
             job_id,
@@ -72,7 +75,7 @@ class Records:
             now=now,
             due="-" if due_at is None else str(due_at),
             entry=_entry(now, turn, why),
-            fields=fields or {},
+            fields=written,
             drop=drop,
             leg=leg,
             count=count,
@@ -301,6 +304,7 @@ class Records:
         kept = self._keep_late(
             job=keys.job(job_id),
             sources=_csv(sources),
+            is_final=int(late["final"]),
             late=_dump(late),
             seconds=retain_seconds,
             entry=_entry(now, "late", why),

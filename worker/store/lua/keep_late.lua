@@ -6,17 +6,13 @@
 -- Returns whether it was kept.
 --! uses record
 --! keys JOB
---! args sources late seconds entry
-local function final(document)
-  -- As json.dumps writes it: within a text of the document, the quotes would be escaped.
-  return string.find(document, '"final": true', 1, true) ~= nil
-end
-
-local state = redis.call('HGET', JOB, 'state') or ''
+--! args sources late is_final seconds entry
+local r = redis.call('HMGET', JOB, 'state', 'late', 'late_is_final')
+local state = r[1] or ''
 if not allowed(state, sources) then return 0 end
-local kept = redis.call('HGET', JOB, 'late')
-if kept and (final(kept) or not final(late)) then return 0 end
-redis.call('HSET', JOB, 'late', late)
+-- The version before wrote no flag: what it kept gives way to the end of a song.
+if r[2] and (r[3] == '1' or is_final == '0') then return 0 end
+redis.call('HSET', JOB, 'late', late, 'late_is_final', is_final)
 tell(JOB, entry, TURN_ROOM)
 if state ~= 'resuming' then retain(JOB, seconds) end
 return 1

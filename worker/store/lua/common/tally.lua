@@ -21,9 +21,7 @@ local function count(job, before, to)
   end
   if not ENDS[to] then return end
   redis.call('HINCRBY', counters, to, 1)
-  local r = redis.call('HMGET', job, 'cost', 'error')
+  local r = redis.call('HMGET', job, 'cost', 'error_type')
   if to == 'succeeded' then redis.call('HINCRBY', counters, 'spent', r[1] or '0') end
-  -- Not by cjson: half a surrogate pair, as a provider may cut it, is more than that takes.
-  local failure = r[2] and string.match(r[2], '^{"type": "(%w+)"')
-  if failure then redis.call('HINCRBY', counters, 'error:' .. failure, 1) end
+  if r[2] then redis.call('HINCRBY', counters, 'error:' .. r[2], 1) end
 end
