@@ -21,7 +21,7 @@ from worker.core.job.timing import Policy
 from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import find
 from worker.core.wire import Answer, Request
-from worker.engine.legs import Attempt, Callbacks, Jobs
+from worker.engine.submit import Attempt, Callbacks, Submissions
 from worker.messages.press import park as press
 from worker.store.gate import Gate
 
@@ -86,7 +86,7 @@ class _Accepting:
 
 def park(house: House, count: int) -> list[JobId]:
     """Park jobs as a worker's submit leg does, without a worker: press, begin, announce, submit."""
-    jobs = Jobs(
+    jobs = Submissions(
         records=house.system.records,
         readings=house.system.readings,
         provider=chosen(),

@@ -31,7 +31,8 @@ from worker.app.job_task import ProviderTask
 from worker.core import keys
 from worker.core.job.models import Heard, Standing
 from worker.core.job.states import JobState
-from worker.engine.legs import Jobs
+from worker.engine.settle import Settlements
+from worker.engine.submit import Submissions
 from worker.messages.press import PUBLISH_RETRIES
 from worker.messages.recording import Recorder, resuming
 from worker.provider import HTTPTransport
@@ -132,12 +133,12 @@ def _(self: Any, deliver: Any, message: Any, queue: str) -> None:
 # The submit leg.
 
 
-@wraps(Jobs, "standing")
+@wraps(Submissions, "standing")
 def _(self: Any, standing: Any, job_id: str) -> Standing:
     return Standing(None) if out("one submission", job_id) else standing(self, job_id)
 
 
-@wraps(Jobs, "announce")
+@wraps(Submissions, "announce")
 def _(self: Any, announce: Any, attempt: Any) -> Any:
     if reached("forgotten", attempt.job_id):
         with book() as redis:
@@ -159,7 +160,7 @@ def _(self: Any, admit: Any, job_id: str, *args: Any, **options: Any) -> Any:
     return state
 
 
-@wraps(Jobs, "begin")
+@wraps(Submissions, "begin")
 def _(self: Any, begin: Any, attempt: Any, *args: Any, **options: Any) -> Any:
     begun = begin(self, attempt, *args, **options)
     passes("begun", attempt.job_id)
@@ -285,7 +286,7 @@ def _(self: Any, leave: Any, task_id: str, claim: Any) -> None:
         leave(self, task_id, claim)
 
 
-@wraps(Jobs, "settle")
+@wraps(Settlements, "settle")
 def _(self: Any, settle: Any, job_id: str, *args: Any, **options: Any) -> None:
     passes("stored", job_id)
     passes("counted", job_id, whole_worker=True)

@@ -26,7 +26,7 @@ from worker.core.job.models import JobId
 from worker.core.job.states import JobState
 from worker.core.job.timing import Policy
 from worker.engine.cancel import Cancellations
-from worker.engine.legs import MOST_REFUSALS
+from worker.engine.submit import MOST_REFUSALS
 from worker.messages.press import Publisher
 from worker.messages.recording import Recorder
 from worker.store.gate import Gate

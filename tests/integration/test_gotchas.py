@@ -161,7 +161,7 @@ def test_a_copy_of_a_parked_message_resumes_nothing_by_itself(flow: Flow) -> Non
     flow.paid_once()
 
 
-# 4. Handling: ProviderTask._require_turn and the compare-and-set of Jobs.begin.
+# 4. Handling: ProviderTask._require_turn and the compare-and-set of Submissions.begin.
 def test_copies_of_a_submit_are_accepted_once(flow: Flow) -> None:
     job = flow.job(clip())
     canvas = job | flow.note()

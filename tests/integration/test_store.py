@@ -38,7 +38,7 @@ from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import find
 from worker.core.wire import Refused, SubmitOutcome, Unknown
 from worker.engine.cancel import Cancellation, Cancellations
-from worker.engine.legs import Callbacks, Jobs
+from worker.engine.submit import Callbacks, Submissions
 from worker.messages.press import Publisher, SubmitLegs
 from worker.store import connection
 from worker.store.agenda import Agenda
@@ -1021,7 +1021,7 @@ def test_a_slow_job_that_could_not_be_passed_on_is_soon_published_again(
     parts: Parts, redis: Any, error: Exception | None, seconds: float
 ) -> None:
     transport: Any = None
-    jobs = Jobs(
+    jobs = Submissions(
         records=parts.records, readings=parts.readings, provider=chosen(), transport=transport,
         gate=Gate(redis, Limits(), held_seconds=60),
         callbacks=Callbacks("https://fermata.example", "k"), policy=Policy(), clock=lambda: NOW,

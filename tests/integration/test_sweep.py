@@ -27,6 +27,7 @@ from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import OPERATIONS
 from worker.core.wire import Answer, Request
 from worker.engine.cancel import Cancellation, Cancellations
+from worker.engine.poll import Polls
 from worker.engine.sweep import Sweep
 from worker.messages.press import Publisher, SubmitLegs, press
 from worker.messages.recording import Recorder
@@ -125,16 +126,24 @@ class Lab:
     def sweep(self, *, finished: Callable[[str], bool] = lambda _: True) -> Sweep:
         clock = self.clock
         publisher = Publisher(self.url, {}, 5)
+        polls = Polls(
+            records=self.records,
+            agenda=self.agenda,
+            provider=chosen(),
+            transport=Counting(self.redis, finished),
+            policy=self.policy,
+            clock=clock,
+            jitter=lambda: 0.5,
+        )
         return Sweep(
             records=self.records,
             readings=self.readings,
             agenda=self.agenda,
             provider=chosen(),
-            transport=Counting(self.redis, finished),
+            polls=polls,
             submit_legs=SubmitLegs(self.readings, self.agenda, publisher, clock, self.policy),
             policy=self.policy,
             clock=clock,
-            jitter=lambda: 0.5,
         )
 
     def clock(self) -> float:

@@ -4,7 +4,7 @@ import base64
 import zlib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from tests import fakes
 from worker.core.errors import FermataError, JobCancelled
@@ -18,8 +18,10 @@ from worker.core.signing import derive_secret
 from worker.core.wire import Answer, Request
 from worker.engine.adopt import Adoption
 from worker.engine.cancel import Cancellations
-from worker.engine.legs import Attempt, Callbacks, Jobs
+from worker.engine.poll import Polls
 from worker.engine.receive import Deliveries
+from worker.engine.settle import Settlements
+from worker.engine.submit import Attempt, Callbacks, Submissions
 from worker.engine.sweep import Sweep
 
 JOB: Final = JobId("job-1")
@@ -85,7 +87,7 @@ class Lab:
         self.policy = Policy(**policy)
         self.answered: dict[str, Any] = {}
         self.cancellations = Cancellations(self.records, self.clock)
-        self.jobs = Jobs(
+        self.submissions = Submissions(
             records=self.records,
             readings=self.readings,
             provider=self.provider,
@@ -96,17 +98,28 @@ class Lab:
             clock=self.clock,
             jitter=lambda: 0.0,
         )
-        submit_legs: Any = self.submit_legs
-        self.sweep = Sweep(
+        self.settlements = Settlements(
+            records=self.records, provider=self.provider, policy=self.policy, clock=self.clock
+        )
+        agenda, submit_legs = fakes.Agenda(self.memory), cast(Any, self.submit_legs)
+        self.polls = Polls(
             records=self.records,
-            readings=self.readings,
-            agenda=fakes.Agenda(self.memory),
+            agenda=agenda,
             provider=self.provider,
             transport=self.transport,
-            submit_legs=submit_legs,
             policy=self.policy,
             clock=self.clock,
             jitter=lambda: 0.0,
+        )
+        self.sweep = Sweep(
+            records=self.records,
+            readings=self.readings,
+            agenda=agenda,
+            provider=self.provider,
+            polls=self.polls,
+            submit_legs=submit_legs,
+            policy=self.policy,
+            clock=self.clock,
         )
         self.deliveries = Deliveries(
             records=self.records,
@@ -143,15 +156,15 @@ class Lab:
     def begin(self, attempt: Attempt, *, on_record: bool = False) -> bool:
         """Begin a submit leg; with its message, unless the record has that already."""
         parked = None if on_record else Parked("a message", {})
-        return self.jobs.begin(attempt, {}, parked, Lane())
+        return self.submissions.begin(attempt, {}, parked, Lane())
 
     def submit(self, answer: Answer | FermataError, operation: str = REMASTER) -> Event | None:
         """Run a submit leg whose request has this answer."""
         attempt = self.attempt(operation)
         assert self.begin(attempt)
-        assert self.jobs.announce(attempt)
+        assert self.submissions.announce(attempt)
         self.transport.answers.append(answer)
-        return self.jobs.submit(attempt, {})
+        return self.submissions.submit(attempt, {})
 
     def bring(self, state: JobState, job_id: JobId = JOB, operation: str = REMASTER) -> None:
         """Bring a job into a state."""

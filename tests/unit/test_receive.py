@@ -87,8 +87,8 @@ def end_well(lab: Lab, body: bytes) -> None:
     lab.deliver(body)
     event, operation = lab.readings.event(JOB), find(REMASTER)
     assert event
-    result = lab.jobs.result(Leased(JOB, REMASTER, "a message", event, 1), operation)
-    lab.jobs.settle(JOB, operation, result)
+    result = lab.settlements.result(Leased(JOB, REMASTER, "a message", event, 1), operation)
+    lab.settlements.settle(JOB, operation, result)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from worker.core.job.states import JobState
 from worker.core.job.timing import PUBLISH_LEASE_SECONDS, OnUnconfirmed
 from worker.core.providers import find
 from worker.core.wire import AnswerLost, NeverSent
-from worker.engine.legs import MOST_REFUSALS
+from worker.engine.submit import MOST_REFUSALS
 
 GRACE = 900
 LOST = AnswerLost("a timeout")
@@ -53,7 +53,7 @@ def test_a_job_that_is_settled_here_is_claimed_by_its_own_leg(case: str) -> None
     assert event
     assert event.source is Source.ANSWER
     assert (event.error or {}).get("type") == error
-    lab.jobs.claim_here(lab.attempt(operation), event)
+    lab.submissions.claim_here(lab.attempt(operation), event)
     assert (lab.state(), lab.error()) == (JobState.RESUMING, error)
 
 
@@ -77,7 +77,7 @@ def test_a_job_that_closes_an_open_gate_again_and_again_fails_by_it(refused_befo
     lab.bring(JobState.SUBMITTING)
     lab.records.note(JOB, now=lab.now, fields={"refusals": refused_before})
     lab.transport.answers.append(recorded.answer("error_402"))
-    event = lab.jobs.submit(lab.attempt(), {})
+    event = lab.submissions.submit(lab.attempt(), {})
     assert bool(event) is (refused_before == MOST_REFUSALS)
     assert bool(lab.memory.breaker)
 
@@ -85,10 +85,10 @@ def test_a_job_that_closes_an_open_gate_again_and_again_fails_by_it(refused_befo
 def test_a_job_is_passed_on_to_another_queue_unless_somebody_has_begun_it() -> None:
     lab = Lab()
     upload, parked = find("sonic.upload"), Parked("a message", {})
-    assert lab.jobs.pass_on(JOB, upload, {}, parked) == lab.now + PUBLISH_LEASE_SECONDS
+    assert lab.submissions.pass_on(JOB, upload, {}, parked) == lab.now + PUBLISH_LEASE_SECONDS
     assert (lab.state(), lab.due_in()) == (JobState.QUEUED, PUBLISH_LEASE_SECONDS)
     assert lab.begin(lab.attempt(upload.name), on_record=True)
-    assert lab.jobs.pass_on(JOB, upload, {}, parked) is None
+    assert lab.submissions.pass_on(JOB, upload, {}, parked) is None
 
 
 def test_a_webhook_that_was_faster_than_the_answer_has_won() -> None:
@@ -97,7 +97,7 @@ def test_a_webhook_that_was_faster_than_the_answer_has_won() -> None:
     webhook = Event(Source.WEBHOOK, body="{}")
     assert lab.records.claim(JOB, webhook, now=lab.now)
     lab.transport.answers.append(ACCEPTED)
-    assert lab.jobs.submit(lab.attempt(), {}) is None
+    assert lab.submissions.submit(lab.attempt(), {}) is None
     assert (lab.state(), lab.readings.event(JOB)) == (JobState.RESUMING, webhook)
     assert lab.readings.read(JOB).provider_task_id
 
@@ -107,7 +107,7 @@ def test_a_leg_that_was_given_up_announces_nothing() -> None:
     assert lab.begin(lab.attempt())
     assert not lab.begin(lab.attempt(leg="leg-2"))
     assert lab.records.take_from(JOB, "leg-1")
-    assert lab.jobs.announce(lab.attempt()) is None
+    assert lab.submissions.announce(lab.attempt()) is None
 
 
 def test_a_job_whose_record_was_lost_is_not_submitted_without_its_message() -> None:
@@ -123,7 +123,7 @@ def test_a_job_begins_with_the_clip_that_it_works_on_if_there_is_one(case: str) 
     operation = find(wanted["operation"])
     lab = Lab()
     body = lab.provider.check(operation.name, wanted["parameters"])
-    assert lab.jobs.begin(lab.attempt(operation.name), body, Parked("{}", {}), Lane())
+    assert lab.submissions.begin(lab.attempt(operation.name), body, Parked("{}", {}), Lane())
     job, clips = lab.readings.read(JOB), wanted["parameters"].get(operation.clip_field)
     assert job.operation == operation.name
     assert job.clip_id == (clips if isinstance(clips, str) else None)
@@ -145,7 +145,7 @@ def test_a_job_is_settled_once_by_how_its_leg_ended(case: str) -> None:
     lab = Lab()
     lab.bring(JobState.RESUMING)
     for each in (outcome, {"clips": ["another"]}):
-        lab.jobs.settle(JOB, find(REMASTER), each)
+        lab.settlements.settle(JOB, find(REMASTER), each)
     job = lab.readings.read(JOB)
     assert (job.state, job.due_at) == (state, None)
     assert job.result == (outcome if state is JobState.SUCCEEDED else None)
@@ -155,4 +155,4 @@ def test_a_job_is_settled_once_by_how_its_leg_ended(case: str) -> None:
 def test_a_resumed_leg_raises_the_error_of_its_event() -> None:
     event = Event(Source.SWEEP, error=RequestRefused("no").to_json())
     with pytest.raises(FermataError, match="no"):
-        Lab().jobs.result(Leased(JOB, REMASTER, "m", event, 1), find(REMASTER))
+        Lab().settlements.result(Leased(JOB, REMASTER, "m", event, 1), find(REMASTER))

@@ -4,8 +4,8 @@ Every operation's task has this base, and each job runs it twice. Celery calls t
 slot: it writes the record, stores ``PARKED``, calls the provider once, and raises ``Ignore``, which
 frees the slot. When the job's event has come, a conductor calls the resumed leg: the same task,
 from the message on the record. That leg returns the result or raises the error, and Celery does the
-rest natively: chain, chord, callbacks, errbacks, ``AsyncResult``. The engine (``Jobs``) decides
-what happens to the job; this module translates that into Celery's words.
+rest natively: chain, chord, callbacks, errbacks, ``AsyncResult``. The engine (``Submissions`` and
+``Settlements``) decides what happens to the job; this module translates that into Celery's words.
 """
 
 import inspect
@@ -38,7 +38,7 @@ from worker.core.providers import chosen, find
 from worker.core.wire import Operation
 from worker.core.wording import told
 from worker.engine.cancel import cancelled
-from worker.engine.legs import Attempt, Jobs
+from worker.engine.submit import Attempt, Submissions
 from worker.messages.follow_ups import FollowUp
 from worker.messages.press import park
 from worker.messages.recording import resuming
@@ -90,7 +90,7 @@ class ProviderTask(FollowUp):
         self._require_worker()
         structlog.contextvars.bind_contextvars(job_id=self._job_id, operation=self.operation.name)
         self._note_what_follows()
-        jobs = worker_process.parts().jobs
+        jobs = worker_process.parts().submissions
         try:
             standing = jobs.standing(self._job_id)
             self._require_turn(standing)
@@ -177,7 +177,7 @@ class ProviderTask(FollowUp):
         ours = {name: given.pop(name) for name in _OURS if name in given}
         return chosen().check(self.operation.name, given, **ours)
 
-    def _submit_leg(self, jobs: Jobs, body: JSONObject, standing: Standing) -> NoReturn:
+    def _submit_leg(self, jobs: Submissions, body: JSONObject, standing: Standing) -> NoReturn:
         attempt = Attempt(self._job_id, self.operation, secrets.token_hex(8))
         # If there is a record, it has the message already.
         parked = None if standing.state else self._park()
@@ -204,7 +204,9 @@ class ProviderTask(FollowUp):
             log.exception("submit_interrupted")
         raise Ignore from None
 
-    def _announced(self, jobs: Jobs, attempt: Attempt, *, announced: bool) -> Standing | None:
+    def _announced(
+        self, jobs: Submissions, attempt: Attempt, *, announced: bool
+    ) -> Standing | None:
         try:
             if not announced:
                 self._announce_parked()
@@ -227,7 +229,7 @@ class ProviderTask(FollowUp):
         """The queue that this message came from."""
         return (self.request.delivery_info or {}).get("routing_key")
 
-    def _pass_on(self, jobs: Jobs, body: JSONObject) -> NoReturn:
+    def _pass_on(self, jobs: Submissions, body: JSONObject) -> NoReturn:
         """Send a slow job on to its own queue: it came by the queue for quick ones.
 
         The record is written first, so that the deadline ends the job if no worker serves that
@@ -268,11 +270,11 @@ class ProviderTask(FollowUp):
     def _resumed_leg(self, leased: Leased) -> JSONObject:
         # The request is not checked again: it was paid for under the rules of its day.
         self._note_what_follows()
-        jobs = worker_process.parts().jobs
-        result = jobs.result(leased, self.operation)
+        settlements = worker_process.parts().settlements
+        result = settlements.result(leased, self.operation)
         if leased.claims > 1 and self._was_stored(result):
             coming = self.request.get("coming", ())
-            jobs.settle(leased.job_id, self.operation, result, following=coming)
+            settlements.settle(leased.job_id, self.operation, result, following=coming)
             raise Ignore
         return result
 
@@ -304,7 +306,7 @@ class ProviderTask(FollowUp):
         # Celery would take an error here for the task's own, and call its errbacks again.
         try:
             coming = self.request.get("coming", ())
-            worker_process.parts().jobs.settle(
+            worker_process.parts().settlements.settle(
                 JobId(task_id), self.operation, outcome, following=coming
             )
         except Exception:

@@ -310,5 +310,5 @@ def poll(job_id: str, as_json: bool) -> None:
     record = parts.readings.read(JobId(job_id))
     if record.state is not JobState.WAITING:
         raise InvalidRequest(f"{job_id} is {record.state}: only a waiting job can be polled")
-    parts.sweep.poll(record, find(record.operation))
+    parts.polls.poll(record, find(record.operation))
     _print_job(parts.readings, JobId(job_id), as_json=as_json)

@@ -10,7 +10,9 @@ from worker.core import redis_url
 from worker.core.providers import chosen
 from worker.engine.admit import Admissions, Treasury
 from worker.engine.cancel import Cancellations
-from worker.engine.legs import Callbacks, Jobs
+from worker.engine.poll import Polls
+from worker.engine.settle import Settlements
+from worker.engine.submit import Callbacks, Submissions
 from worker.engine.sweep import Sweep
 from worker.messages.press import Publisher, SubmitLegs
 from worker.provider import HTTPTransport
@@ -33,7 +35,9 @@ class Parts:
     agenda: Agenda
     plain_steps: PlainSteps
     submit_legs: SubmitLegs
-    jobs: Jobs
+    submissions: Submissions
+    settlements: Settlements
+    polls: Polls
     sweep: Sweep
     gate: Gate
     admissions: Admissions
@@ -63,6 +67,15 @@ def _parts_of(_pid: int) -> Parts:
         total_seconds=settings.policy.submit_timeout_seconds,
     )
     submit_legs = _open_submit_legs(settings, readings, agenda)
+    polls = Polls(
+        records=records,
+        agenda=agenda,
+        provider=provider,
+        transport=transport,
+        policy=settings.policy,
+        clock=time.time,
+        jitter=random.random,
+    )
     return Parts(
         settings=settings,
         records=records,
@@ -70,7 +83,7 @@ def _parts_of(_pid: int) -> Parts:
         agenda=agenda,
         plain_steps=PlainSteps(client),
         submit_legs=submit_legs,
-        jobs=Jobs(
+        submissions=Submissions(
             records=records,
             readings=readings,
             provider=provider,
@@ -81,16 +94,19 @@ def _parts_of(_pid: int) -> Parts:
             clock=time.time,
             jitter=random.random,
         ),
+        settlements=Settlements(
+            records=records, provider=provider, policy=settings.policy, clock=time.time
+        ),
+        polls=polls,
         sweep=Sweep(
             records=records,
             readings=readings,
             agenda=agenda,
             provider=provider,
-            transport=transport,
+            polls=polls,
             submit_legs=submit_legs,
             policy=settings.policy,
             clock=time.time,
-            jitter=random.random,
         ),
         gate=gate,
         admissions=Admissions(gate, submit_legs, time.time),

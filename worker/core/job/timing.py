@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
+from worker.core.errors import DeadlineExceeded
 from worker.core.job.models import JobRecord
 from worker.core.job.states import JobState
 from worker.core.wire import Operation
@@ -156,3 +157,12 @@ def backoff(attempts: int, retry_after: float | None, *, now: float, jitter: flo
     """
     grown = min(FIRST_BACKOFF_SECONDS * float(2 ** min(attempts - 1, 20)), LAST_BACKOFF_SECONDS)
     return now + max(grown * (0.5 + 0.5 * jitter), retry_after or 0)
+
+
+def expired(job: JobRecord) -> DeadlineExceeded:
+    """Say that a job did not end in time."""
+    lasted = round(job.deadline_at - job.created_at)
+    if job.state is JobState.HELD:
+        why = job.timeline[-1].get("why", "") if job.timeline else ""
+        return DeadlineExceeded(f"{job.operation} was not admitted within {lasted} s: {why}")
+    return DeadlineExceeded(f"{job.operation} did not finish within {lasted} s (was {job.state})")

@@ -1,25 +1,26 @@
-"""Use cases of a worker: begin a job, submit it, take its event, settle it."""
+"""Use cases of the submit leg: begin a job, submit it, and record what the answer means.
+
+**This is where money is spent**: ``Submissions._send`` calls the provider, once. The record that
+can be resumed is written before it, by ``begin``. What the leg learns afterwards it writes with
+patience, because nobody else knows it. A leg that dies leaves its job to a sweep.
+"""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import astuple, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, assert_never
 from urllib.parse import quote
 
 import structlog
 
 from worker.core import errors
-from worker.core.errors import FermataError
 from worker.core.job import doubt, timing
-from worker.core.job.canvas import Step
 from worker.core.job.doubt import Doubt
 from worker.core.job.lanes import Lane
 from worker.core.job.models import (
     Event,
     JobId,
     JobRecord,
-    JSONObject,
-    Leased,
     Parked,
     Source,
     Standing,
@@ -48,10 +49,6 @@ _T = TypeVar("_T")
 
 MOST_REFUSALS: Final = 2
 
-SETTLE_SECONDS: Final = 150
-"""How long a leg insists on settling its job. Given up, the job is resumed again: its errbacks are
-called a second time. A Redis that hands over to its replica is away for a minute at most."""
-
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
@@ -77,8 +74,8 @@ class Attempt:
     """Unique to this run: what a run has to say is not heard once another one has begun."""
 
 
-class Jobs:
-    """What a worker does with one job."""
+class Submissions:
+    """Submits jobs, each by one leg at a time."""
 
     def __init__(
         self,
@@ -297,56 +294,6 @@ class Jobs:
             lambda: self._records.claim(attempt.job_id, event, now=self._clock(), leg=attempt.leg),
         )
 
-    def result(self, leased: Leased, operation: Operation) -> JSONObject:
-        """Read the event of a leased job into its result.
-
-        Raises the error that the event carries, or that the provider's words mean.
-        """
-        event = leased.event
-        if event.error is not None:
-            raise errors.from_json(event.error)
-        return self._provider.read_result(
-            leased.job_id,
-            operation.name,
-            event.body or "",
-            clip_id=leased.clip_id,
-            provider_task_id=leased.provider_task_id,
-        )
-
-    def settle(
-        self,
-        job_id: JobId,
-        operation: Operation,
-        outcome: JSONObject | BaseException,
-        *,
-        following: Iterable[Step] = (),
-    ) -> None:
-        """Record how a job ended; its parked message is no longer needed.
-
-        Args:
-            following: what was to follow it, which that message knew.
-        """
-        turn, fields, why = _ending(outcome)
-        fields |= _left_behind(job_id, following, turn)
-        # The next step is published: a job that is not settled now would publish it again.
-        settled = insist(
-            lambda: self._records.turn(
-                job_id,
-                turn,
-                now=self._clock(),
-                due_at=None,
-                why=why,
-                fields={"operation": operation.name, **fields},
-                drop=_dropped(outcome),
-                retain_seconds=self._policy.retention_seconds,
-            ),
-            unavailable=self._records.unavailable,
-            seconds=SETTLE_SECONDS,
-            clock=self._clock,
-        )
-        name = "job_settled" if settled else "job_was_settled"
-        log.info(name, job_id=job_id, operation=operation.name, outcome=turn, why=why)
-
 
 def _record_fields(
     operation: Operation, body: Mapping[str, Any], parked: Parked | None
@@ -358,30 +305,3 @@ def _record_fields(
     if isinstance(clip, str):
         fields["clip_id"] = clip
     return fields
-
-
-def _left_behind(job_id: JobId, following: Iterable[Step], turn: Turn) -> JSONObject:
-    """Keep what follows a job: each of these has a record of its own, unless none will ever run."""
-    kept = [s for s in following if s.after == job_id or turn is not Turn.SUCCEED]
-    steps = [astuple(step) for step in kept]
-    return {"following": {"steps": steps}} if steps else {}
-
-
-def _dropped(outcome: JSONObject | BaseException) -> list[str]:
-    """Name what a settled record does without; what did not become a result is kept as it came."""
-    dropped = ["parked", "leg"]
-    return dropped if isinstance(outcome, BaseException) else [*dropped, "event"]
-
-
-def _ending(outcome: JSONObject | BaseException) -> tuple[Turn, JSONObject, str]:
-    match outcome:
-        case errors.JobCancelled():
-            return Turn.CANCEL, {"error": outcome.to_json()}, outcome.message
-        case errors.DeadlineExceeded():
-            return Turn.EXPIRE, {"error": outcome.to_json()}, outcome.message
-        case FermataError():
-            return Turn.FAIL, {"error": outcome.to_json()}, type(outcome).__name__
-        case BaseException():
-            return Turn.FAIL, {"error": FermataError(repr(outcome)).to_json()}, repr(outcome)[:200]
-        case _:
-            return Turn.SUCCEED, {"result": outcome}, ""

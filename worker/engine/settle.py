@@ -1,0 +1,116 @@
+"""Use cases of the resumed leg: read the event that ends a job, and settle the job.
+
+A conductor runs the leg, in the task that parked the job. Celery calls ``settle`` by the task's
+``on_success`` or ``on_failure``, when the result is stored and the next step is published.
+"""
+
+from collections.abc import Iterable
+from dataclasses import astuple
+from typing import Final
+
+import structlog
+
+from worker.core import errors
+from worker.core.errors import FermataError
+from worker.core.job.canvas import Step
+from worker.core.job.models import JobId, JSONObject, Leased
+from worker.core.job.states import Turn
+from worker.core.job.timing import Policy
+from worker.core.ports import Clock, Provider, Records
+from worker.core.wire import Operation
+from worker.engine.patience import insist
+
+log = structlog.get_logger()
+
+SETTLE_SECONDS: Final = 150
+"""How long a leg insists on settling its job. Given up, the job is resumed again: its errbacks are
+called a second time. A Redis that hands over to its replica is away for a minute at most."""
+
+
+class Settlements:
+    """Ends jobs."""
+
+    def __init__(
+        self, *, records: Records, provider: Provider, policy: Policy, clock: Clock
+    ) -> None:
+        self._records = records
+        self._provider = provider
+        self._policy = policy
+        self._clock = clock
+
+    def result(self, leased: Leased, operation: Operation) -> JSONObject:
+        """Read the event of a leased job into its result.
+
+        Raises the error that the event carries, or that the provider's words mean.
+        """
+        event = leased.event
+        if event.error is not None:
+            raise errors.from_json(event.error)
+        return self._provider.read_result(
+            leased.job_id,
+            operation.name,
+            event.body or "",
+            clip_id=leased.clip_id,
+            provider_task_id=leased.provider_task_id,
+        )
+
+    def settle(
+        self,
+        job_id: JobId,
+        operation: Operation,
+        outcome: JSONObject | BaseException,
+        *,
+        following: Iterable[Step] = (),
+    ) -> None:
+        """Record how a job ended; its parked message is no longer needed.
+
+        Args:
+            following: what was to follow it, which that message knew.
+        """
+        turn, fields, why = _ending(outcome)
+        fields |= _left_behind(job_id, following, turn)
+        # The next step is published: a job that is not settled now would publish it again.
+        settled = insist(
+            lambda: self._records.turn(
+                job_id,
+                turn,
+                now=self._clock(),
+                due_at=None,
+                why=why,
+                fields={"operation": operation.name, **fields},
+                drop=_dropped(outcome),
+                retain_seconds=self._policy.retention_seconds,
+            ),
+            unavailable=self._records.unavailable,
+            seconds=SETTLE_SECONDS,
+            clock=self._clock,
+        )
+        name = "job_settled" if settled else "job_was_settled"
+        log.info(name, job_id=job_id, operation=operation.name, outcome=turn, why=why)
+
+
+def _left_behind(job_id: JobId, following: Iterable[Step], turn: Turn) -> JSONObject:
+    """Keep what follows a job: each of these has a record of its own, unless none will ever run."""
+    kept = [s for s in following if s.after == job_id or turn is not Turn.SUCCEED]
+    steps = [astuple(step) for step in kept]
+    return {"following": {"steps": steps}} if steps else {}
+
+
+def _dropped(outcome: JSONObject | BaseException) -> list[str]:
+    """Name what a settled record does without; what did not become a result is kept as it came."""
+    dropped = ["parked", "leg"]
+    return dropped if isinstance(outcome, BaseException) else [*dropped, "event"]
+
+
+def _ending(outcome: JSONObject | BaseException) -> tuple[Turn, JSONObject, str]:
+    match outcome:
+        case errors.JobCancelled():
+            return Turn.CANCEL, {"error": outcome.to_json()}, outcome.message
+        case errors.DeadlineExceeded():
+            return Turn.EXPIRE, {"error": outcome.to_json()}, outcome.message
+        case FermataError():
+            return Turn.FAIL, {"error": outcome.to_json()}, type(outcome).__name__
+        case BaseException():
+            return Turn.FAIL, {"error": FermataError(repr(outcome)).to_json()}, repr(outcome)[:200]
+        case _:
+            return Turn.SUCCEED, {"result": outcome}, ""
