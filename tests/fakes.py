@@ -482,6 +482,8 @@ class Quarantine:
 
     def __init__(self) -> None:
         self.kept: list[tuple[Kind, JobId, bytes]] = []
+        self.headers: list[Mapping[str, str]] = []
+        """Of each that is kept."""
 
     def keep(
         self,
@@ -496,6 +498,7 @@ class Quarantine:
         delivery = (kind, job_id, body)
         if delivery not in self.kept:
             self.kept.append(delivery)
+            self.headers.append(headers)
         return f"{self.kept.index(delivery)}-0"
 
 

@@ -42,14 +42,14 @@ def wait_until(fact: Callable[..., Any], *, seconds: float = 20, what: str = "")
     """Wait on a fact, not on the clock; returns its first true value.
 
     The seconds are those of a machine with a core for each process; they grow with the load. If a
-    look at the fact is costly, such as a command, looks take half of the time at most.
+    look at the fact is costly, such as a command, looks take a third of the time at most.
     """
     began = time.monotonic()
     while (asked := time.monotonic()) - began < seconds * busyness():
         value = fact()
         if value:
             return value
-        time.sleep(max(0.01, time.monotonic() - asked))
+        time.sleep(max(0.02, 2 * (time.monotonic() - asked)))
     raise AssertionError(f"not within {time.monotonic() - began:.0f} s: {what or fact}")
 
 

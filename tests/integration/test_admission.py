@@ -102,7 +102,7 @@ def waited(flow: Flow, job_id: str) -> float:
 
 def test_the_rate_is_kept_while_slots_stay_free(start: Start) -> None:
     flow = start(
-        FERMATA_SUBMITS_PER_SECOND="20", SIMULATOR_SUBMITS_PER_SECOND="20", FERMATA_IN_FLIGHT="20",
+        FERMATA_SUBMITS_PER_SECOND="8", SIMULATOR_SUBMITS_PER_SECOND="8", FERMATA_IN_FLIGHT="20",
         SIMULATOR_IN_FLIGHT="20",
     )  # fmt: skip
     jobs = [flow.job(clip()) for _ in range(60)]

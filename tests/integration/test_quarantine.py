@@ -41,11 +41,11 @@ def counted(redis: Any) -> tuple[int, int, int]:
 )
 def test_a_delivery_is_kept_to_the_byte(redis: Any, body: bytes) -> None:
     kept = Quarantine(redis)
-    headers = {"X-Webhook-Id": "d-é", "X-Webhook-Signature": "sha256=0", "Cookie": "no"}
+    headers = {"X-Webhook-Id": "d-é", "X-Webhook-Signature": "sha256=0"}
     entry_id = kept.keep(Kind.UNREADABLE, JOB, headers, body, "no JSON", now=NOW)
     entry = kept.read(entry_id)
     assert (entry.body, entry.size) == (body, len(body))
-    assert entry.headers == {"X-Webhook-Id": "d-é", "X-Webhook-Signature": "sha256=0"}
+    assert entry.headers == headers
     assert (entry.entry_id, entry.at, entry.kind, entry.job_id, entry.why) == (
         entry_id, NOW, Kind.UNREADABLE, JOB, "no JSON",
     )  # fmt: skip

@@ -144,6 +144,13 @@ def test_a_delivery_that_cannot_be_read_is_kept_and_its_job_is_polled_at_once() 
     assert (lab.state(), lab.due_in(), told(lab)) == (JobState.WAITING, 0, "quarantined")
 
 
+def test_of_the_headers_only_evidence_is_kept() -> None:
+    lab = Lab()
+    signed, body = lab.headers(b"{"), b"{"
+    lab.deliveries.receive(JOB, signed | {"Cookie": "secret", "User-Agent": "them"}, body)
+    assert lab.quarantine.headers == [signed | {"User-Agent": "them"}]
+
+
 def test_a_forged_delivery_leaves_nothing_behind() -> None:
     lab = in_state(JobState.WAITING)
     with pytest.raises(InvalidSignature):
