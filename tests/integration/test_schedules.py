@@ -463,7 +463,7 @@ def last_run(system: System) -> tuple[str, str]:
     return listed["last_batch"], listed["last_outcome"]
 
 
-def test_a_worker_without_a_timetable_is_told_in_the_list(apart: System) -> None:
+def test_a_worker_on_rabbitmq_without_a_timetable_is_told_in_the_list(apart: System) -> None:
     worker = apart.worker("astray")
     said = schedules(apart, "run", "minutely")
     assert "fermata schedules list" in said
@@ -476,7 +476,7 @@ def test_a_worker_without_a_timetable_is_told_in_the_list(apart: System) -> None
     )
 
 
-def test_a_run_whose_redis_was_away_goes_on_when_it_is_back(apart: System) -> None:
+def test_a_run_on_rabbitmq_whose_redis_was_away_goes_on_when_it_is_back(apart: System) -> None:
     """Its message stays in the broker: nobody waits the five minutes after which it is missed."""
     timetable = str(apart.folder.parent / "timetable.toml")
     begun = schedules(apart, "run", "minutely").split()[1]
