@@ -89,8 +89,8 @@ class HTTPTransport:
 
     def send(self, request: Request) -> Answer:
         # If the provider has just closed a kept-alive connection, the request fails like one whose
-        # answer was lost. A POST costs money, so it opens a connection of its own: then an error
-        # before the request is known to be one. A GET can be repeated, and reuses connections.
+        # answer was lost. A POST costs money, so it opens a connection of its own, where the two
+        # stay apart. A GET can be repeated, so it reuses connections.
         asking = request.method == "GET"
         # A session of its own as well: the header alone does not keep urllib3 from reusing one.
         session = self._asking if asking else _session(self._api_key, connections=1)

@@ -156,7 +156,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The work has failed, as the HTTP status says: there is no body to read a result from."""
+    """The work has failed, and only the HTTP status says so."""
 
     error: ProviderError
 

@@ -58,8 +58,8 @@ class Cancellations:
                 return Cancellation.WAITING
             if state in TERMINAL or state is JobState.RESUMING:
                 break
-            # The claim failed and yet there is a record: the job got it in between, or a submit
-            # leg has begun and not announced: then mark it. Try to claim it once more.
+            # The claim failed, and yet there is a record. The job got it in between, or its submit
+            # leg has begun and not announced: then mark it. Claim once more in either case.
             marked = state is JobState.SUBMITTING
             self._mark(job_id, by, JobState.SUBMITTING)
         return Cancellation.TOO_LATE

@@ -189,8 +189,8 @@ class Deliveries:
         """Say whether this delivery holds something that the event or result of its job lacks."""
         if self._readings.state(job_id) is None:
             return False
-        # Read the event first: the job drops it when it settles. In the other order, a job that
-        # settles in between would show neither a result nor an event.
+        # Read the event first: a job that succeeds drops it. In the other order, a job that settles
+        # in between would show neither a result nor an event.
         event, record = self._readings.event(job_id), self._readings.read(job_id)
         if event and event.body == delivery.body:
             return False

@@ -139,8 +139,8 @@ class Submissions:
             ),
         )
         if state is None and parked is None:
-            # Refused, and the message should be on the record. Is the record gone? If so, this
-            # raises UnknownJob, and the task goes back to its queue.
+            # The script refused, although the record should have the message. If the record is
+            # gone, this read raises UnknownJob, and the task goes back to its queue.
             self._readings.read(attempt.job_id)
         return state is JobState.SUBMITTING
 
@@ -172,6 +172,7 @@ class Submissions:
         now = self._clock()
         due_at = now + timing.PUBLISH_LEASE_SECONDS
         fields = _record_fields(operation, body, parked)
+        # Until its first attempt, a job's deadline is the limit for its wait in the queue.
         fields["deadline_at"] = min(now + self._policy.queued_seconds, expires_at or math.inf)
         written = self._records.turn(job_id, Turn.REROUTE, now=now, due_at=due_at, fields=fields)
         return due_at if written else None

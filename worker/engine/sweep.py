@@ -28,8 +28,8 @@ from worker.messages.press import SubmitLegs
 log = structlog.get_logger()
 
 LEASE_SECONDS: Final = 60
-"""How long one sweep keeps a due job to itself. A batch takes less, because each of its polls ends
-within POLL_SECONDS."""
+"""How long one sweep keeps a due job to itself. A batch takes about half of that: 20 polls, 8 at
+once, each within POLL_SECONDS."""
 
 BATCH: Final = 20
 
@@ -146,6 +146,7 @@ class Sweep:
         # If the leg never announced, it sent nothing: submit the job again, at no risk.
         if self._records.take_from(job.job_id, job.leg):
             why = "its worker went silent before it submitted"
+            # This turn names no leg: take_from.lua has cleared it.
             self._records.turn(job.job_id, Turn.POSTPONE, now=now, due_at=now, why=why)
             return
         turn, due_at, count = Turn.POSTPONE, now, ""

@@ -18,7 +18,7 @@ from worker.core import keys
 from worker.core.redis_url import client_url, is_sentinel, read
 
 StoreUnavailable: Final = RedisError
-"""What any method raises when Redis is away, or will not write: out of memory, read-only."""
+"""The error of every method if Redis is away or will not write: out of memory, read-only."""
 
 
 _HALVES: Final = "backslashreplace"

@@ -1,4 +1,4 @@
-"""The root of the receiver, which needs neither Celery nor any part of a worker."""
+"""The root of the receiver, which needs neither Celery nor what only a worker uses."""
 
 import time
 from datetime import timedelta

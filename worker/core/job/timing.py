@@ -69,7 +69,7 @@ def soft_time_limit(submit_seconds: float) -> float:
 
 
 def hard_time_limit(submit_seconds: float) -> float:
-    """Return the hard time limit of a task. With a pool of processes, Celery kills it then."""
+    """Return the hard time limit of a task. With a pool of processes, Celery kills the task."""
     return soft_time_limit(submit_seconds) * 1.25
 
 
