@@ -1,8 +1,9 @@
 """Reads the provider's answers and webhooks, by pure functions over ``(status, headers, body)``.
 
 The engine must know one thing of a submit that went wrong: did the provider take the work? A
-refusal or a 429 says no. A 5xx says nothing, because the provider may have started the work before
-it failed: the outcome is ``Unknown``, and the engine does not simply submit again.
+refusal, a 429, or a status that the row calls ``uncharged`` says no. Any other 5xx says nothing,
+because the provider may have started the work before it failed: the outcome is ``Unknown``, and the
+engine does not simply submit again.
 """
 
 import re
