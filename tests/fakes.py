@@ -1,8 +1,9 @@
 """The ports of the engine in memory (``worker/core/ports.py``), for tests without a server.
 
-They are held to the same tests as those in Redis: ``tests/integration/test_store.py``. What the
-engine does not ask about is left out: batches, times to live, the length of a timeline. The gate is
-open or closed; its rate, credits and shares are in its scripts alone (``test_gate.py``).
+The same tests run on these and on the ports in Redis: ``tests/integration/test_store.py``. Batches,
+times to live and the length of a timeline are left out, because the engine does not ask about them.
+The gate is open or closed; its rate, credits and shares are in its scripts alone
+(``test_gate.py``).
 """
 
 import json
@@ -27,7 +28,7 @@ class Unavailable(Exception):
 
 @dataclass
 class Memory:
-    """What the parts below have in common: one state."""
+    """The one state that the ports below share."""
 
     hashes: dict[JobId, dict[str, str]] = field(default_factory=dict)
     messages: dict[JobId, str] = field(default_factory=dict)
@@ -45,7 +46,7 @@ class Memory:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Do something in one step, as a script does."""
+        """Let no other thread in between, as Redis runs a script in one step."""
         with self._lock:
             yield
 
@@ -83,7 +84,7 @@ class Memory:
         self.index[job_id] = now
 
     def hold(self, job_id: JobId, now: float, until: float) -> None:
-        """Let a job wait before the gate; its deadline stands still meanwhile."""
+        """Hold a job before the gate; its deadline stands still meanwhile."""
         job = self.hashes[job_id]
         if "attempts" in job:
             self.set(job_id, {"time_left": float(job["deadline_at"]) - now})
@@ -93,13 +94,13 @@ class Memory:
         self.held.append(job_id)
 
     def go_on(self, job_id: JobId, now: float) -> None:
-        """Let the time of a job that was held go on."""
+        """Set the deadline of a job that was held anew, from the time that was left."""
         left = self.hashes[job_id].pop("time_left", None)
         if left:
             self.set(job_id, {"deadline_at": now + float(left)})
 
     def shuts(self, now: float) -> str:
-        """Say why nobody passes the gate now; empty if it is open, or lets one through to see."""
+        """Say why no job passes the gate now; empty if it is open, or lets a probe through."""
         return self.breaker if now < self.probe_at else ""
 
     def pass_gate(self, now: float, limits: Limits) -> None:
@@ -138,6 +139,7 @@ class Records:
         memory = self._memory
         with memory.step():
             state, owner = memory.state(job_id), memory.hashes.get(job_id, {}).get("leg")
+            # As in transition.lua: a call that is sent again has won, and another leg's is refused.
             if leg and state is target and owner == leg:
                 return True
             if leg and target is not JobState.SUBMITTING and owner != leg:
@@ -155,7 +157,7 @@ class Records:
         return True
 
     def _enter(self, job_id: JobId, target: JobState, now: float, due_at: float | None) -> None:
-        """Do what else a turn into a state means."""
+        """Do what a turn into this state changes besides the record: the due time, the gate."""
         memory = self._memory
         if target is JobState.WAITING:
             memory.go_on(job_id, now)
@@ -266,6 +268,7 @@ class Records:
             return True
         if state not in sources or (leg and not mine) or job_id not in memory.messages:
             return False
+        # As in claim.lua: an event of ours waits until the job's PARKED state is stored.
         ours = event.body is None and not mine
         if state is JobState.SUBMITTING and ours and "announced" not in job:
             return False
@@ -410,7 +413,7 @@ class Agenda:
 
 
 class Gate:
-    """Is open, or closed by what it hears."""
+    """Is open, or closed by the outcomes that it hears of."""
 
     def __init__(self, memory: Memory, limits: Limits | None = None, held: float = 1000) -> None:
         self._memory = memory
@@ -478,7 +481,7 @@ class Gate:
 
 
 class Quarantine:
-    """Keeps deliveries in a list."""
+    """Keeps deliveries in a list, each once."""
 
     def __init__(self) -> None:
         self.kept: list[tuple[Kind, JobId, bytes]] = []

@@ -18,12 +18,12 @@ was answered       any HTTP status, a proxy's own among them              nothin
                                                                           read by the provider
 =================  =====================================================  ====================
 
-No request takes longer than its time as a whole, because nobody else ends it: Celery keeps time
-limits with processes, not with threads. When the time is over, the :class:`_Watchdog` hangs up,
-whatever drips then: a proxy's tunnel, a handshake, the request, or the answer. It is one thread for
-all requests, because a thread for each took a fifth or more of a request's CPU. Two steps before
-the tunnel have limits of their own: a name is looked up by the system's resolver, and each of its
-addresses is tried for the connect timeout. If they take all the time, the request is not begun.
+Each request has a limit for its whole time, and this module keeps it: Celery enforces time limits
+with processes, not with threads. When the time is over, the :class:`_Watchdog` closes the
+connection, in a proxy's tunnel, a handshake, the request or the answer. It is one thread for all
+requests, because a thread for each took a fifth or more of a request's CPU. Two steps before the
+tunnel have limits of their own: the system's resolver looks the name up, and each address is tried
+for the connect timeout. If these two take all the time, the request is not begun.
 """
 
 import contextlib
@@ -50,14 +50,14 @@ from worker.core.wire import Answer, AnswerLost, NeverSent, Request
 
 _TUNNEL: Final = re.compile(r"Tunnel connection failed: (\d{3})\b")
 _PLAIN: Final = ("Could not find a suitable TLS CA", "Missing dependencies for SOCKS")
-"""How texts of requests begin that quote neither a URL nor a header."""
+"""Beginnings of error texts of requests that quote neither a URL nor a header."""
 
 ANSWER_LIMIT_BYTES = 16 * 1024 * 1024
 POLL_SECONDS = 10
-"""A poll that takes longer is asked again later; the others of its sweep wait for it."""
+"""A poll that takes longer is cut off and repeated later: the sweep's other jobs wait for it."""
 
 FAILURES: Final = (OSError, HTTPError, HTTPException, ValueError)
-"""The roots of all that requests, urllib3, ``http.client``, ``ssl`` and ``socket`` raise."""
+"""The bases of all errors of requests, urllib3, ``http.client``, ``ssl`` and ``socket``."""
 
 
 class HTTPTransport:
@@ -77,9 +77,9 @@ class HTTPTransport:
 
     @functools.cached_property
     def _environment(self) -> dict[str, Any]:
-        """What the environment says of proxies and authorities, as requests takes it.
+        """The environment's proxies and certificate authorities, as requests takes them.
 
-        Read once: requests would look through the whole environment twice for each request.
+        They are read once: requests would search the whole environment twice for each request.
         """
         given = proxies(self._base_url)
         said = requests.Session().merge_environment_settings(
@@ -88,8 +88,9 @@ class HTTPTransport:
         return {name: said[name] for name in ("proxies", "verify")}
 
     def send(self, request: Request) -> Answer:
-        # A kept-alive connection that the provider has just closed fails like a lost answer.
-        # Where money is at stake every request opens its own, so that the two stay apart.
+        # If the provider has just closed a kept-alive connection, the request fails like one whose
+        # answer was lost. A POST costs money, so it opens a connection of its own, where the two
+        # stay apart. A GET can be repeated, so it reuses connections.
         asking = request.method == "GET"
         # A session of its own as well: the header alone does not keep urllib3 from reusing one.
         session = self._asking if asking else _session(self._api_key, connections=1)
@@ -130,14 +131,16 @@ class HTTPTransport:
 def proxies(url: str) -> dict[str, Any]:
     """Return the proxies on the way to a URL, as requests takes them.
 
-    The environment's own (``https_proxy``, ``no_proxy`` …), but never one to this very machine:
-    a proxy elsewhere would look for the simulator or the receiver on its own loopback.
+    These are the environment's own (``https_proxy``, ``no_proxy`` …). There is none on the way to
+    this machine: a proxy elsewhere would look for the simulator or the receiver on its own
+    loopback.
     """
     return dict.fromkeys(("http", "https", "all")) if is_this_machine(url) else {}
 
 
 def _session(api_key: str, *, connections: int) -> requests.Session:
     session = requests.Session()
+    # requests would read the environment for each request; see ``_environment``.
     session.trust_env = False
     for scheme in ("http://", "https://"):
         adapter = _WatchedAdapter(max_retries=0, pool_connections=1, pool_maxsize=connections)
@@ -147,16 +150,16 @@ def _session(api_key: str, *, connections: int) -> requests.Session:
 
 
 class _Watch:
-    """Ends a request that takes too long as a whole, from the connection to the last byte read.
+    """Ends a request that takes too long, from the connection to the last byte read.
 
-    A socket's own timeout starts anew with every byte, so one that drips would never end.
+    A socket's own timeout starts anew with every byte, so a slow answer would never end.
     """
 
     def __init__(self, seconds: float) -> None:
         self.ends_at = time.monotonic() + seconds
         self.is_over = False
         self.begun = False
-        """Whether the request began to leave: from then on the provider may know it."""
+        """Whether the request has begun to leave. From then on the provider may know it."""
         self._sock: socket.socket | None = None
         """A descriptor of our own for the connection: TLS detaches the socket from the first."""
         self._lock = threading.Lock()
@@ -174,7 +177,7 @@ class _Watch:
     def begin(self) -> None:
         """Note that the request begins to leave.
 
-        Raises TimeoutError where its time is over: no answer would be waited for.
+        Raises TimeoutError if its time is over, because nobody would wait for the answer.
         """
         if self.is_over:
             raise TimeoutError
@@ -190,7 +193,7 @@ class _Watch:
 
     def end(self) -> None:
         """Hang up."""
-        with self._lock:  # or it might hang up on whoever has been given the descriptor since
+        with self._lock:  # else a closed descriptor might be another connection's by now
             self.is_over = True
             if self._sock:
                 with contextlib.suppress(OSError):
@@ -211,7 +214,7 @@ class _Watchdog:
 
     def begin(self) -> None:
         """Begin without a thread, as a forked process does: it inherits none."""
-        # A plain lock: an error that a signal raises here, as a time limit's, cannot leave it held.
+        # A plain lock: if a signal, as of a time limit, raises an error here, it is not left held.
         self._lock = threading.Lock()
         self._watches: set[_Watch] = set()
         self._looks_at = float("inf")
@@ -293,8 +296,8 @@ def _watch_of_thread() -> _Watch | None:
 def _watched(pool: Any) -> Any:
     """Return a class of pools like this one, whose connections are watched.
 
-    A SOCKS proxy has pools of its own kind. A connection that nobody watches would pass for one
-    that never began a request.
+    A SOCKS proxy has pools of another class. They must be watched too: a connection that is not
+    watched looks as if it had never begun a request.
     """
     connections = type("_Connection", (_Watched, pool.ConnectionCls), {})
     return type("_Pool", (pool,), {"ConnectionCls": connections})
@@ -315,8 +318,8 @@ class _WatchedAdapter(HTTPAdapter):
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Check the server's certificate by authorities that are loaded already.
 
-        urllib3 would load them for each connection, which takes more CPU than all else of a
-        request. A proxy that is spoken to in TLS gets its own from what stays on the connection.
+        urllib3 would load them for each connection, which takes more CPU than the rest of a
+        request. For a proxy that speaks TLS it still does, from what stays on the connection.
         """
         super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
         proxied = conn.proxy is not None and conn.proxy.scheme == "https"
@@ -329,12 +332,12 @@ class _WatchedAdapter(HTTPAdapter):
 
 
 _loading = threading.Lock()
-"""Held while authorities are loaded: 128 threads that begin at once need them once."""
+"""Held while authorities are loaded, so that 128 threads that begin at once load them once."""
 
 
 @functools.lru_cache(maxsize=4)
 def _trusting(file: str | None, folder: str | None, changed_at: int) -> ssl.SSLContext:
-    """Return what trusts the authorities in a file or a folder, as it was last changed."""
+    """Return a context that trusts the authorities of a file or a folder, as last changed."""
     context = create_urllib3_context()
     context.load_verify_locations(file, folder)
     return context
@@ -346,7 +349,7 @@ def _watch_over(manager: Any) -> None:
 
 
 class _Bearer(AuthBase):
-    """As auth, not as a header: a netrc file would replace the header."""
+    """Sets the API key as auth, not as a header, because a netrc file would replace the header."""
 
     def __init__(self, api_key: str) -> None:
         self._api_key = api_key
@@ -358,7 +361,7 @@ class _Bearer(AuthBase):
 
 def _read(response: requests.Response, give_up: float) -> bytes:
     body = bytearray()
-    # read1 returns what has come: read would wait for its whole amount, drop by drop.
+    # read1 returns the bytes that have come. read would wait until all 65,536 are there.
     while chunk := response.raw.read1(65536, decode_content=True):
         body += chunk
         if len(body) > ANSWER_LIMIT_BYTES:
@@ -369,7 +372,7 @@ def _read(response: requests.Response, give_up: float) -> bytes:
 
 
 def cause(error: BaseException) -> str:
-    """Say what is at the bottom of a library's error, with as much of its text as is safe.
+    """Name the root cause of a library's error, with as much of its text as is safe.
 
     The texts of requests and urllib3 quote URLs and headers, which may hold a password or the key.
     Those of the system and of OpenSSL do not.
@@ -382,7 +385,7 @@ def cause(error: BaseException) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Go down from what a library raised to what it was raised for."""
+    """Go down from the error that a library raised to the errors that caused it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

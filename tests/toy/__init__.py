@@ -1,6 +1,6 @@
-"""A second provider, to prove that the port is one: it speaks otherwise in everything.
+"""A second provider, which proves that the port ``Provider`` assumes nothing of the first.
 
-It has field names, states and a signature scheme of its own (Standard Webhooks). ``provider`` is
-all that Fermata is told of it. ``server`` is the provider itself: it translates for the simulator,
-whose scenarios and books the tests use as ever. ``test_toy`` runs tests of other modules on it.
+It has field names, states and a signature scheme of its own (Standard Webhooks). Fermata knows it
+by ``provider`` alone. ``server`` is the provider itself: it translates for the simulator, so the
+tests use the same scenarios and books. ``test_toy`` runs tests of other modules on it.
 """

@@ -1,4 +1,4 @@
-"""Between the two tongues: the simulator's requests and bodies, and the toy provider's."""
+"""Translates between the simulator's requests and bodies, and the toy provider's."""
 
 import json
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ _PHASES: Final = {"succeeded": "done", "failed": "broken"}
 
 
 def to_simulator(wanted: Mapping[str, Any], webhook_url: str) -> JSON:
-    """Say a submit in the simulator's words."""
+    """Translate a submit into the simulator's words."""
     of = wanted["of"]
     said = {
         "mv": of.get("engine"),
@@ -49,7 +49,7 @@ def to_simulator(wanted: Mapping[str, Any], webhook_url: str) -> JSON:
 
 
 def to_toy(body: Mapping[str, Any]) -> JSON:
-    """Say what the simulator says in the toy provider's words."""
+    """Translate a body of the simulator into the toy provider's words."""
     data = body.get("data")
     songs = [_song(item) for item in data if isinstance(item, dict)] if type(data) is list else []
     broken = body.get("type") in {"failed", "timeout", "forbidden", "api_error"}
@@ -69,7 +69,7 @@ def to_toy(body: Mapping[str, Any]) -> JSON:
 
 
 def to_toy_bytes(raw: bytes) -> bytes:
-    """The same for a body; one that is no object stays as it is."""
+    """Translate the bytes of a body; a body that is no JSON object stays as it is."""
     try:
         body = json.loads(raw)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What Fermata is told of the toy provider: everything that it says or does, and nothing else."""
+"""The toy provider behind the port ``Provider``: all that Fermata knows of it."""
 
 import base64
 import inspect

@@ -1,4 +1,4 @@
-"""The toy provider as a process: it hands each request on to a simulator, and each webhook back.
+"""The toy provider as a process: it passes each request to a simulator, and each webhook back.
 
 ``python -m tests.toy.server --port N --simulator http://127.0.0.1:M``
 """
@@ -24,7 +24,7 @@ class Handler(BaseHTTPRequestHandler):
     simulator: ClassVar[str]
     address: ClassVar[str]
     keys: ClassVar[dict[str, str]] = {}
-    """The key that each callback is signed with."""
+    """For each callback's URL, the key that signs it."""
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers["Content-Length"]))
@@ -67,6 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         key, timestamp = self.keys[to], self.headers["X-Webhook-Timestamp"]
         digest = hmac.new(key.encode(), timestamp.encode() + b"." + raw, hashlib.sha256)
         is_forged = self.headers["X-Webhook-Signature"] != f"sha256={digest.hexdigest()}"
+        # The simulator may forge a signature on purpose. Then this delivery must be forged as well.
         secret = b"a key that nobody has" if is_forged else base64.b64decode(key[len("whsec_") :])
         delivery_id, body = self.headers["X-Webhook-Id"], to_toy_bytes(raw)
         signed = f"{delivery_id}.{timestamp}.".encode() + body
@@ -94,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing: the simulator's books have it all."""
+        """Log nothing: the simulator's books have every request."""
 
 
 def main() -> None:

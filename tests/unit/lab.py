@@ -1,4 +1,8 @@
-"""The engine on the ports in memory, with a clock that moves when told."""
+"""The engine on the ports in memory, for unit tests without a server.
+
+A test brings a job into a state, gives the transport the provider's answers, moves the clock, and
+looks at the record.
+"""
 
 import base64
 import zlib
@@ -27,9 +31,9 @@ from worker.engine.sweep import Sweep
 JOB: Final = JobId("job-1")
 REMASTER: Final = "sonic.remaster"
 WAV: Final = "sonic.wav"
-"""Takes no webhook: its answer is its result."""
+"""An operation without a webhook: its answer is its result."""
 LYRICS_TIMELINE: Final = "sonic.lyrics_timeline"
-"""As that one, and may be asked again."""
+"""An operation without a webhook that may be asked again at no cost."""
 NOW: Final = 1_763_800_000.0
 HOUR: Final = 3600
 KEY: Final = "k" * 32
@@ -47,7 +51,7 @@ _TO: Final[Mapping[JobState, Sequence[Turn]]] = {
 
 
 class Transport:
-    """Gives the answers that it has, one by one."""
+    """Gives the answers of a test, one by one, and keeps the requests."""
 
     def __init__(self) -> None:
         self.answers: list[Answer | FermataError] = []
@@ -62,7 +66,7 @@ class Transport:
 
 
 class SubmitLegs:
-    """Publishes nothing, and knows what it was told to."""
+    """Publishes nothing, and lists the jobs that it was told to publish."""
 
     def __init__(self) -> None:
         self.published: list[tuple[str, int]] = []
@@ -75,7 +79,7 @@ class SubmitLegs:
 
 
 class Lab:
-    """One engine, and what it works with."""
+    """One engine, and the ports that it works with."""
 
     def __init__(self, **policy: Any) -> None:
         self.now = NOW
@@ -154,12 +158,12 @@ class Lab:
         return Attempt(JOB, find(operation), leg)
 
     def begin(self, attempt: Attempt, *, on_record: bool = False) -> bool:
-        """Begin a submit leg; with its message, unless the record has that already."""
+        """Begin a submit leg; with its message, unless the record has the message already."""
         parked = None if on_record else Parked("a message", {})
         return self.submissions.begin(attempt, {}, parked, Lane())
 
     def submit(self, answer: Answer | FermataError, operation: str = REMASTER) -> Event | None:
-        """Run a submit leg whose request has this answer."""
+        """Run a submit leg to whose request the provider gives this answer."""
         attempt = self.attempt(operation)
         assert self.begin(attempt)
         assert self.submissions.announce(attempt)
@@ -167,7 +171,7 @@ class Lab:
         return self.submissions.submit(attempt, {})
 
     def bring(self, state: JobState, job_id: JobId = JOB, operation: str = REMASTER) -> None:
-        """Bring a job into a state."""
+        """Bring a job into a state by the turns that lead there."""
         fields = {"operation": operation, "parked": "a message", "deadline_at": self.now + HOUR}
         given: dict[str, Any] = {"now": self.now, "due_at": self.now + HOUR}
         if state is JobState.QUEUED:
@@ -221,7 +225,7 @@ class Lab:
         return self.deliveries.receive(job_id, self.headers(body, job_id), body)
 
     def kept(self, body: bytes) -> Entry:
-        """An entry of the quarantine, of a job that has no record."""
+        """Return an entry of the quarantine for a job that has no record."""
         packed = base64.b64encode(zlib.compress(body)).decode()
         headers = self.headers(body)
         return Entry("1-0", self.now, Kind.ORPHAN, JOB, "gone", len(body), headers, packed)

@@ -1,7 +1,7 @@
 """The ports by which the engine reaches the world around it.
 
-The engine decides what becomes of a job. What it must know and write it asks of the classes here,
-so it can be tried without a server: ``worker/store`` has them on Redis, ``tests/fakes.py`` in
+The engine decides what becomes of a job. It reads and writes the state through the classes here, so
+it can be tested without a server: ``worker/store`` implements them on Redis, ``tests/fakes.py`` in
 memory. A port of the state has only the methods that the engine calls.
 """
 
@@ -41,7 +41,7 @@ class Records(Protocol):
 
     @property
     def unavailable(self) -> type[Exception]:
-        """What every method of this and of the other ports raises while the state is away."""
+        """The error that the methods of all ports of the state raise while it is away."""
 
     def turn(
         self,
@@ -120,9 +120,9 @@ class Records(Protocol):
         """Claim a parked job for an event, and make it ready; False if another event has won.
 
         Args:
-            leg: only while this run of the submit leg is the last one. The claim is then safe to
-                send twice.
-            seen: only while the job is in this state.
+            leg: claim only while this run of the submit leg is the last one. The claim is then safe
+                to send twice.
+            seen: claim only while the job is in this state.
         """
 
     def hear(
@@ -139,8 +139,8 @@ class Records(Protocol):
 
         Args:
             digest: of the delivery's body.
-            again_in: the states in which the same one again is nothing new.
-            again: what the timeline says of it then.
+            again_in: the states in which the same delivery again is a duplicate.
+            again: what the timeline then says of it.
         """
 
     def announce(self, job_id: JobId, leg: str) -> Standing | None:
@@ -162,11 +162,11 @@ class Records(Protocol):
         retain_seconds: int,
         sources: Iterable[JobState] = LOST,
     ) -> bool:
-        """Keep what came of a job that ends, or has ended, without it; says whether it did.
+        """Keep a delivery that came too late to end its job; says whether it was kept.
 
         Args:
-            late: whether it is ``final``, and more. The first is kept, but for one that is not.
-            sources: the states in which it is kept.
+            late: the delivery. The first is kept; if it is not ``final``, until one comes that is.
+            sources: the job's states in which the delivery is kept.
         """
 
 
@@ -203,11 +203,11 @@ class Agenda(Protocol):
 
 
 class Gate(Protocol):
-    """What keeps all workers together within the operator's limits."""
+    """Keeps all workers together within the operator's limits."""
 
     @property
     def limits(self) -> Limits:
-        """What the operator allows."""
+        """The operator's limits."""
 
     def bid(self, operation: Operation, lane: Lane, *, now: float, expires_at: float | None) -> Bid:
         """Say what a job asks of the gate."""
@@ -215,22 +215,22 @@ class Gate(Protocol):
     def hear(
         self, job_id: JobId, operation: Operation, outcome: SubmitOutcome, *, now: float
     ) -> bool:
-        """Learn from a submission; says whether the gate was open, and is closed by it."""
+        """Learn from a submission; returns True if it closes a gate that was open."""
 
     def open(self, job_id: JobId, *, paid: bool, now: float) -> None:
         """Let jobs pass again after a job that the provider answered."""
 
     def release(self, *, now: float, stale_at: float) -> Released:
-        """Admit those whose turn it is; each is leased until ``stale_at`` to be published."""
+        """Admit held jobs as far as the limits allow; each is due for the sweep at ``stale_at``."""
 
     def may_ask_balance(self, every_seconds: float) -> bool:
         """Say whether it is time to ask again, to one worker of all."""
 
     def spent(self) -> int:
-        """Return what was ever spent, in thousandths."""
+        """Return the credits spent since the gate exists, in thousandths."""
 
     def learn_balance(self, left: float, *, spent_before: int) -> None:
-        """Keep the balance that was asked for when ``spent_before`` had been spent."""
+        """Keep a balance that was asked for after ``spent_before`` had been spent."""
 
 
 class Quarantine(Protocol):
@@ -248,7 +248,7 @@ class Quarantine(Protocol):
     ) -> str:
         """Keep a delivery whose signature was verified; returns its entry's id.
 
-        One that is there already keeps its place: the same bytes for the same job.
+        The same bytes for the same job are kept once.
         """
 
 
@@ -263,10 +263,10 @@ class Transport(Protocol):
 
 
 class Provider(Protocol):
-    """One provider: its operations, and all that is said to it and by it. It opens nothing.
+    """One provider: its operations, what we send to it, and what it sends. It opens nothing.
 
-    An operation is given by its name. What a method does not understand raises InvalidPayload, or
-    is an outcome that says so.
+    An operation is given by its name. If a method does not understand what the provider says, it
+    raises InvalidPayload, or returns an outcome that says so.
     """
 
     @property
@@ -297,7 +297,7 @@ class Provider(Protocol):
         """Check a request before it costs anything; returns its body, without the webhook.
 
         Args:
-            source, pick: what a step before it brings, and which part of that.
+            source, pick: what the step before brings, and which part of it to use.
             extra: fields that are passed through unchecked.
 
         Raises InvalidRequest.
@@ -312,13 +312,13 @@ class Provider(Protocol):
         """Build the request that submits."""
 
     def read_submit(self, operation: str, answer: Answer) -> SubmitOutcome:
-        """Read what the answer to a submit means."""
+        """Read the answer to a submit into its outcome."""
 
     def build_poll(self, operation: str, provider_task_id: ProviderTaskId) -> Request:
         """Build the request that asks how a provider task stands."""
 
     def read_poll(self, operation: str, answer: Answer) -> PollOutcome:
-        """Read what the answer to a poll means."""
+        """Read the answer to a poll into its outcome."""
 
     def build_balance(self) -> Request:
         """Build the request that asks for the credits that are left."""
@@ -344,11 +344,11 @@ class Provider(Protocol):
         clip_id: str | None = None,
         provider_task_id: str | None = None,
     ) -> JSONObject:
-        """Read final words into a job's result: ``clips``, ``data``, ``partial``, and whose it is.
+        """Read a final body into a job's result: ``clips``, ``data``, ``partial``, and the ids.
 
         Args:
             clip_id: the source clip, which a derivative without clips of its own passes on.
-            provider_task_id: for words that do not name it.
+            provider_task_id: the provider's task, if the body does not name it.
 
         Raises InvalidPayload, TaskFailed, UnexpectedResponse.
         """

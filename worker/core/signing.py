@@ -1,7 +1,7 @@
-"""One secret per job, and the check of a webhook's signature by the scheme that a provider states.
+"""One secret per job, and the check of a webhook's signature by the provider's scheme.
 
-A job's secret is derived from the signing key and the job id, so nothing is stored, one job's
-secret is useless for another, and the receiver can verify before it reads anything.
+We derive a job's secret from the signing key and the job id. So no secret is stored, the secret of
+one job is useless for another, and the receiver can verify a delivery before it reads anything.
 """
 
 import base64
@@ -26,12 +26,12 @@ class Scheme:
     """
 
     id_header: str
-    """Has the delivery's own id."""
+    """This header has the delivery's own id."""
     timestamp_header: str
-    """Has the time of the signature, in Unix seconds."""
+    """This header has the time of the signature, in Unix seconds."""
     signature_header: str
     prefix: str
-    """What stands before the digest, in upper or lower case."""
+    """The text before the digest, in upper or lower case."""
     signs_id: bool = False
     """The signature is over ``id.timestamp.body``."""
     in_base64: bool = False
@@ -41,11 +41,11 @@ class Scheme:
 
     @property
     def all_headers(self) -> tuple[str, ...]:
-        """The headers of a delivery that are evidence of whose it is."""
+        """The headers of a delivery that are evidence of its origin."""
         return (self.signature_header, self.timestamp_header, self.id_header, self.event_header)
 
     def sign(self, secret: str, timestamp: str, body: bytes, *, delivery_id: str = "") -> str:
-        """Sign as the provider does; returns what the signature header has."""
+        """Sign as the provider does; returns the value of the signature header."""
         signed = timestamp.encode("ascii") + b"." + body
         if self.signs_id:
             signed = delivery_id.encode("latin-1", "replace") + b"." + signed
@@ -105,10 +105,11 @@ class Scheme:
             raise InvalidSignature(
                 f"{self.signature_header} is missing or does not begin with {self.prefix}"
             )
-        # As bytes: text that is not ASCII cannot be compared in constant time.
+        # Compare bytes: compare_digest raises a TypeError for text that is not ASCII.
         digest = given[length:].encode("utf-8", "replace")
         delivery_id = headers.get(self.id_header) or ""
         for secret in secrets:
+            # A delivery of a job that was submitted before a rotation is signed with an older key.
             expected = self.sign(secret, timestamp, body, delivery_id=delivery_id)
             if hmac.compare_digest(digest, expected[length:].encode()):
                 return
@@ -122,5 +123,5 @@ def derive_secret(signing_key: str, job_id: str) -> str:
 
 
 def derive_secrets(signing_keys: Sequence[str], job_id: str) -> list[str]:
-    """Derive what a job's deliveries may be signed with while signing keys are rotated."""
+    """Derive a job's secrets, one for each signing key: keys may be in rotation."""
     return [derive_secret(key, job_id) for key in signing_keys]

@@ -1,7 +1,7 @@
-"""The nouns of what goes over the wire, whichever provider is at its other end.
+"""The nouns of the exchange with a provider, the same for every provider.
 
-An adapter carries a :class:`Request` to the provider and brings an :class:`Answer` back; the
-provider's own folder says what they mean, in these words. The engine acts on the words.
+An adapter carries a :class:`Request` to the provider and brings an :class:`Answer` back. The
+provider's own folder reads the answer into one of the outcomes here, and the engine acts on that.
 """
 
 import json
@@ -13,6 +13,7 @@ from worker.core.errors import FermataError, InvalidPayload, InvalidRequest, Pro
 from worker.core.job.models import JSONObject, ProviderTaskId
 
 _DEPTH_LIMIT: Final = 100
+"""Far from the end of any stack, and far deeper than the provider's bodies."""
 
 
 class NeverSent(FermataError):
@@ -24,7 +25,7 @@ class AnswerLost(FermataError):
 
 
 class Operation(Protocol):
-    """What the engine asks of an operation. Durations are in seconds."""
+    """What the engine must know of an operation. Durations are in seconds."""
 
     @property
     def name(self) -> str: ...
@@ -38,11 +39,11 @@ class Operation(Protocol):
     def takes_webhook(self) -> bool: ...
     @property
     def called_back(self) -> bool:
-        """Whether its request names an address of ours."""
+        """Whether its request names a URL of ours."""
 
     @property
     def expected_seconds(self) -> float:
-        """When a webhook is late enough to ask; or, without webhooks, when asking first pays."""
+        """When to poll first: when a webhook is late or, without webhooks, a result is likely."""
 
     @property
     def deadline_seconds(self) -> float: ...
@@ -52,7 +53,7 @@ class Operation(Protocol):
 
     @property
     def slow(self) -> bool:
-        """Whether it has a queue of its own for that reason."""
+        """Whether it has a queue of its own, because its request takes unusually long."""
 
     @property
     def credits(self) -> float:
@@ -60,7 +61,7 @@ class Operation(Protocol):
 
     @property
     def repeatable(self) -> bool:
-        """Asking again costs nothing, so an unknown outcome is simply asked again."""
+        """A second request costs nothing, so if the outcome is unknown, it is sent again."""
 
 
 _Row = TypeVar("_Row", bound=Operation)
@@ -82,7 +83,7 @@ class Request:
     path: str
     body: JSONObject | None = field(default=None, repr=False)
     timeout_seconds: float | None = None
-    """How long the answer may take, where that is not the usual time."""
+    """How long the answer may take, if that is not the usual time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +111,19 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Certainly refused, for good."""
+    """The provider refused the work for good."""
 
     error: ProviderError
 
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """Certainly not accepted, or not ready: ask again, after ``retry_after`` seconds if given."""
+    """The provider certainly did not take the work, or is not ready: submit it again later."""
 
     reason: str
     retry_after: float | None = None
     backoff: bool = True
-    """Wait longer each time; not where the provider just needs a moment more."""
+    """Wait longer each time; False if the provider just needs a little more time."""
     failed: bool = False
     """The provider could not be reached, or could not serve anybody."""
 
@@ -139,23 +140,23 @@ SubmitOutcome = Accepted | Completed | Refused | Postponed | Unknown
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Not finished; ``progress`` is what there is to show."""
+    """The work is not finished; ``progress`` is for people."""
 
     progress: JSONObject | None = None
     usable: str | None = None
-    """The body, where it holds a clip that succeeded: better than nothing at the deadline."""
+    """The body, if it holds a clip that succeeded: at the deadline, the job ends with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Finished, well or badly: ``body`` is read into the job's result."""
+    """The work has ended, well or badly: ``body`` is read into the job's result or error."""
 
     body: str
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Finished badly, and only the HTTP status said so."""
+    """The work has failed, and only the HTTP status says so."""
 
     error: ProviderError
 
@@ -171,11 +172,11 @@ class Delivery:
     """In the provider's own words; for people."""
     final: bool
     brings_work: bool
-    """It brings what was paid for, or a part of it; else it tells of progress, or of a failure."""
+    """It brings the paid work, or a part of it; if False, it tells of progress or of a failure."""
     body: str
     provider_task_id: str | None
     progress: JSONObject
-    """What there is to show while the job goes on; nothing if it is settled now."""
+    """For people, while the job goes on; empty if this delivery settles the job."""
 
 
 def parse(body: bytes | str) -> JSONObject:
@@ -196,13 +197,15 @@ def parse(body: bytes | str) -> JSONObject:
 
 
 def _is_deeper(value: Any, text: str) -> bool:
-    """Say whether a value is nested deeper than the limit, which is far from any stack's end.
+    """Say whether a value is nested deeper than the limit.
 
-    Without a limit of our own, what the receiver could parse might be too deep for the worker.
+    Without a limit of our own, the receiver might accept a body that is too deep for the worker.
     """
+    # Most bodies have fewer brackets than the limit, and need no walk.
     if text.count("[") + text.count("{") <= _DEPTH_LIMIT:
         return False
     level = [value] if isinstance(value, dict | list) else []
+    # Level by level: recursion would meet the very depth that this function looks for.
     for _ in range(_DEPTH_LIMIT):
         below = (each.values() if isinstance(each, dict) else each for each in level)
         level = [x for each in below for x in each if isinstance(x, dict | list)]

@@ -1,4 +1,10 @@
-"""Publish the jobs whose turn it is before the gate, and keep the gate's balance true."""
+"""Use cases of the gate: publish the jobs that it admits, and keep its balance true.
+
+The gate holds a job back while the provider must not be asked for more. A thread of every worker
+calls ``Admissions`` as soon as the gate may have opened: the gate admits held jobs, and this module
+publishes their submit legs. ``Treasury`` asks the provider for the credits that are left, because
+the gate can keep to the operator's floor only if it knows them. The sweep's thread calls it.
+"""
 
 from typing import Final
 
@@ -12,10 +18,11 @@ from worker.messages.press import SubmitLegs
 log = structlog.get_logger()
 
 LISTEN_SECONDS: Final = 1.0
+"""How long a thread waits at most for the gate to open before it looks again."""
 
 
 class Admissions:
-    """Wakes those who wait before the gate, one worker's share of it."""
+    """Publishes admitted jobs. Every worker does, and the gate gives each job to one of them."""
 
     def __init__(self, gate: Gate, submit_legs: SubmitLegs, clock: Clock) -> None:
         self._gate = gate
@@ -23,11 +30,12 @@ class Admissions:
         self._clock = clock
 
     def run_once(self) -> float:
-        """Publish those whose turn it is; returns how long there is nothing to do, in seconds."""
+        """Publish the jobs that the gate admits now; returns the seconds until the next look."""
         now = self._clock()
         stale_at = now + PUBLISH_LEASE_SECONDS
         released = self._gate.release(now=now, stale_at=stale_at)
         for job_id in released.job_ids:
+            # Each job is due at stale_at. If this process dies here, the sweep publishes the job.
             self._submit_legs.publish(job_id, stale_at=stale_at)
         if released.again_at is None:
             return LISTEN_SECONDS
@@ -35,7 +43,7 @@ class Admissions:
 
 
 class Treasury:
-    """Keeps the gate's balance true, where the operator set a floor to it."""
+    """Keeps the gate's balance true, if the operator set a floor for it."""
 
     def __init__(
         self, gate: Gate, provider: Provider, transport: Transport, every_seconds: float
@@ -51,6 +59,8 @@ class Treasury:
             return
         if not self._gate.may_ask_balance(self._every_seconds):
             return
+        # Read this first. If it were read after the answer, a charge in between would count as
+        # known to the balance, and the gate would take the balance for larger than it is.
         spent_before = self._gate.spent()
         left = self._ask()
         if left is not None:

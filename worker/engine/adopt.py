@@ -1,4 +1,9 @@
-"""Use case: bring back a job whose record is gone, from a delivery that was kept of it."""
+"""Use case: bring back a job whose record is gone, from a delivery that the quarantine kept.
+
+An orphan may hold a song that was paid for. ``fermata quarantine adopt`` calls this module with the
+entry. It checks the signature again, writes a Celery result, so that the user's
+``AsyncResult(job_id).get()`` answers, and then writes a record, as if the job had just ended.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -16,11 +21,11 @@ log = structlog.get_logger()
 
 Outcome = JSONObject | TaskFailed
 Answer = Callable[[JobId, Outcome], None]
-"""Lets ``AsyncResult(job_id).get()`` answer again with an outcome, unless it still does."""
+"""Stores an outcome as the job's Celery result, unless a SUCCESS is stored already."""
 
 
 class Adoption:
-    """Adopts orphans: it was paid for, so its user gets it back."""
+    """Adopts orphans: their songs were paid for, so their users get them back."""
 
     def __init__(
         self,
@@ -44,11 +49,11 @@ class Adoption:
     def adopt(self, entry: Entry, operation: Operation) -> JobState:
         """Write the record and the Celery result of a job that has none, as if it had just ended.
 
-        What was to follow the job, its canvas, was lost with its record and does not run.
+        The job's canvas was lost with its record, so the steps after the job do not run.
 
-        Raises InvalidSignature where the entry was changed or its signing key was retired;
-        InvalidRequest where the job has a record, or the operation takes no webhook;
-        InvalidPayload and UnexpectedResponse where the delivery is no result of the operation.
+        Raises InvalidSignature if the entry was changed or its signing key was retired;
+        InvalidRequest if the job has a record, or the operation takes no webhook;
+        InvalidPayload and UnexpectedResponse if the delivery is no result of the operation.
         """
         secrets = derive_secrets(self._signing_keys, entry.job_id)
         self._provider.scheme.verify_kept(entry.headers, entry.body, secrets=secrets)
@@ -57,7 +62,8 @@ class Adoption:
         if self._readings.state(entry.job_id):
             raise _recorded(entry)
         outcome = self._read(entry, operation)
-        # The record comes last: dying before it, the command can simply be run again.
+        # The record comes last. If the process dies before it, there is still no record, so the
+        # operator can run the command again.
         self._answer(entry.job_id, outcome)
         return self._record(entry, operation, outcome)
 

@@ -1,4 +1,10 @@
-"""Use case: cancel a job, wherever it stands, so that its canvas ends natively."""
+"""Use case: cancel a job in any state, so that its canvas ends natively.
+
+``AsyncResult.revoke()``, ``fermata cancel`` and ``fermata batch cancel`` end here. A parked job is
+claimed with JobCancelled, and its resumed leg raises that error, so chords and errbacks hear of it.
+A job that has no record yet, or whose submit leg has not announced it, is only marked: the leg sees
+the mark before it calls the provider.
+"""
 
 from enum import StrEnum
 from typing import Final
@@ -14,7 +20,7 @@ WAITS_SECONDS: Final = 14 * 86400
 _ATTEMPTS: Final = 3
 
 _IN_TURN: Final = (JobState.QUEUED, JobState.HELD, JobState.ADMITTED)
-"""Before the gate, or on the way from there: there may be any number of them."""
+"""States of jobs that no leg has in hand: in a queue, or held. There may be any number of them."""
 
 
 class Cancellation(StrEnum):
@@ -23,13 +29,13 @@ class Cancellation(StrEnum):
     ENDING = "ending"
     """The job fails with JobCancelled now."""
     WAITING = "waiting"
-    """No worker has begun it: it fails with JobCancelled as soon as one takes its message."""
+    """The job has no record: it fails with JobCancelled as soon as a worker takes its message."""
     TOO_LATE = "too late"
-    """It has settled, or is just about to."""
+    """The job has settled, or its event has claimed it already."""
 
 
 class Cancellations:
-    """Cancels jobs. What the provider then still delivers is kept on the record."""
+    """Cancels jobs. If the provider still delivers a song, the record keeps it."""
 
     def __init__(self, records: Records, clock: Clock) -> None:
         self._records = records
@@ -43,7 +49,8 @@ class Cancellations:
         event = Event(Source.CANCEL, error=cancelled(job_id, by).to_json())
         marked = False
         for _ in range(_ATTEMPTS):
-            # With the mark there is nothing left to do: its leg sees it before it submits.
+            # If the claim fails and the mark is set, the submit leg ends the job: it sees the mark
+            # before it calls the provider.
             if self._records.claim(job_id, event, now=self._clock()) or marked:
                 return Cancellation.ENDING
             state = self._mark(job_id, by, None, retain_seconds=WAITS_SECONDS)
@@ -51,7 +58,8 @@ class Cancellations:
                 return Cancellation.WAITING
             if state in TERMINAL or state is JobState.RESUMING:
                 break
-            # It got its record between the two, or its leg has only just begun.
+            # The claim failed, and yet there is a record. The job got it in between, or its submit
+            # leg has begun and not announced: then mark it. Claim once more in either case.
             marked = state is JobState.SUBMITTING
             self._mark(job_id, by, JobState.SUBMITTING)
         return Cancellation.TOO_LATE
@@ -59,7 +67,7 @@ class Cancellations:
     def cancel_in_turn(self, job_id: JobId, *, by: str) -> Cancellation:
         """Cancel one of many jobs: the sweep ends them, a few at a time (lease_due.lua).
 
-        Thousands that are ready at once would keep the jobs waiting whose webhooks come.
+        Thousands of jobs that become ready at once would delay the jobs whose webhooks arrive.
 
         Raises StoreUnavailable.
         """
@@ -78,7 +86,7 @@ class Cancellations:
     def _mark(
         self, job_id: JobId, by: str, source: JobState | None, *, retain_seconds: int | None = None
     ) -> JobState | None:
-        """Mark a job that cannot be resumed yet, if it is in a state; returns the one it is in."""
+        """Mark a job that cannot be resumed yet, if its state is ``source``; returns its state."""
         return self._records.note(
             job_id,
             now=self._clock(),

@@ -1,4 +1,9 @@
-"""How long a leg insists on writing what only it knows, while Redis is away."""
+"""How long a leg insists on a write to Redis while Redis is away.
+
+After the provider has answered, the leg alone knows the answer. If the leg gave up at the first
+error, a sweep would have to guess, and a song might be paid for twice. So the engine's submit and
+settle make their writes through ``insist``.
+"""
 
 import time
 from collections.abc import Callable
@@ -24,12 +29,12 @@ def insist(
     clock: Clock,
     pause: Callable[[float], None] = time.sleep,
 ) -> _T:
-    """Write something that is safe to write twice, as soon as Redis is there again.
+    """Repeat a write until Redis takes it. The write must be safe to make twice.
 
     Args:
         unavailable: what ``write`` raises while Redis is away.
 
-    Raises that error if it takes too long: the leg will be taken for dead.
+    Raises that error after ``seconds``. A sweep, or another conductor, then takes the job over.
     """
     until = clock() + seconds
     while True:

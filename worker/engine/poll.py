@@ -1,7 +1,8 @@
 """Use case: ask the provider how a waiting job stands.
 
-A poll stands in for a webhook that is late, or that the provider does not send. All workers
-together keep to so many polls a second: a job reserves its time, and is due again then.
+A poll stands in for a webhook that is late, or that the provider does not send. The sweep calls
+this module with the waiting jobs that are due. All workers together keep to so many polls a second:
+a job reserves a time for its poll, and is due again at that time.
 """
 
 from collections.abc import Callable, Iterable
@@ -56,16 +57,16 @@ class Polls:
         self._jitter = jitter
 
     def run(self, jobs: Iterable[JobRecord]) -> None:
-        """Poll those of these jobs whose turn it is, side by side: the provider can be slow."""
+        """Poll the jobs whose time has come, side by side, because the provider can be slow."""
         ready = [job for job in jobs if self._may_poll(job)]
         with ThreadPoolExecutor(POLLS_AT_ONCE, "fermata-poll") as pool:
             list(pool.map(self._poll_safely, ready))
 
     def _may_poll(self, job: JobRecord) -> bool:
-        """Reserve the job's moment among all the polls there are; False where it is to come."""
+        """Reserve a time for the job's poll, among all polls; False if it is still to come."""
         now = self._clock()
         if job.poll_at is not None:
-            return True  # it has waited for the moment that it had reserved
+            return True  # the job is due because its reserved time has come
         wait = self._agenda.reserve_poll(spacing_seconds=1 / self._policy.polls_per_second)
         if wait <= 0:
             return True
@@ -82,9 +83,9 @@ class Polls:
             log.exception("poll_failed", job_id=job.job_id)
 
     def poll(self, job: JobRecord, operation: Operation) -> None:
-        """Ask the provider how a waiting job stands, and record what it says.
+        """Ask the provider how a waiting job stands, and record its answer.
 
-        A job that is past its deadline ends with what succeeded so far, or expires.
+        A job that is past its deadline ends with the clips that have succeeded, or expires.
         """
         outcome = self._ask(job, operation)
         match outcome:
@@ -92,8 +93,10 @@ class Polls:
                 self._resume(job, Event(Source.POLL, body=body))
             case Failed(error):
                 self._resume(job, Event(Source.POLL, error=error.to_json()))
+            # At the deadline, one song of two that succeeded is better than an error.
             case Running(_, str(usable)) if self._clock() >= job.deadline_at:
                 self._resume(job, Event(Source.POLL, body=usable))
+            # The deadline comes after the poll: a song that has ended meanwhile is still delivered.
             case _ if self._clock() >= job.deadline_at:
                 give_up(self._records, job, expired(job), now=self._clock())
             case Postponed(reason, retry_after):
@@ -133,7 +136,7 @@ class Polls:
 def give_up(records: Records, job: JobRecord, error: FermataError, *, now: float) -> None:
     """End a job with an error of ours, if nothing has happened to it since it was read.
 
-    What has happened is news to us. It may be that the provider has accepted the job.
+    The claim is refused if the job's leg or state has changed: the provider may have accepted it.
     """
     event = Event(Source.SWEEP, error=error.to_json())
     records.claim(job.job_id, event, now=now, leg=job.leg, seen=job.state)

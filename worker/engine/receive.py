@@ -1,4 +1,11 @@
-"""Use case of the receiver: from one webhook delivery to a resumed job."""
+"""Use case of the receiver: from one webhook delivery to a resumed job.
+
+The receiver calls ``receive`` for each POST. It checks the signature before it reads anything, then
+reads the event, and claims the job with it: a conductor resumes the job. A duplicate changes
+nothing. A delivery that is authentic but cannot be used goes into quarantine, and a song that comes
+after its job has ended stays on the record, because both may hold what was paid for. ``fermata
+quarantine replay`` calls ``replay``, which takes an entry through the same steps.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -31,7 +38,7 @@ log = structlog.get_logger()
 
 _ENDS: Final = TERMINAL | {JobState.RESUMING}
 _NOTHING_NEW: Final = frozenset({JobState.RESUMING, JobState.SUCCEEDED})
-"""If a job failed although this very song came, the song is kept when it comes again."""
+"""A song that comes again is a duplicate in these alone. If the job failed, the song is kept."""
 _DIGEST_LENGTH: Final = 32
 _NOT_ACCEPTED: Final = TRANSITIONS[Turn.ACCEPT][0]
 
@@ -42,7 +49,7 @@ class Receipt(StrEnum):
     RESUMED = "resumed"
     PROGRESS = "progress"
     WITHOUT_EFFECT = "without effect"
-    """A duplicate, or progress of a job that is gone."""
+    """A duplicate, progress of a job that is over, or a probe of the doctor."""
     LATE = "late"
     """The job ends, or has ended, without this result; it is kept on the record."""
     QUARANTINED = "quarantined"
@@ -74,7 +81,7 @@ class Deliveries:
         self._clock = clock
 
     def receive(self, job_id: JobId, headers: Mapping[str, str], raw: bytes) -> Receipt:
-        """Receive one delivery; when this returns, it is stored.
+        """Receive one delivery. When this returns, the delivery is stored, so a 200 is safe.
 
         Raises InvalidSignature (nothing is written then), StoreUnavailable.
         """
@@ -86,7 +93,8 @@ class Deliveries:
             tolerance=self._tolerance,
         )
         if (job_id, raw) == (PROBE_ID, PROBE_BODY):
-            # Whoever asks has our signing key, and now knows that its deliveries come through.
+            # This is `fermata doctor` probing the URL. The signature is valid, so answer 200 and
+            # change nothing.
             return Receipt.WITHOUT_EFFECT
         try:
             return self._use(job_id, headers, raw)
@@ -100,16 +108,17 @@ class Deliveries:
         self._records.note(
             job_id, now=now, what="quarantined", why=f"{entry_id}: {why}", sources=JobState
         )
-        # The provider had something to say: a job that can be polled is polled at once.
+        # We cannot use the delivery, but it may be the end of the job. So make a waiting job due
+        # now: the sweep polls it.
         self._records.note(job_id, now=now, sources=(JobState.WAITING,), due_at=now)
         log.warning("delivery_quarantined", job_id=job_id, entry_id=entry_id, kind=kind, why=why)
         return Receipt.QUARANTINED
 
     def replay(self, entry: Entry) -> Receipt:
-        """Take a delivery out of quarantine through the same door again, whatever its age.
+        """Use a delivery from quarantine as if it had just come, whatever its age.
 
-        Raises InvalidSignature where the entry was changed or its signing key was retired;
-        InvalidPayload or UnknownJob where it can still not be used.
+        Raises InvalidSignature if the entry was changed or its signing key was retired;
+        InvalidPayload or UnknownJob if the delivery still cannot be used.
         """
         secrets = derive_secrets(self._signing_keys, entry.job_id)
         self._provider.scheme.verify_kept(entry.headers, entry.body, secrets=secrets)
@@ -145,11 +154,11 @@ class Deliveries:
         if state is None or state in TERMINAL:
             if delivery.brings_work:
                 return self._too_late(job_id, delivery, delivery_id)
-            # Not worth keeping even where the job is gone: the end will say all of it again.
+            # Progress is not worth keeping, even if the job is gone: the final delivery repeats it.
             return Receipt.WITHOUT_EFFECT
         if delivery.provider_task_id and state in _NOT_ACCEPTED:
-            # Whoever streams has accepted: even if the submit's answer is lost, we can poll now. A
-            # job that was about to be submitted again would be paid twice.
+            # A provider that reports progress has accepted the job. Take the turn even if the
+            # submit's answer is lost: a second submission would be paid for again.
             known = {"provider_task_id": delivery.provider_task_id[:256]}
             due_at = now + self._policy.poll_every_seconds
             self._records.turn(job_id, Turn.ACCEPT, now=now, due_at=due_at, why=why, fields=known)
@@ -157,7 +166,7 @@ class Deliveries:
 
     def _too_late(self, job_id: JobId, delivery: Delivery, delivery_id: str) -> Receipt:
         now, why = self._clock(), f"webhook {delivery_id}"
-        # Only a song was paid for; that a job failed which had failed already is just noted.
+        # Only a song was paid for. A second failure of a failed job is just noted.
         if delivery.brings_work:
             late: JSONObject = {"at": now, "delivery_id": delivery_id, "final": delivery.final}
             if self._records.keep_late(
@@ -177,10 +186,11 @@ class Deliveries:
         return Receipt.WITHOUT_EFFECT
 
     def _adds(self, job_id: JobId, delivery: Delivery) -> bool:
-        """Say whether the event that ends a job, or has ended it well, lacks what came now."""
+        """Say whether this delivery holds something that the event or result of its job lacks."""
         if self._readings.state(job_id) is None:
             return False
-        # In this order: the event goes when the job settles.
+        # Read the event first: a job that succeeds drops it. In the other order, a job that settles
+        # in between would show neither a result nor an event.
         event, record = self._readings.event(job_id), self._readings.read(job_id)
         if event and event.body == delivery.body:
             return False
@@ -189,7 +199,7 @@ class Deliveries:
         return lateness.adds(came, ending, was_resubmitted=record.resubmissions > 0)
 
     def _result(self, record: JobRecord, body: str | None) -> JSONObject | None:
-        """Read a body into its job's result; None if it is none."""
+        """Read a body into its job's result; None if the body holds no result."""
         try:
             return self._provider.read_result(record.job_id, record.operation, body or "")
         except FermataError:

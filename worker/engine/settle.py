@@ -23,8 +23,9 @@ from worker.engine.patience import insist
 log = structlog.get_logger()
 
 SETTLE_SECONDS: Final = 150
-"""How long a leg insists on settling its job. Given up, the job is resumed again: its errbacks are
-called a second time. A Redis that hands over to its replica is away for a minute at most."""
+"""How long a leg insists on settling its job. If it gives up, a conductor resumes the job again and
+calls its errbacks a second time. A Redis that fails over to its replica is away for a minute at
+most."""
 
 
 class Settlements:
@@ -62,14 +63,15 @@ class Settlements:
         *,
         following: Iterable[Step] = (),
     ) -> None:
-        """Record how a job ended; its parked message is no longer needed.
+        """Record how a job ended, and drop its parked message.
 
         Args:
-            following: what was to follow it, which that message knew.
+            following: the steps after the job, which that message held.
         """
         turn, fields, why = _ending(outcome)
         fields |= _left_behind(job_id, following, turn)
-        # The next step is published: a job that is not settled now would publish it again.
+        # Celery has published the next step already. If the job is not settled now, the leg runs
+        # again and publishes that step a second time. So insist.
         settled = insist(
             lambda: self._records.turn(
                 job_id,
@@ -90,14 +92,16 @@ class Settlements:
 
 
 def _left_behind(job_id: JobId, following: Iterable[Step], turn: Turn) -> JSONObject:
-    """Keep what follows a job: each of these has a record of its own, unless none will ever run."""
+    """Keep the steps after a job on its record, unless another record will name them."""
+    # After a success the next steps run, and their records name their own successors. After a
+    # failure none of them runs, so this record is the only place that can name them all.
     kept = [s for s in following if s.after == job_id or turn is not Turn.SUCCEED]
     steps = [astuple(step) for step in kept]
     return {"following": {"steps": steps}} if steps else {}
 
 
 def _dropped(outcome: JSONObject | BaseException) -> list[str]:
-    """Name what a settled record does without; what did not become a result is kept as it came."""
+    """Name the fields that a settled record drops; a failed job keeps its event, as evidence."""
     dropped = ["parked", "leg"]
     return dropped if isinstance(outcome, BaseException) else [*dropped, "event"]
 

@@ -1,8 +1,9 @@
 """Use cases of the submit leg: begin a job, submit it, and record what the answer means.
 
-**This is where money is spent**: ``Submissions._send`` calls the provider, once. The record that
-can be resumed is written before it, by ``begin``. What the leg learns afterwards it writes with
-patience, because nobody else knows it. A leg that dies leaves its job to a sweep.
+**This is where money is spent**: ``Submissions._send`` calls the provider, once. The task
+(``app/job_task.py``) calls ``begin`` before it, which writes a record that can be resumed. After
+that request the leg alone knows the answer, so it repeats its writes until Redis takes them. If the
+leg dies, a sweep takes its job over.
 """
 
 import math
@@ -48,6 +49,7 @@ log = structlog.get_logger()
 _T = TypeVar("_T")
 
 MOST_REFUSALS: Final = 2
+"""A job that closed the open gate so often before, and closes it again, fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Callbacks:
     """Where the provider reaches the receiver, and the key that job secrets are derived from."""
 
     address: str
-    """What all callbacks of the provider have in common; the job id follows."""
+    """The beginning of every callback's URL; the job id follows."""
     signing_key: str = field(repr=False)
 
     def webhook(self, job_id: JobId) -> Webhook:
@@ -71,7 +73,7 @@ class Attempt:
     job_id: JobId
     operation: Operation
     leg: str
-    """Unique to this run: what a run has to say is not heard once another one has begun."""
+    """Unique to this run. Redis refuses the writes of a run once another one has begun."""
 
 
 class Submissions:
@@ -117,7 +119,7 @@ class Submissions:
 
         Args:
             parked: the message that starts the job; None if the record has it already.
-            expires_at: when nobody wants it any more, if it is still held then.
+            expires_at: when the job expires, if the gate still holds it then.
 
         Returns False if this leg must not submit: another has begun, or the job is held.
 
@@ -137,12 +139,15 @@ class Submissions:
             ),
         )
         if state is None and parked is None:
+            # The script refused, although the record should have the message. If the record is
+            # gone, this read raises UnknownJob, and the task goes back to its queue.
             self._readings.read(attempt.job_id)
         return state is JobState.SUBMITTING
 
     def _turn(self, attempt: Attempt, turn: Turn, *, due_at: float, **options: Any) -> bool:
         now = self._clock()
-        # One whose answer was lost may have been taken: only this very leg can ask again.
+        # If the reply was lost, Redis may already have applied the turn. Retrying is safe: the
+        # script recognises our leg.
         return self._insist(
             attempt,
             lambda: self._records.turn(
@@ -161,38 +166,39 @@ class Submissions:
     ) -> float | None:
         """Write the record of a job that the worker of another queue is to begin.
 
-        Returns the moment at which it is published again, unless it is marked as published or
-        somebody begins it; None where somebody has.
+        Returns the due time at which the sweep publishes it again, unless it is marked as published
+        or begun by then; None if another leg has begun it.
         """
         now = self._clock()
         due_at = now + timing.PUBLISH_LEASE_SECONDS
         fields = _record_fields(operation, body, parked)
+        # Until its first attempt, a job's deadline is the limit for its wait in the queue.
         fields["deadline_at"] = min(now + self._policy.queued_seconds, expires_at or math.inf)
         written = self._records.turn(job_id, Turn.REROUTE, now=now, due_at=due_at, fields=fields)
         return due_at if written else None
 
     def announce(self, attempt: Attempt) -> Standing | None:
-        """Say where a job stands that is still being submitted by this very attempt.
+        """Note that the job's PARKED state is stored, and read where the job stands.
 
-        Returns None if the attempt took so long that the sweep gave it up. From here on anybody may
-        end the job: its PARKED state is stored.
+        From here on anybody may end the job. Returns None if the sweep has already declared this
+        attempt dead.
 
         Raises UnknownJob if Redis has lost the record since it was written.
         """
         return self._records.announce(attempt.job_id, attempt.leg)
 
     def submit(self, attempt: Attempt, body: Mapping[str, Any]) -> Event | None:
-        """Call the provider once, and record what its answer means.
+        """Call the provider once, and record the meaning of its answer.
 
         Returns the event that settles the job here and now (a synchronous result, a refusal),
-        or None: the job is parked, or something else has resumed it.
+        or None if the job is parked, or another event has claimed it.
         """
         outcome = self._send(attempt, body)
         was_open = self._insist(
             attempt,
             lambda: self._gate.hear(attempt.job_id, attempt.operation, outcome, now=self._clock()),
         )
-        # Should Redis be away for long, the log alone knows what was paid for.
+        # If Redis stays away, this line of the log is the only trace of what was paid for.
         log.info(
             "job_submitted",
             outcome=type(outcome).__name__.lower(),
@@ -218,9 +224,10 @@ class Submissions:
     def _closed(
         self, attempt: Attempt, error: errors.ProviderError, *, was_open: bool
     ) -> Event | None:
-        """Let a job wait, with all others, for what no job can help: credits, or the API key.
+        """Put the job back until the operator adds credits or replaces the API key.
 
-        Where the gate opens for others and closes again with this one, it is this one's fault.
+        If the gate opens for other jobs and closes again with this one, this job is the cause, and
+        it fails.
         """
         job = self._read(attempt)
         if was_open and job.refusals >= MOST_REFUSALS:
@@ -245,7 +252,7 @@ class Submissions:
         return self._provider.read_submit(operation.name, answer)
 
     def _insist(self, attempt: Attempt, write: Callable[[], _T]) -> _T:
-        """Write what only this leg knows, within half the time after which it counts as dead."""
+        """Repeat a write for half the submit lease; after all of it, a sweep takes the job over."""
         seconds = timing.submit_lease(attempt.operation, self._policy) / 2
         return insist(
             write, unavailable=self._records.unavailable, seconds=seconds, clock=self._clock
@@ -256,12 +263,13 @@ class Submissions:
         fields = {"provider_task_id": provider_task_id}
         due_at = timing.first_poll(attempt.operation, self._policy, now=now)
         if not self._turn(attempt, Turn.ACCEPT, due_at=due_at, fields=fields):
-            # The webhook was here before the answer: the job goes on without us.
+            # An event, mostly the webhook, claimed the job before this answer came. So the turn is
+            # refused: do the rest of it here, which opens the gate and notes the provider's task.
             self._gate.open(attempt.job_id, paid=attempt.operation.credits > 0, now=now)
             self._records.note(attempt.job_id, now=now, sources=JobState, fields=fields)
 
     def postpone(self, attempt: Attempt, reason: str) -> None:
-        """Put a job back that has begun, before the provider heard of it."""
+        """Put a job back that has begun but has not been sent to the provider."""
         self._postpone(attempt, Postponed(reason))
 
     def _postpone(self, attempt: Attempt, postponed: Postponed, *, count: str = "") -> None:
@@ -288,7 +296,7 @@ class Submissions:
         return None
 
     def claim_here(self, attempt: Attempt, event: Event) -> None:
-        """Claim a job for what this very leg has heard."""
+        """Claim a job with an event that this leg has received."""
         self._insist(
             attempt,
             lambda: self._records.claim(attempt.job_id, event, now=self._clock(), leg=attempt.leg),

@@ -1,4 +1,10 @@
-"""The sweep: whatever a job's moment calls for. Any worker may run it, any number at once."""
+"""Use case: do what a job needs when its due time has come.
+
+Every job that waits has a due time, in case nothing ends its wait: a webhook is late, a message is
+lost, a worker is dead, a deadline is over. A thread of every worker calls ``run_once``: it leases a
+few due jobs and takes the next step of each (``core/job/timing.py``): poll, publish again, give
+up, expire. Any number of sweeps may run at once.
+"""
 
 from typing import Final, assert_never
 
@@ -22,14 +28,14 @@ from worker.messages.press import SubmitLegs
 log = structlog.get_logger()
 
 LEASE_SECONDS: Final = 60
-"""How long one sweep keeps a due job to itself: longer than a batch takes, every poll of which
-ends within POLL_SECONDS."""
+"""How long one sweep keeps a due job to itself. A batch takes about half of that: 20 polls, 8 at
+once, each within POLL_SECONDS."""
 
 BATCH: Final = 20
 
 
 class Sweep:
-    """One pass over what is due. Its cost grows with what is due, not with what is parked."""
+    """One pass over the due jobs. Its cost grows with these, not with the parked jobs."""
 
     def __init__(
         self,
@@ -53,15 +59,15 @@ class Sweep:
         self._clock = clock
 
     def run_once(self) -> int:
-        """Do what is due now, up to a batch; returns how many jobs that were.
+        """Attend to the jobs that are due now, up to a batch; returns their number.
 
-        One job's trouble does not stop the others: it comes due again when its lease ends.
+        An error with one job does not stop the others: that job is due again when its lease ends.
         """
         now = self._clock()
         lease_until = now + LEASE_SECONDS
         due = self._agenda.due(now=now, lease_until=lease_until, limit=BATCH)
         jobs = [job for job in map(self._look, due) if job]
-        # Jobs that need the provider come last: it can be slow, or away.
+        # Poll last: the provider can be slow or away, and the other steps do not need it.
         self._polls.run([job for job in jobs if not self._attend_safely(job, lease_until)])
         return len(due)
 
@@ -70,12 +76,14 @@ class Sweep:
             return self._readings.read(job_id)
         except UnknownJob:
             self._records.drop_due(job_id)
+        # A damaged record stays due, so the log repeats this until somebody looks at it.
         except (KeyError, ValueError):
             log.exception("record_unreadable", job_id=job_id)
         return None
 
     def forget(self) -> None:
         """Trim the index of jobs whose records are past their retention."""
+        # Twice the retention: it begins when a job ends, and the index has the time of its record.
         self._readings.forget_index(before=self._clock() - 2 * self._policy.retention_seconds)
 
     def _attend_safely(self, job: JobRecord, lease_until: float) -> bool:
@@ -88,7 +96,7 @@ class Sweep:
             return True
 
     def _attend(self, job: JobRecord, lease_until: float) -> bool:
-        """Do what a job needs of us alone; False where the provider must be asked."""
+        """Take a job's next step, unless it is a poll; False if it is."""
         step = timing.next_step(job, self._policy, now=self._clock())
         log.info("sweep_step", job_id=job.job_id, step=step, state=job.state)
         match step:
@@ -117,7 +125,7 @@ class Sweep:
         return find(self._provider.operations, job.operation)
 
     def _submit_again(self, job: JobRecord, lease_until: float) -> None:
-        # A job that backed off comes due here too; what is counted is a message that was lost.
+        # A job that backed off comes due here too. If a message was lost, its job never began.
         lost = job.attempts == 0
         if lost:
             why = "no worker took its message"
@@ -135,8 +143,10 @@ class Sweep:
 
     def _doubt(self, job: JobRecord, operation: Operation) -> None:
         now, why = self._clock(), "its worker went silent while it submitted"
+        # If the leg never announced, it sent nothing: submit the job again, at no risk.
         if self._records.take_from(job.job_id, job.leg):
             why = "its worker went silent before it submitted"
+            # This turn names no leg: take_from.lua has cleared it.
             self._records.turn(job.job_id, Turn.POSTPONE, now=now, due_at=now, why=why)
             return
         turn, due_at, count = Turn.POSTPONE, now, ""

@@ -1,4 +1,9 @@
-"""Adapter: a client of the Redis or Valkey that holds the state, and what it raises."""
+"""Adapter: a client of the Redis or Valkey that holds the state, and the error that it raises.
+
+Every process opens its client here (``wiring/servers.py``). The client gives up within seconds: a
+worker that hangs on a frozen server would keep its slot, and a receiver would answer no webhook.
+Text that the provider sends may hold half of a surrogate pair; the client writes it all the same.
+"""
 
 from typing import Any, Final, cast
 
@@ -13,15 +18,15 @@ from worker.core import keys
 from worker.core.redis_url import client_url, is_sentinel, read
 
 StoreUnavailable: Final = RedisError
-"""What any method raises when Redis is away, or will not write: out of memory, read-only."""
+"""The error of every method if Redis is away or will not write: out of memory, read-only."""
 
 
 _HALVES: Final = "backslashreplace"
-"""JSON may hold half of a character, which UTF-8 cannot."""
+"""JSON may hold half of a surrogate pair, which UTF-8 cannot encode."""
 
 
 class _Packer(HiredisRespSerializer):
-    """Encodes text before hiredis does, which knows no `encoding_errors` and would raise."""
+    """Encodes text before hiredis does: it knows no ``encoding_errors``, and would raise."""
 
     def pack(self, *args: Any) -> Any:
         encoded: Any = [arg.encode(errors=_HALVES) if isinstance(arg, str) else arg for arg in args]
@@ -31,7 +36,7 @@ class _Packer(HiredisRespSerializer):
 def connect(url: str, *, timeout_seconds: float = 5, retries: int = 2) -> "Redis":
     """Open a client that gives up: no call blocks longer than its timeouts and retries.
 
-    Raises ValueError where the URL cannot be.
+    Raises ValueError if the URL cannot be read.
     """
     timeouts = {
         "socket_timeout": timeout_seconds,
@@ -48,6 +53,7 @@ def connect(url: str, *, timeout_seconds: float = 5, retries: int = 2) -> "Redis
     if not is_sentinel(url):
         return Redis.from_url(client_url(url), **options)
     address = read(url)
+    # ``options`` are for the master. A sentinel has credentials of its own, and must fail fast too.
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
         address.hosts, sentinel_kwargs=timeouts | dict(address.sentinel_credentials)
     )
@@ -60,5 +66,6 @@ def connect(url: str, *, timeout_seconds: float = 5, retries: int = 2) -> "Redis
 
 def check(redis: "Redis") -> None:
     """Raise StoreUnavailable if the server would not write; nothing is written."""
-    # A server that is full or read-only refuses even a write that would come to nothing.
+    # XX: nobody creates this key, so nothing is written. A server that is full or read-only refuses
+    # the command all the same.
     redis.set(keys.HEALTH, "ok", xx=True, keepttl=True)

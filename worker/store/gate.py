@@ -1,4 +1,11 @@
-"""The gate before the provider, the same for all workers (see lua/common/gate.lua)."""
+"""Adapter: the gate that every submission passes, one for all workers.
+
+The operator's limits (rate, jobs in flight, credits) hold for all workers together, so the gate's
+counters are in Redis. The script that begins a submit leg (``Records.admit``) asks the gate, and
+the leg then tells ``hear`` what the provider answered. If the provider keeps failing, refuses the
+API key or wants credits, the gate closes for everybody, and lets one probe through at intervals.
+``release`` admits the jobs that were held. The rules are in ``lua/common/gate.lua``.
+"""
 
 import json
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -17,13 +24,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 AT_ONCE: Final = 20
+"""How many jobs one call of ``release`` admits at most."""
 _BALANCE_LOCK: Final = keys.GATE + ":balance"
 
 
 class Gate:
-    """What keeps all workers together within the operator's limits.
+    """Keeps all workers together within the operator's limits.
 
-    Every method raises StoreUnavailable where Redis cannot be reached.
+    Every method raises StoreUnavailable if Redis cannot be reached.
     """
 
     def __init__(self, redis: "Redis", limits: Limits, held_seconds: float) -> None:
@@ -43,9 +51,9 @@ class Gate:
     def hear(
         self, job_id: JobId, operation: Operation, outcome: SubmitOutcome, *, now: float
     ) -> bool:
-        """Learn from a submission; says whether the gate was open, and is closed by it.
+        """Learn from a submission; returns True if it closes a gate that was open.
 
-        That the provider accepted one opens it with the turn itself (transition.lua).
+        An accepted job is not handled here: the turn ACCEPT opens the gate (transition.lua).
         """
         match outcome:
             case Refused(error) if error.closes_gate:
@@ -70,7 +78,9 @@ class Gate:
         )
 
     def _close(self, reason: str, now: float) -> bool:
+        # Set probe_at first: a closed gate without it would let the next job through as its probe.
         self._redis.hset(keys.GATE, "probe_at", str(now + self.limits.probe_seconds))
+        # HSETNX: of several legs that close the gate at once, one has found it open.
         newly = bool(self._redis.hsetnx(keys.GATE, "breaker", reason))
         if newly:
             self._redis.hset(keys.GATE, "closed_at", str(now))
@@ -78,7 +88,7 @@ class Gate:
         return newly
 
     def release(self, *, now: float, stale_at: float) -> Released:
-        """Admit those whose turn it is; each is leased until ``stale_at`` to be published."""
+        """Admit held jobs as far as the limits allow; each is due for the sweep at ``stale_at``."""
         weights = json.dumps(dict(self.limits.weights))
         job_ids, again = self._admit(
             **keys.BEFORE_THE_GATE,
@@ -93,20 +103,21 @@ class Gate:
         return Released(job_ids, float(again) if again else None)
 
     def listen(self, seconds: float) -> None:
-        """Wait until something happened that may open the gate, but not longer."""
+        """Wait until something happens that may open the gate, ``seconds`` at most."""
         self._redis.blpop([keys.WAKE], timeout=seconds)
 
     def learn_balance(self, left: float, *, spent_before: int) -> None:
-        """Keep the balance that was asked for when ``spent_before`` had been spent."""
+        """Keep a balance that was asked for after ``spent_before`` had been spent."""
         known: dict[Any, Any] = {"balance": thousandths(left), "spent_before": spent_before}
         self._redis.hset(keys.GATE, mapping=known)
         self._redis.lpush(keys.WAKE, "1")
 
     def spent(self) -> int:
-        """Return what was ever spent, in thousandths."""
+        """Return the credits spent since the gate exists, in thousandths."""
         return int(cast("str | None", self._redis.hget(keys.GATE, "spent")) or 0)
 
     def may_ask_balance(self, every_seconds: float) -> bool:
         """Say whether it is time to ask again, to one worker of all."""
+        # The key expires when it is time again, so one worker of all gets it each time.
         every = round(every_seconds * 1000)
         return bool(self._redis.set(_BALANCE_LOCK, "asked", nx=True, px=every))

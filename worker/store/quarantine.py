@@ -1,4 +1,10 @@
-"""Adapter: authentic deliveries that cannot be used, in a Redis stream, until someone looks."""
+"""Adapter: the quarantine of authentic deliveries that cannot be used, in a Redis stream.
+
+The receiver keeps a delivery here if it cannot be parsed, or if its job has no record. Such a
+delivery may hold a song that was paid for, and the provider does not send it for ever. ``fermata
+quarantine`` lists, replays, adopts and drops the entries. Their number and size are bounded,
+because the provider decides what comes.
+"""
 
 import base64
 import hashlib
@@ -31,7 +37,7 @@ _HEADER_LIMIT: Final = 256
 class Quarantine:
     """The kept deliveries, bounded by number and by bytes (:mod:`worker.core.keys`).
 
-    Every method raises StoreUnavailable where Redis cannot be reached or will not write.
+    Every method raises StoreUnavailable if Redis cannot be reached or will not write.
     """
 
     def __init__(
@@ -59,10 +65,10 @@ class Quarantine:
         """Keep a delivery whose signature was verified; returns its entry's id.
 
         Args:
-            headers: those that are evidence; of each, the beginning is kept.
+            headers: the headers that are evidence; the beginning of each is kept.
 
-        One that is there already keeps its place: the same bytes for the same job. The
-        delivery's own id is not part of what is signed, so anyone could make up many.
+        The same bytes for the same job are kept once. The delivery's own id does not count: the
+        provider does not sign it, so a copied delivery with many made-up ids could fill the stream.
         """
         packed = base64.b64encode(zlib.compress(body)).decode()
         kept = {name: value[:_HEADER_LIMIT] for name, value in headers.items()}
@@ -95,12 +101,12 @@ class Quarantine:
         start = "-"
         while page := cast(list[Any], self._redis.xrange(keys.QUARANTINE, start, count=_PAGE)):
             yield from (_entry(entry_id, stored) for entry_id, stored in page)
-            start = f"({page[-1][0]}"
+            start = f"({page[-1][0]}"  # "(": after the last entry of this page
 
     def read(self, entry_id: str) -> Entry:
         """Read one entry.
 
-        Raises InvalidRequest where there is none.
+        Raises InvalidRequest if there is none.
         """
         if _ENTRY_ID.fullmatch(entry_id):
             found = cast(list[Any], self._redis.xrange(keys.QUARANTINE, entry_id, entry_id))
@@ -111,7 +117,7 @@ class Quarantine:
         )
 
     def drop(self, *entry_ids: str) -> int:
-        """Forget entries; returns how many there were."""
+        """Drop entries; returns how many of them were there."""
         return cast(int, self._drop(**_KEYS, ids=entry_ids))
 
 

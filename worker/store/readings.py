@@ -1,7 +1,7 @@
 """Adapter: reads the jobs' records from Redis or Valkey.
 
-``records.py`` and its scripts write them. What is read may be out of date at once. So a process
-that acts on a reading makes a change that looks at the state again.
+``records.py`` and its scripts write them. A reading may be out of date as soon as it is there. So a
+process acts on it with a change whose script looks at the state again.
 
 An index has each job by the time at which it was recorded. A record expires and its entry in the
 index does not, so a sweep trims the index (``forget_index``).
@@ -78,6 +78,7 @@ class Readings:
 
         Raises UnknownJob.
         """
+        # One round trip, and no transaction: a reading may be out of date anyway.
         with self._redis.pipeline(transaction=False) as pipe:
             _read(pipe, job_id)
             pipe.zscore(keys.DUE, job_id)
@@ -90,7 +91,7 @@ class Readings:
         return parse(job_id, stored, timeline, due_at)
 
     def read_those(self, job_ids: Sequence[JobId]) -> list[JobRecord]:
-        """Read the jobs that there are among some, in one round trip; without their due times."""
+        """Read those of some jobs that have a record, in one round trip; without due times."""
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 _read(pipe, job_id)
@@ -109,7 +110,7 @@ class Readings:
     def unsettled(self) -> Iterator[tuple[JobId, str]]:
         """Yield each job that waits for its event, with its message; the newest first.
 
-        A job that is recorded meanwhile is perhaps left out, and another one yielded twice.
+        If a job is recorded meanwhile, it may be left out, and another one may be yielded twice.
         """
         for start in itertools.count(0, PAGE):
             ids = cast(
@@ -134,7 +135,7 @@ class Readings:
 def _read_message(pipe: Any, job_id: JobId) -> None:
     """Read the two places where a message may be."""
     pipe.get(keys.message(job_id))
-    pipe.hget(keys.job(job_id), "parked")  # where the version before had it
+    pipe.hget(keys.job(job_id), "parked")  # the previous version's place
 
 
 def _read(pipe: Any, job_id: JobId) -> None:
@@ -146,7 +147,7 @@ def parse(
     job_id: JobId, stored: Mapping[str, str], timeline: str | None, due_at: float | None
 ) -> JobRecord:
     """Read a record from its hash, and from the timeline beside it."""
-    before = stored.get("timeline", "")  # where the version before had it
+    before = stored.get("timeline", "")  # the previous version's place
     documents: dict[str, JSONObject] = {n: json.loads(stored[n]) for n in _DOCUMENTS if n in stored}
     counters = {name: int(stored.get(name, 0)) for name in _COUNTERS}
     provider_task_id = stored.get("provider_task_id")
@@ -188,6 +189,7 @@ def parse(
 def _entry(line: str) -> JSONObject:
     entry: JSONObject = json.loads(line)
     what = entry["what"]
+    # A turn's line leaves its state out: the table of turns knows it.
     if what in _TURNS:
         entry.setdefault("state", TRANSITIONS[Turn(what)][1])
     return entry

@@ -102,7 +102,8 @@ class Records:
             fields: of the record; without ``parked``, the job has a record already.
         """
         sources = TRANSITIONS[Turn.SUBMIT][0]
-        # A record without a message could not be resumed: what was paid for would be lost.
+        # Without its message a new record could not be resumed, and a song that was paid for would
+        # be lost. So this call must not begin a job that has no record.
         if "parked" not in fields:
             sources -= {None}
         state, _ = self._submit(
@@ -212,9 +213,9 @@ class Records:
         """Claim a parked job for an event, and make it ready; False if another event has won.
 
         Args:
-            leg: only while this run of the submit leg is the last one. The claim is then safe to
-                send twice.
-            seen: only while the job is in this state.
+            leg: claim only while this run of the submit leg is the last one. The claim is then safe
+                to send twice.
+            seen: claim only while the job is in this state.
         """
         sources = TRANSITIONS[Turn.CLAIM][0] if seen is None else (seen,)
         return self._hear(job_id, sources, event, leg, "", (), "", now=now) is Heard.WON
@@ -233,8 +234,8 @@ class Records:
 
         Args:
             digest: of the delivery's body.
-            again_in: the states in which the same one again is nothing new.
-            again: what the timeline says of it then.
+            again_in: the states in which the same delivery again is a duplicate.
+            again: what the timeline then says of it.
         """
         entry = _entry(now, again, _why(event))
         sources = TRANSITIONS[Turn.CLAIM][0]
@@ -295,11 +296,11 @@ class Records:
         retain_seconds: int,
         sources: Iterable[JobState] = LOST,
     ) -> bool:
-        """Keep what came of a job that ends, or has ended, without it; says whether it did.
+        """Keep a delivery that came too late to end its job; says whether it was kept.
 
         Args:
-            late: whether it is ``final``, and more. The first is kept, but for one that is not.
-            sources: the states in which it is kept.
+            late: the delivery. The first is kept; if it is not ``final``, until one comes that is.
+            sources: the job's states in which the delivery is kept.
         """
         kept = self._keep_late(
             job=keys.job(job_id),
@@ -317,6 +318,7 @@ def _why(event: Event) -> str:
 
 
 def _csv(states: Iterable[JobState | None]) -> str:
+    # Commas on both sides: record.lua looks for ",queued,", and for ",," if there is no record.
     return "," + "".join(f"{state or ''}," for state in states)
 
 
@@ -330,6 +332,6 @@ def _dump(value: Any) -> Any:
 
 
 def _entry(now: float, what: str, why: str) -> str:
-    """Write a line of the timeline; a turn's state goes without saying."""
+    """Write a line of the timeline. A turn's line needs no state: readers know it from the turn."""
     said = {"at": round(now, 3), "what": what} | ({"why": why} if why else {})
     return json.dumps(said, separators=(",", ":"))

@@ -1,9 +1,11 @@
 """The Lua scripts in ``lua/``: one dialect, one loader.
 
-A script declares itself in the lines that begin with ``--!``: what it ``uses`` of ``lua/common``,
-its ``keys`` and its ``args``. The loader binds each name to a local, in capitals for a key, as a
-string for an argument. So a call names them too, and a name that is missing or misspelt is a
-TypeError before Redis hears of it. The last argument may end with ``...``: a list.
+Redis knows a script's keys and arguments by position alone, and a position that slips writes to a
+wrong field in silence. So our scripts have names instead. A script declares itself in the lines
+that begin with ``--!``: what it ``uses`` of ``lua/common``, its ``keys`` and its ``args``. The
+loader binds each name to a local: a key in capitals, an argument as a string. A call gives them by
+name too, and if a name is missing or misspelt, it raises a TypeError before Redis hears of it. The
+last argument may end with ``...``: it is a list.
 """
 
 from collections.abc import Iterable
@@ -20,12 +22,12 @@ if TYPE_CHECKING:
 _LUA: Final = resources.files("worker.store") / "lua"
 _MORE: Final = "..."
 _ENDS: Final = "ends"
-"""What a script uses that needs the states in which a job has ended, as the table ``ENDS``."""
+"""A script that uses this gets the table ``ENDS``: the states in which a job has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What a script says of itself."""
+    """What a script declares: the parts it uses, its keys and its arguments."""
 
     uses: tuple[str, ...]
     keys: tuple[str, ...]
@@ -98,7 +100,7 @@ def _read(name: str) -> str:
 
 
 def _list(name: str, *, after: int) -> str:
-    # One by one: Lua's unpack fails at some 8,000 values.
+    # Copy the values in a loop: Lua's unpack fails at some 8,000 of them.
     return f"local {name} = {{}}\nfor n = {after + 1}, #ARGV do {name}[n - {after}] = ARGV[n] end\n"
 
 

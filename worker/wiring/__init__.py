@@ -1,5 +1,6 @@
 """How the parts of each kind of process are put together: one root for each.
 
-``receiver`` for the web process, ``worker_process`` for a worker, ``producer`` for whatever only
-publishes, ``batches`` for runs of many jobs; ``servers`` opens what they share.
+``receiver`` is the root of the web process, ``worker_process`` of a worker, ``producer`` of a
+process that only publishes, ``batches`` of one that runs batches. ``servers`` opens the clients
+that they share.
 """

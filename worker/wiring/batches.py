@@ -1,4 +1,4 @@
-"""The root of what runs batches: the command line, and the workers that tick the timetable."""
+"""The root of batches, for the command line and for the workers that tick the timetable."""
 
 import functools
 import math
@@ -17,9 +17,10 @@ from worker.wiring.servers import open_redis
 
 
 def open_batches(settings: Settings) -> tuple[Ledger, Runs]:
-    """Open the batches, and what submits and cancels them."""
+    """Open the ledger of batches, and the runs that submit and cancel them."""
     client = open_redis(settings)
-    # From the last that began or ended: the next may wait for so long, and nobody hears of it.
+    # The ledger's time to live is renewed when a job begins or ends. The next one may come only
+    # after the longest deadline, so the ledger must live for that time as well.
     patience = math.ceil(longest_deadline(settings.policy))
     ledger = Ledger(client, retain_seconds=2 * settings.policy.retention_seconds + patience)
     cancellations = Cancellations(Records(client), time.time)

@@ -1,4 +1,4 @@
-"""The root of whatever publishes: a Celery client that writes a job's record first."""
+"""The root of a process that publishes: a Celery client that writes a job's record first."""
 
 import functools
 import os
@@ -38,13 +38,13 @@ def open_producer(settings: Settings) -> Celery:
 
 
 def recording(settings: Callable[[], Settings]) -> Any:
-    """Return what a Celery application publishes with: it writes a job's record first.
+    """Return the part of a Celery application that publishes: ours writes a job's record first.
 
     Args:
-        settings: read once, when something is published. What writes is opened once in each
-            process, for no connection survives a fork.
+        settings: called once, by the first publish, so that an import reads no environment.
     """
     read = functools.cache(settings)
+    # One recorder for each process id: a forked child must not share its parent's connections.
     in_process = functools.lru_cache(maxsize=1)(lambda _pid: open_recorder(read()))
     return functools.partial(
         RecordingAMQP,
@@ -54,7 +54,7 @@ def recording(settings: Callable[[], Settings]) -> Any:
 
 
 def open_recorder(settings: Settings) -> Recorder:
-    """Open what records a job before its message is published."""
+    """Open the recorder, which writes a job's record before its message is published."""
     client = open_redis(settings)
     return Recorder(Records(client), Readings(client), settings.policy, time.time)
 

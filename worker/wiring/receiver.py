@@ -1,4 +1,4 @@
-"""The root of the receiver: it needs neither Celery nor anything that a worker is made of."""
+"""The root of the receiver, which needs neither Celery nor what only a worker uses."""
 
 import time
 from datetime import timedelta
@@ -14,7 +14,7 @@ from worker.store.records import Records
 
 
 def open_deliveries(settings: Settings, redis: Redis) -> Deliveries:
-    """Open what receives deliveries, and takes them out of quarantine again."""
+    """Open the use case that receives deliveries, and replays them from quarantine."""
     return Deliveries(
         records=Records(redis),
         readings=Readings(redis),

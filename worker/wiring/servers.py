@@ -13,10 +13,10 @@ CONNECT_SECONDS: Final = 2
 """How long opening a connection to Redis or the broker may take at most."""
 
 AMQP_HEARTBEAT_SECONDS: Final = 20
-"""Two of these without a word, and a worker leaves its RabbitMQ and looks for it again."""
+"""If RabbitMQ is silent for two of these, a worker closes the connection and opens a new one."""
 
 REDELIVERY_SECONDS: Final = 5
-"""How often a worker looks for messages that nobody acknowledged in time."""
+"""How often a worker looks for messages that were not acknowledged in time."""
 
 
 def open_redis(settings: Settings) -> Redis:
@@ -25,7 +25,7 @@ def open_redis(settings: Settings) -> Redis:
 
 
 def open_readings(settings: Settings) -> Readings:
-    """Open what reads the records; connects on first use."""
+    """Open the reader of records; connects on first use."""
     return Readings(open_redis(settings))
 
 
@@ -46,7 +46,8 @@ def broker_options(settings: Settings) -> dict[str, Any]:
     """Return kombu's transport options: a dead or frozen broker is an error in seconds."""
     timeouts = redis_timeouts(settings)
     if settings.broker_url.startswith(("amqp", "pyamqp")):
-        # A confirmed publish is in the queue; waiting for the confirmation ends at the timeout.
+        # Without confirms, a publish to a broker that has just died would count as done. The wait
+        # for the confirmation ends at the read timeout.
         return {
             "confirm_publish": True,
             "read_timeout": timeouts["socket_timeout"],
@@ -56,10 +57,12 @@ def broker_options(settings: Settings) -> dict[str, Any]:
         "visibility_timeout": settings.visibility_seconds,
         "unacked_restore_interval": REDELIVERY_SECONDS,
         "unacked_restore_throttle": 1,
-        # A worker that is killed while it looks for what to redeliver keeps all others from it.
+        # One worker at a time looks for messages to redeliver. If it is killed meanwhile, its mutex
+        # keeps all others out until it expires.
         "unacked_mutex_expire": 2 * REDELIVERY_SECONDS,
         **timeouts,
         "socket_keepalive": True,
+        # A retry after a timeout would keep a caller waiting longer for a frozen server.
         "retry_on_timeout": False,
         **redis_url.celery_options(settings.broker_url, timeouts=timeouts),
     }

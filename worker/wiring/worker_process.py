@@ -1,4 +1,4 @@
-"""The root of a worker process, built on first use: nothing is opened before a fork."""
+"""The root of a worker process. It is built on first use, so nothing is opened before a fork."""
 
 import functools
 import os
@@ -27,7 +27,7 @@ from worker.wiring.servers import broker_options, connect_seconds, open_redis
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a worker process works with."""
+    """The parts of a worker process."""
 
     settings: Settings
     records: Records
@@ -53,6 +53,7 @@ def parts() -> Parts:
     return _parts_of(os.getpid())
 
 
+# The key is the process id, so a forked child opens connections of its own.
 @functools.lru_cache(maxsize=1)
 def _parts_of(_pid: int) -> Parts:
     settings = load(Role.WORKER)
@@ -116,7 +117,7 @@ def _parts_of(_pid: int) -> Parts:
 
 
 def _open_submit_legs(settings: Settings, readings: Readings, agenda: Agenda) -> SubmitLegs:
-    """Open what publishes submit legs again."""
+    """Open the publisher of submit legs."""
     publisher = Publisher(
         redis_url.celery_url(settings.broker_url),
         broker_options(settings),

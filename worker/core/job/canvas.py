@@ -1,7 +1,7 @@
-"""Where a job stands in its flow, read from what Celery's own message says.
+"""Where a job stands in its flow, read from Celery's own message.
 
-The message of a job names the task that published it and the first of them all, and it carries the
-signatures of whatever is still to follow.
+A job's message names the task that published it and the first task of the flow. It also carries the
+signatures of all steps that are still to follow.
 """
 
 import json
@@ -14,7 +14,7 @@ from worker.core.job import kept
 from worker.core.job.models import JobId
 
 _UNNAMED: Final = "~"
-"""Begins the id of what has none before it is published; no job id begins so."""
+"""Begins a made-up id for a step that gets its id when it is published. No job id begins so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +25,20 @@ class Step:
     operation: str
     after: JobId | None = None
     joins: bool = False
-    """It follows a whole group, of which ``after`` is one."""
+    """The step follows a whole group; ``after`` is one job of it."""
 
 
 def place(headers: Mapping[str, Any]) -> dict[str, str]:
     """Return ``after`` and ``first``: the job that a message follows, and the first of its flow.
 
-    Neither is there for the first itself.
+    The first job of a flow has neither.
     """
     said = {"after": headers.get("parent_id"), "first": headers.get("root_id")}
     return {name: other for name, other in said.items() if other and other != headers["id"]}
 
 
 def still_to_come(job_id: JobId, message: str) -> tuple[Step, ...]:
-    """List what is to follow a job, by its kept message (:mod:`worker.messages.press`)."""
+    """List the steps after a job, by its kept message (:mod:`worker.messages.press`)."""
     head, body = kept.unpack(message)
     if head.get("content-type") != "application/json":
         return ()
@@ -47,10 +47,11 @@ def still_to_come(job_id: JobId, message: str) -> tuple[Step, ...]:
 
 
 def following(job_id: JobId, embed: Mapping[str, Any]) -> tuple[Step, ...]:
-    """List what is to follow a job: ``chain``, ``callbacks`` and ``chord`` of its message."""
+    """List the steps after a job: ``chain``, ``callbacks`` and ``chord`` of its message."""
     steps: list[Step] = []
     for link in embed.get("callbacks") or ():
         _add(link, job_id, steps)
+    # Celery keeps a message's chain in reverse, so that the next step can be popped off its end.
     _add_chain(reversed(embed.get("chain") or ()), job_id, steps)
     if embed.get("chord"):
         _add(embed["chord"], job_id, steps, joins=True)
@@ -60,7 +61,7 @@ def following(job_id: JobId, embed: Mapping[str, Any]) -> tuple[Step, ...]:
 def _add(
     signature: Mapping[str, Any], after: JobId, steps: list[Step], *, joins: bool = False
 ) -> JobId:
-    """Add what a signature stands for; returns the last of it."""
+    """Add the steps of a signature; returns the last of them."""
     inner = signature["kwargs"]
     match signature["task"]:
         case "celery.chain":
@@ -94,8 +95,8 @@ def _add_chain(
 def branches(steps: Iterable[Step]) -> Iterator[tuple[str, Step]]:
     """Yield steps as a tree: each once, below the one it follows, with the lines that lead to it.
 
-    A step whose predecessor is not among them stands at the margin. Steps that follow one another
-    in a circle, as only a wrong record says, are shown too: the first of them at the margin.
+    A step whose predecessor is not among them is at the margin. A damaged record may name steps
+    that follow one another in a circle: they are shown too, the first of them at the margin.
     """
     known = {step.job_id: step for step in steps}
     below: dict[JobId | None, list[Step]] = {}
@@ -103,7 +104,7 @@ def branches(steps: Iterable[Step]) -> Iterator[tuple[str, Step]]:
         below.setdefault(step.after if step.after in known else None, []).append(step)
     left = set(known)
     for root in [*below.get(None, ()), *known.values()]:
-        # A stack of our own: a chain may be longer than Python's.
+        # Not recursion: a chain may be longer than Python's stack is deep.
         stack = [("", "", root)]
         while stack:
             lines, margin, step = stack.pop()

@@ -1,6 +1,7 @@
-"""Nobody knows whether the provider took a job: what becomes of it is decided here, and only here.
+"""Decides what becomes of a job if nobody knows whether the provider took it.
 
-A submit leg asks when the provider's answer was lost, a sweep when the leg itself died.
+A submit leg asks if the provider's answer was lost; a sweep asks if the leg itself died. Both get
+the same decision, because it is made here alone.
 """
 
 from enum import StrEnum
@@ -14,13 +15,13 @@ class Doubt(StrEnum):
     """What is done about a submission that may or may not have been accepted."""
 
     ASK_AGAIN = "ask again"
-    """To ask twice costs nothing, so the request is sent again."""
+    """A second request costs nothing, so it is sent."""
     WAIT = "wait"
     """A webhook would settle it: the job is unconfirmed for the grace period."""
     RESUBMIT = "resubmit"
     """No webhook will come, and the operator chose to risk paying twice; this is counted."""
     FAIL = "fail"
-    """No webhook will come, and nothing is paid twice: the job fails."""
+    """No webhook will come, and the operator does not risk paying twice: the job fails."""
 
 
 def decide(operation: Operation, resubmissions: int, policy: Policy) -> Doubt:

@@ -1,10 +1,11 @@
 """The form in which a record keeps the message that started its job: kombu's, compressed.
 
-Such messages say much the same. So they are compressed against a dictionary, which is a text of
-what most of them say: a single job's takes some 190 characters in place of 1,100.
+Most messages say much the same. So they are compressed against a dictionary, a text of what most of
+them say. The message of a single job takes some 190 characters in place of 1,100.
 
-A kept message begins with its form, for a later version may read it. A form never changes, nor
-does its dictionary: a better one gets a form of its own. The first form was plain JSON.
+A kept message begins with the name of its form, because a later version may read it. A form and its
+dictionary never change, or kept messages could not be read any more: a better dictionary gets a
+form of its own. The first form was plain JSON.
 """
 
 import base64
@@ -16,7 +17,7 @@ from worker.core.job.models import JSONObject
 
 _FORM: Final = "1:"
 _BEFORE_THE_BODY: Final = b"\n"
-"""The head is one line of JSON: a line end within its texts is escaped."""
+"""Ends the head, which is one line of JSON: JSON escapes a line end within a text."""
 
 _SIGNATURE: Final = (
     '"args": [], "kwargs": {}, "options": {"queue": "celery", "priority": 0, "expires": null, '
@@ -62,9 +63,9 @@ def pack(head: str, body: bytes) -> str:
 
 
 def unpack(kept: str) -> tuple[JSONObject, bytes]:
-    """Return a message's head and its body, in whichever form they are kept.
+    """Return a message's head and its body, whichever form it is kept in.
 
-    Raises ValueError or zlib.error where it is in none.
+    Raises ValueError or zlib.error if it is in none.
     """
     if not kept.startswith(_FORM):
         head = json.loads(kept)

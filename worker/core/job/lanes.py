@@ -1,4 +1,4 @@
-"""The gate before the provider: what it is told, and who stands where before it."""
+"""The gate before the provider: its limits, the bids of jobs, and the lanes that they wait in."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 DEFAULT_TENANT: Final = "default"
 
 TRIPS_AFTER: Final = 5
-"""So many submissions in a row that failed on the provider's side close the gate."""
+"""The gate closes after so many submissions in a row that failed on the provider's side."""
 
 
 class Priority(StrEnum):
-    """Who goes first. Of ten that are served while both wait, one is of the batch."""
+    """Which jobs go first. Of ten that are admitted while both wait, one is of the batch."""
 
     INTERACTIVE = "interactive"
     BATCH = "batch"
@@ -26,18 +26,18 @@ class Priority(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the operator allows; None: no limit. Credits are the provider's."""
+    """The operator's limits; None means no limit. Credits are the provider's."""
 
     submits_per_second: float | None = None
     burst: int = 1
-    """How many may be made up for at once, after a pause."""
+    """How many submissions may be made at once after a pause."""
     in_flight: int | None = None
-    """How many the provider may be working on, from submission to settlement."""
+    """How many jobs the provider may be working on at once."""
     credit_floor: float | None = None
     probe_seconds: float = 30
-    """How long the gate stays closed before one is let through to see how it fares."""
+    """How long the gate stays closed before it lets one job through, as a probe."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """The share of each tenant that is not 1."""
+    """The shares of tenants; a tenant that is not named has 1."""
 
     def arguments(self) -> dict[str, str | float]:
         """Return the limits as the gate's scripts name them (common/gate.lua)."""
@@ -71,24 +71,24 @@ class Bid:
     cost: int
     """What it is expected to cost, in thousandths of a credit."""
     held_until: float
-    """When it expires, if it has to wait that long."""
+    """When the job expires, if it is still held then."""
     limits: Limits
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Who may be submitted now, and when to look again."""
+    """The jobs that may be submitted now, and when to look again."""
 
     job_ids: Sequence[JobId]
     again_at: float | None
-    """When time alone may open the gate; None: an event must, or nobody waits."""
+    """When time alone may open the gate; None if an event must, or if no job waits."""
 
 
 def lane_of(headers: Mapping[str, Any], *, slow: bool = False) -> Lane:
     """Read a message's lane from its headers.
 
     Args:
-        slow: whether it is of a slow operation.
+        slow: whether the message is of a slow operation.
 
     Raises InvalidRequest.
     """
@@ -102,5 +102,5 @@ def lane_of(headers: Mapping[str, Any], *, slow: bool = False) -> Lane:
 
 
 def thousandths(amount: float) -> int:
-    """Return credits as the gate counts them: whole numbers do not drift."""
+    """Return credits as the gate counts them: sums of whole numbers do not drift."""
     return round(amount * 1000)

@@ -1,13 +1,13 @@
-"""A delivery that comes too late to end its job: does it add anything to what ended the job?"""
+"""Decides whether a delivery that came too late adds anything to the result that ended its job."""
 
 from worker.core.job.models import JSONObject
 
 
 def adds(came: JSONObject | None, ending: JSONObject | None, *, was_resubmitted: bool) -> bool:
-    """Say whether what came is worth keeping beside what ends the job, or has ended it well.
+    """Say whether a late delivery is worth keeping beside the event that ends or ended its job.
 
-    A failure may have won the job just before its song came. So may a part of the song, or the song
-    of another submission of the same job.
+    A failure may have claimed the job just before its song came. So may a part of the song, or the
+    song of another submission of the same job.
 
     Args:
         came: the result that the delivery holds; None if it holds none.
@@ -18,6 +18,7 @@ def adds(came: JSONObject | None, ending: JSONObject | None, *, was_resubmitted:
         return True
     if came is None:
         return False
+    # Two submissions make songs with different ids, and both were paid for.
     if was_resubmitted and came["clips"] and _songs(came).isdisjoint(_songs(ending)):
         return True
     return bool(ending["partial"] and not came["partial"])

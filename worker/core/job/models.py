@@ -1,4 +1,4 @@
-"""The nouns: frozen, and JSON at their edges."""
+"""The nouns of a job: its record, its events, its deliveries. Frozen, and JSON at the edge."""
 
 import base64
 import json
@@ -68,28 +68,28 @@ class JobRecord:
     """How often the sweep published its submit leg again."""
     resubmissions: int = 0
     refusals: int = 0
-    """How often the gate was open, and closed with it."""
+    """How often this job closed a gate that was open."""
     poll_at: float | None = None
-    """The moment that its next poll has reserved, where there are many to poll."""
+    """The time that its next poll has reserved, if there are many jobs to poll."""
     cancelled_by: str | None = None
     """Who cancelled it before a worker began it."""
     refused_at: float | None = None
     """Since when the broker refuses what follows it."""
     errbacks_called: tuple[int, ...] = ()
-    """Its errbacks, by their places, that are not called again if its leg runs again."""
+    """The places of its errbacks that were called: they are not called again with its leg."""
     after: JobId | None = None
-    """The job that it follows; one that is no job of ours has no record."""
+    """The task that it follows. If that is no job of ours, it has no record."""
     first: JobId | None = None
-    """The first job of its flow, if that is another one."""
+    """The first job of its flow, if that is another job."""
     following: JSONObject | None = None
-    """What was to follow it when it ended: ``steps``, each a :class:`.canvas.Step`."""
+    """The steps after it when it ended: ``steps``, each a :class:`.canvas.Step`."""
     lane: str = ""
     """Its priority and tenant (lanes.Lane), once it stood before the gate."""
     progress: JSONObject | None = None
     result: JSONObject | None = None
     error: JSONObject | None = None
     late: JSONObject | None = None
-    """What the provider delivered when the job had already ended without it."""
+    """What the provider delivered after the job had ended without it."""
     timeline: tuple[JSONObject, ...] = field(default=())
 
     def to_json(self) -> JSONObject:
@@ -129,7 +129,7 @@ class Standing:
     attempts: int = 0
     cancelled_by: str | None = None
     digest: str | None = None
-    """What was asked for, where it was enqueued under an idempotency key."""
+    """The fingerprint of the request, if the job was enqueued under an idempotency key."""
     deadline_at: float = math.inf
     announced: bool = False
     """Its PARKED state is stored."""
@@ -139,7 +139,7 @@ class Heard(IntEnum):
     """What became of a delivery that ends a job."""
 
     NOT_WON = 0
-    """Something else ends the job, or has ended it; or there is no job."""
+    """Another event ends the job, or has ended it; or there is no job."""
     WON = 1
     AGAIN = 2
     """The same delivery has won before."""
@@ -166,7 +166,7 @@ class Entry:
     size: int
     """Of the body as it came, in bytes."""
     headers: Mapping[str, str]
-    """Those that matter, the signature among them: evidence, and no secret."""
+    """The headers that are evidence, the signature among them; none is a secret."""
     packed: str = field(repr=False)
 
     @property

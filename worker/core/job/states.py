@@ -37,11 +37,11 @@ class Turn(StrEnum):
     SUBMIT = "submit"
     """A worker is about to call the provider."""
     REROUTE = "reroute"
-    """It belongs to another queue, and waits there for a worker."""
+    """The job belongs to another queue, and waits there for a worker."""
     ACCEPT = "accept"
-    """The provider took the work; perhaps what we had given up, and would have submitted again."""
+    """The provider took the work, perhaps after we had given the submission up."""
     POSTPONE = "postpone"
-    """The provider certainly did not take it, or is not ready: ask again later."""
+    """The provider certainly did not take it, or is not ready: it is submitted again later."""
     DOUBT = "doubt"
     """Nobody knows whether the provider took it."""
     RESUBMIT = "resubmit"
@@ -53,7 +53,7 @@ class Turn(StrEnum):
     CANCEL = "cancel"
     EXPIRE = "expire"
     ADOPT = "adopt"
-    """An operator takes the result of a job whose record is gone from a kept delivery."""
+    """The record is gone: an operator writes a new one from a delivery in quarantine."""
     ADOPT_FAILURE = "adopt failure"
 
 
@@ -62,10 +62,10 @@ TERMINAL: Final = frozenset(
 )
 LIVE: Final = frozenset(JobState) - TERMINAL
 LOST: Final = TERMINAL - {JobState.SUCCEEDED}
-"""Those in which a job has ended without its result."""
+"""The states in which a job has ended without its result."""
 
 _S = JobState
-# Also from nothing: a job can end before it was ever submitted.
+# None is among them: a job can end before it was ever submitted, and gets its record then.
 _ENDS_FROM: Final = frozenset({None, _S.QUEUED, _S.ADMITTED, _S.RESUMING})
 TRANSITIONS: Final[dict[Turn, tuple[frozenset[JobState | None], JobState]]] = {
     Turn.HOLD: (frozenset({None, _S.QUEUED}), _S.HELD),
@@ -80,8 +80,8 @@ TRANSITIONS: Final[dict[Turn, tuple[frozenset[JobState | None], JobState]]] = {
     Turn.POSTPONE: (frozenset({_S.SUBMITTING}), _S.QUEUED),
     Turn.DOUBT: (frozenset({_S.SUBMITTING}), _S.UNCONFIRMED),
     Turn.RESUBMIT: (frozenset({_S.UNCONFIRMED}), _S.QUEUED),
-    # Also before it is submitted: a cancellation claims it, and the callback is honoured from the
-    # moment its URL exists. Only the provider can sign one, for work that we thought was refused.
+    # A job can be claimed before it is submitted: by a cancellation, or by a webhook. Such a
+    # webhook is authentic, so the provider works on a submission that we thought was refused.
     Turn.CLAIM: (
         frozenset({_S.QUEUED, _S.HELD, _S.ADMITTED, _S.SUBMITTING, _S.UNCONFIRMED, _S.WAITING}),
         _S.RESUMING,

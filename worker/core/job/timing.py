@@ -1,6 +1,7 @@
-"""What a job needs when its moment has come, and when its next moment is.
+"""When a job is due next, and what it needs when that time has come.
 
-Every job that waits for its event has exactly one next moment; the sweep asks here what to do.
+Every job that waits for its event has exactly one due time. The sweep asks ``next_step`` what to do
+with a job that is due; the legs and the sweep set the next due time with the functions below.
 """
 
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ from worker.core.job.states import JobState
 from worker.core.wire import Operation
 
 PUBLISH_LEASE_SECONDS: Final = 30
-"""How long a message may stay unpublished: many times what a publish takes."""
+"""How long a publish may take before the sweep publishes again: many times what it needs."""
 
 MOST_RESUBMISSIONS: Final = 2
-"""However the operator chose: a provider that stays silent is not paid without end."""
+"""The limit even if the operator chose to resubmit: a silent provider is not paid for ever."""
 
 FIRST_BACKOFF_SECONDS: Final = 2.0
 LAST_BACKOFF_SECONDS: Final = 120.0
@@ -25,7 +26,7 @@ GROWTH: Final = 1.5
 
 
 class OnUnconfirmed(StrEnum):
-    """What becomes of a job of which nobody ever knew whether the provider took it."""
+    """What becomes of a job if nobody ever learns whether the provider took it."""
 
     FAIL = "fail"
     RESUBMIT = "resubmit"
@@ -49,7 +50,7 @@ class Policy:
 
 
 def moment(stamp: object) -> datetime | None:
-    """Read a moment from a Celery message; one without a time zone is meant in UTC."""
+    """Read a time from a Celery message. A time without a zone is in UTC."""
     if not stamp:
         return None
     at = stamp if isinstance(stamp, datetime) else datetime.fromisoformat(str(stamp))
@@ -57,7 +58,7 @@ def moment(stamp: object) -> datetime | None:
 
 
 def resubmits(resubmissions: int, policy: Policy) -> bool:
-    """Say whether a job whose submission nobody knows of is submitted once more."""
+    """Say whether a job whose submission is in doubt is submitted once more."""
     chosen = policy.on_unconfirmed is OnUnconfirmed.RESUBMIT
     return chosen and resubmissions < MOST_RESUBMISSIONS
 
@@ -68,13 +69,14 @@ def soft_time_limit(submit_seconds: float) -> float:
 
 
 def hard_time_limit(submit_seconds: float) -> float:
-    """Return the hard time limit of a task; with processes, Celery kills the task's there."""
+    """Return the hard time limit of a task. With a pool of processes, Celery kills the task."""
     return soft_time_limit(submit_seconds) * 1.25
 
 
 def submit_lease(operation: Operation, policy: Policy) -> float:
-    """Return how long a submit leg may say nothing; after that it is dead, or as good as dead."""
+    """Return how long a submit leg may say nothing before the sweep declares it dead."""
     submit_seconds = operation.submit_seconds or policy.submit_timeout_seconds
+    # Longer than the hard limit, at which Celery kills the leg: nothing is sent after the lease.
     return hard_time_limit(submit_seconds) * 1.2
 
 
@@ -89,7 +91,7 @@ class Step(StrEnum):
     GIVE_UP = "give up"
     """It stayed unconfirmed through the grace period."""
     RESUBMIT = "resubmit"
-    """The same, where the operator chose so."""
+    """It stayed unconfirmed, and the operator chose to submit it again."""
     EXPIRE = "expire"
     CANCEL = "cancel"
     """It was cancelled before anybody could resume it."""
@@ -97,7 +99,7 @@ class Step(StrEnum):
 
 
 def next_step(job: JobRecord, policy: Policy, *, now: float) -> Step:
-    """Decide what a job needs whose moment has come."""
+    """Decide what a job needs when its due time has come."""
     match job.state:
         case JobState.QUEUED | JobState.HELD | JobState.ADMITTED | JobState.SUBMITTING if (
             job.cancelled_by
@@ -106,7 +108,7 @@ def next_step(job: JobRecord, policy: Policy, *, now: float) -> Step:
         case JobState.SUBMITTING:
             return Step.DOUBT
         case JobState.WAITING:
-            # Past its deadline too: work that was paid for is asked after before it is given up.
+            # Poll even after the deadline: the job was paid for, and may have ended meanwhile.
             return Step.POLL
         case JobState.QUEUED | JobState.HELD | JobState.ADMITTED | JobState.UNCONFIRMED if (
             now >= job.deadline_at
@@ -123,25 +125,26 @@ def next_step(job: JobRecord, policy: Policy, *, now: float) -> Step:
 
 
 def backlog(republished: int, policy: Policy, *, now: float) -> float:
-    """Return the moment at which a message that was published now counts as lost.
+    """Return the time from which on a message that was published now counts as lost.
 
-    Ever later: while no worker takes it, it may well stand in its queue, copy after copy.
+    The wait doubles with each copy, up to 32-fold: the message may well be in its queue still,
+    behind a backlog, and each copy makes the queue longer.
     """
     return now + policy.backlog_seconds * float(2 ** min(republished, 5))
 
 
 def deadline(operation: Operation, policy: Policy, *, now: float) -> float:
-    """Return the moment at which a job that began now expires."""
+    """Return the time at which a job that begins now expires."""
     return now + (policy.deadline_seconds or operation.deadline_seconds)
 
 
 def first_poll(operation: Operation, policy: Policy, *, now: float) -> float:
-    """Return the moment of a parked job's first poll: the operation's expected time from now."""
+    """Return the time of a parked job's first poll: after the operation's expected time."""
     return now + (policy.poll_first_seconds or operation.expected_seconds)
 
 
 def next_poll(polls: int, policy: Policy, *, now: float, jitter: float) -> float:
-    """Return the moment of the poll after the ``polls``-th: ever rarer, up to tenfold.
+    """Return the time of the poll after the ``polls``-th; the interval grows up to tenfold.
 
     Args:
         jitter: 0 to 1, spreads jobs that were polled together.
@@ -151,9 +154,9 @@ def next_poll(polls: int, policy: Policy, *, now: float, jitter: float) -> float
 
 
 def backoff(attempts: int, retry_after: float | None, *, now: float, jitter: float) -> float:
-    """Return the moment of the attempt after the ``attempts``-th (from 1).
+    """Return the time of the attempt after the ``attempts``-th (from 1).
 
-    ``retry_after`` (seconds) is the provider's word, and is not undercut.
+    The provider may ask for a longer pause by ``retry_after``, in seconds.
     """
     grown = min(FIRST_BACKOFF_SECONDS * float(2 ** min(attempts - 1, 20)), LAST_BACKOFF_SECONDS)
     return now + max(grown * (0.5 + 0.5 * jitter), retry_after or 0)

@@ -1,7 +1,7 @@
 """One folder for each provider: everything that only this provider says or does.
 
-One provider ships. A process speaks to one alone: ``chosen()``. Whoever brings another (the toy
-provider of the tests does) chooses it before anything of ``worker`` asks for it.
+Fermata ships with one provider. A process speaks to one alone, ``chosen()``. Another one, such as
+the toy provider of the tests, must be chosen before anything of ``worker`` asks for it.
 """
 
 from worker.core import wire

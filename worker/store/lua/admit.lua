@@ -1,18 +1,18 @@
--- Admit who waits before the gate, for as long as it is open: interactive before batch, and the
--- tenants of each by their shares (start-time fair queuing).
--- Closes the race between workers that release at once: each job goes to one of them.
+-- Admit held jobs while the gate is open: interactive before batch, and the tenants of each by their
+-- shares (start-time fair queuing).
+-- Closes the race between workers that admit at once: each job goes to one of them.
 --
--- Returns {job ids, moment to ask again ('' where nobody waits, or only an event can open the
--- gate, or make room on the way)}.
+-- Returns {job ids, when to ask again}. The time is '' if no job waits, or if only an event can open
+-- the gate or make room on the way to a worker.
 --! uses record gate
 --! keys RECORDS DUE GATE FLIGHT LANES HELD WAKE
 --! args now stale_at most spacing burst in_flight floor probe_seconds weights
 local at, room, limits, share_of = tonumber(now), tonumber(most), read_limits(), cjson.decode(weights)
--- Of ten that are served while both wait, one is of the batch: it is slowed, never starved.
+-- Of ten jobs admitted while both wait, one is of the batch: a batch is slowed, never starved.
 local BATCH_TURN = 10
--- So many of a class may be on their way to a worker at once. Whoever comes to the broker by itself stands
--- behind these, not behind a whole batch. One that no worker takes in so many seconds waits for one that is
--- not there; a slow operation keeps its worker for minutes.
+-- So many jobs of a class may be on their way to a worker at once. A job that is published without
+-- waiting here then queues behind these few, not behind a whole batch. A job that no worker takes within
+-- `seconds` counts no more: its workers are away. A slow operation keeps its worker for minutes.
 local QUICK, SLOW = {most = 20, seconds = 60}, {most = 4, seconds = 900}
 
 local function has_room(class)
@@ -21,7 +21,7 @@ local function has_room(class)
   return redis.call('ZCARD', ADMITTED .. class) < way.most
 end
 
--- Quick and slow operations of a priority take turns, unless no more of the one may be on their way.
+-- The quick and the slow class of a priority take turns, as long as both have jobs and room.
 local function next_of(priority)
   local ready = {}
   for _, class in ipairs({priority, priority .. '.slow'}) do
@@ -59,11 +59,12 @@ for _ = 1, 20 * room do
   local held = HELD .. class .. ':' .. tenant
   local id = redis.call('ZRANGE', held, 0, 0)[1]
   if not id then
-    -- Not when its last job left: whoever comes one by one has no more than their share either.
+    -- The tenant leaves only now, not with its last job. A tenant that submits its jobs one by one keeps
+    -- its place in the order this way, and gets no more than its share.
     redis.call('ZREM', LANES .. class, tenant)
   else
     local r = redis.call('HMGET', RECORDS .. id, 'state', 'cost', 'cancelled_by')
-    -- One that was cancelled is not submitted: the sweep ends it in its turn (lease_due.lua).
+    -- A cancelled job is not submitted. The sweep ends it (lease_due.lua).
     if r[1] == 'held' and not r[3] then
       local why, opens_at = closed(limits, tonumber(r[2]), at)
       if why then

@@ -1,9 +1,10 @@
--- Note which leg submits a job now: its PARKED state is stored in the result backend.
--- Closes the race with a cancellation: claimed before, its FAILURE could be overwritten with PARKED,
--- for good. Until this note it is only marked (claim.lua refuses), and the leg itself ends the job.
+-- Note that the PARKED state of a job is stored in the result backend, and by which leg.
+-- Closes the race with a cancellation. If a cancellation claimed the job earlier, this leg could
+-- overwrite its FAILURE with PARKED, for good. So until this note claim.lua refuses a cancellation, which
+-- only marks the job, and the leg itself ends it.
 --
--- Returns {state, whether the leg is still the job's last, who cancelled it ('' nobody)}; nil
--- where there is no record.
+-- Returns {state, whether the leg is still the job's last, who cancelled it ('' if nobody did)}; nil
+-- if there is no record.
 --! keys JOB
 --! args leg
 local r = redis.call('HMGET', JOB, 'state', 'leg', 'cancelled_by')

@@ -1,6 +1,6 @@
 -- Begin a batch, or go on with it.
--- Closes the race with whoever cancels it while its manifest is read: that may take minutes, and
--- what was cancelled meanwhile must not be paid for.
+-- Closes the race with a cancellation that comes while the manifest is read, which may take minutes:
+-- no row of a cancelled batch may be paid for.
 --
 -- Returns whether it goes on.
 --! keys BATCH

@@ -2,7 +2,7 @@
 -- Closes the race between a webhook, its duplicates, a poll, a cancellation, the deadline and the
 -- submit leg's own answer: one of them moves the job to resuming, the others see that it has moved.
 --
--- Returns 1 if the event won, 2 if the delivery that won before was the same, else 0.
+-- Returns 1 if the event won, 2 if the same delivery has won before, else 0.
 --! uses record gate ready
 --! keys JOB DUE READY GATE FLIGHT LANES HELD WAKE RING
 --! args job_id sources event by_provider entry leg digest again_in entry_again
@@ -15,13 +15,13 @@ if digest ~= '' and r[5] == digest and allowed(state, again_in) then
   return 2
 end
 if not allowed(state, sources) or (leg ~= '' and not mine) or not message(JOB) then return 0 end
--- Our own endings wait until PARKED is stored: see announce.lua.
+-- An event of ours (a cancellation, an expiry) must wait until PARKED is stored: see announce.lua.
 if state == 'submitting' and by_provider == '0' and not r[3] and not mine then return 0 end
 
 arrive(job_id)
 redis.call('HSET', JOB, 'state', 'resuming', 'event', event)
 if digest ~= '' then redis.call('HSET', JOB, 'heard', digest) end
--- Accepted, as far as anybody knows.
+-- The provider may have accepted the job, so its cost counts as spent.
 charge(job_id)
 land(job_id)
 tell(JOB, entry, TURN_ROOM)

@@ -1,6 +1,8 @@
--- Drop entries of the quarantine. Of two that drop the same one, the second finds it gone.
+-- Drop entries of the quarantine, each with its place in the index.
+-- Closes the race between two that drop the same entry: the second finds it gone, and the bytes are
+-- subtracted once.
 --
--- Returns how many there were.
+-- Returns how many were there to drop.
 --! uses quarantine
 --! keys QUARANTINE INDEX UNREADABLE
 --! args ids...

@@ -1,13 +1,13 @@
--- Keep a delivery in quarantine, once, and push out those that there is no room for: the oldest
--- unreadable one first, as an orphan may hold a song that was paid for. The newest always stays.
--- Closes the race between copies of one delivery: a provider that repeats itself, however often
--- and at once, takes one place and cannot push the others out.
+-- Keep a delivery in quarantine, once. If there is no room, push entries out: the oldest unreadable one
+-- first, because an orphan may hold a song that was paid for. The newest entry always stays.
+-- Closes the race between copies of one delivery: a provider that repeats itself takes one place, and
+-- cannot push the other entries out.
 --
 -- Returns {id of the entry, how many were pushed out}.
 --! uses quarantine
 --! keys QUARANTINE INDEX UNREADABLE
 --! args fingerprint size most most_bytes is_unreadable fields...
--- Somebody may have deleted the stream by hand, and left its index behind.
+-- An operator may have deleted the stream by hand. Its index would still count the old bytes.
 if redis.call('XLEN', QUARANTINE) == 0 then redis.call('DEL', INDEX, UNREADABLE) end
 local known = redis.call('HGET', INDEX, fingerprint)
 if known and find(known) then return {known, 0} end

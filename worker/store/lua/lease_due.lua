@@ -1,17 +1,18 @@
--- Lease the jobs whose moment has come: move each a little into the future and return it.
--- Closes the race between sweeps: any number may run, and each job goes to one of them. A
--- sweep that dies loses nothing, for its jobs come due again when the lease ends.
+-- Lease the jobs that are due: move each due time to `until_at`, and return the jobs.
+-- Closes the race between sweeps: any number may run, and each job goes to one of them. If a sweep
+-- dies, its jobs come due again when the lease ends.
 --
--- What is cancelled or expires before the gate may be thousands at once, and each ends by a leg of
--- its own. So these wait aside, and few at a time stand before the jobs whose webhooks come.
+-- Thousands of jobs may be cancelled or expire at the gate at once, and each ends by a resumed leg. So
+-- these jobs move from `due` to `ending`, and only a few are `leaving` at a time: otherwise they would
+-- stand before the jobs whose webhooks arrive.
 --
--- A job that was claimed before its worker was upgraded stands here and not with the ready ones.
+-- A job that the previous version claimed is in `due`, not in `ready`. It is moved there.
 --
 -- Returns job ids, the longest overdue first.
 --! uses ends ready
 --! keys DUE RECORDS ENDING LEAVING READY RING
 --! args now until_at most
--- A worker ends so many in less than half a second. Who is not back in a minute is given up.
+-- A worker ends 100 jobs in less than half a second. A job that has not ended in a minute counts no more.
 local ON_THEIR_WAY, AWAY_SECONDS = 100, 60
 -- Bounded: one call must not stop the server for long.
 local LOOKED_AT = 5000
@@ -49,7 +50,7 @@ end
 local room = math.min(most, ON_THEIR_WAY - redis.call('ZCARD', LEAVING))
 for _, id in ipairs(room > 0 and redis.call('ZRANGE', ENDING, 0, room - 1) or {}) do
   redis.call('ZREM', ENDING, id)
-  -- What something else has ended, or resumed, meanwhile has its own moment.
+  -- If something else has ended or resumed the job meanwhile, there is nothing left to lease.
   local _, ends = look(id)
   if ends then
     redis.call('ZADD', LEAVING, now, id)

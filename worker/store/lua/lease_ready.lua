@@ -1,6 +1,6 @@
--- Lease the jobs that are ready to be resumed, and hand out what their legs need of their records.
--- Closes the race between conductors: any number may run, and each job goes to one of them. A
--- conductor that dies loses nothing, for its jobs are ready again when their leases end.
+-- Lease the jobs that are ready to be resumed, and return the fields that their legs need.
+-- Closes the race between conductors: any number may run, and each job goes to one of them. If a
+-- conductor dies, its jobs are ready again when their leases end.
 --
 -- Returns for each job {job_id, operation, message, event, how often it was leased, clip_id,
 -- provider_task_id}, the longest ready first.

@@ -1,4 +1,5 @@
--- Let jobs pass again: the provider answers. Of credits, only what costs some tells.
+-- Let jobs pass again, because the provider has answered one. If the gate is closed for want of credits,
+-- only a job that cost some opens it: a free one proves nothing.
 --! uses gate
 --! keys JOB DUE GATE FLIGHT LANES HELD WAKE
 --! args now paid

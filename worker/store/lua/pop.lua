@@ -1,7 +1,7 @@
--- Hands a worker its next message, and notes in the same step that it is unacknowledged.
--- Closes the gap between a pop and its note: what was popped for a worker that dies in between, or
--- for a connection that is gone already, would be lost. The note is kombu's own (QoS.append), which
--- writes it again with the full visibility timeout as soon as the worker has the message.
+-- Hand a worker its next message, and note in the same step that it is unacknowledged.
+-- Closes the gap between kombu's pop and its note. If the worker died in between, or its connection was
+-- gone already, the message would be lost. The note has kombu's own form (QoS.append). kombu writes it
+-- again, with the full visibility timeout, as soon as the worker has the message.
 --
 -- Returns the list and the message, or nil.
 --! keys UNACKED INDEX ...
@@ -12,7 +12,7 @@ for list = 3, #KEYS do
     local read, content = pcall(cjson.decode, message)
     local properties = read and type(content) == 'table' and content.properties
     local from = type(properties) == 'table' and properties.delivery_info
-    -- What is no message of kombu's is for the worker to report; nobody could acknowledge it.
+    -- If this is no message of kombu's, write no note: nobody could acknowledge it. The worker reports it.
     if type(from) == 'table' and type(properties.delivery_tag) == 'string' then
       local exchange, routing_key = cjson.encode(from.exchange), cjson.encode(from.routing_key)
       local note = '[' .. message .. ',' .. exchange .. ',' .. routing_key .. ']'

@@ -1,5 +1,5 @@
--- Renew the leases of jobs that a conductor works on, or put off what it cannot work on now.
--- A job that has settled meanwhile has none.
+-- Renew the leases of jobs that a conductor works on, or put off jobs that it cannot work on now.
+-- XX: a job that has settled meanwhile has left `ready`, and must not come back.
 --! uses ready
 --! keys READY
 --! args seconds job_ids...

@@ -1,4 +1,4 @@
--- Let another job stand in a row for one that failed, and count that one no more.
+-- Put a new job in the row of a batch, in place of one that failed, and take that one off the counters.
 -- Closes the race between two retries of one row: the second changes nothing.
 --! keys ROW_JOBS BATCH
 --! args row_id before after counters...

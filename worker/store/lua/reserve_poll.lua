@@ -1,8 +1,8 @@
--- Reserve the next of evenly spaced moments: the generic cell rate algorithm without a burst.
--- Closes the race between sweeps that would each keep to the rate, and break it together. By the
--- server's own clock: a worker whose clock is ahead must not keep all others waiting.
+-- Reserve the next of evenly spaced times: the generic cell rate algorithm without a burst.
+-- Closes the race between sweeps that would each keep to the rate, and break it together. The times are
+-- by the server's clock: a worker whose clock is ahead would keep all others waiting.
 --
--- Returns the seconds until the moment reserved.
+-- Returns the seconds until the reserved time.
 --! keys NEXT
 --! args spacing
 local clock = redis.call('TIME')

@@ -1,8 +1,8 @@
--- Begin the submit leg of a job, if the gate is open; else let the job wait before it.
+-- Begin the submit leg of a job if the gate is open; else hold the job.
 -- Closes the races between legs of one job (one of them begins), and between all workers that
 -- would each keep to the limits, and break them together.
 --
--- Returns {'submitting' | 'held' | '', state before}; '' where another leg has begun.
+-- Returns {'submitting' | 'held' | '', state before}; '' if another leg has begun.
 --! uses record gate
 --! keys JOB DUE JOBS GATE FLIGHT LANES HELD WAKE
 --! args job_id now leg dead_at deadline_at held_until lane cost entry sources
@@ -10,7 +10,7 @@
 local at, price = tonumber(now), tonumber(cost)
 local state = redis.call('HGET', JOB, 'state') or ''
 
--- The reply to this very call was lost and the client sent it again: it had begun.
+-- The reply to this very call was lost and the client sent it again: the leg had begun.
 if state == 'submitting' and redis.call('HGET', JOB, 'leg') == leg then return {'submitting', state} end
 if not allowed(state, sources) then return {'', state} end
 
@@ -23,7 +23,7 @@ redis.call('HSET', JOB, 'lane', lane, 'cost', cost)
 
 if state ~= 'admitted' then
   local limits = read_limits()
-  -- Whoever comes later waits behind those that wait already.
+  -- If other jobs wait already, this one waits behind them, although the gate may be open.
   local why = closed(limits, price, at) or (anybody_waits() and 'others wait before it')
   if why then
     tell(JOB, cjson.encode({at = at, what = 'hold', state = 'held', why = why}), TURN_ROOM)

@@ -2,7 +2,8 @@
 -- Closes every race in which two processes decide about one job at once: exactly one of
 -- two turns from the same state wins, and the other changes nothing.
 --
--- A job without a record has the state '': what is noted there (that it was cancelled) waits for it.
+-- A job without a record has the state ''. A note may be written even then: a cancellation waits there
+-- for its job.
 -- Returns {won, state before}.
 --! uses record gate ends tally
 --! keys JOB DUE JOBS GATE FLIGHT LANES HELD WAKE BATCH ROWS ROW_JOBS READY
@@ -11,10 +12,10 @@ local state = redis.call('HGET', JOB, 'state') or ''
 
 if leg ~= '' then
   local owner = redis.call('HGET', JOB, 'leg')
-  -- The reply to this very call was lost and the client sent it again: it had won.
+  -- The reply to this very call was lost and the client sent it again: the turn was taken.
   if state == to and owner == leg then return {1, state} end
-  -- Another leg has begun meanwhile: what this one has to say is about the past. Without this
-  -- fence a delayed "not accepted" would put a job back that its successor is submitting.
+  -- Another leg has begun meanwhile, so this turn is out of date. Without this fence a delayed "not
+  -- accepted" would put back a job that another leg is submitting.
   if to ~= 'submitting' and owner ~= leg then return {0, state} end
 end
 if not allowed(state, sources) then
@@ -36,7 +37,7 @@ tell(JOB, entry, to ~= '' and TURN_ROOM or 0)
 count(JOB, state, to)
 
 if to == 'waiting' then
-  -- The provider took it: whatever had closed the gate is over.
+  -- The provider took the job, so the reason for a closed gate is over.
   if state == 'submitting' or state == 'unconfirmed' then
     charge(job_id)
   else
@@ -47,7 +48,7 @@ if to == 'waiting' then
 elseif to == 'held' then
   hold(job_id, JOB, redis.call('HGET', JOB, 'lane'), tonumber(now), due_at)
 elseif due_at == '-' or (to ~= '' and to ~= 'submitting' and to ~= 'unconfirmed') then
-  -- Also where its record is gone: a place at the provider must not be lost with it.
+  -- Also if the record is gone: otherwise the job would keep its place at the provider for ever.
   if state == 'unconfirmed' then charge(job_id) end
   land(job_id)
   arrive(job_id)
@@ -55,13 +56,14 @@ end
 
 local due = due_at
 local deadline = redis.call('HGET', JOB, 'deadline_at')
--- A job that only waits is looked at when its deadline comes, whatever it waits for.
+-- A waiting job is due at its deadline at the latest, whatever it waits for.
 if deadline and (to == 'queued' or to == 'waiting' or to == 'unconfirmed')
     and tonumber(due) > tonumber(deadline) then
   due = deadline
 end
 if state == '' and to ~= '' and called_off(JOB) then
-  -- On record, so that it ends natively and is counted: the sweep ends it, or its submit leg.
+  -- The job gets its record all the same, so that it is counted and its canvas ends natively. The sweep
+  -- or its submit leg ends it.
   redis.call('HSET', JOB, 'cancelled_by', 'batch cancel')
   due = now
 end

@@ -1,7 +1,8 @@
--- Give up a chord's claim, and keep all that was counted for it: its body could not be published.
--- Closes the race with whoever claimed the chord after ours had expired.
+-- Give up the claim of a chord whose body could not be published. Its counted parts stay, so the body
+-- can be published later.
+-- Closes the race with a worker that claimed the chord after our claim had expired.
 --
--- Returns whether it was ours.
+-- Returns whether the claim was ours.
 --! keys CLAIM
 --! args token
 if redis.call('GET', CLAIM) == token then return redis.call('DEL', CLAIM) end

@@ -1,4 +1,4 @@
-"""How a clip stands: whoever asks it of a webhook, a poll, a result or a source asks here."""
+"""The state of a clip, read in one place for webhooks, polls, results and sources."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal
@@ -13,12 +13,12 @@ _ADDRESSES: Final = ("audio_url", "video_url", "wav_url")
 def clip_state(clip: Mapping[str, Any], task: Mapping[str, Any] | None = None) -> State:
     """Read a clip's state, in any case and by any of its synonyms.
 
-    A word that nobody knows is the provider's way to say that it still works on the clip
-    (provider-api-2.md §4). Some things have no state at all, such as a download's address: they
-    have ended. A state that is null or blank is not said yet, unless there is something to fetch.
+    An unknown word means that the provider still works on the clip (provider-api-2.md §4). An item
+    without a state, such as a download's URL, has ended. A state that is null or blank counts as
+    running, unless there is something to fetch.
 
     Args:
-        task: what the clip came in, whose own status counts if the clip says nothing.
+        task: the body that the clip came in. Its status counts if the clip has no state.
     """
     state = clip.get("state")
     if state is not None and not (isinstance(state, str) and not state.strip()):

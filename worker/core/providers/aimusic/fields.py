@@ -1,4 +1,4 @@
-"""Request fields: what each takes, with its unit and limit, readable by people and programs.
+"""Request fields: the values that each takes, with unit and limit, for people and programs.
 
 The limits are the provider's (provider-api.md §3, provider-api-2.md §3). Where its pages
 contradict each other and neither is newer, the wider limit stands.
@@ -27,13 +27,14 @@ class RequestSchema(Schema):
         unknown = RAISE
 
     def rules(self, data: Mapping[str, Any]) -> Iterator[Wrong]:
-        """Yield what is wrong between the fields, each of which is right in itself."""
+        """Yield the conflicts between fields that are each right in themselves."""
         yield from ()
 
     @validates_schema(skip_on_field_errors=False, pass_original=True)
     def _apply_rules(self, data: Mapping[str, Any], given: Mapping[str, Any], **_: Any) -> None:
         wrong: dict[str, list[str]] = {}
-        # A text that is wrong in itself was given all the same: it is not missing.
+        # A text that failed its own check is not in ``data``, but it was given. A stand-in keeps
+        # the rules from reporting it as missing too.
         texts = {name for name, each in self.fields.items() if isinstance(each, fields.String)}
         stand_ins = dict.fromkeys(texts & given.keys() - data.keys(), "…")
         for name, why in self.rules({**data, **stand_ins}):
@@ -145,13 +146,13 @@ def at_most(data: Mapping[str, Any], name: str, limit: int, when: str) -> Iterat
 
 
 def in_order(data: Mapping[str, Any], start: str, end: str) -> Iterator[Wrong]:
-    """Want one moment to come after another."""
+    """Want one time in the song to come after another."""
     if start in data and end in data and data[end] <= data[start]:
         yield end, f"Must be greater than {start}."
 
 
 def within(data: Mapping[str, Any], start: str, end: str, limit: float) -> Iterator[Wrong]:
-    """Want one moment to be no further than a limit from another."""
+    """Want two times in the song to be no further apart than a limit."""
     if start in data and end in data and data[end] - data[start] > limit:
         yield end, f"Must be at most {limit:g} s after {start}."
 

@@ -1,4 +1,10 @@
-"""What the provider says, as pure functions over ``(status, headers, body)``."""
+"""Reads the provider's answers and webhooks, by pure functions over ``(status, headers, body)``.
+
+The engine must know one thing of a submit that went wrong: did the provider take the work? A
+refusal, a 429, or a status that the row calls ``uncharged`` says no. Any other 5xx says nothing,
+because the provider may have started the work before it failed: the outcome is ``Unknown``, and the
+engine does not simply submit again.
+"""
 
 import re
 from collections.abc import Mapping
@@ -36,12 +42,13 @@ _TASK_ID_LIMIT: Final = 256
 
 
 def read_submit(operation: "Operation", answer: Answer) -> SubmitOutcome:
-    """Read what the answer to a submit means: accepted, refused, postponed or unknown."""
+    """Read the answer to a submit: it was accepted, refused, postponed, or nobody knows."""
     if answer.status == 202 and operation.synchronous:
         return _not_ready(operation, _retry_after(answer))
     try:
         body = parse(answer.body)
     except InvalidPayload as unreadable:
+        # A success whose body is cut off may have started the work, and the task id is lost.
         if answer.status < 300:
             return Unknown(f"HTTP {answer.status}, but {unreadable}")
         body = {}
@@ -49,6 +56,7 @@ def read_submit(operation: "Operation", answer: Answer) -> SubmitOutcome:
         if operation.synchronous and _says_not_ready(body):
             return _not_ready(operation, None)
         return _read_success(operation, answer, body)
+    # From here on the status is an error, and the body only says which.
     after = _retry_after(answer)
     error = refusals.read_error(operation, answer.status, body, retry_after=after)
     if answer.status == 429 or answer.status in operation.uncharged:
@@ -73,10 +81,11 @@ def _read_success(operation: "Operation", answer: Answer, body: JSONObject) -> S
     provider_task_id = body.get("task_id")
     if isinstance(provider_task_id, str) and 0 < len(provider_task_id) <= _TASK_ID_LIMIT:
         return Accepted(ProviderTaskId(provider_task_id))
-    # The first of its two steps failed, in a 200 (provider-api-2.md §3.2): nothing was started.
+    # A 200 may say that the first of two steps failed: nothing was started (provider-api-2.md
+    # §3.2).
     if body.get("failed_step"):
         return Refused(refusals.task_failed(answer.status, body))
-    # An upload that was to be asynchronous, and was done at once instead (§3.3).
+    # The provider may do an asynchronous upload at once, and answer with the clip (§3.3).
     if isinstance(body.get("clip_id"), str):
         return Completed(answer.body.decode())
     return Unknown(f"HTTP {answer.status} without a task_id: {refusals.find_words(body)}")
@@ -103,8 +112,8 @@ def read_poll(operation: "Operation", answer: Answer) -> PollOutcome:
         return Postponed(f"HTTP {answer.status} with an unreadable body", after)
     if refusals.is_one_of(body.get("code"), _STILL_RUNNING_CODES):
         return Running()
-    # On this route an error can be a terminal failure, if it says so by its type or speaks of a
-    # refund. Else it is about this request (a throttled key, a broken gateway), and passes.
+    # An error status ends the task only if the body has the type "failed" or speaks of a refund.
+    # Any other error is about this request (a throttled key, a broken gateway): poll again.
     terminal = refusals.says_refunded(body) or body.get("type") == "failed"
     if answer.status >= 400 and answer.status != 429 and terminal:
         return Failed(refusals.task_failed(answer.status, body))
@@ -143,7 +152,8 @@ def _has_ended(body: Mapping[str, Any], *, songs: int = 1) -> bool:
     data = body.get("data")
     match data:
         case None:
-            # Some results stand at the top: a clip id, a persona id, lyrics (§3.3, §3.4, §3.7).
+            # Some bodies have no ``data``: a clip id, a persona id or lyrics are at the top
+            # (§3.3, §3.4, §3.7).
             return bool(without_envelope(body))
         case dict():
             return bool(data) and _item_has_ended(data)

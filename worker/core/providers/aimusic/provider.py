@@ -1,7 +1,7 @@
 """The AI music service behind the port: each method finds its operation and asks a module.
 
-The table of operations, and what builds requests, are loaded on first use. A receiver needs neither
-until a delivery comes too late.
+The table of operations, and the modules that build requests, are loaded on first use. A receiver
+needs them only if a delivery comes too late, so it starts without them.
 """
 
 import inspect
@@ -116,7 +116,7 @@ class AIMusic:
 
 
 def _credits(body: JSONObject) -> float:
-    # A bare object (provider-api.md §3.7); resellers wrap it as they wrap everything.
+    # The provider answers with a bare object (provider-api.md §3.7). Resellers wrap it in ``data``.
     known = body["data"] if isinstance(body.get("data"), dict) else body
     amounts = [known.get(name) for name in ("credits", "extra_credits")]
     numbers = [float(each) for each in amounts if isinstance(each, int | float)]

@@ -1,4 +1,4 @@
-"""The provider's ways of saying no, in any of its shapes, as one tree of errors.
+"""Reads the provider's refusals, in any of their shapes, into one tree of errors.
 
 Bodies are not uniform (provider-api.md §6, provider-api-2.md §6): ``{code, message}``,
 ``{error, type, detail}``, ``{error, retriable}``, ``{message, type, already_refunded}``, a reason
@@ -69,7 +69,7 @@ def _retired(operation: "Operation", words: str, details: JSONObject) -> errors.
 
 def _about_credits(body: Mapping[str, Any]) -> bool:
     said = " ".join(str(body.get(key, "")) for key in ("error", "message", "detail")).lower()
-    # A refusal may end in "Credits refunded.", which is not about having none.
+    # A refusal may end in "Credits refunded.", which does not mean that there are none.
     said = re.sub(r"\bcredits?\b[^.,;]*\brefunded\b", "", said)
     return any(word in said for word in ("credit", "subscription"))
 
@@ -92,20 +92,21 @@ def says_refunded(body: Mapping[str, Any]) -> bool:
 
 
 def task_status(body: Mapping[str, Any]) -> Literal["running", "succeeded", "failed"] | None:
-    """Read a task's own status: running, succeeded, failed; None where the body names none."""
+    """Read a task's own status: running, succeeded, failed; None if the body names none."""
     status = body.get("status")
     return _STATUS.get(status.strip().lower()) if isinstance(status, str) else None
 
 
 def is_one_of(value: Any, known: frozenset[Any]) -> bool:
-    """Look a value up that may be a list or an object, which no set can be asked for."""
+    """Look a value up in a set. A list or an object is not in it, and cannot be hashed."""
     return isinstance(value, str | int) and value in known
 
 
 def find_words(body: Mapping[str, Any]) -> str:
-    """Find the provider's own words."""
+    """Find the provider's own words for people."""
     steps = _object(body.get("steps")).values()
     failed = [_object(step) for step in steps if _object(step).get("success") is not True]
+    # A failed step says more than the body around it, so look there first.
     for place in (*failed, body):
         for key in ("error", "message", "detail", "type"):
             if isinstance(place.get(key), str) and place[key]:

@@ -1,4 +1,4 @@
-"""From the provider's final words to a job's result, in one shape for every operation."""
+"""Reads the provider's final body into a job's result, in one shape for every operation."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -42,6 +42,7 @@ def read_result(
     if operation.synchronous and clip_id and not found:
         found = [_read_clip({"clip_id": clip_id}, None, {})]
     if operation.makes_clips:
+        # One clip that can be read is worth more than an error; the result is then partial.
         if unreadable and not any(map(_usable, found)):
             raise unreadable[0]
         _require_success(operation, found, body)
@@ -62,10 +63,10 @@ def job_result(
     clip_id: str | None = None,
     provider_task_id: str | None = None,
 ) -> JSONObject:
-    """Read a final body into a job's result: :func:`read_result`, and what it is the result of.
+    """Read a final body into a job's result: :func:`read_result`, and the ids of its job.
 
     Args:
-        provider_task_id: where the body does not name it.
+        provider_task_id: the provider's task, if the body does not name it.
 
     Raises TaskFailed, UnexpectedResponse.
     """
@@ -90,7 +91,7 @@ def without_envelope(body: Mapping[str, Any]) -> JSONObject:
 
 
 def _data(data: Any, found: list[JSONObject]) -> JSONObject:
-    """Keep what is not a clip; a list of unknown things, whose shape nobody documents, too."""
+    """Keep the data that are no clips, even a list whose shape no page documents."""
     if isinstance(data, dict):
         return data
     if found:

@@ -1,4 +1,4 @@
-"""What the provider sends, in our words: read tolerantly, unknown keys are ignored."""
+"""The provider's bodies in our words. They are read tolerantly: unknown keys are ignored."""
 
 import math
 from typing import Any
@@ -44,7 +44,7 @@ class Clip(Schema):
 
 
 class Envelope(Schema):
-    """What the receiver checks of a delivery: which event (provider-api.md §5.5)."""
+    """The part of a delivery that the receiver checks: its event (provider-api.md §5.5)."""
 
     class Meta:
         unknown = EXCLUDE

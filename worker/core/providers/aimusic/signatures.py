@@ -1,4 +1,4 @@
-"""From a row of the table to a Python signature: what a task takes, for people and programs."""
+"""Builds a task's Python signature from its row of the table, for people and programs."""
 
 import inspect
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from worker.core.job.models import JSONObject
 from worker.core.providers.aimusic.operations import Operation
 
 _MANY: Final = 6
-"""More values than this are described by the field, not spelled out in the type."""
+"""If a choice has more values, the field's text lists them, and the type does not."""
 
 _TYPES: Final[tuple[tuple[type[fields.Field[Any]], str], ...]] = (
     (fields.Boolean, "bool"),
@@ -47,7 +47,7 @@ class Parameter:
 def parameters(operation: Operation) -> list[Parameter]:
     """List an operation's parameters, the required ones first.
 
-    What the source can bring is not required of the caller.
+    A parameter that the source can bring is not required.
     """
     brought = {operation.clip_field, *operation.carries}
     declared = operation.schema().fields.items()

@@ -1,4 +1,4 @@
-"""From ``source``, the first argument of every operation, to the parameters it stands for."""
+"""Reads ``source``, the first argument of every operation, into the parameters it stands for."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -20,7 +20,7 @@ Pick = int | str | None
 def read(operation: Operation, source: Source, pick: Pick = None) -> JSONObject:
     """Read a source into the parameters that an operation takes from it.
 
-    Raises InvalidRequest where it brings nothing that the operation can use.
+    Raises InvalidRequest if it brings nothing that the operation can use.
     """
     carried = _carried(operation, source, pick)
     if operation.clip_field is None:
@@ -36,7 +36,7 @@ def read(operation: Operation, source: Source, pick: Pick = None) -> JSONObject:
 def choose(source: Source, pick: Pick = None) -> str:
     """Choose the clip a source means; returns its id.
 
-    Raises InvalidRequest where there is no such clip.
+    Raises InvalidRequest if there is no such clip.
     """
     clips = list(_clips(source))
     if pick is None:
@@ -56,7 +56,7 @@ def _clips(source: Source) -> Iterator[JSONObject]:
         case str(clip_id) if clip_id:
             yield {"clip_id": clip_id}
         case {"clips": list(clips)}:
-            # A producer download has an address, and no id to go on with.
+            # The clip of a producer download has a URL and no id, so no operation can use it.
             usable = (
                 c for c in clips if not (isinstance(c, dict) and c.get("clip_id", "") is None)
             )
@@ -81,7 +81,8 @@ def _carried(operation: Operation, source: Source, pick: Pick) -> JSONObject:
         for name, path in operation.carries.items()
     }
     if isinstance(found.get("title"), str):
-        # A title that the provider made up must not cost the song that it belongs to.
+        # The provider may make up a title that is longer than its own limit. Cut it, or the song
+        # that it belongs to would be refused.
         found["title"] = found["title"][:TITLE_LIMIT]
     return {name: value for name, value in found.items() if value is not None}
 

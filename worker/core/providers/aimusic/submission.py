@@ -1,4 +1,4 @@
-"""What we say to the provider: parameters checked before they cost anything, then requests."""
+"""Builds our requests to the provider, after it has checked their parameters at no cost."""
 
 import json
 import uuid
@@ -47,7 +47,7 @@ def check_parameters(
     except ValidationError as error:
         found = dict(error.messages_dict)
         if "source" in wrong:
-            # What is missing because its source is wrong: one mistake, one message.
+            # One mistake, one message: do not also report what a wrong source did not bring.
             for name in {operation.clip_field, *operation.carries} - given.keys():
                 found.pop(str(name), None)
         wrong = found | wrong
@@ -64,7 +64,7 @@ def check_parameters(
 
 
 def _written(value: Any) -> Any:
-    """Write ids as text: kombu's JSON keeps a ``uuid.UUID`` as one, all the way to the worker."""
+    """Write ids as text, because kombu's JSON brings a ``uuid.UUID`` to the worker as it is."""
     match value:
         case uuid.UUID():
             return str(value)
@@ -78,13 +78,14 @@ def _written(value: Any) -> Any:
 def _take_source(
     operation: Operation, given: JSONObject, source: sources.Source, pick: sources.Pick
 ) -> dict[str, Any]:
-    """Add what a source brings to what was given; returns what is wrong with it."""
+    """Add the parameters that a source brings; returns the mistakes in the source."""
     if operation.clip_field in given:
         return {str(operation.clip_field): ["Given twice: by name and as the source."]}
     try:
         brought = sources.read(operation, source, pick)
     except InvalidRequest as error:
         return {"source": [error.message]}
+    # A parameter that the caller gave wins over the source's.
     for name, value in brought.items():
         given.setdefault(name, value)
     return {}

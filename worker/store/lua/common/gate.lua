@@ -3,12 +3,13 @@
 -- `gate` is a hash: free_at (rate); reserved, spent, balance, and spent_before, which the balance
 -- knows of (credits, in thousandths); breaker, closed_at and probe_at; served, last:<priority>,
 -- virtual:<class>. `flight` holds who is at the provider, with the cost.
--- `lanes<class>` holds the tenants that have somebody waiting, by the share they have had (and
--- those that had just now, until the others caught up); `held<class>:<tenant>` who waits there,
--- by when. Both names are prefixes: Fermata's broker is one server, never a cluster.
--- Slow operations have workers of their own: who waits for those keeps nobody else.
+-- `lanes<class>` holds the tenants that have jobs waiting, by the share they have had. A tenant whose
+-- last job has left stays until the others have caught up. `held<class>:<tenant>` holds the waiting
+-- jobs of a tenant, by the time they came. Both names are prefixes of keys that are not declared:
+-- Fermata's state is on one server, never a cluster.
+-- Slow operations have workers and classes of their own, so that they hold up no quick job.
 local CLASSES = {'interactive', 'interactive.slow', 'batch', 'batch.slow'}
--- Of each class, who is on the way to a worker, by when they were admitted.
+-- The jobs of each class that are on their way to a worker, by the time they were admitted.
 local ADMITTED = GATE .. ':admitted:'
 -- Seconds by which the clocks of workers may differ at most; the start-up checks refuse less already.
 local CLOCKS_DIFFER = 30
@@ -36,8 +37,8 @@ local function arrive(job_id)
   end
 end
 
--- Move what a job was expected to cost from what is reserved to what is spent: the provider
--- charges when it accepts, and the balance that we know is older than that.
+-- The provider charges when it accepts a job, and the balance that we know is older than that. So
+-- move the job's expected cost from `reserved` to `spent`.
 local function charge(job_id)
   local cost = redis.call('ZSCORE', FLIGHT, job_id)
   if not cost then return end
@@ -46,7 +47,7 @@ local function charge(job_id)
   redis.call('HINCRBY', GATE, 'spent', string.format('%d', cost))
 end
 
--- Let the time of a job that was held go on, which stood still meanwhile.
+-- A deadline stands still while its job is held. Set it anew from the time that was left.
 local function let_time_go_on(job, now)
   local time_left = redis.call('HGET', job, 'time_left')
   if not time_left then return end
@@ -54,8 +55,8 @@ local function let_time_go_on(job, now)
   redis.call('HDEL', job, 'time_left')
 end
 
--- Give a job's place at the provider back, and what is still reserved for it.
--- Counts are written as whole numbers: a Redis 7 takes the -0 of a free operation for none.
+-- Give back a job's place at the provider, and its reserved cost.
+-- '%d' writes a whole number: Redis 7 would get "-0" for a free operation, and refuse it.
 local function land(job_id)
   local cost = redis.call('ZSCORE', FLIGHT, job_id)
   if not cost then return end
@@ -64,8 +65,9 @@ local function land(job_id)
   if anybody_waits() then wake() end
 end
 
--- Give a place to a job that stands before the gate, or is just being submitted again: the provider works on
--- a submission that was given up. What that may have cost was charged then.
+-- The provider works on a submission of this job that we had given up, while the job waits at the gate
+-- or is submitted again. Give the job a place. Its cost is 0: what the first submission may have cost
+-- was charged when we gave it up.
 local function take_place(job_id, job, now)
   arrive(job_id)
   land(job_id)
@@ -73,11 +75,12 @@ local function take_place(job_id, job, now)
   let_time_go_on(job, now)
 end
 
--- Let a job wait in its lane. A lane that was empty joins where the others are by now. How long
--- it may wait is set once, however often it comes back; its own deadline stands still meanwhile.
+-- Let a job wait in its lane. A tenant that was idle starts at the current virtual time, so it cannot
+-- claim the share it did not use. `held_until` is set once, so a job that comes back waits no longer.
+-- Its own deadline stands still while it is held.
 local function hold(job_id, job, lane, now, latest)
   local class, tenant = string.match(lane, '^([%l.]+):(.*)$')
-  -- Whoever waits in another class may do so for a reason of its own.
+  -- The first job of its class wakes the admission: jobs of other classes may wait for other reasons.
   if not waits(class) then wake() end
   redis.call('ZADD', HELD .. lane, now, job_id)
   local virtual = redis.call('HGET', GATE, 'virtual:' .. class) or '0'
@@ -99,27 +102,27 @@ local function read_limits()
   }
 end
 
--- A stored moment, unless it lies further ahead than can be: whoever set it had a clock that was
--- wrong, or another limit, and must not keep the gate closed. Between clocks that differ by little
--- the moment holds, or each would submit at the full rate.
+-- A stored time. If it lies further ahead than the limits allow, a worker with a wrong clock or other
+-- limits has set it: ignore it, or it would keep the gate closed. Clocks may differ a little: within
+-- CLOCKS_DIFFER the time counts, or each worker would submit at the full rate.
 local function moment(field, now, furthest)
   local at = tonumber(redis.call('HGET', GATE, field) or '0')
   return at <= now + furthest + CLOCKS_DIFFER and at or 0
 end
 
--- Open the gate after a job that the provider took, or answered. One that was submitted before the gate
--- closed says nothing of what came after it.
+-- Open the gate after the provider has taken or answered a job. A job that was submitted before the
+-- gate closed proves nothing: the reason for closing came after it.
 local function open(job, now)
   if moment('closed_at', now, 0) > tonumber(redis.call('HGET', job, 'begun_at') or now) then return end
   if redis.call('HDEL', GATE, 'breaker', 'closed_at', 'probe_at') > 0 then wake() end
 end
 
--- The moment that is free next, by the generic cell rate algorithm.
+-- The next free time for a submission, by the generic cell rate algorithm.
 local function free_at(limits, now)
   return moment('free_at', now, limits.spacing * limits.burst)
 end
 
--- Say why nobody may pass now, and from when on that may be different (nil: when one settles).
+-- Say why no job may pass now, and when to ask again (nil: when a job settles, or the balance comes).
 local function closed(limits, cost, now)
   local g = redis.call('HMGET', GATE, 'breaker', 'balance', 'spent', 'reserved', 'spent_before')
   if g[1] then
@@ -131,7 +134,7 @@ local function closed(limits, cost, now)
   end
   if limits.floor and cost > 0 then
     if not g[2] then return 'the balance is not known yet' end
-    -- What was accepted since the balance was asked for, and what may yet be.
+    -- The balance does not know of charges since it was asked for, nor of reserved costs.
     local since = tonumber(g[3] or '0') - tonumber(g[5] or '0')
     local left = tonumber(g[2]) - since - tonumber(g[4] or '0') - cost
     if left < limits.floor then return 'the credits left are not enough' end
@@ -145,14 +148,15 @@ local function closed(limits, cost, now)
   return nil
 end
 
--- Lease a place at the provider: it is held from here to settlement.
+-- Give a job a place at the provider. The job keeps it until it is claimed, put back, or settled.
 local function pass(job_id, limits, cost, now)
   if redis.call('HEXISTS', GATE, 'breaker') == 1 then
-    -- The gate is open for one, to see how it fares.
+    -- This job is the probe. No other job passes until probe_at.
     redis.call('HSET', GATE, 'probe_at', now + limits.probe_seconds)
   end
   if limits.spacing then
-    -- Whoever wakes for the moment comes a little late; that much is made up for.
+    -- A worker that waits for free_at wakes a little late. Count that as on time,
+    -- up to 0.1 s or half a spacing.
     local late = math.min(limits.spacing / 2, 0.1)
     local free = math.max(free_at(limits, now), now - late) + limits.spacing
     redis.call('HSET', GATE, 'free_at', string.format('%.6f', free))

@@ -1,5 +1,6 @@
--- Common to the scripts that change the quarantine.
--- The index maps the fingerprint of each delivery to its entry, and counts their bytes.
+-- Common to the scripts that change the quarantine: a stream of entries, and an index beside it.
+-- The index is a hash. It maps the fingerprint of each delivery to its entry, so that a copy is found,
+-- and its field `bytes` counts the size of all entries, so that the limit needs no scan.
 
 local function find(id)
   return redis.call('XRANGE', QUARANTINE, id, id)[1]

@@ -1,7 +1,7 @@
--- Who waits to be resumed; common to the scripts that add to them or lease them.
--- `ready` is a sorted set: each job by the time from which on a conductor may lease it, by the
--- server's clock, for those of workers and receivers differ. `ring` is a list that idle conductors
--- wait on; a few words in it are enough, for whoever hears one leases all that it can work on.
+-- The jobs that are ready to be resumed; common to the scripts that add or lease them.
+-- `ready` is a sorted set of jobs, by the time from which a conductor may lease each. That time is by
+-- the server's clock, because the clocks of workers and receivers differ. Idle conductors wait on the
+-- list `ring`. A few words in it are enough: a conductor that takes one leases all it can work on.
 local WORDS = 8
 
 local function ring(list)
@@ -16,6 +16,7 @@ local function after(seconds)
 end
 
 local function make_ready(ready, list, id)
+  -- NX: a job that a conductor has leased keeps its lease, or a second conductor would resume it too.
   redis.call('ZADD', ready, 'NX', after(0), id)
   ring(list)
 end

@@ -11,7 +11,7 @@ end
 
 -- The message and the timeline are long. They have keys of their own, so that Redis keeps the hash
 -- of a record in its compact form. Scripts set and drop the message as the field 'parked'.
--- A record of the version before has both in its hash.
+-- A record of the previous version has both in its hash, so readers look in both places.
 local MESSAGE, TIMELINE = '/message', '/timeline'
 
 local function message(job)
@@ -40,9 +40,9 @@ end
 local function tell(job, entry, room)
   local timeline = redis.call('GET', job .. TIMELINE) or ''
   if entry ~= '' and #timeline < TIMELINE_LIMIT + (room or 0) then
-    -- APPEND would reserve as much again for what may never come.
+    -- Not APPEND: Redis would reserve as much memory again, for growth that may never come.
     redis.call('SET', job .. TIMELINE, timeline .. entry .. '\n', 'KEEPTTL')
-    -- A record that has ended before, in the version before, has an end that its timeline lacks.
+    -- If the previous version ended this job, the record expires but this new timeline would not.
     local left = timeline == '' and redis.call('TTL', job) or -1
     if left > 0 then redis.call('EXPIRE', job .. TIMELINE, left) end
   end

@@ -1,8 +1,9 @@
--- Count for a batch what becomes of its jobs, so that watching it costs the same however long it
--- is. Common to the scripts that end jobs. BATCH, ROWS and ROW_JOBS are prefixes.
+-- Count how the jobs of a batch end. So reading a batch's progress costs the same for 10 rows as for
+-- 10,000. Common to the scripts that end jobs. BATCH, ROWS and ROW_JOBS are prefixes.
 
--- Say whether the batch of a job was cancelled: what begins behind the one who cancels (a row that
--- is just being submitted, a follow-up of a job that has just succeeded) must not be paid for.
+-- Say whether the batch of a job was cancelled. A cancellation scans the jobs once. A job that begins
+-- behind the scan (a row in submission, a follow-up of a job that has just succeeded) finds it here,
+-- and is not paid for.
 local function called_off(job)
   local batch = redis.call('HGET', job, 'batch')
   return batch and redis.call('HGET', BATCH .. batch, 'phase') == 'cancelled'
@@ -14,7 +15,7 @@ local function count(job, before, to)
   local counters = BATCH .. batch
   if before ~= '' and not ENDS[to] then return end
   if before == '' then redis.call('HINCRBY', counters, 'jobs', 1) end
-  -- From here on its rows are known for as long again, or they would be bought a second time.
+  -- Renew the batch's time to live. If it expired first, a second run would buy the rows again.
   local retained = redis.call('HGET', counters, 'retained_seconds')
   for _, prefix in ipairs(retained and {BATCH, ROWS, ROW_JOBS} or {}) do
     redis.call('EXPIRE', prefix .. batch, retained)

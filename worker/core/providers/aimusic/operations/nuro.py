@@ -1,7 +1,7 @@
 """Nuro operations: retired, the provider answers 410 (provider-api.md §2, rows 33 and 34).
 
-They send what was documented (provider-api-2.md §3.9), so that a reseller that still has them
-can be used.
+They send the documented fields (provider-api-2.md §3.9), so that one can use a reseller that still
+has them.
 """
 
 from worker.core.providers.aimusic import fields

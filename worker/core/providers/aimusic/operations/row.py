@@ -1,4 +1,4 @@
-"""What the table of operations says of each: one row is all that a new operation needs."""
+"""The columns of the table of operations. A new operation needs a row, and nothing else."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class Mode(StrEnum):
     WEBHOOK = "webhook"
     """The job parks until the webhook; a poll stands in for one that is late."""
     POLLED = "polled"
-    """The job parks, and the provider, which takes no webhook here, is polled."""
+    """The job parks and is polled: the provider takes no webhook for it."""
     DIRECT = "direct"
     """The answer of the request is the result, at once or after asking again."""
 
@@ -32,43 +32,43 @@ class Operation:
     path: str
     schema: type[RequestSchema]
     summary: str
-    """An imperative line: what it does, and what is worth knowing."""
+    """An imperative line for people: what the operation does, and what they should know."""
     method: str = "POST"
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    """What the request carries besides its parameters."""
+    """Fields that the request carries besides its parameters."""
     clip_field: str | None = None
     """The parameter that takes the clip, or the clips, of the source."""
     clips: int = 1
     """How many clips that is."""
     carries: Mapping[str, str] = field(default_factory=dict)
-    """Parameters that are filled from the source's ``data``: name -> dotted path."""
+    """Parameters that are taken from the source's ``data``: name -> dotted path."""
     poll_path: str | None = None
-    """Where the provider task is polled; None: the answer of the request is the result."""
+    """The path that polls the provider task; None if the answer of the request is the result."""
     takes_webhook: bool = False
     callback_field: str = ""
-    """Where an address goes instead of the webhook pair. What comes back there is not known to be
-    signed, so it is refused like any stranger's, and polling settles the job."""
+    """The field that takes a URL instead of the webhook pair. No page says that the provider signs
+    this callback, so the receiver refuses it, and polling settles the job."""
     expected_seconds: float = 0
-    """When a webhook is late enough to ask; or, without webhooks, when asking first pays."""
+    """When to poll first: when a webhook is late or, without webhooks, a result is likely."""
     again_seconds: float = 6
-    """How long to wait after "not ready yet", where the answer of the request is the result."""
+    """How long to wait after "not ready yet", if the answer of the request is the result."""
     deadline_seconds: float = 3600
     submit_seconds: float | None = None
-    """How long the request itself may take, where that is unusually long (a queue of its own)."""
+    """How long the request itself may take, if that is unusually long (a queue of its own)."""
     credits: float = 0
     """List price of September 2026 (provider-api.md §7); resellers differ."""
     makes_clips: bool = True
     """A result without a clip is an error."""
     songs: int = 1
-    """A poll that shows fewer has not ended."""
+    """How many songs it makes. If a poll shows fewer, the task has not ended."""
     repeatable: bool = False
-    """Asking again costs nothing, so an unknown outcome is simply asked again."""
+    """A second request costs nothing, so if the outcome is unknown, it is sent again."""
     asked_again: bool = False
-    """"Not ready yet" is an answer of it, and asking again is documented not to be charged."""
+    """It may answer "not ready yet", and the provider documents that asking again is free."""
     uncharged: frozenset[int] = frozenset()
-    """HTTP statuses that are documented to mean: not accepted, not charged."""
+    """HTTP statuses that mean, as documented: not accepted and not charged."""
     retired: str = ""
-    """The operation to use instead, where the provider has retired this one."""
+    """The operation to use instead, if the provider has retired this one."""
 
     @property
     def mode(self) -> Mode:
@@ -82,7 +82,7 @@ class Operation:
 
     @property
     def called_back(self) -> bool:
-        """Whether its request names an address of ours."""
+        """Whether its request names a URL of ours."""
         return self.takes_webhook or bool(self.callback_field)
 
     @property
