@@ -172,7 +172,7 @@ class Records:
             deadline = float(memory.hashes[job_id].get("deadline_at", "inf"))
             memory.due[job_id] = min(due_at, deadline) if waits else due_at
 
-    def admit(
+    def begin(
         self,
         job_id: JobId,
         bid: Bid,

@@ -148,12 +148,12 @@ def _(self: Any, announce: Any, attempt: Any) -> Any:
     return announce(self, attempt)
 
 
-@wraps(Records, "admit")
-def _(self: Any, admit: Any, job_id: str, *args: Any, **options: Any) -> Any:
+@wraps(Records, "begin")
+def _(self: Any, begin: Any, job_id: str, *args: Any, **options: Any) -> Any:
     if out("one submission", job_id):
         with book() as redis:
             redis.hdel(keys.job(job_id), "state")  # a compare that always agrees
-    state = admit(self, job_id, *args, **options)
+    state = begin(self, job_id, *args, **options)
     if out("submit lease", job_id):
         with book() as redis:
             redis.zrem(keys.DUE, job_id)

@@ -53,7 +53,7 @@ class Door:
         return job_id
 
     def admit(self, where: Lane, job_id: str, leg: str) -> JobState | None:
-        return self.records.admit(
+        return self.records.begin(
             JobId(job_id),
             self.gate.bid(REMASTER, where, now=self.now, expires_at=None),
             now=self.now,

@@ -153,7 +153,7 @@ def test_what_costs_nothing_needs_no_credits(door: Door) -> None:
     door.change(credit_floor=100)
     free, lane_ = find("account.credits"), lane()
     bid = door.gate.bid(free, lane_, now=START, expires_at=None)
-    begun = door.records.admit(
+    begun = door.records.begin(
         JobId("interactive:acme:free"), bid, now=START, due_at=START, deadline_at=START,
         fields={"operation": free.name, "parked": ""}, leg="leg",
     )  # fmt: skip
@@ -163,7 +163,7 @@ def test_what_costs_nothing_needs_no_credits(door: Door) -> None:
 def test_a_leg_without_a_message_begins_no_job_whose_record_was_lost(door: Door) -> None:
     """The message would be gone with it: the job could never be resumed."""
     bid = door.gate.bid(find("account.credits"), lane(), now=START, expires_at=None)
-    begun = door.records.admit(
+    begun = door.records.begin(
         JobId("lost"), bid, now=START, due_at=START, deadline_at=START,
         fields={"operation": "account.credits"}, leg="leg",
     )  # fmt: skip

@@ -460,7 +460,7 @@ REFUSED = Refused(RequestRefused("no"))
 def admit(
     parts: Parts, job_id: str = JOB, *, leg: str = "leg-1", at: float = NOW, **fields: str
 ) -> JobState | None:
-    return parts.records.admit(
+    return parts.records.begin(
         JobId(job_id),
         parts.gate.bid(REMASTER, Lane(), now=at, expires_at=None),
         now=at,

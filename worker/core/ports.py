@@ -66,7 +66,7 @@ class Records(Protocol):
             count: a counter to increment.
         """
 
-    def admit(
+    def begin(
         self,
         job_id: JobId,
         bid: Bid,

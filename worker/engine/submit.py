@@ -128,7 +128,7 @@ class Submissions:
         now, operation = self._clock(), attempt.operation
         state = self._insist(
             attempt,
-            lambda: self._records.admit(
+            lambda: self._records.begin(
                 attempt.job_id,
                 self._gate.bid(operation, lane, now=now, expires_at=expires_at),
                 now=now,

@@ -1,7 +1,7 @@
 """Adapter: the gate that every submission passes, one for all workers.
 
 The operator's limits (rate, jobs in flight, credits) hold for all workers together, so the gate's
-counters are in Redis. The script that begins a submit leg (``Records.admit``) asks the gate, and
+counters are in Redis. The script that begins a submit leg (``Records.begin``) asks the gate, and
 the leg then tells ``hear`` what the provider answered. If the provider keeps failing, refuses the
 API key or wants credits, the gate closes for everybody, and lets one probe through at intervals.
 ``release`` admits the jobs that were held. The rules are in ``lua/common/gate.lua``.

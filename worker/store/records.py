@@ -83,7 +83,7 @@ class Records:
         )
         return won
 
-    def admit(
+    def begin(
         self,
         job_id: JobId,
         bid: Bid,
