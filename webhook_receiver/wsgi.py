@@ -5,6 +5,7 @@ import sys
 from webhook_receiver.app import create_app
 from worker import log
 from worker.core.errors import ConfigError
+from worker.core.providers import chosen
 from worker.settings import Role, load
 
 try:
@@ -15,3 +16,6 @@ except ConfigError as error:
     sys.exit(3)
 log.configure(_settings)
 app = create_app(_settings)
+# Now, and not with the first song that comes too late: by then the files may be those of another
+# version, and the song would be answered 500.
+_ = chosen().operations

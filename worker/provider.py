@@ -229,7 +229,9 @@ class _Watchdog:
         """
         with self._lock:
             if not (self._thread and self._thread.is_alive()):
-                self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run, name="fermata-watchdog", daemon=True
+                )
                 self._thread.start()
             self._watches.add(watch)
             if watch.ends_at < self._looks_at:

@@ -1,6 +1,7 @@
 """The records in a real Valkey and in real Redis servers: each script closes the race that it
 says it closes. What is no matter of Redis holds for the fakes too (``tests/fakes.py``)."""
 
+import json
 import os
 import signal
 import threading
@@ -766,6 +767,19 @@ def test_an_end_that_comes_late_takes_the_place_of_what_was_none(parts: Parts) -
         True, False, True, False, False,
     ]  # fmt: skip
     assert parts.readings.read(JOB).late == LATE
+
+
+@pytest.mark.parametrize(("final", "gives_way"), [(True, False), (False, True)])
+def test_what_the_version_before_has_kept_says_itself_whether_it_is_an_end(
+    parts: Parts, redis: Any, final: bool, gives_way: bool
+) -> None:
+    begin(parts)
+    claim(parts)
+    parts.records.turn(JOB, Turn.FAIL, now=NOW, due_at=None)
+    before = LATE | {"final": final, "delivery_id": "d-0", "body": '"final": true'}
+    redis.hset(keys.job(JOB), "late", json.dumps(before))
+    assert keep_late(parts) is gives_way
+    assert parts.readings.read(JOB).late == (LATE if gives_way else before)
 
 
 def test_a_delivery_between_the_claim_and_the_end_is_late_only_where_that_is_asked_for(

@@ -25,6 +25,9 @@ def answer(status: int, body: Any) -> Answer:
         ({"credits": 1000, "extra_credits": 0}, 1000),
         ({"credits": 1, "extra_credits": 999.5}, 1000.5),
         ({"data": {"credits": 7}}, 7),
+        ({"data": [{"credits": 7}]}, 7),
+        ({"data": {}, "credits": 7}, 7),
+        ({"credits": "5000", "extra_credits": "0"}, 5000),
     ],
 )
 def test_the_credits_that_are_left_are_read_wherever_they_stand(body: Any, left: float) -> None:
@@ -33,7 +36,16 @@ def test_the_credits_that_are_left_are_read_wherever_they_stand(body: Any, left:
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(200, {"credits": "many"}), (200, {"data": []}), (202, {}), (429, {}), (500, {})],
+    [
+        (200, {"credits": "many"}),
+        (200, {"credits": "nan"}),
+        (200, {"data": []}),
+        (200, {"extra_credits": 3}),
+        (200, {"credits": None, "extra_credits": 2}),
+        (202, {}),
+        (429, {}),
+        (500, {}),
+    ],
 )
 def test_an_answer_that_does_not_say_how_many_is_told_apart_from_none(
     status: int, body: Any

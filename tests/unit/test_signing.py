@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.unit import recorded
 from worker.core.errors import InvalidSignature
 from worker.core.providers.aimusic.signing import SCHEME
-from worker.core.signing import Scheme, derive_secret, derive_secrets
+from worker.core.signing import ID_LIMIT, Scheme, derive_secret, derive_secrets
 
 SIGNATURE_HEADER, TIMESTAMP_HEADER = SCHEME.signature_header, SCHEME.timestamp_header
 
@@ -291,3 +291,6 @@ def test_another_scheme_is_nothing_but_other_data() -> None:
     for name in headers:
         with pytest.raises(InvalidSignature):
             STANDARD.verify_kept(headers | {name: "msg_2"}, b"{}", secrets=[SECRET])
+    long = STANDARD.headers(SECRET, TIMESTAMP, b"{}", delivery_id="m" * (ID_LIMIT + 1))
+    with pytest.raises(InvalidSignature, match="longer"):
+        STANDARD.verify_kept(long, b"{}", secrets=[SECRET])

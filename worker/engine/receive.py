@@ -195,7 +195,8 @@ class Deliveries:
         if event and event.body == delivery.body:
             return False
         ending = self._result(record, event.body) if event else record.result
-        came = self._result(record, delivery.body)
+        # Beside a failed job anything is new: this delivery need not be read now to be kept.
+        came = None if ending is None else self._result(record, delivery.body)
         return lateness.adds(came, ending, was_resubmitted=record.resubmissions > 0)
 
     def _result(self, record: JobRecord, body: str | None) -> JSONObject | None:

@@ -282,7 +282,9 @@ class Submissions:
 
     def _doubt(self, attempt: Attempt, reason: str) -> Event | None:
         operation = attempt.operation
-        resubmissions = self._read(attempt).resubmissions
+        # Where a webhook may still settle the job, the doubt is written at once: Redis may be away.
+        counts = not (operation.repeatable or operation.takes_webhook)
+        resubmissions = self._read(attempt).resubmissions if counts else 0
         match doubt.decide(operation, resubmissions, self._policy):
             case Doubt.ASK_AGAIN:
                 self._postpone(attempt, Postponed(reason))

@@ -20,6 +20,7 @@ from redis import Redis
 from worker.core import keys
 from worker.core.errors import InvalidRequest
 from worker.core.job.models import Entry, JobId, Kind
+from worker.core.signing import ID_LIMIT
 from worker.store.scripts import Script
 
 log = structlog.get_logger()
@@ -31,7 +32,6 @@ _KEYS: Final = {
     "unreadable": keys.QUARANTINE_UNREADABLE,
 }
 _PAGE: Final = 50
-_HEADER_LIMIT: Final = 256
 
 
 class Quarantine:
@@ -71,7 +71,7 @@ class Quarantine:
         provider does not sign it, so a copied delivery with many made-up ids could fill the stream.
         """
         packed = base64.b64encode(zlib.compress(body)).decode()
-        kept = {name: value[:_HEADER_LIMIT] for name, value in headers.items()}
+        kept = {name: value[:ID_LIMIT] for name, value in headers.items()}
         fields = {
             "at": now,
             "kind": kind,

@@ -100,7 +100,7 @@ def check_account(answered: float | FermataError) -> Finding:
         answered: the credits that are left, or why the provider did not say.
     """
     match answered:
-        case float():
+        case float() | int():
             return _credits(answered)
         case OutOfCredits():
             return Finding("API key", Level.WARNING, _sentence(answered), "Top up.")

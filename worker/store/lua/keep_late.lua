@@ -9,8 +9,9 @@
 local r = redis.call('HMGET', JOB, 'state', 'late', 'late_is_final')
 local state = r[1] or ''
 if not allowed(state, sources) then return 0 end
--- The previous version wrote no flag. What it kept gives way to a final delivery.
-if r[2] and (r[3] == '1' or is_final == '0') then return 0 end
+-- The version before wrote no flag: what it kept says so itself, as json.dumps writes it.
+local is_kept_final = r[3] == '1' or (r[2] and not r[3] and string.find(r[2], '"final": true', 1, true))
+if r[2] and (is_kept_final or is_final == '0') then return 0 end
 redis.call('HSET', JOB, 'late', late, 'late_is_final', is_final)
 tell(JOB, entry, TURN_ROOM)
 if state ~= 'resuming' then retain(JOB, seconds) end

@@ -5,6 +5,7 @@ needs them only if a delivery comes too late, so it starts without them.
 """
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -116,10 +117,16 @@ class AIMusic:
 
 
 def _credits(body: JSONObject) -> float:
-    # The provider answers with a bare object (provider-api.md §3.7). Resellers wrap it in ``data``.
-    known = body["data"] if isinstance(body.get("data"), dict) else body
-    amounts = [known.get(name) for name in ("credits", "extra_credits")]
-    numbers = [float(each) for each in amounts if isinstance(each, int | float)]
-    if not numbers:
-        raise InvalidPayload("the answer cannot be read")
-    return sum(numbers)
+    # The provider answers with a bare object (provider-api.md §3.7). Resellers wrap it in ``data``,
+    # and may write numbers as text.
+    data = body.get("data")
+    if isinstance(data, list) and len(data) == 1:
+        data = data[0]
+    known = data if isinstance(data, dict) and data else body
+    try:
+        left = float(known["credits"]) + float(known.get("extra_credits") or 0)
+    except (KeyError, TypeError, ValueError):
+        left = math.nan
+    if not math.isfinite(left):
+        raise InvalidPayload("it takes the key, but its answer has no number of credits")
+    return left
