@@ -111,6 +111,8 @@ class Stage(System):
             _kill_group(process)
         self.valkey.signal(signal.SIGCONT)  # it may be frozen
         self.valkey.stop()
+        if self.rabbitmq:
+            self.rabbitmq.stop()
 
     def run(self, name: str, *arguments: str, **settings: str) -> Started:
         if name == "receiver":
