@@ -141,6 +141,8 @@ class RabbitMQ(Server):
             "HOME": home,  # of the Erlang cookie
             "RABBITMQ_NODENAME": f"fermata-{self._port}@localhost",
             "RABBITMQ_DIST_PORT": str(self._distribution),
+            # The node would start a daemon if it came up while its own epmd does not answer.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-start_epmd false",
             "RABBITMQ_CONFIG_FILE": f"{home}/rabbitmq",
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{home}/plugins",

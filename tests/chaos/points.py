@@ -83,7 +83,12 @@ def wraps(owner: Any, name: str) -> Callable[[Callable[..., Any]], None]:
 
 
 def book() -> Any:
-    return Redis.from_url(load(Role.CLIENT).redis_url, decode_responses=True)
+    return Redis.from_url(_redis_url(), decode_responses=True)
+
+
+@functools.cache
+def _redis_url() -> str:
+    return load(Role.CLIENT).redis_url
 
 
 def reached(point: str, job_id: str | None) -> bool:
