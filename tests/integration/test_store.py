@@ -1,5 +1,5 @@
 """The records in a real Valkey and in real Redis servers: each script closes the race that it
-says it closes. What is no matter of Redis holds for the fakes too (``tests/fakes.py``)."""
+says it closes. The fakes pass every test that does not ask for Redis (``tests/fakes.py``)."""
 
 import json
 import os
