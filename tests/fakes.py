@@ -220,6 +220,7 @@ class Records:
         due_at: float | None = None,
         fields: Mapping[str, Any] | None = None,
         count: str = "",
+        receipt: str = "",
         retain_seconds: int | None = None,
     ) -> JobState | None:
         memory = self._memory
@@ -377,10 +378,17 @@ class Readings:
             due_at, timeline = memory.due.get(job_id), memory.timelines.get(job_id)
             return parse(job_id, memory.hashes[job_id], timeline, due_at)
 
-    def forget_index(self, *, before: float) -> None:
+
+class Indexes:
+    """The list of all jobs."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def forget(self, *, recorded_before: float, ended_before: float) -> None:
         with self._memory.step():
             index = self._memory.index
-            self._memory.index = {each: at for each, at in index.items() if at > before}
+            self._memory.index = {each: at for each, at in index.items() if at > recorded_before}
 
 
 class Agenda:

@@ -119,6 +119,7 @@ class Lab:
             records=self.records,
             readings=self.readings,
             agenda=agenda,
+            indexes=fakes.Indexes(self.memory),
             provider=self.provider,
             polls=self.polls,
             submit_legs=submit_legs,

@@ -132,6 +132,8 @@ class Conductor:
     def tend(self) -> None:
         """Renew the leases of the jobs in hand, and set legs aside that take long.
 
+        It also notes that this conductor lives, for people who look.
+
         Raises StoreUnavailable. To be called every ``RENEW_EVERY_SECONDS``, from another thread
         than :meth:`run_once`: that one may wait longer than a lease for a Redis that is silent.
         """
@@ -146,6 +148,7 @@ class Conductor:
             self._leases.renew(in_hand, seconds=LEASE_SECONDS)
         if is_full:
             self._give_back()
+        self._leases.sign_of_life(self._hostname)
 
     def stop(self) -> None:
         """Wait for the legs that run, and leave the other jobs to another conductor at once.

@@ -30,6 +30,17 @@
 | fermata:quarantine       | stream     | deliveries that we cannot use    | 1,000, 64 MiB         |
 | fermata:quarantine:index | hash       | which deliveries those are       | with the stream       |
 | fermata:unreadable       | list       | which of them go first           | with the stream       |
+| fermata:states           | set        | <state>:<operation> with jobs    | for ever              |
+| … states:<that>          | sorted set | job_id by since when it is there | ended: a retention    |
+| fermata:tenants          | set        | tenants with jobs                | as long as these      |
+| … tenants:<tenant>       | sorted set | job_id by creation               | trimmed by the sweep  |
+| fermata:totals           | hash       | counters that only grow          | for ever              |
+| fermata:minutes:<n>      | hash       | counters of the n-th minute      | 25 hours              |
+| fermata:days:<n>         | hash       | counters of the n-th day         | 400 days              |
+| fermata:turns            | stream     | the latest turns of all jobs     | some 10,000           |
+| fermata:indexed          | string     | a mark: these indexes are whole  | for ever              |
+| fermata:trimmed          | string     | a mark: they were trimmed        | ten minutes           |
+| fermata:workers          | sorted set | worker by its last sign of life  | trimmed by the desk   |
 | fermata:health           | string     | nothing: a test write (SET XX)   | never                 |
 
 Times are Unix seconds. The broker's and the result backend's own keys stand beside them.
@@ -75,6 +86,24 @@ QUARANTINE_MAX_BYTES: Final = 64 * 1024 * 1024
 """The limit for all bodies, as they are stored: compressed. A thousand webhooks may be a gibibyte
 without it."""
 HEALTH: Final = "fermata:health"
+STATES: Final = "fermata:states"
+TENANTS: Final = "fermata:tenants"
+TOTALS: Final = "fermata:totals"
+MINUTES: Final = "fermata:minutes"
+DAYS: Final = "fermata:days"
+TURNS: Final = "fermata:turns"
+OF_THE_OVERVIEW: Final = {
+    "states": STATES,
+    "tenants": TENANTS,
+    "totals": TOTALS,
+    "minutes": MINUTES,
+    "days": DAYS,
+    "turns": TURNS,
+}
+"""What people look at (common/overview.lua)."""
+INDEXED: Final = "fermata:indexed"
+TRIMMED: Final = "fermata:trimmed"
+WORKERS: Final = "fermata:workers"
 
 
 def job(job_id: str) -> str:

@@ -96,6 +96,7 @@ class Records(Protocol):
         due_at: float | None = None,
         fields: Mapping[str, Any] | None = None,
         count: str = "",
+        receipt: str = "",
         retain_seconds: int | None = None,
     ) -> JobState | None:
         """Write on a record without a turn; returns its state, None if there is no record.
@@ -103,6 +104,7 @@ class Records(Protocol):
         Args:
             sources: the states in which it is written; in others nothing changes.
             due_at: when the job is due next; None keeps the due time that it has.
+            receipt: what became of the delivery that is noted; it is counted.
         """
 
     def drop_due(self, job_id: JobId) -> None:
@@ -188,8 +190,12 @@ class Readings(Protocol):
         Raises UnknownJob.
         """
 
-    def forget_index(self, *, before: float) -> None:
-        """Drop the index entries of jobs that were recorded before a time."""
+
+class Indexes(Protocol):
+    """The lists of jobs that people look at."""
+
+    def forget(self, *, recorded_before: float, ended_before: float) -> None:
+        """Drop jobs that have expired from the lists, if that was not done a short while ago."""
 
 
 class Agenda(Protocol):

@@ -150,7 +150,14 @@ class Deliveries:
     def _progress(self, job_id: JobId, delivery: Delivery, delivery_id: str) -> Receipt:
         now, fields = self._clock(), {"progress": delivery.progress}
         why = f"webhook {delivery_id}"
-        state = self._records.note(job_id, now=now, what=delivery.event, why=why, fields=fields)
+        state = self._records.note(
+            job_id,
+            now=now,
+            what=delivery.event,
+            why=why,
+            fields=fields,
+            receipt=Receipt.PROGRESS,
+        )
         if state is None or state in TERMINAL:
             if delivery.brings_work:
                 return self._too_late(job_id, delivery, delivery_id)
@@ -179,7 +186,15 @@ class Deliveries:
             ):
                 return Receipt.LATE
         what = f"{delivery.event} again"
-        if self._records.note(job_id, now=now, what=what, why=why, sources=TERMINAL) is None:
+        noted = self._records.note(
+            job_id,
+            now=now,
+            what=what,
+            why=why,
+            sources=TERMINAL,
+            receipt=Receipt.WITHOUT_EFFECT,
+        )
+        if noted is None:
             raise UnknownJob(
                 f"there is no job {job_id}: past its retention, or its record was lost"
             )

@@ -16,7 +16,7 @@ from worker.core.job.doubt import Doubt
 from worker.core.job.models import JobId, JobRecord
 from worker.core.job.states import Turn
 from worker.core.job.timing import Policy, Step, expired
-from worker.core.ports import Agenda, Clock, Provider, Readings, Records
+from worker.core.ports import Agenda, Clock, Indexes, Provider, Readings, Records
 from worker.core.wire import (
     Operation,
     find,
@@ -43,6 +43,7 @@ class Sweep:
         records: Records,
         readings: Readings,
         agenda: Agenda,
+        indexes: Indexes,
         provider: Provider,
         polls: Polls,
         submit_legs: SubmitLegs,
@@ -52,6 +53,7 @@ class Sweep:
         self._records = records
         self._readings = readings
         self._agenda = agenda
+        self._indexes = indexes
         self._provider = provider
         self._polls = polls
         self._submit_legs = submit_legs
@@ -82,9 +84,10 @@ class Sweep:
         return None
 
     def forget(self) -> None:
-        """Trim the index of jobs whose records are past their retention."""
-        # Twice the retention: it begins when a job ends, and the index has the time of its record.
-        self._readings.forget_index(before=self._clock() - 2 * self._policy.retention_seconds)
+        """Trim the lists of jobs whose records are past their retention."""
+        retention, now = self._policy.retention_seconds, self._clock()
+        # Twice the retention: it begins when a job ends, and some lists have its time of creation.
+        self._indexes.forget(recorded_before=now - 2 * retention, ended_before=now - retention)
 
     def _attend_safely(self, job: JobRecord, lease_until: float) -> bool:
         try:

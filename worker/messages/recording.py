@@ -104,13 +104,19 @@ class Recorder:
         return not held
 
     def _enqueue(
-        self, job_id: JobId, operation: Operation, _: Lane, headers: JSONObject, fields: JSONObject
+        self,
+        job_id: JobId,
+        operation: Operation,
+        lane: Lane,
+        headers: JSONObject,
+        fields: JSONObject,
     ) -> bool:
         now = self._clock()
         starts_at = max(_unix(headers.get("eta"), now), now)
         until = _until(headers, starts_at + self._policy.queued_seconds)
         due_at = timing.backlog(0, self._policy, now=starts_at)
-        fields = fields | {"deadline_at": until, "cost": thousandths(operation.credits)}
+        asks = {"lane": str(lane), "cost": thousandths(operation.credits)}
+        fields = fields | asks | {"deadline_at": until}
         return self._records.turn(job_id, Turn.ENQUEUE, now=now, due_at=due_at, fields=fields)
 
     def _hold(

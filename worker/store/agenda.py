@@ -10,6 +10,7 @@ A due time is by the clock of the process that sets it. Leases of ready jobs and
 are by the server's clock, because the clocks of workers differ.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -70,6 +71,10 @@ class Agenda:
         """Let the leases of jobs end ``seconds`` from now; sooner, if somebody else is to try."""
         # A job that has settled meanwhile is not ready any more, and does not become so again.
         self._renew_leases(ready=keys.READY, seconds=seconds, job_ids=job_ids)
+
+    def sign_of_life(self, worker: str) -> None:
+        """Note that the conductor of a worker lives."""
+        self._redis.zadd(keys.WORKERS, {worker: time.time()})
 
     def wait_for_ready(self, seconds: float) -> None:
         """Wait until a job is ready to be resumed, but not longer."""

@@ -92,6 +92,7 @@ class Gate:
         weights = json.dumps(dict(self.limits.weights))
         job_ids, again = self._admit(
             **keys.BEFORE_THE_GATE,
+            **keys.OF_THE_OVERVIEW,
             **self.limits.arguments(),
             records=keys.RECORDS,
             due=keys.DUE,

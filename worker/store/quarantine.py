@@ -85,6 +85,7 @@ class Quarantine:
         most, most_bytes = self._limits
         entry_id, pushed_out = self._keep(
             **_KEYS,
+            totals=keys.TOTALS,
             fingerprint=_fingerprint(job_id, body),
             size=len(packed),
             most=most,

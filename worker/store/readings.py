@@ -4,7 +4,7 @@
 process acts on it with a change whose script looks at the state again.
 
 An index has each job by the time at which it was recorded. A record expires and its entry in the
-index does not, so a sweep trims the index (``forget_index``).
+index does not, so a sweep trims the indexes (``Overview.forget``).
 """
 
 import itertools
@@ -126,10 +126,6 @@ class Readings:
             for job_id, state, *messages in zip(ids, *(found[n::3] for n in range(3)), strict=True):
                 if any(messages) and state in _UNSETTLED:
                     yield job_id, next(filter(None, messages))
-
-    def forget_index(self, *, before: float) -> None:
-        """Drop the index entries of jobs that were recorded before a time."""
-        self._redis.zremrangebyscore(keys.JOBS, "-inf", before)
 
 
 def _read_message(pipe: Any, job_id: JobId) -> None:

@@ -108,6 +108,7 @@ class Records:
             sources -= {None}
         state, _ = self._submit(
             **keys.BEFORE_THE_GATE,
+            **keys.OF_THE_OVERVIEW,
             **bid.limits.arguments(),
             job=keys.job(job_id),
             due=keys.DUE,
@@ -137,6 +138,7 @@ class Records:
         due_at: float | None = None,
         fields: Mapping[str, Any] | None = None,
         count: str = "",
+        receipt: str = "",
         retain_seconds: int | None = None,
     ) -> JobState | None:
         """Write on a record without a turn; returns its state, None if there is no record.
@@ -144,6 +146,7 @@ class Records:
         Args:
             sources: the states in which it is written; in others nothing changes.
             due_at: when the job is due next; None keeps the due time that it has.
+            receipt: what became of the delivery that is noted; it is counted.
         """
         due = "" if due_at is None else str(due_at)
         entry = _entry(now, what, why) if what else ""
@@ -156,6 +159,7 @@ class Records:
             entry=entry,
             fields=fields or {},
             count=count,
+            receipt=receipt,
             retain=str(retain_seconds or ""),
         )
         return state
@@ -178,10 +182,12 @@ class Records:
         drop: Sequence[str] = (),
         leg: str = "",
         count: str = "",
+        receipt: str = "",
         retain: str = "",
     ) -> tuple[bool, JobState | None]:
         won, state = self._transition(
             **keys.BEFORE_THE_GATE,
+            **keys.OF_THE_OVERVIEW,
             **keys.OF_A_BATCH,
             job=keys.job(job_id),
             due=keys.DUE,
@@ -196,6 +202,7 @@ class Records:
             now=now,
             leg=leg,
             counter=count,
+            receipt=receipt,
             dropped=" ".join(drop),
             fields=_pairs(fields),
         )
@@ -255,13 +262,16 @@ class Records:
         # job's PARKED state is stored (announce.lua): the script tells the two by ``by_provider``.
         heard = self._claim(
             **keys.BEFORE_THE_GATE,
+            **keys.OF_THE_OVERVIEW,
             job=keys.job(job_id),
             due=keys.DUE,
             ready=keys.READY,
             ring=keys.RING,
             job_id=job_id,
             sources=_csv(sources),
+            now=round(now, 3),
             event=event.dumps(),
+            source=event.source,
             by_provider=int(event.body is not None),
             entry=_entry(now, Turn.CLAIM, _why(event)),
             leg=leg,
@@ -304,6 +314,7 @@ class Records:
         """
         kept = self._keep_late(
             job=keys.job(job_id),
+            totals=keys.TOTALS,
             sources=_csv(sources),
             is_final=int(late["final"]),
             late=_dump(late),

@@ -4,8 +4,9 @@
 --
 -- Returns {job ids, when to ask again}. The time is '' if no job waits, or if only an event can open
 -- the gate or make room on the way to a worker.
---! uses record gate
+--! uses record gate ends overview
 --! keys RECORDS DUE GATE FLIGHT LANES HELD WAKE
+--! keys STATES TENANTS TOTALS MINUTES DAYS TURNS
 --! args now stale_at most spacing burst in_flight floor probe_seconds weights
 local at, room, limits, share_of = tonumber(now), tonumber(most), read_limits(), cjson.decode(weights)
 -- Of ten jobs admitted while both wait, one is of the batch: a batch is slowed, never starved.
@@ -46,6 +47,7 @@ local function admit(id, cost, class)
   redis.call('HSET', RECORDS .. id, 'state', 'admitted')
   redis.call('ZADD', DUE, stale_at, id)
   tell(RECORDS .. id, cjson.encode({at = at, what = 'admit', state = 'admitted'}), TURN_ROOM)
+  show_turn(id, RECORDS .. id, 'held', 'admitted', now)
 end
 
 local admitted, again = {}, now

@@ -5,7 +5,7 @@
 --
 -- Returns {id of the entry, how many were pushed out}.
 --! uses quarantine
---! keys QUARANTINE INDEX UNREADABLE
+--! keys QUARANTINE INDEX UNREADABLE TOTALS
 --! args fingerprint size most most_bytes is_unreadable fields...
 -- An operator may have deleted the stream by hand. Its index would still count the old bytes.
 if redis.call('XLEN', QUARANTINE) == 0 then redis.call('DEL', INDEX, UNREADABLE) end
@@ -14,6 +14,7 @@ if known and find(known) then return {known, 0} end
 
 local id = redis.call('XADD', QUARANTINE, '*', 'fingerprint', fingerprint, 'size', size, unpack(fields))
 redis.call('HSET', INDEX, fingerprint, id)
+redis.call('HINCRBY', TOTALS, 'deliveries/quarantined', 1)
 
 local function next_out()
   for _, unreadable in ipairs(redis.call('LRANGE', UNREADABLE, 0, -1)) do

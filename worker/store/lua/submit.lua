@@ -3,8 +3,9 @@
 -- would each keep to the limits, and break them together.
 --
 -- Returns {'submitting' | 'held' | '', state before}; '' if another leg has begun.
---! uses record gate
+--! uses record gate ends overview
 --! keys JOB DUE JOBS GATE FLIGHT LANES HELD WAKE
+--! keys STATES TENANTS TOTALS MINUTES DAYS TURNS
 --! args job_id now leg dead_at deadline_at held_until lane cost entry sources
 --! args spacing burst in_flight floor probe_seconds fields...
 local at, price = tonumber(now), tonumber(cost)
@@ -28,6 +29,7 @@ if state ~= 'admitted' then
   if why then
     tell(JOB, cjson.encode({at = at, what = 'hold', state = 'held', why = why}), TURN_ROOM)
     hold(job_id, JOB, lane, at, held_until)
+    show_turn(job_id, JOB, state, 'held', now)
     return {'held', state}
   end
   pass(job_id, limits, price, at)
@@ -41,4 +43,5 @@ if redis.call('HINCRBY', JOB, 'attempts', 1) == 1 then
 end
 redis.call('ZADD', DUE, dead_at, job_id)
 tell(JOB, entry, TURN_ROOM)
+show_turn(job_id, JOB, state, 'submitting', now)
 return {'submitting', state}

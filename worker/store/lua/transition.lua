@@ -5,9 +5,10 @@
 -- A job without a record has the state ''. A note may be written even then: a cancellation waits there
 -- for its job.
 -- Returns {won, state before}.
---! uses record gate ends tally
+--! uses record gate ends tally overview
 --! keys JOB DUE JOBS GATE FLIGHT LANES HELD WAKE BATCH ROWS ROW_JOBS READY
---! args job_id sources to due_at retain_seconds entry now leg counter dropped fields...
+--! keys STATES TENANTS TOTALS MINUTES DAYS TURNS
+--! args job_id sources to due_at retain_seconds entry now leg counter receipt dropped fields...
 local state = redis.call('HGET', JOB, 'state') or ''
 
 if leg ~= '' then
@@ -21,6 +22,7 @@ end
 if not allowed(state, sources) then
   return {0, state}
 end
+if receipt ~= '' then redis.call('HINCRBY', TOTALS, 'deliveries/' .. receipt, 1) end
 
 if state == '' and to ~= '' then
   redis.call('HSET', JOB, 'created_at', now)
@@ -35,6 +37,7 @@ for field in string.gmatch(dropped, '%S+') do drop(JOB, field) end
 tell(JOB, entry, to ~= '' and TURN_ROOM or 0)
 
 count(JOB, state, to)
+if to ~= '' then show_turn(job_id, JOB, state, to, now) end
 
 if to == 'waiting' then
   -- The provider took the job, so the reason for a closed gate is over.

@@ -1,0 +1,230 @@
+"""What people look at: the indexes, counters and turns that the scripts keep, in a real Valkey."""
+
+import math
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from worker.core import keys, overview
+from worker.core.job.lanes import Lane, Limits, Priority
+from worker.core.job.models import Event, JobId, Source
+from worker.core.job.states import JobState, Turn
+from worker.core.overview import Filter
+from worker.core.providers.aimusic.operations import find
+from worker.store.gate import Gate
+from worker.store.overview import MOST_LOOKED_AT, Overview
+from worker.store.records import Records
+
+NOW = 1_763_800_000.0
+EVENT = Event(Source.WEBHOOK, body="{}", delivery_id="d-1")
+WAV = "sonic.wav"
+
+
+class Lab:
+    """Takes jobs through their turns, as the engine would."""
+
+    def __init__(self, redis: "Redis") -> None:
+        self.redis = redis
+        self.records = Records(redis)
+        self.overview = Overview(redis)
+        self.gate = Gate(redis, Limits(), 1000)
+
+    def begin(
+        self, job_id: str, *, at: float = NOW, operation: str = WAV, tenant: str = "default"
+    ) -> JobId:
+        lane = Lane(Priority.INTERACTIVE, tenant)
+        state = self.records.begin(
+            JobId(job_id),
+            self.gate.bid(find(operation), lane, now=at, expires_at=None),
+            now=at,
+            due_at=at + 100,
+            deadline_at=at + 1000,
+            fields={"operation": operation, "parked": "a message"},
+            leg="leg-1",
+        )
+        assert state is JobState.SUBMITTING
+        return JobId(job_id)
+
+    def accept(self, job_id: JobId, *, at: float) -> None:
+        assert self.records.turn(job_id, Turn.ACCEPT, now=at, due_at=at + 60, leg="leg-1")
+
+    def end(
+        self, job_id: JobId, *, at: float, event: Event = EVENT, turn: Turn = Turn.SUCCEED
+    ) -> None:
+        assert self.records.claim(job_id, event, now=at)
+        fields = {"operation": WAV}
+        if turn is not Turn.SUCCEED:
+            fields["error"] = {"type": "TaskFailed"}  # type: ignore[assignment]
+        assert self.records.turn(
+            job_id, turn, now=at + 0.2, due_at=None, fields=fields, retain_seconds=600
+        )
+
+
+@pytest.fixture
+def lab(redis: Any) -> Lab:
+    return Lab(redis)
+
+
+def test_a_job_stands_in_one_state_at_a_time(lab: Lab) -> None:
+    job = lab.begin("job-1")
+    assert lab.overview.counts() == {(JobState.SUBMITTING, WAV): 1}
+    lab.accept(job, at=NOW + 1)
+    assert lab.overview.counts() == {(JobState.WAITING, WAV): 1}
+    assert lab.overview.oldest() == {JobState.WAITING: NOW + 1}
+    lab.end(job, at=NOW + 40)
+    assert lab.overview.counts() == {(JobState.SUCCEEDED, WAV): 1}
+    assert not lab.overview.oldest()
+
+
+def test_what_ends_a_job_is_counted_by_its_source(lab: Lab) -> None:
+    for number, source in enumerate((Source.WEBHOOK, Source.WEBHOOK, Source.POLL)):
+        job = lab.begin(f"job-{number}")
+        lab.accept(job, at=NOW + 1)
+        lab.end(job, at=NOW + 41, event=Event(source, body="{}"))
+    totals = lab.overview.totals()
+    assert totals["settled", "webhook", "succeeded", WAV] == 2
+    assert totals["submissions", "accepted", WAV] == 3
+    assert overview.webhook_share(totals) == pytest.approx(2 / 3)
+    waits = overview.histogram(totals, "wait", overview.WAIT_BOUNDS)
+    assert waits.count == 3
+    assert waits.counts[45.0] == 3
+    assert totals["wait_ms", WAV] == 120_000
+    lags = overview.histogram(totals, "lag", overview.LAG_BOUNDS)
+    assert lags.counts[0.25] == 3
+    [minute] = lab.overview.minutes(now=NOW + 41, count=1)
+    assert overview.total(minute, "settled") == 3
+    [today] = lab.overview.days(now=NOW, count=1)
+    assert overview.total(today, "settled", "succeeded") == 3
+
+
+def test_a_webhook_before_the_answer_counts_as_accepted(lab: Lab) -> None:
+    lab.end(lab.begin("job-1"), at=NOW + 3)
+    assert overview.total(lab.overview.totals(), "submissions", "accepted") == 1
+
+
+def test_credits_are_counted_by_tenant_if_the_job_succeeds(lab: Lab) -> None:
+    priced = "sonic.stems_full"
+    for number, turn in enumerate((Turn.SUCCEED, Turn.FAIL)):
+        job = lab.begin(f"job-{number}", operation=priced, tenant="acme")
+        lab.end(job, at=NOW, turn=turn)
+    price = round(find(priced).credits * 1000)
+    [today] = lab.overview.days(now=NOW, count=1)
+    assert price
+    assert today["credits", "acme"] == price
+
+
+def test_lists_go_on_where_the_page_before_ended(lab: Lab) -> None:
+    names = [f"job-{number:02}" for number in range(12)]
+    for number, name in enumerate(names):
+        # Several at one time: their ids tell them apart.
+        lab.begin(name, at=NOW + number // 5, tenant="acme" if number % 2 else "default")
+    for wanted in (Filter(), Filter(state=JobState.SUBMITTING), Filter(operation=WAV)):
+        seen: list[str] = []
+        cursor = None
+        while True:
+            page = lab.overview.page(wanted, cursor=cursor, limit=5)
+            seen += [row.job_id for row in page.rows]
+            if (cursor := page.cursor) is None:
+                break
+        assert seen == sorted(names, reverse=True)
+    acme = lab.overview.page(Filter(tenant="acme"))
+    assert [row.job_id for row in acme.rows] == names[1::2][::-1]
+    assert {row.tenant for row in acme.rows} == {"acme"}
+    assert acme.looked_at == 6
+
+
+def test_a_filter_that_no_index_answers_looks_at_a_bounded_number(lab: Lab) -> None:
+    with lab.redis.pipeline() as pipe:
+        for number in range(MOST_LOOKED_AT + 10):
+            pipe.zadd(keys.JOBS, {f"gone-{number}": NOW + number})
+        pipe.execute()
+    job = lab.begin("job-1", at=NOW - 1)
+    first = lab.overview.page(Filter(batch="none"))
+    assert (first.rows, first.looked_at) == ([], MOST_LOOKED_AT)
+    second = lab.overview.page(Filter(), cursor=first.cursor)
+    assert [row.job_id for row in second.rows] == [job]
+    assert second.cursor is None
+
+
+def test_everything_that_matches_is_selected(lab: Lab) -> None:
+    for number in range(450):
+        lab.begin(f"job-{number}")
+    assert len({row.job_id for row in lab.overview.select(Filter(operation=WAV))}) == 450
+    assert not list(lab.overview.select(Filter(operation="sonic.midi")))
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "x~y"])
+def test_a_wrong_cursor_is_a_value_error(lab: Lab, cursor: str) -> None:
+    with pytest.raises(ValueError, match="this cursor is not one"):
+        lab.overview.page(Filter(), cursor=cursor)
+
+
+def test_each_turn_is_heard_of_once_in_order(lab: Lab) -> None:
+    start = lab.overview.last_turn()
+    job = lab.begin("job-1", tenant="acme")
+    lab.accept(job, at=NOW + 1)
+    heard = lab.overview.turns(after=start, wait_seconds=0.1)
+    assert [each.state for each in heard] == [JobState.SUBMITTING, JobState.WAITING]
+    assert {(each.job_id, each.operation, each.tenant) for each in heard} == {(job, WAV, "acme")}
+    assert lab.overview.turns(after=heard[-1].turn_id, wait_seconds=0.01) == []
+    assert lab.overview.last_turn() == heard[-1].turn_id
+
+
+def test_jobs_of_the_version_before_are_added_to_the_indexes_once(lab: Lab) -> None:
+    old: dict[Any, Any] = {
+        "state": "waiting",
+        "operation": WAV,
+        "created_at": NOW,
+        "lane": "batch:acme",
+    }
+    for number in range(3):
+        lab.redis.hset(keys.job(JobId(f"old-{number}")), mapping=old)
+        lab.redis.zadd(keys.JOBS, {f"old-{number}": NOW})
+    lab.redis.zadd(keys.JOBS, {"expired": NOW})
+    lab.overview.complete()
+    assert lab.overview.counts() == {(JobState.WAITING, WAV): 3}
+    assert len(lab.overview.page(Filter(tenant="acme")).rows) == 3
+    lab.redis.delete(f"{keys.STATES}:waiting:{WAV}")
+    lab.overview.complete()
+    assert not lab.overview.counts()
+
+
+def test_what_has_expired_leaves_the_lists(lab: Lab) -> None:
+    lab.end(lab.begin("job-1", tenant="acme"), at=NOW)
+    live = lab.begin("job-2", at=NOW, tenant="acme")
+    lab.overview.forget(recorded_before=NOW - 1, ended_before=NOW + 100)
+    assert lab.overview.counts() == {(JobState.SUBMITTING, WAV): 1}
+    # It is done once in a while only.
+    lab.overview.forget(recorded_before=NOW + 1, ended_before=NOW + 100)
+    assert lab.redis.zrange(keys.JOBS, 0, -1) == ["job-1", live]
+    lab.redis.delete(keys.TRIMMED)
+    lab.overview.forget(recorded_before=NOW + 1, ended_before=NOW + 100)
+    assert not lab.redis.zrange(keys.JOBS, 0, -1)
+    assert not lab.overview.page(Filter(tenant="acme")).rows
+
+
+def test_the_gate_is_shown_with_who_waits(lab: Lab) -> None:
+    assert lab.overview.gate().closed_for is None
+    lab.begin("job-1")
+    assert lab.overview.gate().in_flight == 1
+    closed: dict[Any, Any] = {"breaker": "OutOfCredits", "closed_at": NOW, "probe_at": NOW}
+    lab.redis.hset(keys.GATE, mapping=closed)
+    lane = str(Lane(Priority.BATCH, "acme"))
+    lab.records.turn(
+        JobId("job-2"), Turn.HOLD, now=NOW, due_at=NOW + 10,
+        fields={"operation": WAV, "lane": lane, "cost": 0},
+    )  # fmt: skip
+    lab.gate.learn_balance(12.5, spent_before=0)
+    gate = lab.overview.gate()
+    assert gate.closed_for == "OutOfCredits"
+    assert (gate.closed_at, gate.probe_at) == (NOW, NOW)
+    assert gate.waiting == {("batch", "acme"): 1}
+    assert gate.credits == pytest.approx(12.5 - find(WAV).credits)
+
+
+def test_quantiles_are_estimated_within_a_bucket() -> None:
+    waits = overview.Histogram({10.0: 0, 20.0: 10, math.inf: 10})
+    assert waits.quantile(0.25) == 15
+    assert waits.quantile(0.95) == 20
+    assert overview.Histogram({10.0: 0, math.inf: 0}).quantile(0.5) is None
