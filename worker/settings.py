@@ -53,10 +53,12 @@ class Role(StrEnum):
     CLIENT = "client"
     RECEIVER = "receiver"
     WORKER = "worker"
+    DESK = "desk"
 
 
 _REQUIRED: Final = {
     Role.CLIENT: (),
+    Role.DESK: (),
     Role.RECEIVER: ("FERMATA_SIGNING_KEYS",),
     Role.WORKER: ("FERMATA_API_KEY", "FERMATA_PUBLIC_URL", "FERMATA_SIGNING_KEYS"),
 }

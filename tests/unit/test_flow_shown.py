@@ -10,12 +10,13 @@ from celery import Celery, chain, chord, group
 from celery.canvas import Signature
 
 from tests.unit.test_show import printed
-from worker.cli import show, watch
+from worker.cli import show
 from worker.core.errors import UnknownJob
 from worker.core.job import canvas
 from worker.core.job.canvas import Step
 from worker.core.job.models import JobId, JobRecord, JSONObject
 from worker.core.job.states import JobState
+from worker.messages import watch
 from worker.messages.press import pack, press
 
 FIRST = JobId("first")

@@ -12,13 +12,13 @@ from rich.console import Console
 from tests.unit import recorded
 from worker.batch import Batch, Phase
 from worker.cli import show
-from worker.cli.watch import Sight
 from worker.core import wire
 from worker.core.job.canvas import Step
 from worker.core.job.models import Entry, JobId, JobRecord, JSONObject, Kind
 from worker.core.job.states import JobState
 from worker.core.providers.aimusic import results
 from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.messages.watch import Sight
 
 
 def printed(renderable: Any, *, width: int = 200) -> str:

@@ -21,13 +21,13 @@ import requests
 from dotenv import dotenv_values
 from rich.console import Console
 
-from worker.cli import show, watch
+from worker.cli import show
 from worker.cli.dev import crew, premises
-from worker.cli.watch import Sight
 from worker.core.batch.flows import Plan
 from worker.core.errors import ConfigError, InvalidRequest, Unwritable
 from worker.core.job.models import JSONObject
-from worker.messages import flow
+from worker.messages import flow, watch
+from worker.messages.watch import Sight
 from worker.provider import proxies
 from worker.settings import Role, dev_environment, load
 from worker.wiring.producer import open_producer

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from worker import text
-from worker.cli import show, watch
+from worker.cli import show
 from worker.cli.group import (
     EXIT_CODES,
     EXIT_FAILED,
@@ -37,7 +37,7 @@ from worker.core.job.states import JobState
 from worker.core.providers import find
 from worker.core.text import decode
 from worker.engine.cancel import Cancellation, Cancellations
-from worker.messages import flow
+from worker.messages import flow, watch
 from worker.settings import Role, load
 from worker.store.readings import Readings
 from worker.store.records import Records

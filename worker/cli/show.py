@@ -19,7 +19,6 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.batch import Batch
-from worker.cli.watch import Sight
 from worker.core.contract import JOB_ID
 from worker.core.errors import FermataError
 from worker.core.job import canvas
@@ -28,6 +27,7 @@ from worker.core.job.models import Entry, JobId, JobRecord, JSONObject
 from worker.core.job.states import JobState
 from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import Operation
+from worker.messages.watch import Sight
 
 _PROSE: Final = 24
 """A column of prose that is narrower than this helps nobody."""

@@ -11,7 +11,7 @@ from worker.core.job import canvas
 from worker.core.job.canvas import Step
 from worker.core.job.models import JobId, JobRecord
 from worker.core.job.states import TERMINAL, JobState
-from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.core.providers import chosen
 from worker.messages.flow import Flow
 from worker.store.readings import Readings
 
@@ -39,7 +39,7 @@ class Sight:
             return self.record.state
         if self.not_run:
             return NOT_RUN
-        recorded = self.step.operation in OPERATIONS and JOB_ID.fullmatch(self.step.job_id)
+        recorded = self.step.operation in chosen().operations and JOB_ID.fullmatch(self.step.job_id)
         return NOT_STARTED if recorded else NO_RECORD
 
     @property

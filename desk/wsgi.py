@@ -1,0 +1,17 @@
+"""``gunicorn desk.wsgi:app``: the one module that does something when imported."""
+
+import sys
+
+from desk.app import create_app
+from worker import log
+from worker.core.errors import ConfigError
+from worker.settings import Role, load
+
+try:
+    _settings = load(Role.DESK)
+except ConfigError as error:
+    # 3 is gunicorn's own code for a worker that cannot boot: the master then ends too.
+    log.refuse(error.message)
+    sys.exit(3)
+log.configure(_settings)
+app = create_app(_settings)

@@ -1,0 +1,90 @@
+"""The root of the desk: what it reads, and the use cases by which people change what happens.
+
+The desk submits nothing itself: it publishes as a backend does, and a worker calls the provider. It
+needs the API key only to ask the provider how a job stands, and the signing keys only to replay a
+delivery from quarantine. Without them it offers neither.
+"""
+
+import functools
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from worker.batch import Ledger, Runs
+from worker.batch.timetable import Timetable
+from worker.core.providers import chosen
+from worker.engine.cancel import Cancellations
+from worker.engine.poll import Polls
+from worker.engine.receive import Deliveries
+from worker.messages import flow
+from worker.messages.flow import Flow
+from worker.provider import HTTPTransport
+from worker.settings import Settings
+from worker.store.agenda import Agenda
+from worker.store.overview import Overview
+from worker.store.quarantine import Quarantine
+from worker.store.readings import Readings
+from worker.store.records import Records
+from worker.wiring.batches import open_batches, open_timetable
+from worker.wiring.producer import open_producer
+from worker.wiring.receiver import open_deliveries
+from worker.wiring.servers import open_redis
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The parts of the desk."""
+
+    settings: Settings
+    overview: Overview
+    readings: Readings
+    quarantine: Quarantine
+    ledger: Ledger
+    runs: Runs
+    timetable: Timetable
+    cancellations: Cancellations
+    enqueue: Callable[..., Flow]
+    """:func:`worker.messages.flow.enqueue`, with its producer."""
+    polls: Polls | None
+    """None without an API key."""
+    deliveries: Deliveries | None
+    """None without signing keys."""
+
+
+def open_desk(settings: Settings) -> Desk:
+    """Open the parts of the desk; nothing connects before its first use."""
+    client = open_redis(settings)
+    ledger, runs = open_batches(settings)
+    records = Records(client)
+    return Desk(
+        settings=settings,
+        overview=Overview(client),
+        readings=Readings(client),
+        quarantine=Quarantine(client),
+        ledger=ledger,
+        runs=runs,
+        timetable=open_timetable(settings),
+        cancellations=Cancellations(records, time.time),
+        enqueue=functools.partial(flow.enqueue, open_producer(settings)),
+        polls=_open_polls(settings, records, Agenda(client)) if settings.api_key else None,
+        deliveries=open_deliveries(settings, client) if settings.signing_keys else None,
+    )
+
+
+def _open_polls(settings: Settings, records: Records, agenda: Agenda) -> Polls:
+    transport = HTTPTransport(
+        settings.provider_url,
+        settings.api_key,
+        connect_seconds=settings.connect_timeout_seconds,
+        total_seconds=settings.policy.submit_timeout_seconds,
+    )
+    return Polls(
+        records=records,
+        agenda=agenda,
+        provider=chosen(),
+        transport=transport,
+        policy=settings.policy,
+        clock=time.time,
+        jitter=random.random,
+    )
