@@ -48,6 +48,9 @@ class Ready:
     def wait_for_ready(self, seconds: float) -> None:
         pass
 
+    def sign_of_life(self, worker: str) -> None:
+        pass
+
 
 class Worker:
     """What a conductor is given of its worker; legs of one operation last until they may end."""
