@@ -124,8 +124,9 @@ class Flow:
         wait_until(lambda: not self.system.backlog()[0], what="every message was consumed")
         wait_until(lambda: not active(self.system), what="no slot is in use")
 
-    def waits(self, job_id: str) -> None:
-        wait_until(lambda: self.state(job_id) == "waiting", what=f"{job_id} is parked")
+    def waits(self, job_id: str, *, seconds: float = 20) -> None:
+        parked = f"{job_id} is parked"
+        wait_until(lambda: self.state(job_id) == "waiting", seconds=seconds, what=parked)
 
     def hold(self, *source: Any, **options: Any) -> Job:
         """A job that stays parked until the test itself delivers."""
