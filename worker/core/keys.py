@@ -3,7 +3,7 @@
 | key                      | type       | holds                            | lives                 |
 |--------------------------|------------|----------------------------------|-----------------------|
 | fermata:job:<job_id>     | hash       | a job's record                   | settlement + retention|
-| … <job_id>/message       | string     | the message that started it      | to its settlement     |
+| … <job_id>/message       | string     | the message that started it      | until it has succeeded|
 | … <job_id>/timeline      | string     | each turn of the job, as a line  | as long as the record |
 | fermata:step:<run>       | string     | which copy of a plain step runs  | a retention           |
 | fermata:deaths:<run>     | string     | how often its process died       | to its end            |

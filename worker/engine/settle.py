@@ -63,7 +63,7 @@ class Settlements:
         *,
         following: Iterable[Step] = (),
     ) -> None:
-        """Record how a job ended, and drop its parked message.
+        """Record how a job ended; after a success, drop its parked message.
 
         Args:
             following: the steps after the job, which that message held.
@@ -101,9 +101,11 @@ def _left_behind(job_id: JobId, following: Iterable[Step], turn: Turn) -> JSONOb
 
 
 def _dropped(outcome: JSONObject | BaseException) -> list[str]:
-    """Name the fields that a settled record drops; a failed job keeps its event, as evidence."""
-    dropped = ["parked", "leg"]
-    return dropped if isinstance(outcome, BaseException) else [*dropped, "event"]
+    """Name the fields that a settled record drops.
+
+    A failed job keeps its event, as evidence, and its message, to be retried.
+    """
+    return ["leg"] if isinstance(outcome, BaseException) else ["parked", "leg", "event"]
 
 
 def _ending(outcome: JSONObject | BaseException) -> tuple[Turn, JSONObject, str]:

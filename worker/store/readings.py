@@ -169,6 +169,8 @@ def parse(
         cancelled_by=stored.get("cancelled_by"),
         after=JobId(stored["after"]) if "after" in stored else None,
         first=JobId(stored["first"]) if "first" in stored else None,
+        again=JobId(stored["again"]) if "again" in stored else None,
+        batch=stored.get("batch"),
         following=documents.get("following"),
         lane=stored.get("lane", ""),
         progress=documents.get("progress"),

@@ -19,6 +19,7 @@ from worker.engine.poll import Polls
 from worker.engine.receive import Deliveries
 from worker.messages import flow
 from worker.messages.flow import Flow
+from worker.messages.retry import Retries
 from worker.provider import HTTPTransport
 from worker.settings import Settings
 from worker.store.agenda import Agenda
@@ -27,7 +28,7 @@ from worker.store.quarantine import Quarantine
 from worker.store.readings import Readings
 from worker.store.records import Records
 from worker.wiring.batches import open_batches, open_timetable
-from worker.wiring.producer import open_producer
+from worker.wiring.producer import open_producer, open_retries
 from worker.wiring.receiver import open_deliveries
 from worker.wiring.servers import open_redis
 
@@ -46,6 +47,7 @@ class Desk:
     cancellations: Cancellations
     enqueue: Callable[..., Flow]
     """:func:`worker.messages.flow.enqueue`, with its producer."""
+    retries: Retries
     polls: Polls | None
     """None without an API key."""
     deliveries: Deliveries | None
@@ -67,6 +69,7 @@ def open_desk(settings: Settings) -> Desk:
         timetable=open_timetable(settings),
         cancellations=Cancellations(records, time.time),
         enqueue=functools.partial(flow.enqueue, open_producer(settings)),
+        retries=open_retries(settings),
         polls=_open_polls(settings, records, Agenda(client)) if settings.api_key else None,
         deliveries=open_deliveries(settings, client) if settings.signing_keys else None,
     )

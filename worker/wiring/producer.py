@@ -11,8 +11,9 @@ from kombu.exceptions import OperationalError
 
 from worker.core import redis_url
 from worker.core.contract import QUEUE
-from worker.messages.press import PUBLISH_RETRIES
+from worker.messages.press import PUBLISH_RETRIES, Publisher
 from worker.messages.recording import Recorder, RecordingAMQP
+from worker.messages.retry import Retries
 from worker.settings import Settings
 from worker.store.connection import StoreUnavailable
 from worker.store.readings import Readings
@@ -57,6 +58,22 @@ def open_recorder(settings: Settings) -> Recorder:
     """Open the recorder, which writes a job's record before its message is published."""
     client = open_redis(settings)
     return Recorder(Records(client), Readings(client), settings.policy, time.time)
+
+
+def open_retries(settings: Settings) -> Retries:
+    """Open the use case that runs failed jobs again."""
+    client = open_redis(settings)
+    return Retries(
+        records=Records(client),
+        readings=Readings(client),
+        recorder=functools.cache(lambda: open_recorder(settings)),
+        publisher=Publisher(
+            redis_url.celery_url(settings.broker_url),
+            broker_options(settings),
+            connect_seconds(settings),
+        ),
+        clock=time.time,
+    )
 
 
 def worker_answers(producer: Celery, node: str, *, seconds: float) -> bool:

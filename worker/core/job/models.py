@@ -81,6 +81,9 @@ class JobRecord:
     """The task that it follows. If that is no job of ours, it has no record."""
     first: JobId | None = None
     """The first job of its flow, if that is another job."""
+    again: JobId | None = None
+    """The job that runs in its place: this one failed, and was retried."""
+    batch: str | None = None
     following: JSONObject | None = None
     """The steps after it when it ended: ``steps``, each a :class:`.canvas.Step`."""
     lane: str = ""

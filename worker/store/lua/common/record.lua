@@ -34,6 +34,7 @@ end
 local function retain(job, seconds)
   redis.call('EXPIRE', job, seconds)
   redis.call('EXPIRE', job .. TIMELINE, seconds)
+  redis.call('EXPIRE', job .. MESSAGE, seconds)
 end
 
 -- Bounded, so that a provider that repeats itself cannot grow a record without end.

@@ -1,0 +1,139 @@
+"""A failed job runs again in its flow: what succeeded is not paid again, and the rest follows."""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.flow import HELD, Flow, clip, outcome, who
+from tests.system import wait_until
+from worker.core import keys
+from worker.core.errors import InvalidRequest, TaskFailed, UnknownJob
+from worker.core.job.models import JobId
+from worker.core.job.states import JobState
+from worker.engine.cancel import Cancellations
+from worker.messages.retry import Retries
+from worker.settings import Role, load
+from worker.wiring.producer import open_retries
+
+FAILS = {"outcome": "fail"}
+
+
+@pytest.fixture
+def retries(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> Iterator[Retries]:
+    for name, value in flow.system.environment.items():
+        monkeypatch.setenv(name, value)
+    retries = open_retries(load(Role.CLIENT))
+    yield retries
+    retries.close()
+
+
+def failed(flow: Flow, job_id: str) -> None:
+    wait_until(lambda: flow.state(job_id) == "failed", what=f"{job_id} has failed")
+
+
+def test_the_rest_of_a_chain_follows_and_what_succeeded_is_not_paid_again(
+    flow: Flow, retries: Retries
+) -> None:
+    first, second = flow.job(clip()), flow.job(rule=FAILS)
+    third = flow.job()
+    last = flow.note(runs=1)
+    result = (first | second | third | last).apply_async()
+    failed(flow, second.id)
+    with pytest.raises(TaskFailed):
+        outcome(result)
+
+    again = retries.retry(JobId(second.id), by="a test")
+
+    # A result that was read once is kept by its object: ask anew.
+    renewed = flow.system.app.AsyncResult
+    wait_until(lambda: renewed(result.id).state == "SUCCESS", what="the last step has its result")
+    assert who(outcome(renewed(result.id))) == third.id
+    assert flow.record(second.id).again == again
+    # The message of a failed job is kept for as long as its record.
+    lifetimes = [flow.redis.ttl(key(JobId(second.id))) for key in (keys.job, keys.message)]
+    assert 0 < lifetimes[0] == lifetimes[1]
+    assert flow.record(again).state is JobState.SUCCEEDED
+    assert flow.record(again).after == first.id
+    flow.ends()
+    flow.paid_once(first.id, again, third.id)
+
+
+def test_a_job_that_is_retried_at_once_by_many_is_paid_once(flow: Flow, retries: Retries) -> None:
+    job = flow.job(clip(), rule=FAILS)
+    job.apply_async()
+    failed(flow, job.id)
+    found: list[str] = []
+    start = threading.Barrier(8)
+
+    def press_the_button() -> None:
+        start.wait()
+        found.append(retries.retry(JobId(job.id), by="a test"))
+
+    threads = [threading.Thread(target=press_the_button) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    [again] = set(found)
+    flow.jobs.append(again)
+    flow.ends()
+    flow.paid_once(again)
+
+
+def test_all_that_failed_of_a_flow_is_retried_and_nothing_else(
+    flow: Flow, retries: Retries
+) -> None:
+    first = flow.job(clip())
+    good, bad, worse = flow.job(), flow.job(rule=FAILS), flow.job(rule=FAILS)
+    (first | flow.group(good, bad, worse)).apply_async()
+    for job in (bad, worse):
+        failed(flow, job.id)
+    flow.ends()
+
+    done = retries.retry_flow(JobId(good.id), by="a test")
+
+    assert set(done.jobs) == {bad.id, worse.id}
+    assert not done.refused
+    flow.jobs += done.jobs.values()
+    flow.ends()
+    flow.paid_once(first.id, good.id, *done.jobs.values())
+    assert {flow.state(each) for each in done.jobs.values()} == {"succeeded"}
+
+
+def test_a_job_of_a_chord_is_refused_for_the_chord_has_failed_with_it(
+    flow: Flow, retries: Retries
+) -> None:
+    good, bad = flow.job(clip()), flow.job(clip(), rule=FAILS)
+    flow.chord([good, bad], flow.note(runs=0)).apply_async()
+    failed(flow, bad.id)
+    with pytest.raises(InvalidRequest, match="one of a chord"):
+        retries.retry(JobId(bad.id), by="a test")
+
+
+def test_what_the_provider_may_have_charged_for_is_retried_if_that_is_accepted(
+    flow: Flow, retries: Retries
+) -> None:
+    job = flow.job(clip(), rule=HELD)
+    job.apply_async()
+    flow.waits(job.id)
+    Cancellations(flow.system.records, time.time).cancel(JobId(job.id), by="a test")
+    wait_until(lambda: flow.state(job.id) == "cancelled", what="it is cancelled")
+    with pytest.raises(InvalidRequest, match="may have charged"):
+        retries.retry(JobId(job.id), by="a test")
+    again = retries.retry(JobId(job.id), by="a test", even_if_paid=True)
+    flow.jobs.append(again)
+    flow.ends()
+    assert flow.state(again) == "succeeded"
+
+
+def test_a_job_that_has_not_failed_is_refused(flow: Flow, retries: Retries) -> None:
+    job = flow.job(clip())
+    job.apply_async()
+    flow.ends()
+    with pytest.raises(InvalidRequest, match="it is succeeded"):
+        retries.retry(JobId(job.id), by="a test")
+    with pytest.raises(UnknownJob):
+        retries.retry(JobId(str(uuid.uuid4())), by="a test")

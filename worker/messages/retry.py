@@ -1,0 +1,165 @@
+"""Use case: run a failed job again, and let the steps after it follow.
+
+A job that failed keeps its message on its record, with all steps that were to follow it. A retry
+publishes that message again under a new id. So nothing before the job runs again, the steps after
+it run under the ids that they have always had, and an ``AsyncResult`` of such a step gets its
+result after all. The new id derives from the old one, so two retries of one job enqueue it once.
+
+A chord is over when one job of its header has failed: Celery has failed its body. So a job of a
+header cannot be retried alone. A job of a batch is retried with its batch, which counts it.
+"""
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from worker.core.contract import DIGEST_HEADER
+from worker.core.errors import InvalidRequest, SubmissionUnconfirmed
+from worker.core.job import kept
+from worker.core.job.models import JobId, JobRecord
+from worker.core.job.states import LOST, JobState
+from worker.core.ports import Clock
+from worker.core.providers import find
+from worker.messages.press import Publisher, pack
+from worker.messages.recording import Recorder
+from worker.messages.watch import flow_of, look
+from worker.store.readings import Readings
+from worker.store.records import Records
+
+log = structlog.get_logger()
+
+_ONCE: Final = ("eta", "expires", "timestamp")
+"""Headers that were meant for the first run alone."""
+
+
+@dataclass(slots=True)
+class Retried:
+    """What became of the failed jobs of a flow."""
+
+    jobs: dict[JobId, JobId] = field(default_factory=dict)
+    """Each job that was retried, and the job that runs in its place."""
+    refused: dict[JobId, str] = field(default_factory=dict)
+    """Each job that was not, and why."""
+
+
+class Retries:
+    """Runs failed jobs again."""
+
+    def __init__(
+        self,
+        *,
+        records: Records,
+        readings: Readings,
+        recorder: Callable[[], Recorder],
+        publisher: Publisher,
+        clock: Clock,
+    ) -> None:
+        self._records = records
+        self._readings = readings
+        self._recorder = recorder
+        self._publisher = publisher
+        self._clock = clock
+
+    def close(self) -> None:
+        """Close the connections to the broker."""
+        self._publisher.close()
+
+    def retry(self, job_id: JobId, *, by: str, even_if_paid: bool = False) -> JobId:
+        """Enqueue a failed job again; returns the id of the job that runs in its place.
+
+        Args:
+            by: who asks; it stands in the timeline.
+            even_if_paid: retry even if the provider may have charged for the job that failed.
+
+        Raises UnknownJob; InvalidRequest if the job cannot be retried; StoreUnavailable; kombu's
+        OperationalError if the broker is away: then the sweep publishes the job later.
+        """
+        job = self._readings.read(job_id)
+        again = _again(job_id)
+        if self._readings.state(again) is not None:
+            return again
+        wire = self._message(job, even_if_paid=even_if_paid)
+        wire["headers"] = _renamed(wire["headers"], job_id, again)
+        wire["properties"] |= {"correlation_id": again}
+        told: dict[str, Any] = {"now": self._clock(), "what": "retried"}
+        self._records.note(
+            job_id, why=f"{by}, as {again}", sources=LOST, fields={"again": again}, **told
+        )
+        publishes = self._recorder().record(find(job.operation), wire)
+        self._records.note(again, why=f"{by}, in place of {job_id}", **told)
+        log.info("job_retried", job_id=job_id, again=again, by=by)
+        if publishes:
+            self._publisher.publish(pack(wire))
+        return again
+
+    def retry_flow(self, job_id: JobId, *, by: str, even_if_paid: bool = False) -> Retried:
+        """Retry what failed of the flow that a job is part of; what succeeded is not run again.
+
+        Raises UnknownJob, StoreUnavailable, OperationalError.
+        """
+        done = Retried()
+        for sight in look(self._readings, flow_of(self._readings, self._readings.read(job_id))):
+            if sight.record and sight.record.state in LOST:
+                failed = sight.record.job_id
+                try:
+                    done.jobs[failed] = self.retry(failed, by=by, even_if_paid=even_if_paid)
+                except InvalidRequest as error:
+                    done.refused[failed] = error.message
+        return done
+
+    def _message(self, job: JobRecord, *, even_if_paid: bool) -> dict[str, Any]:
+        """Return the message of a job that may be retried.
+
+        Raises InvalidRequest.
+        """
+        message = self._readings.message(job.job_id)
+        why = _refusal(job, message, even_if_paid=even_if_paid)
+        if why or not message:
+            raise InvalidRequest(f"{job.job_id} cannot be retried: {why}")
+        wire, body = kept.unpack(message)
+        if wire["content-type"] == "application/json" and json.loads(body)[2].get("chord"):
+            raise InvalidRequest(
+                f"{job.job_id} cannot be retried: it is one of a chord, which failed with it"
+            )
+        return wire | {"body": body}
+
+
+def _refusal(job: JobRecord, message: str | None, *, even_if_paid: bool) -> str:
+    """Say why a job cannot be retried; empty if it can."""
+    if job.state not in LOST:
+        return f"it is {job.state}"
+    if job.late:
+        return "its result came late, and is on its record"
+    if job.batch:
+        return f"it is one of a batch: fermata batch retry {job.batch}"
+    if not message:
+        return "its message is not on record"
+    if not even_if_paid and _may_be_paid(job):
+        return "the provider may have charged for it, and nobody knows: say that you accept that"
+    return ""
+
+
+def _may_be_paid(job: JobRecord) -> bool:
+    """Say whether the provider may have charged for a job that ended without its result."""
+    error_type = (job.error or {}).get("type")
+    ended_here = job.state in {JobState.EXPIRED, JobState.CANCELLED}
+    return error_type == SubmissionUnconfirmed.__name__ or (
+        ended_here and job.provider_task_id is not None
+    )
+
+
+def _again(job_id: JobId) -> JobId:
+    """Name the job that runs in the place of a failed one."""
+    return JobId(str(uuid.uuid5(uuid.NAMESPACE_URL, f"fermata:again:{job_id}")))
+
+
+def _renamed(headers: dict[str, Any], before: JobId, after: JobId) -> dict[str, Any]:
+    """Return the headers of a message for a new id, without what was meant for the first run."""
+    kept_on = {name: value for name, value in headers.items() if name != DIGEST_HEADER}
+    kept_on |= dict.fromkeys(name for name in _ONCE if name in headers)
+    root = after if headers.get("root_id") == before else headers.get("root_id")
+    return kept_on | {"id": after, "root_id": root, "retries": 0}
