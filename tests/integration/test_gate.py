@@ -15,6 +15,7 @@ from worker.core.errors import KeyRefused, OutOfCredits, RequestRefused
 from worker.core.job.models import JobId
 from worker.core.job.states import Turn
 from worker.core.providers.aimusic.operations import find
+from worker.store.overview import Overview
 
 
 @pytest.fixture
@@ -39,6 +40,19 @@ def test_a_place_is_held_from_submission_to_the_event(door: Door) -> None:
     assert door.release() == []
     door.claim(first)
     assert door.release() == [second]
+
+
+def test_a_paused_gate_lets_nobody_pass_until_it_is_resumed(door: Door) -> None:
+    gate = door.gate
+    gate.pause("the operator", now=door.now)
+    first = door.begin(lane())
+    assert door.state(first) == "held"
+    door.record(batch())
+    assert door.release() == []
+    assert Overview(door.redis).gate().paused_by == "the operator"
+    assert gate.resume()
+    assert first in door.release()
+    assert not gate.resume()
 
 
 @pytest.mark.parametrize("burst", [1, 3])

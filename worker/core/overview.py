@@ -104,6 +104,9 @@ class GateView:
     closed_at: float | None = None
     probe_at: float | None = None
     """When it lets one job through, to see whether the provider answers again."""
+    paused_by: str | None = None
+    """Who has paused it; jobs that wait stay before it until somebody resumes it."""
+    paused_at: float | None = None
     in_flight: int = 0
     credits: float | None = None
     """The balance, less what was spent or reserved since it was asked for."""

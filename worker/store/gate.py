@@ -103,6 +103,18 @@ class Gate:
         )
         return Released(job_ids, float(again) if again else None)
 
+    def pause(self, by: str, *, now: float) -> None:
+        """Let no job pass until ``resume``. Jobs that are admitted or at the provider go on."""
+        paused: dict[Any, Any] = {"paused": by, "paused_at": now}
+        self._redis.hset(keys.GATE, mapping=paused)
+        log.warning("gate_paused", by=by)
+
+    def resume(self) -> bool:
+        """Let jobs pass again; returns False if the gate was not paused."""
+        was_paused = self._redis.hdel(keys.GATE, "paused", "paused_at") > 0
+        self._redis.lpush(keys.WAKE, "1")
+        return was_paused
+
     def listen(self, seconds: float) -> None:
         """Wait until something happens that may open the gate, ``seconds`` at most."""
         self._redis.blpop([keys.WAKE], timeout=seconds)

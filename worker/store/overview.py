@@ -111,6 +111,8 @@ class Overview:
             closed_for=gate.get("breaker"),
             closed_at=_float(gate.get("closed_at")),
             probe_at=_float(gate.get("probe_at")) if "breaker" in gate else None,
+            paused_by=gate.get("paused"),
+            paused_at=_float(gate.get("paused_at")),
             in_flight=in_flight,
             credits=_credits_left(gate),
             waiting={lane: size for lane, size in zip(lanes, sizes, strict=True) if size},

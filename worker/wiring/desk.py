@@ -23,6 +23,7 @@ from worker.messages.retry import Retries
 from worker.provider import HTTPTransport
 from worker.settings import Settings
 from worker.store.agenda import Agenda
+from worker.store.gate import Gate
 from worker.store.overview import Overview
 from worker.store.quarantine import Quarantine
 from worker.store.readings import Readings
@@ -47,6 +48,7 @@ class Desk:
     cancellations: Cancellations
     enqueue: Callable[..., Flow]
     """:func:`worker.messages.flow.enqueue`, with its producer."""
+    gate: Gate
     retries: Retries
     polls: Polls | None
     """None without an API key."""
@@ -69,6 +71,7 @@ def open_desk(settings: Settings) -> Desk:
         timetable=open_timetable(settings),
         cancellations=Cancellations(records, time.time),
         enqueue=functools.partial(flow.enqueue, open_producer(settings)),
+        gate=Gate(client, settings.limits, settings.policy.held_seconds),
         retries=open_retries(settings),
         polls=_open_polls(settings, records, Agenda(client)) if settings.api_key else None,
         deliveries=open_deliveries(settings, client) if settings.signing_keys else None,

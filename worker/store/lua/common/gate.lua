@@ -1,8 +1,8 @@
 -- The gate before the provider; common to the scripts that open it, close it or pass it.
 --
 -- `gate` is a hash: free_at (rate); reserved, spent, balance, and spent_before, which the balance
--- knows of (credits, in thousandths); breaker, closed_at and probe_at; served, last:<priority>,
--- virtual:<class>. `flight` holds who is at the provider, with the cost.
+-- knows of (credits, in thousandths); breaker, closed_at and probe_at; paused (by whom) and paused_at;
+-- served, last:<priority>, virtual:<class>. `flight` holds who is at the provider, with the cost.
 -- `lanes<class>` holds the tenants that have jobs waiting, by the share they have had. A tenant whose
 -- last job has left stays until the others have caught up. `held<class>:<tenant>` holds the waiting
 -- jobs of a tenant, by the time they came. Both names are prefixes of keys that are not declared:
@@ -124,6 +124,8 @@ end
 
 -- Say why no job may pass now, and when to ask again (nil: when a job settles, or the balance comes).
 local function closed(limits, cost, now)
+  local paused_by = redis.call('HGET', GATE, 'paused')
+  if paused_by then return 'paused by ' .. paused_by end
   local g = redis.call('HMGET', GATE, 'breaker', 'balance', 'spent', 'reserved', 'spent_before')
   if g[1] then
     local probe_at = moment('probe_at', now, limits.probe_seconds)
