@@ -195,7 +195,7 @@ class Indexes(Protocol):
     """The lists of jobs that people look at."""
 
     def forget(self, *, recorded_before: float, ended_before: float) -> None:
-        """Drop jobs that have expired from the lists, if that was not done a short while ago."""
+        """Drop the jobs that have expired, if that was not done a short while ago."""
 
 
 class Agenda(Protocol):

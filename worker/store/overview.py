@@ -232,8 +232,8 @@ class Overview:
 
     # Upkeep.
 
-    def complete(self) -> None:
-        """Add the jobs to the index that were recorded before there was one. Done once."""
+    def _complete(self) -> None:
+        """Add the jobs to the indexes that were recorded before there were any. Done once."""
         if self._redis.exists(keys.INDEXED):
             return
         found = (job_id for job_id, _ in self._redis.zscan_iter(keys.JOBS, count=_CHUNK))
@@ -244,12 +244,14 @@ class Overview:
         self._redis.set(keys.INDEXED, str(time.time()))
 
     def forget(self, *, recorded_before: float, ended_before: float) -> None:
-        """Drop jobs that have expired from the lists, if that was not done a short while ago.
+        """Keep the lists: drop the jobs that have expired, and the workers that are gone.
 
-        Workers that are gone leave with them.
+        It is done once in a while, by one worker. The first time it also adds the jobs that an
+        earlier version recorded.
         """
         if not self._redis.set(keys.TRIMMED, str(time.time()), nx=True, ex=_TRIM_EVERY_SECONDS):
             return
+        self._complete()
         ended = [name for name in self._indexes() if _named(name)[0] in TERMINAL]
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.zremrangebyscore(keys.JOBS, "-inf", recorded_before)
