@@ -73,7 +73,7 @@ def _api(provider: Provider) -> Blueprint:
 
     def submit(path: str) -> Response:
         base_url = provider.settings.public_url or request.host_url
-        return _respond(provider.submit(path, request.get_data(), base_url.rstrip("/")))
+        return _respond(provider.submissions.submit(path, request.get_data(), base_url.rstrip("/")))
 
     for path in sorted({operation.path for operation in TABLE}):
         api.add_url_rule(path, path, partial(submit, path), methods=["POST"])
@@ -123,7 +123,7 @@ def _control(provider: Provider) -> Blueprint:
 
     @control.post("/clips/<uuid:clip_id>/age")
     def age_clip(clip_id: uuid.UUID) -> tuple[str, int]:
-        provider.age_clip(str(clip_id), _read_number("hours"))
+        provider.catalogue.age(str(clip_id), _read_number("hours"))
         return "", 204
 
     @control.get("/operations")

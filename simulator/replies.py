@@ -46,6 +46,10 @@ class Refused(Exception):
         self.shape = ErrorShape.AS_SET
 
 
+def error_reply(settings: Settings, shape: ErrorShape, status: int, message: str) -> Reply:
+    return Reply(status, error_body(settings, shape, status, message))
+
+
 def error_body(settings: Settings, shape: ErrorShape, status: int, message: str) -> JSON | str:
     """Word an error as the handlers of the provider do, which is not uniform (§6)."""
     match settings.error_shape if shape is ErrorShape.AS_SET else shape.value:

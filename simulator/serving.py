@@ -12,7 +12,7 @@ BACKLOG = 1024
 
 
 class QuietHandler(WSGIRequestHandler):
-    """Log nothing here: `Provider` logs each request, and never a header."""
+    """Log nothing here: `Provider` and `Submissions` log each request, and never a header."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         pass

@@ -1,18 +1,22 @@
-"""Plan a task's webhooks: their bodies, times and order, and how they go wrong."""
+"""A task's webhooks: their bodies, times and order, how they go wrong, and what became of them."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from .books import ProviderTask
-from .deliveries import Delivery
+from .books import Books, ProviderTask
+from .deliveries import Courier, Delivery
 from .payloads import callback_body, can_stream, final_body, final_event, streaming_body
 from .replies import JSON
 from .scenarios import Webhook
 from .settings import Settings
+
+log = logging.getLogger(__name__)
 
 Record = Callable[[JSON], None]
 
@@ -27,6 +31,28 @@ class Sending:
 
     delay_seconds: float
     deliveries: tuple[Delivery, ...]
+
+
+class Webhooks:
+    """Sends the webhooks of tasks, and books each attempt."""
+
+    def __init__(self, settings: Settings, books: Books, courier: Courier) -> None:
+        self._settings = settings
+        self._books = books
+        self._courier = courier
+
+    def send(self, task: ProviderTask) -> None:
+        """Send a task's webhooks at their times; before this returns, if they are to be early."""
+        for sending in plan(task, self._settings, partial(self._record, task)):
+            if task.scenario.webhook is Webhook.EARLY:
+                self._courier.send(sending.deliveries)
+            else:
+                self._courier.send_after(sending.delay_seconds, sending.deliveries)
+
+    def _record(self, task: ProviderTask, entry: JSON) -> None:
+        self._books.record_delivery(task, entry)
+        status = entry["http_status"] or "no answer"
+        log.info("delivery %s %s %s", task.provider_task_id, entry["event"], status)
 
 
 def plan(task: ProviderTask, settings: Settings, record: Record) -> list[Sending]:

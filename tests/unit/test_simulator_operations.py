@@ -317,7 +317,7 @@ def test_a_step_that_fails_leaves_no_task_and_costs_what_was_done(
 
 def test_a_submit_that_uploads_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     naps: list[float] = []
-    monkeypatch.setattr("simulator.provider.time.sleep", naps.append)
+    monkeypatch.setattr("simulator.submissions.time.sleep", naps.append)
     api = Api({"upload_seconds": 45})
     for key in (COVER_FILE, EXTEND_FILE, UPLOAD, CREATE_MUSIC, SAMPLE):
         api.post(key[0], good(key))
