@@ -9,7 +9,7 @@ from worker.core.contract import SCHEDULE_RUN, SCHEDULE_TICK
 from worker.core.wording import told
 from worker.store.connection import StoreUnavailable
 from worker.wiring import worker_process
-from worker.wiring.batches import open_timetable
+from worker.wiring.batches import open_slices, open_timetable
 
 
 def _publish(name: str, batch_id: str, checked: str) -> None:
@@ -26,8 +26,8 @@ def tick() -> None:
 def run(name: str, batch_id: str, checked: str) -> None:
     """Submit the next rows of a run: ``run.delay("nightly", "nightly-20261123T0200Z", "")``."""
     try:
-        opened = open_timetable(worker_process.parts().settings)
-        opened.submit_slice(name, batch_id, checked, _publish)
+        slices = open_slices(worker_process.parts().settings)
+        slices.submit(name, batch_id, checked, _publish)
     except (StoreUnavailable, OperationalError) as error:
         # Rows that were submitted are not submitted again.
         raise Reject(told(error), requeue=True) from None

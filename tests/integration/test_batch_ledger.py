@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration.flow import completed
-from worker.batch import Batch, LedgerRow, Phase, Retry, Runs, Submission, manifest, report
+from worker.batch import Batch, BatchRow, Phase, Retry, Runs, Submission, manifest, report
 from worker.core import keys
 from worker.core.batch import Row, row_id
 from worker.core.batch.flows import Plan
@@ -44,13 +44,14 @@ class Desk:
         self.redis: Any = connect(url)
         self.records, self.readings = Records(self.redis), Readings(self.redis)
         self.app = open_producer(settings)
-        self.ledger, _ = open_batches(settings)
+        opened = open_batches(settings)
+        self.ledger, self.batch_rows = opened.ledger, opened.rows
         self.enqueue: Callable[..., flow.Flow] = functools.partial(flow.enqueue, self.app)
         self.runs = Runs(
-            self._enqueue,
-            self.ledger,
-            Cancellations(self.records, time.time),
-            time.time,
+            enqueue=self._enqueue,
+            ledger=self.ledger,
+            rows=self.batch_rows,
+            cancellations=Cancellations(self.records, time.time),
         )
 
     def _enqueue(self, *args: Any, **options: Any) -> flow.Flow:
@@ -75,11 +76,11 @@ class Desk:
     def read(self) -> Batch:
         return self.ledger.read(NAME)
 
-    def rows(self) -> list[LedgerRow]:
-        return [row for page in self.ledger.rows(NAME) for row, _ in page]
+    def rows(self) -> list[BatchRow]:
+        return [row for page in self.batch_rows.pages(NAME) for row, _ in page]
 
     def states(self) -> list[str]:
-        return [str(line["state"]) for line in report.rows(self.ledger, NAME)]
+        return [str(line["state"]) for line in report.lines(self.batch_rows, NAME)]
 
     def claim(self, job_id: JobId) -> None:
         event = Event(Source.WEBHOOK, body="{}")
@@ -296,9 +297,9 @@ def test_a_batch_is_remembered_for_longer_than_its_rows_may_be_held(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FERMATA_RETENTION_SECONDS", "86400")
-    ledger, runs = open_batches(load(Role.CLIENT))
-    monkeypatch.setattr(desk, "ledger", ledger)
-    monkeypatch.setattr(desk, "runs", runs)
+    opened = open_batches(load(Role.CLIENT))
+    monkeypatch.setattr(desk, "ledger", opened.ledger)
+    monkeypatch.setattr(desk, "runs", opened.runs)
     rows = read(remaster(1))
     desk.submit(rows)
     held_until = desk.readings.read(first_job(rows[0])).deadline_at
@@ -329,9 +330,9 @@ def test_two_retries_at_once_discount_a_failure_once(desk: Desk) -> None:
     rows = read(remaster(1))
     desk.submit(rows)
     desk.end(first_job(rows[0]))
-    ((before, (failed,)),) = desk.ledger.find(NAME, {first_job(rows[0]): 1})
+    ((before, (failed,)),) = desk.batch_rows.find(NAME, {first_job(rows[0]): 1})
     desk.retry(rows)
-    desk.ledger.replace(NAME, before, desk.rows()[0], failed)
+    desk.batch_rows.replace(NAME, before, desk.rows()[0], failed)
     assert (desk.read().jobs, desk.read().ended[JobState.FAILED]) == (1, 0)
 
 
@@ -364,7 +365,7 @@ def test_what_came_late_is_not_bought_again_and_stands_in_the_report(desk: Desk)
     keep_late(desk, first_job(rows[0]), completed(data=[song]))
     keep_late(desk, first_job(rows[1]), completed(data=[]))
 
-    lines = list(report.rows(desk.ledger, NAME))
+    lines = list(report.lines(desk.batch_rows, NAME))
     assert [(line["state"], line["late"], line["credits"]) for line in lines] == [
         ("failed", True, 10), ("failed", False, 0),
     ]  # fmt: skip

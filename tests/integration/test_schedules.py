@@ -17,12 +17,12 @@ from redis import Redis
 from tests.acceptance.test_cli import fermata
 from tests.launcher import Started
 from tests.system import System, stop, wait_until
-from worker.batch import Ledger, Runs, timetable
-from worker.batch.timetable import Timetable
+from worker.batch import Ledger, Runs
+from worker.batch.timetable import Journal, Slices, Timetable, slices
+from worker.batch.timetable.manifest_file import ManifestFile
 from worker.core import keys
-from worker.core.batch.timetable import Schedule
-from worker.settings import Role, load
-from worker.wiring.batches import open_batches, open_timetable
+from worker.settings import Role, Settings, load
+from worker.wiring.batches import open_batches, open_slices, open_timetable
 
 # Each look at the timetable opens clients of its own, which end with it.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -94,29 +94,34 @@ class Lab:
         self.published: list[tuple[str, str, str]] = []
         self.folder = folder
         self.redis = Redis.from_url(system.redis_url, decode_responses=True)
+        self.journal = Journal(self.redis, lambda: self.now)
 
-    def opened(self) -> Timetable:
+    def timetable(self) -> Timetable:
+        return open_timetable(self.settings(), lambda: self.now)
+
+    def slices(self) -> Slices:
+        return open_slices(self.settings(), lambda: self.now)
+
+    def settings(self) -> Settings:
         os.environ["FERMATA_TIMETABLE"] = str(self.folder / "timetable.toml")
-        opened = open_timetable(load(Role.CLIENT))
-        opened._clock = opened._journal._clock = lambda: self.now
-        return opened
+        return load(Role.CLIENT)
 
     def publish(self, *message: Any) -> None:
         self.published.append(message)
 
     def tick(self) -> None:
-        self.opened().tick(self.publish)
+        self.timetable().tick(self.publish)
 
     def begin(self) -> str:
         """Begin a run of its own; its first message is published."""
         batch_id = f"lab-{uuid.uuid4()}"
-        opened = self.opened()
-        opened._begin(opened.schedules["lab"], batch_id, self.publish)
+        self.journal.begin("lab", batch_id)
+        self.publish("lab", batch_id, "")
         return batch_id
 
     def take(self) -> None:
         """Submit the slice whose message was published first."""
-        self.opened().submit_slice(*self.published.pop(0), self.publish)
+        self.slices().submit(*self.published.pop(0), self.publish)
 
     def take_all(self) -> None:
         while self.published:
@@ -126,13 +131,13 @@ class Lab:
         (self.folder / "songs.jsonl").write_text(rows)
 
     def ledger(self) -> Ledger:
-        return open_batches(load(Role.CLIENT))[0]
+        return open_batches(load(Role.CLIENT)).ledger
 
     def has_run(self, batch_id: str) -> None:
-        self.opened()._journal.over("lab", batch_id, "")
+        self.journal.over("lab", batch_id, "")
 
     def last(self) -> str:
-        last = self.opened()._journal.last("lab")
+        last = self.journal.last("lab")
         return last.outcome if last else ""
 
     def missed(self) -> Any:
@@ -257,7 +262,7 @@ def test_a_tick_that_dies_over_a_run_leaves_it_to_the_next(lab: Callable[..., La
         raise SystemExit
 
     with pytest.raises(SystemExit):
-        timetable.opened().tick(dies)
+        timetable.timetable().tick(dies)
     claim = f"{keys.SCHEDULE}lab:20261123T0210Z"
     assert 0 < timetable.redis.ttl(claim) <= 50
     timetable.redis.delete(claim)  # as when its time is over
@@ -275,7 +280,7 @@ def test_ticks_at_once_start_one_run(lab: Callable[..., Lab]) -> None:
         opened.tick(timetable.publish)
 
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(tick, [timetable.opened() for _ in range(8)]))
+        list(threads.map(tick, [timetable.timetable() for _ in range(8)]))
     assert timetable.published == [("lab", "lab-20261123T0210Z", "")]
 
 
@@ -313,17 +318,17 @@ def test_a_run_that_is_cancelled_while_its_manifest_is_read_stays_cancelled(
     lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timetable = lab()
-    batch, opened = timetable.begin(), timetable.opened()
-    ledger, runs = open_batches(load(Role.CLIENT))
+    batch, opened = timetable.begin(), open_batches(load(Role.CLIENT))
+    ledger = opened.ledger
     ledger.open(batch, now=timetable.now, rows=3, expected_jobs=3, expected_credits=30)
-    read = opened._rows
+    read = ManifestFile.rows
 
-    def cancelled_meanwhile(schedule: Schedule) -> Iterator[Any]:
-        runs.cancel(batch, by="batch cancel")
-        yield from read(schedule)
+    def cancelled_meanwhile(file: ManifestFile) -> Iterator[Any]:
+        opened.runs.cancel(batch, by="batch cancel")
+        yield from read(file)
 
-    monkeypatch.setattr(opened, "_rows", cancelled_meanwhile)
-    opened.submit_slice("lab", batch, "", timetable.publish)
+    monkeypatch.setattr(ManifestFile, "rows", cancelled_meanwhile)
+    timetable.take()
     assert (timetable.last(), ledger.is_cancelled(batch)) == ("cancelled", True)
     assert ledger.read(batch).jobs == 0
 
@@ -348,8 +353,8 @@ def test_a_manifest_that_turns_wrong_ends_its_run_and_not_its_schedule(
 @pytest.fixture
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rows fit into a slice."""
-    monkeypatch.setattr(timetable, "_PAGE", 2)
-    monkeypatch.setattr(timetable, "SLICE_SECONDS", -1)
+    monkeypatch.setattr(slices, "_PAGE", 2)
+    monkeypatch.setattr(slices, "SLICE_SECONDS", -1)
 
 
 @pytest.mark.usefixtures("small_slices")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit import recorded
 from tests.unit.test_results import expected, result
-from worker.batch import Job, LedgerRow, report
+from worker.batch import BatchRow, Job, report
 from worker.core.job.canvas import Step
 from worker.core.job.models import JobId
 from worker.core.job.states import JobState
@@ -18,7 +18,7 @@ WAV = {"clips": [], "data": {"wav_url": "https://example.com/a.wav"}}
 
 def described(*jobs: Job) -> dict[str, Any]:
     steps = tuple(Step(JobId(f"job-{n}"), "sonic.wav") for n, _ in enumerate(jobs))
-    return report.describe(LedgerRow(JobId("job-0"), 1, "sonic.wav", None, steps), list(jobs))
+    return report.describe(BatchRow(JobId("job-0"), 1, "sonic.wav", None, steps), list(jobs))
 
 
 @pytest.mark.parametrize("case", sorted(recorded.cases("result.json")))

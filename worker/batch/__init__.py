@@ -1,11 +1,25 @@
 """Batches: many flows from one manifest, each submitted once, however often somebody tries.
 
-``runs`` submits, cancels and retries; ``ledger`` keeps in Redis which jobs a batch has; ``report``
-reads them. ``timetable`` submits a batch on a cron line, and ``journal`` keeps what became of it.
+``runs`` submits, cancels and retries. In Redis, ``ledger`` keeps how far each batch has come, and
+``rows`` which rows it has; ``jobs`` reads the jobs of a row, and ``report`` tells how each row
+ended. ``manifest`` reads the file, and ``timetable`` submits it on a cron line.
 """
 
 from worker.batch import report
-from worker.batch.ledger import Batch, Job, Ledger, LedgerRow, Phase
+from worker.batch.jobs import Job
+from worker.batch.ledger import Batch, Ledger, Phase
+from worker.batch.rows import BatchRow, BatchRows
 from worker.batch.runs import Retry, Runs, Submission
 
-__all__ = ["Batch", "Job", "Ledger", "LedgerRow", "Phase", "Retry", "Runs", "Submission", "report"]
+__all__ = [
+    "Batch",
+    "BatchRow",
+    "BatchRows",
+    "Job",
+    "Ledger",
+    "Phase",
+    "Retry",
+    "Runs",
+    "Submission",
+    "report",
+]

@@ -5,7 +5,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import IO, Final
 
-from worker.batch.ledger import Job, Ledger, LedgerRow
+from worker.batch.jobs import Job
+from worker.batch.rows import BatchRow, BatchRows
 from worker.core.archive.links import find_links
 from worker.core.job.models import JSONObject
 from worker.core.job.states import JobState
@@ -15,17 +16,17 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 
-def rows(ledger: Ledger, batch_id: str) -> Iterator[JSONObject]:
+def lines(rows: BatchRows, batch_id: str) -> Iterator[JSONObject]:
     """Yield a row's line, in the order of the manifest's.
 
     Raises StoreUnavailable.
     """
-    for page in ledger.rows(batch_id):
+    for page in rows.pages(batch_id):
         for row, jobs in page:
             yield describe(row, jobs)
 
 
-def describe(row: LedgerRow, jobs: list[Job]) -> JSONObject:
+def describe(row: BatchRow, jobs: list[Job]) -> JSONObject:
     """Describe a row. Its state is that of the job that failed, or that it waits for.
 
     If its first job is past its retention, the row is ``forgotten``. If a job failed and its result

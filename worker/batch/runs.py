@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from worker.batch.ledger import Job, Ledger, LedgerRow, Phase
+from worker.batch.jobs import Job
+from worker.batch.ledger import Ledger, Phase
+from worker.batch.rows import BatchRow, BatchRows
 from worker.core.batch import Row, row_id
 from worker.core.batch.flows import Plan
 from worker.core.contract import BATCH_HEADER, PRIORITY_HEADER, TENANT_HEADER
 from worker.core.job.canvas import Step
 from worker.core.job.models import JobId
-from worker.core.ports import Clock
 from worker.engine.cancel import Cancellation, Cancellations
 from worker.messages.flow import Flow, lay_out
 
@@ -58,12 +59,17 @@ class Runs:
     """Runs batches. All methods may be interrupted at any line, and begun again."""
 
     def __init__(
-        self, enqueue: Enqueue, ledger: Ledger, cancellations: Cancellations, clock: Clock
+        self,
+        *,
+        enqueue: Enqueue,
+        ledger: Ledger,
+        rows: BatchRows,
+        cancellations: Cancellations,
     ) -> None:
         self._enqueue = enqueue
         self._ledger = ledger
+        self._rows = rows
         self._cancellations = cancellations
-        self._clock = clock
 
     def submit(
         self, batch_id: str, rows: Iterable[Row], progress: Progress = lambda _: None
@@ -92,18 +98,18 @@ class Runs:
 
     def submit_page(self, batch_id: str, page: list[Row]) -> int:
         """Submit a few rows; returns how many were new."""
-        booked = [_ledger_row(row, row_id(batch_id, row)) for row in page]
-        submitted = self._ledger.submitted(batch_id, booked)
+        booked = [_batch_row(row, row_id(batch_id, row)) for row in page]
+        submitted = self._rows.submitted(batch_id, booked)
         missing = (entry for entry, present in zip(booked, submitted, strict=True) if not present)
         # Announce first: if somebody cancels the batch meanwhile, ``cancel`` finds these jobs.
-        self._ledger.announce(batch_id, missing)
+        self._rows.announce(batch_id, missing)
         for row, entry, present in zip(page, booked, submitted, strict=True):
             if not present:
                 headers = _headers(batch_id, row)
                 self._enqueue(row.plan, job_id=entry.row_id, headers=headers)
         # Book last: a row that is booked was submitted. If this process dies in between, the next
         # run finds the row's first job on record, and books it.
-        self._ledger.book(batch_id, booked)
+        self._rows.book(batch_id, booked)
         return len(page) - sum(submitted)
 
     def cancel(self, batch_id: str, *, by: str, progress: Progress = lambda _: None) -> int:
@@ -116,7 +122,7 @@ class Runs:
         # begun. The other order would miss a job that begins during the scan.
         self._ledger.cancel(batch_id)
         cancelled = 0
-        for job_id in self._ledger.live(batch_id):
+        for job_id in self._rows.live_jobs(batch_id):
             outcome = self._cancellations.cancel_in_turn(job_id, by=by)
             cancelled += outcome is Cancellation.ENDING
             progress(cancelled)
@@ -142,13 +148,13 @@ class Runs:
         for page in _pages(rows):
             wanted = {row_id(batch_id, row): row for row in page}
             lines = {job_id: row.line for job_id, row in wanted.items()}
-            for row, jobs in self._ledger.find(batch_id, lines):
+            for row, jobs in self._rows.find(batch_id, lines):
                 self._retry_row(batch_id, wanted[row.row_id], row, jobs, done)
             progress(done.retried)
         return done
 
     def _retry_row(
-        self, batch_id: str, wanted: Row, row: LedgerRow, jobs: list[Job], done: Retry
+        self, batch_id: str, wanted: Row, row: BatchRow, jobs: list[Job], done: Retry
     ) -> None:
         by_id = dict(zip((step.job_id for step in row.steps), jobs, strict=True))
         failed = [step for step in row.steps if by_id[step.job_id].failed]
@@ -164,7 +170,7 @@ class Runs:
             again = _again(step.job_id)
             enqueued = self._enqueue(plan, job_id=again, headers=_headers(batch_id, wanted))
             renewed = _renewed(row, step, enqueued.steps)
-            self._ledger.replace(batch_id, row, renewed, by_id[step.job_id])
+            self._rows.replace(batch_id, row, renewed, by_id[step.job_id])
             if self._ledger.is_cancelled(batch_id):
                 # A cancel that ran between ``_enqueue`` and ``replace`` did not find the new job.
                 self._cancellations.cancel_in_turn(again, by="batch cancel")
@@ -183,10 +189,10 @@ def _headers(batch_id: str, row: Row) -> dict[str, str]:
     return lane | {BATCH_HEADER: batch_id}
 
 
-def _ledger_row(row: Row, job_id: JobId) -> LedgerRow:
+def _batch_row(row: Row, job_id: JobId) -> BatchRow:
     trunk, branches = lay_out(job_id, row.plan)
     steps = (*trunk, *(step for branch in branches for step in branch))
-    return LedgerRow(job_id, row.line, row.name, row.key, steps)
+    return BatchRow(job_id, row.line, row.name, row.key, steps)
 
 
 def _again(job_id: JobId) -> JobId:
@@ -194,7 +200,7 @@ def _again(job_id: JobId) -> JobId:
     return JobId(str(uuid.uuid5(uuid.NAMESPACE_URL, f"fermata:again:{job_id}")))
 
 
-def _rest(plan: Plan, row: LedgerRow, step: Step, jobs: dict[JobId, Job]) -> Plan:
+def _rest(plan: Plan, row: BatchRow, step: Step, jobs: dict[JobId, Job]) -> Plan:
     """Plan the rest of a row, from one of its jobs on."""
     before = jobs[step.after].result if step.after else None
     place = [each.job_id for each in row.steps].index(step.job_id)
@@ -208,7 +214,7 @@ def _rest(plan: Plan, row: LedgerRow, step: Step, jobs: dict[JobId, Job]) -> Pla
     return Plan(step.operation, {}, source=before, branches=(following,) if following else ())
 
 
-def _following(row: LedgerRow, step: Step) -> tuple[str, ...]:
+def _following(row: BatchRow, step: Step) -> tuple[str, ...]:
     after = {each.after: each for each in row.steps}
     operations: list[str] = []
     while step.job_id in after:
@@ -217,7 +223,7 @@ def _following(row: LedgerRow, step: Step) -> tuple[str, ...]:
     return tuple(operations)
 
 
-def _renewed(row: LedgerRow, failed: Step, steps: tuple[Step, ...]) -> LedgerRow:
+def _renewed(row: BatchRow, failed: Step, steps: tuple[Step, ...]) -> BatchRow:
     """Put new jobs in the place of a failed one and of all the jobs that follow it."""
     replaced = {failed.job_id}
     for step in row.steps:

@@ -145,7 +145,8 @@ def submit(  # noqa: PLR0917  (click passes them by name)
         if dry_run:
             sys.exit(EXIT_USAGE if _check(found, as_json=as_json).errors else 0)
         batch_id = _batch_id(file, batch_id)
-        ledger, runs = open_batches(load(Role.CLIENT))
+        batches = open_batches(load(Role.CLIENT))
+        ledger = batches.ledger
         # Asked before the check: a batch that was cancelled earlier is submitted again, but one
         # that somebody cancels during the check stays cancelled.
         again = ledger.is_cancelled(batch_id)
@@ -163,7 +164,9 @@ def submit(  # noqa: PLR0917  (click passes them by name)
             form=found.form,
             again=again,
         )
-        done = _submit(runs, found, batch_id, tally) if opened else Submission(cancelled=True)
+        done = (
+            _submit(batches.runs, found, batch_id, tally) if opened else Submission(cancelled=True)
+        )
     _print_submission(batch_id, done, as_json=as_json and not wait, err=as_json)
     if wait:
         _watch(ledger, batch_id, None, as_json=as_json)
@@ -194,7 +197,7 @@ def _print_submission(batch_id: str, done: Submission, *, as_json: bool, err: bo
 @json_option
 def watch(batch_id: str, timeout: float | None, as_json: bool) -> None:
     """Show a batch live until all its jobs have ended; Ctrl-C stops watching, not the batch."""
-    ledger, _ = open_batches(load(Role.CLIENT))
+    ledger = open_batches(load(Role.CLIENT)).ledger
     _watch(ledger, batch_id, timeout, as_json=as_json)
 
 
@@ -203,7 +206,7 @@ def watch(batch_id: str, timeout: float | None, as_json: bool) -> None:
 @json_option
 def status(batch_id: str, as_json: bool) -> None:
     """Show how a batch stands."""
-    ledger, _ = open_batches(load(Role.CLIENT))
+    ledger = open_batches(load(Role.CLIENT)).ledger
     _print(ledger.read(batch_id), as_json=as_json)
 
 
@@ -215,7 +218,7 @@ def status(batch_id: str, as_json: bool) -> None:
 @json_option
 def list_(limit: int, as_json: bool) -> None:
     """List the newest batches."""
-    ledger, _ = open_batches(load(Role.CLIENT))
+    ledger = open_batches(load(Role.CLIENT)).ledger
     found = ledger.recent(limit)
     if as_json:
         click.echo(json.dumps([each.to_json() for each in found], indent=2))
@@ -233,16 +236,16 @@ def cancel(batch_id: str, as_json: bool) -> None:
 
     The provider may still charge for a song that it is working on; it is kept on the job's record.
     """
-    ledger, runs = open_batches(load(Role.CLIENT))
+    batches = open_batches(load(Role.CLIENT))
     with errors.status("cancelling") as live:
-        cancelled = runs.cancel(
+        cancelled = batches.runs.cancel(
             batch_id, by="batch cancel", progress=lambda n: live.update(f"{n:,} jobs cancelled")
         )
     if as_json:
         click.echo(json.dumps({"batch_id": batch_id, "cancelled": cancelled}))
     else:
         out.print(f"batch {batch_id}: {cancelled:,} jobs cancelled")
-    if ending := ledger.read(batch_id).live:
+    if ending := batches.ledger.read(batch_id).live:
         tell(f"{ending:,} jobs are still ending: see `fermata batch status {batch_id}`")
 
 
@@ -266,10 +269,10 @@ def retry(batch_id: str, failed: bool, file: str | None, form: str | None, as_js
       fermata batch retry songs --failed
       fermata batch retry friday --failed --manifest songs.csv
     """
-    ledger, runs = open_batches(load(Role.CLIENT))
-    file, form = _manifest_of(ledger.read(batch_id), file, form)
+    batches = open_batches(load(Role.CLIENT))
+    file, form = _manifest_of(batches.ledger.read(batch_id), file, form)
     with _opened(file, form) as found, errors.status("retrying") as live:
-        done = runs.retry(
+        done = batches.runs.retry(
             batch_id, found.right_rows(), lambda n: live.update(f"{n:,} jobs submitted anew")
         )
     if as_json:
@@ -282,7 +285,7 @@ def retry(batch_id: str, failed: bool, file: str | None, form: str | None, as_js
         tell(f"line {line}: not retried, for its result came late: see `fermata batch report`")
     if done.lost or done.late:
         fail("to run such a row from its beginning, give it another key", EXIT_FAILED)
-    if not done.retried and (left := sum(ledger.read(batch_id).errors.values())):
+    if not done.retried and (left := sum(batches.ledger.read(batch_id).errors.values())):
         fail(f"{left:,} jobs failed, and {file} has none of their rows any more", EXIT_FAILED)
 
 
@@ -307,10 +310,10 @@ def _manifest_of(found: Batch, file: str | None, form: str | None) -> tuple[str,
 @click.option("--output", type=click.Path(dir_okay=False), help="Default: stdout.")
 def report_(batch_id: str, form: str, output: str | None) -> None:
     """Write one line for each row, in UTF-8: its state, files, error and cost."""
-    ledger, _ = open_batches(load(Role.CLIENT))
-    ledger.read(batch_id)
+    batches = open_batches(load(Role.CLIENT))
+    batches.ledger.read(batch_id)
     with _written(output) as to:
-        report.write(report.rows(ledger, batch_id), to, as_csv=form == "csv")
+        report.write(report.lines(batches.rows, batch_id), to, as_csv=form == "csv")
 
 
 @contextmanager

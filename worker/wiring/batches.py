@@ -3,11 +3,12 @@
 import functools
 import math
 import time
+from dataclasses import dataclass
 
-from worker.batch import Ledger, Runs
-from worker.batch.journal import Journal
-from worker.batch.timetable import Timetable
+from worker.batch import BatchRows, Ledger, Runs
+from worker.batch.timetable import DueTimes, Journal, Schedules, Slices, Timetable
 from worker.core.health.checks import longest_deadline
+from worker.core.ports import Clock
 from worker.engine.cancel import Cancellations
 from worker.messages import flow
 from worker.settings import Settings
@@ -16,28 +17,52 @@ from worker.wiring.producer import open_producer
 from worker.wiring.servers import open_redis
 
 
-def open_batches(settings: Settings) -> tuple[Ledger, Runs]:
-    """Open the ledger of batches, and the runs that submit and cancel them."""
-    client = open_redis(settings)
-    # The ledger's time to live is renewed when a job begins or ends. The next one may come only
-    # after the longest deadline, so the ledger must live for that time as well.
-    patience = math.ceil(longest_deadline(settings.policy))
-    ledger = Ledger(client, retain_seconds=2 * settings.policy.retention_seconds + patience)
-    cancellations = Cancellations(Records(client), time.time)
-    return ledger, Runs(
-        functools.partial(flow.enqueue, open_producer(settings)), ledger, cancellations, time.time
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """What is known of batches, and the runs that submit, cancel and retry them."""
+
+    ledger: Ledger
+    rows: BatchRows
+    runs: Runs
+
+
+def open_batches(settings: Settings) -> Batches:
+    client, retain_seconds = open_redis(settings), _retain_seconds(settings)
+    ledger, rows = Ledger(client, retain_seconds), BatchRows(client, retain_seconds)
+    runs = Runs(
+        enqueue=functools.partial(flow.enqueue, open_producer(settings)),
+        ledger=ledger,
+        rows=rows,
+        cancellations=Cancellations(Records(client), time.time),
     )
+    return Batches(ledger, rows, runs)
 
 
-def open_timetable(settings: Settings) -> Timetable:
+def open_timetable(settings: Settings, clock: Clock = time.time) -> Timetable:
     """Open the timetable; it is read on first use."""
-    ledger, runs = open_batches(settings)
     client = open_redis(settings)
     return Timetable(
-        path=settings.timetable,
-        redis=client,
-        journal=Journal(client, time.time),
-        ledger=ledger,
-        runs=runs,
-        clock=time.time,
+        schedules=Schedules(settings.timetable),
+        due_times=DueTimes(client, clock),
+        journal=Journal(client, clock),
+        ledger=Ledger(client, _retain_seconds(settings)),
+        clock=clock,
     )
+
+
+def open_slices(settings: Settings, clock: Clock = time.time) -> Slices:
+    """Open what submits the runs of the timetable; it is read on first use."""
+    batches = open_batches(settings)
+    return Slices(
+        schedules=Schedules(settings.timetable),
+        journal=Journal(open_redis(settings), clock),
+        ledger=batches.ledger,
+        runs=batches.runs,
+        clock=clock,
+    )
+
+
+def _retain_seconds(settings: Settings) -> int:
+    # The time to live of a batch is renewed when a job begins or ends. The next one may come only
+    # after the longest deadline, so the batch must live for that time as well.
+    return 2 * settings.policy.retention_seconds + math.ceil(longest_deadline(settings.policy))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from worker.batch import Ledger, Runs
+from worker.batch import BatchRows, Ledger, Runs
 from worker.batch.timetable import Timetable
 from worker.core.providers import chosen
 from worker.engine.cancel import Cancellations
@@ -43,6 +43,7 @@ class Desk:
     readings: Readings
     quarantine: Quarantine
     ledger: Ledger
+    batch_rows: BatchRows
     runs: Runs
     timetable: Timetable
     cancellations: Cancellations
@@ -59,15 +60,16 @@ class Desk:
 def open_desk(settings: Settings) -> Desk:
     """Open the parts of the desk; nothing connects before its first use."""
     client = open_redis(settings)
-    ledger, runs = open_batches(settings)
+    batches = open_batches(settings)
     records = Records(client)
     return Desk(
         settings=settings,
         overview=Overview(client),
         readings=Readings(client),
         quarantine=Quarantine(client),
-        ledger=ledger,
-        runs=runs,
+        ledger=batches.ledger,
+        batch_rows=batches.rows,
+        runs=batches.runs,
         timetable=open_timetable(settings),
         cancellations=Cancellations(records, time.time),
         enqueue=functools.partial(flow.enqueue, open_producer(settings)),

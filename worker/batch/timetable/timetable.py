@@ -1,0 +1,120 @@
+"""Use case: start the runs of the schedules.
+
+Beat ticks every minute, and the task of a tick calls ``tick`` in some worker. A due schedule begins
+a run: the journal notes it, and the message of its first slice is published. If a message is lost
+or a worker dies, the run falls silent in the journal, and a later tick publishes its next slice.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from worker.batch.ledger import Ledger
+from worker.batch.timetable.due_times import DueTimes
+from worker.batch.timetable.journal import Journal
+from worker.batch.timetable.schedules import Schedules
+from worker.batch.timetable.slices import Publish
+from worker.core.batch.timetable import Overlap, Schedule, batch_id
+from worker.core.errors import UnknownBatch
+from worker.core.job.models import JSONObject
+from worker.core.ports import Clock
+
+SILENT_SECONDS: Final = 300
+"""A run that has noted nothing for so long has lost its message, or its worker."""
+
+
+class Timetable:
+    """Starts runs, and tells how the last ones went."""
+
+    def __init__(
+        self,
+        *,
+        schedules: Schedules,
+        due_times: DueTimes,
+        journal: Journal,
+        ledger: Ledger,
+        clock: Clock,
+    ) -> None:
+        self.schedules = schedules
+        self._due_times = due_times
+        self._journal = journal
+        self._ledger = ledger
+        self._clock = clock
+
+    def tick(self, publish: Publish) -> None:
+        """Start runs that are due, report those that were missed, go on with those fallen silent.
+
+        Of several due times only the last one runs: a worker that was away for a night must not
+        run the night's batches all at once.
+        """
+        for schedule in self.schedules.values():
+            self._wake(schedule, publish)
+            due = self._due_times.unseen(schedule)
+            for minute in due[:-1]:
+                self._due_times.miss(schedule, minute)
+            if due:
+                self._start(schedule, due[-1], publish)
+
+    def _wake(self, schedule: Schedule, publish: Publish) -> None:
+        """Publish the next slice of a run that fell silent: message lost, or worker dead."""
+        for batch, at in self._journal.running(schedule.name).items():
+            if self._clock() - at > SILENT_SECONDS:
+                self._journal.goes_on(schedule.name, batch)
+                publish(schedule.name, batch, "")
+
+    def _start(self, schedule: Schedule, minute: datetime, publish: Publish) -> None:
+        if self._due_times.is_too_late(schedule, minute):
+            self._due_times.miss(schedule, minute)
+            return
+        if not self._due_times.claim(schedule, minute):
+            return
+        batch = batch_id(schedule, minute)
+        skips = schedule.overlap is Overlap.SKIP
+        if skips and (before := self._not_ended(schedule, besides=batch)):
+            self._journal.note(schedule.name, batch, f"skipped: {before} has not ended")
+        else:
+            self._begin(schedule, batch, publish)
+        self._due_times.mark(schedule, minute)
+
+    def _not_ended(self, schedule: Schedule, *, besides: str) -> str | None:
+        """Find another run that has not ended.
+
+        Args:
+            besides: the batch that is about to begin. A process that died before it marked the due
+                time may have begun it already, so it does not count.
+        """
+        running = self._journal.running(schedule.name)
+        others = {self._journal.newest(schedule.name) or besides, *running} - {besides}
+        return next((each for each in others if not self._ended(schedule, each)), None)
+
+    def _ended(self, schedule: Schedule, batch: str) -> bool:
+        try:
+            return self._ledger.read(batch).done
+        except UnknownBatch:
+            # No batch yet: the message of its first slice may still stand in the queue.
+            return batch not in self._journal.running(schedule.name)
+
+    def _begin(self, schedule: Schedule, batch: str, publish: Publish) -> None:
+        # The journal comes first: if the message is lost, _wake finds the silent run.
+        self._journal.begin(schedule.name, batch)
+        publish(schedule.name, batch, "")
+
+    def run_now(self, name: str, publish: Publish) -> str:
+        """Start a schedule by hand; returns the batch's name.
+
+        Raises InvalidRequest, ConfigError.
+        """
+        schedule = self.schedules.find(name)
+        batch = batch_id(schedule, datetime.fromtimestamp(self._clock(), UTC))
+        self._begin(schedule, batch, publish)
+        return batch
+
+    def describe(self, schedule: Schedule) -> JSONObject:
+        """Describe a schedule and its last run."""
+        last = self._journal.last(schedule.name)
+        return {
+            **{name: getattr(schedule, name) for name in schedule.__slots__},
+            "missed": self._due_times.missed(schedule),
+            "last_batch": last.batch_id if last else None,
+            "last_outcome": last.outcome if last else None,
+            "last_at": last.at if last else None,
+        }
