@@ -1,14 +1,39 @@
 """The Flask application factory of the desk."""
 
+import time
+from collections.abc import Callable
+
 from flask import Flask
 
+from desk import doors, health, problems
 from desk.parts import EXTENSION
+from worker.core.errors import ConfigError
+from worker.core.visitors import Token
 from worker.settings import Settings
 from worker.wiring.desk import open_desk
 
 
-def create_app(settings: Settings) -> Flask:
-    """Build the desk; it connects to Redis on the first request."""
+def create_app(
+    settings: Settings,
+    *,
+    this_run: Token | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Flask:
+    """Build the desk; it connects to Redis on the first request.
+
+    Args:
+        this_run: the token of this run, if the settings have none (desk/server.py).
+        clock: for the throttle of the login.
+
+    Raises ConfigError if there is no token at all: nobody could enter.
+    """
+    if not settings.desk_tokens and this_run is None:
+        raise ConfigError(
+            "set FERMATA_DESK_TOKENS, or start gunicorn with --worker-class desk.server.Worker"
+        )
     app = Flask(__name__)
     app.extensions[EXTENSION] = open_desk(settings)
+    doors.install(app, settings, this_run=this_run, clock=clock)
+    problems.install(app)
+    app.register_blueprint(health.blueprint)
     return app

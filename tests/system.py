@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -107,6 +108,18 @@ class Simulator:
         """The provider tasks that the simulator accepted, by its own books."""
         tasks: list[dict[str, Any]] = self.books(match)["tasks"]
         return tasks
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A running desk."""
+
+    process: Started
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
 
 class System:
@@ -250,6 +263,22 @@ class System:
         log = self.folder / f"{name}.log"
         wait_until(lambda: b"ready." in log.read_bytes(), seconds=60, what=f"{name} is ready")
         return process
+
+    def desk(self, name: str = "desk", *, port: int = 0, **settings: str) -> Desk:
+        """Start a desk, as the Procfile does, and wait until it answers.
+
+        Args:
+            port: that of a desk which has ended, or a free one.
+        """
+        port = port or take_port()
+        process = self.run(
+            name, "-m", "gunicorn", "--no-control-socket", "--threads", "128",
+            "--worker-class", "desk.server.Worker",
+            "--bind", f"127.0.0.1:{port}", "desk.wsgi:app", **settings,
+        )  # fmt: skip
+        desk = Desk(process, port)
+        wait_until(lambda: _answers(f"{desk.url}/healthz"), seconds=60, what=f"{name} answers")
+        return desk
 
     def backlog(self, queue: str = QUEUE) -> tuple[int, int]:
         """Return how many messages stand in a queue, and how many consumers wait for more."""

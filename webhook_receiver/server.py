@@ -7,8 +7,6 @@ To keep slow clients out altogether, put a proxy before it that passes on only w
 """
 
 import contextlib
-import logging
-import re
 import socket
 import sys
 import time
@@ -25,10 +23,6 @@ REQUEST_SECONDS: Final = 10
 
 LINGER_SECONDS: Final = 0.2
 
-_FAREWELLS: Final = re.compile(
-    r"Handling signal: term|Worker exiting|Shutting down|Worker \(pid:\d+\) was sent SIGTERM!"
-)
-
 
 class Worker(ThreadWorker):  # type: ignore[misc]
     """gunicorn's threaded worker, which cuts off clients that take too long."""
@@ -44,10 +38,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         except ConfigError as error:
             log.refuse(error.message)
             sys.exit(3)
-        if log.speaks_json() and not log.taken_over():
-            logs = map(logging.getLogger, ("gunicorn.error", "gunicorn.access"))
-            log.take_over(handler for each in logs for handler in each.handlers)
-        logging.getLogger("gunicorn.error").addFilter(_is_no_farewell)
+        log.take_over_gunicorn()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -78,15 +69,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 # can still send its answer.
                 with contextlib.suppress(OSError):
                     conn.sock.shutdown(socket.SHUT_RD)
-
-
-def _is_no_farewell(record: logging.LogRecord) -> bool:
-    """Drop gunicorn's lines about an ordinary end.
-
-    ``honcho start`` ends it if another process has refused to start: the reason for that must be
-    the last thing on the screen.
-    """
-    return record.levelno > logging.INFO or not _FAREWELLS.match(record.getMessage())
 
 
 def _hang_up(sock: socket.socket) -> None:

@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterable
@@ -163,6 +164,28 @@ def take_over(handlers: Iterable[logging.Handler] = ()) -> None:
         setattr(sys, name, _Printed(_original(getattr(sys, name))))
     # Celery prints its banner to these two.
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[assignment, misc]
+
+
+_FAREWELLS: Final = re.compile(
+    r"Handling signal: term|Worker exiting|Shutting down|Worker \(pid:\d+\) was sent SIGTERM!"
+)
+
+
+def take_over_gunicorn() -> None:
+    """Make the web server of this process log as we do; called in its master."""
+    if speaks_json() and not taken_over():
+        logs = map(logging.getLogger, ("gunicorn.error", "gunicorn.access"))
+        take_over(handler for each in logs for handler in each.handlers)
+    logging.getLogger("gunicorn.error").addFilter(_is_no_farewell)
+
+
+def _is_no_farewell(record: logging.LogRecord) -> bool:
+    """Drop gunicorn's lines about an ordinary end.
+
+    ``honcho start`` ends it if another process has refused to start: the reason for that must be
+    the last thing on the screen.
+    """
+    return record.levelno > logging.INFO or not _FAREWELLS.match(record.getMessage())
 
 
 class _Printed(io.TextIOBase):

@@ -24,6 +24,7 @@ from worker.core.errors import ConfigError
 from worker.core.health.checks import Risk
 from worker.core.job.lanes import Limits
 from worker.core.job.timing import OnUnconfirmed, Policy
+from worker.core.visitors import Token, read_token, wrong_tokens
 
 DEFAULT_PROVIDER_URL: Final = "https://api.aimusicapi.ai/api/v1"
 CELERYS_QUEUE: Final = "celery"
@@ -96,6 +97,9 @@ class Settings:
     policy: Policy
     limits: Limits
     archive: ArchiveSettings
+    desk_tokens: tuple[Token, ...] = field(repr=False)
+    desk_hosts: tuple[str, ...]
+    """Names by which the desk may be reached, besides those of this machine itself."""
     timetable: Path | None
     data_dir: Path
     log_level: str
@@ -299,6 +303,8 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
             ),
         ),
         archive=_read_archive(env, data_dir),
+        desk_tokens=_tokens(env),
+        desk_hosts=_hosts(env, "FERMATA_DESK_HOSTS", ()),
         data_dir=data_dir,
         timetable=env.path("FERMATA_TIMETABLE", None),
         log_level=env.str(
@@ -342,17 +348,27 @@ def _weights(text: str) -> dict[str, float]:
 def _read_archive(env: FileAwareEnv, data_dir: Path) -> ArchiveSettings:
     # Not Path.as_uri(), which would write %20 for a space: fsspec takes a % as part of the name.
     local = f"file://{(data_dir / 'archive').absolute()}"
-    hosts = env.list(
-        "FERMATA_ARCHIVE_HOSTS",
-        list(PROVIDER_HOSTS),
-        subcast=lambda host: host.strip().strip(".").lower(),
-    )
     return ArchiveSettings(
         url=env.str("FERMATA_ARCHIVE_URL", local, validate=_archive_url),
         template=env.str("FERMATA_ARCHIVE_TEMPLATE", names.DEFAULT_TEMPLATE, validate=_template),
-        hosts=tuple(filter(None, hosts or ())),
+        hosts=_hosts(env, "FERMATA_ARCHIVE_HOSTS", PROVIDER_HOSTS),
         max_bytes=env.int("FERMATA_ARCHIVE_MAX_BYTES", 2 * 1024**3, validate=validate.Range(min=1)),
     )
+
+
+def _hosts(env: FileAwareEnv, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    hosts = env.list(name, list(default), subcast=lambda host: host.strip().strip(".").lower())
+    return tuple(filter(None, hosts or ()))
+
+
+def _tokens(env: FileAwareEnv) -> tuple[Token, ...]:
+    texts = env.list("FERMATA_DESK_TOKENS", [], subcast=str.strip, validate=_desk_tokens)
+    return tuple(map(read_token, texts or ()))
+
+
+def _desk_tokens(texts: list[str]) -> None:
+    if wrong := list(wrong_tokens(texts)):
+        raise ValidationError(wrong)
 
 
 def _archive_url(value: str) -> None:

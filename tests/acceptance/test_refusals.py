@@ -83,6 +83,30 @@ def test_a_receiver_with_wrong_settings_says_so_and_ends(tmp_path: Path) -> None
     assert "gunicorn" not in said  # before the server says anything
 
 
+DESK = ("gunicorn", "--no-control-socket", "--worker-class", "desk.server.Worker")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+def test_a_desk_without_tokens_that_others_could_reach_says_so_and_ends(
+    host: str, tmp_path: Path
+) -> None:
+    said = refused(tmp_path, *DESK, "--bind", f"{host}:{take_port()}", "desk.wsgi:app")
+    assert said.splitlines()[-1].startswith("fermata: without FERMATA_DESK_TOKENS the desk opens")
+    assert "Booting worker" not in said
+
+
+def test_a_desk_without_tokens_in_another_server_says_so_and_ends(tmp_path: Path) -> None:
+    plain = ("gunicorn", "--no-control-socket", "--bind", f"127.0.0.1:{take_port()}")
+    assert "--worker-class desk.server.Worker" in refused(tmp_path, *plain, "desk.wsgi:app")
+
+
+def test_a_desk_with_wrong_tokens_says_so_and_ends(tmp_path: Path) -> None:
+    said = refused(tmp_path, *DESK, "desk.wsgi:app", FERMATA_DESK_TOKENS=f"ada:root:{SIGNING_KEY}")
+    assert "  FERMATA_DESK_TOKENS: Token 1: its role must be one of" in said
+    assert SIGNING_KEY not in said
+    assert "gunicorn" not in said  # before the server says anything
+
+
 DEV = ("worker", "dev", "--port", "0", "--simulator-port", "0")
 
 

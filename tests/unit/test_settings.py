@@ -557,3 +557,32 @@ def test_a_backends_own_tasks_go_to_celerys_default_queue_or_to_one_that_is_name
 @pytest.mark.parametrize("name", ["shop,mail", "shop mail", "q" * 256])
 def test_a_queue_for_them_is_one_name(name: str) -> None:
     assert wrong(FERMATA_FOLLOW_UP_QUEUE=name) == {"FERMATA_FOLLOW_UP_QUEUE"}
+
+
+def test_the_tokens_of_the_desk_are_read_and_not_shown() -> None:
+    given(FERMATA_DESK_TOKENS=f"ada:operate:{KEY}, shop:read@acme:{OTHER_KEY}")
+    read = load(Role.DESK)
+    assert [token.visitor.tenant for token in read.desk_tokens] == [None, "acme"]
+    assert KEY not in repr(read)
+
+
+def test_the_tokens_of_the_desk_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text(f"ada:operate:{KEY}\n")
+    given(FERMATA_DESK_TOKENS_FILE=str(tmp_path / "tokens"))
+    assert load(Role.DESK).desk_tokens[0].secret == KEY
+
+
+def test_every_wrong_token_of_the_desk_is_named_by_its_place() -> None:
+    given(FERMATA_DESK_TOKENS=f"{KEY},ada:read:{KEY},ada:admin:{PASSWORD}")
+    with pytest.raises(ConfigError) as raised:
+        load(Role.DESK)
+    assert "Token 1: " in str(raised.value)
+    assert "Token 3: its role must be one of read, enqueue, operate, its secret" in str(
+        raised.value
+    )
+    assert wrong(Role.DESK, FERMATA_DESK_TOKENS=KEY) == {"FERMATA_DESK_TOKENS"}
+
+
+def test_the_names_of_the_desk_are_read_as_hosts() -> None:
+    given(FERMATA_DESK_HOSTS=" Desk.example.com , .,")
+    assert load(Role.DESK).desk_hosts == ("desk.example.com",)

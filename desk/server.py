@@ -1,0 +1,75 @@
+"""The desk's gunicorn worker: ``gunicorn --worker-class desk.server.Worker --threads 128``.
+
+Whoever enters the desk can spend credits. So without FERMATA_DESK_TOKENS it is open on this machine
+alone, with a token that is made at start and printed as a link. On any other address, gunicorn's
+master refuses to start. Each live page keeps a thread of its own, so one worker with many threads
+serves the desk.
+"""
+
+import secrets
+import sys
+from typing import Any, ClassVar
+
+from gunicorn.workers.gthread import ThreadWorker
+
+from desk import parts
+from worker import log
+from worker.core.errors import ConfigError
+from worker.core.visitors import Role as VisitorRole
+from worker.core.visitors import Token, Visitor
+from worker.settings import Role, is_loopback, load
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    """gunicorn's threaded worker, which knows on which addresses the desk may be open."""
+
+    this_run: ClassVar[Token | None] = None
+    """The token of this run, if the settings have none: the master makes it before it forks."""
+    link: ClassVar[str] = ""
+    """Where a person enters with it."""
+
+    @classmethod
+    def setup(cls) -> None:
+        """Refuse wrong settings, and make the server log as we do.
+
+        Gunicorn calls this in the master, before it opens a port or logs anything.
+        """
+        try:
+            load(Role.DESK)
+        except ConfigError as error:
+            log.refuse(error.message)
+            sys.exit(3)
+        log.take_over_gunicorn()
+
+    @classmethod
+    def check_config(cls, cfg: Any, log_: Any) -> None:
+        """Refuse an address that others reach, if there are no tokens; else make one.
+
+        Gunicorn calls this in the master, before it starts a worker.
+        """
+        super().check_config(cfg, log_)
+        if load(Role.DESK).desk_tokens:
+            return
+        addresses = [_url(address) for address in cfg.address]
+        if not all(map(is_loopback, addresses)):
+            log.refuse(
+                "without FERMATA_DESK_TOKENS the desk opens on this machine alone: set them, or "
+                "bind it to 127.0.0.1"
+            )
+            sys.exit(3)
+        visitor = Visitor("this-machine", VisitorRole.OPERATE)
+        cls.this_run = Token(visitor, secrets.token_urlsafe(32))
+        cls.link = f"{addresses[0]}/login?token={cls.this_run.secret}"
+
+    def handle_exit(self, sig: Any, frame: Any) -> None:
+        """End the live pages, which would otherwise keep their threads for ever."""
+        parts.STOPPING.set()
+        super().handle_exit(sig, frame)
+
+
+def _url(address: tuple[str, int] | str | int) -> str:
+    """Write an address of gunicorn's as a URL; '' if it is a socket of another kind."""
+    if not isinstance(address, tuple):
+        return ""
+    host, port = address[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
