@@ -159,7 +159,7 @@ def test_everything_that_matches_is_selected(lab: Lab) -> None:
     assert not list(lab.overview.select(Filter(operation="sonic.midi")))
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "x~y"])
+@pytest.mark.parametrize("cursor", ["", "x", "x~y", "nan~y", "inf~y"])
 def test_a_wrong_cursor_is_a_value_error(lab: Lab, cursor: str) -> None:
     with pytest.raises(ValueError, match="this cursor is not one"):
         lab.overview.page(Filter(), cursor=cursor)

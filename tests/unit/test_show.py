@@ -18,6 +18,8 @@ from worker.core.job.models import Entry, JobId, JobRecord, JSONObject, Kind
 from worker.core.job.states import JobState
 from worker.core.providers.aimusic import results
 from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.core.providers.aimusic.provider import AIMusic
+from worker.engine.describe import record_json
 from worker.messages.watch import Sight
 
 
@@ -65,7 +67,7 @@ def test_what_came_late_is_shown_with_its_links_beside_the_error() -> None:
     record = ended({"event": "song.completed", "task_id": "t-1", "data": [SONG]})
     shown = printed(show.job(record))
     assert all(word in shown for word in ("too slow", "came late", "Late", "https://x.test/a"))
-    late = show.record_json(record)["late"]
+    late = record_json(record, AIMusic())["late"]
     assert late["delivery_id"] == "d-1"
     assert (late["result"]["provider_task_id"], late["result"]["job_id"]) == ("t-1", "job-1")
     assert late["result"]["clips"][0]["audio_url"] == "https://x.test/a"
@@ -74,7 +76,7 @@ def test_what_came_late_is_shown_with_its_links_beside_the_error() -> None:
 def test_what_came_late_and_is_no_result_is_shown_as_the_error_it_is() -> None:
     record = ended(FAILED)
     assert "TaskFailed: Generation failed" in printed(show.job(record))
-    assert show.record_json(record)["late"]["error"]["type"] == "TaskFailed"
+    assert record_json(record, AIMusic())["late"]["error"]["type"] == "TaskFailed"
 
 
 ESCAPES = "\x1b]0;owned\x07\x9b2J\u202e\ud800[red]\r\n"

@@ -4,10 +4,10 @@ The counters of a batch are written by the scripts that turn its jobs (tally.lua
 as the turn. So they agree with the records, and reading a batch costs the same for any size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from worker.core import keys
 from worker.core.errors import UnknownBatch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ERROR: Final = "error:"
 """With the type of an error after it: the counter of the jobs that failed with it."""
+_TENANT: Final = "tenant:"
 
 
 class Phase(StrEnum):
@@ -50,6 +51,8 @@ class Batch:
     """The path of the file that was submitted last, on the machine that submitted it."""
     form: str | None = None
     """The format of that file."""
+    tenants: tuple[str, ...] = ()
+    """On whose behalf its rows run; none if they were submitted by the version before."""
 
     @property
     def live(self) -> int:
@@ -133,6 +136,11 @@ class Ledger:
         """Mark a batch as cancelled: any job of it that begins now ends at once (tally.lua)."""
         self._redis.hset(keys.BATCH + batch_id, "phase", Phase.CANCELLED)
 
+    def note_tenants(self, batch_id: str, tenants: Iterable[str]) -> None:
+        """Write down on whose behalf rows of a batch run."""
+        noted = {_TENANT + tenant: "" for tenant in tenants}
+        self._redis.hset(keys.BATCH + batch_id, mapping=cast("dict[Any, Any]", noted))
+
     def read(self, batch_id: str) -> Batch:
         """Read what became of a batch so far.
 
@@ -157,11 +165,23 @@ class Ledger:
             errors={name: count for name, count in counts.items() if count},
             manifest=stored.get("manifest") or None,
             form=stored.get("form") or None,
+            tenants=tuple(sorted(n.removeprefix(_TENANT) for n in stored if n.startswith(_TENANT))),
         )
 
-    def recent(self, limit: int) -> list[Batch]:
-        """Read the newest batches, newest first."""
-        found = cast("list[str]", self._redis.zrange(keys.BATCHES, 0, limit - 1, desc=True))
+    def recent(self, limit: int, *, after: str | None = None) -> list[Batch]:
+        """Read the newest batches, newest first.
+
+        Args:
+            after: begin behind this batch; there are none behind an unknown one.
+        """
+        start = 0
+        if after is not None:
+            rank = cast("int | None", self._redis.zrevrank(keys.BATCHES, after))
+            if rank is None:
+                return []
+            start = rank + 1
+        last = start + limit - 1
+        found = cast("list[str]", self._redis.zrange(keys.BATCHES, start, last, desc=True))
         return [self.read(batch_id) for batch_id in found if self._exists(batch_id)]
 
     def _exists(self, batch_id: str) -> bool:

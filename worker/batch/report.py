@@ -61,15 +61,27 @@ def _urls(results: Iterable[JSONObject]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def write(lines: Iterator[JSONObject], to: IO[str], *, as_csv: bool) -> None:
+def write(lines: Iterable[JSONObject], to: IO[str], *, as_csv: bool) -> None:
     """Write a report as CSV, with a header, or as JSON Lines."""
     if not as_csv:
         to.writelines(json.dumps(line) + "\n" for line in lines)
         return
-    writer = csv.DictWriter(to, COLUMNS)
-    writer.writeheader()
+    to.writelines(csv_lines(lines))
+
+
+def csv_lines(lines: Iterable[JSONObject]) -> Iterator[str]:
+    """Yield a report as the lines of a CSV file, the header first."""
+    writer = csv.DictWriter(_Echo(), COLUMNS)
+    yield writer.writeheader()
     for line in lines:
-        writer.writerow({name: _safe(value) for name, value in line.items()})
+        yield writer.writerow({name: _safe(value) for name, value in line.items()})
+
+
+class _Echo:
+    """A file that gives back what is written: csv's writers return it in turn."""
+
+    def write(self, text: str) -> str:
+        return text
 
 
 def _safe(value: object) -> object:

@@ -103,6 +103,7 @@ class Runs:
         missing = (entry for entry, present in zip(booked, submitted, strict=True) if not present)
         # Announce first: if somebody cancels the batch meanwhile, ``cancel`` finds these jobs.
         self._rows.announce(batch_id, missing)
+        self._ledger.note_tenants(batch_id, {row.tenant for row in page})
         for row, entry, present in zip(page, booked, submitted, strict=True):
             if not present:
                 headers = _headers(batch_id, row)

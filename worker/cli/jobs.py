@@ -29,14 +29,13 @@ from worker.cli.group import (
 )
 from worker.core.batch.flows import find_flow, parse_branch
 from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
-from worker.core.errors import InvalidRequest
 from worker.core.job.canvas import Step
 from worker.core.job.lanes import Priority
 from worker.core.job.models import JobId
-from worker.core.job.states import JobState
-from worker.core.providers import find
+from worker.core.providers import chosen
 from worker.core.text import decode
 from worker.engine.cancel import Cancellation, Cancellations
+from worker.engine.describe import record_json
 from worker.messages import flow, watch
 from worker.settings import Role, load
 from worker.store.readings import Readings
@@ -180,7 +179,9 @@ def _wait(readings: Readings, enqueued: flow.Flow, timeout: float | None, *, as_
         fail(f"interrupted; the jobs go on: see `fermata job {first}`", EXIT_INTERRUPTED)
     if as_json:
         described = [
-            (show.record_json(s.record) if s.record else {}) | _step(s.step) | {"state": s.state}
+            (record_json(s.record, chosen()) if s.record else {})
+            | _step(s.step)
+            | {"state": s.state}
             for s in sights
         ]
         click.echo(json.dumps(described, indent=2))
@@ -237,7 +238,7 @@ def _print_job(readings: Readings, job_id: JobId, *, as_json: bool) -> None:
     sights = watch.look(readings, watch.flow_of(readings, record))
     if as_json:
         beside = {"flow": [_step(each.step) | {"state": each.state} for each in sights]}
-        click.echo(json.dumps(show.record_json(record) | beside, indent=2))
+        click.echo(json.dumps(record_json(record, chosen()) | beside, indent=2))
     else:
         out.print(show.job(record, sights))
         if len(sights) >= watch.MOST_STEPS:
@@ -259,7 +260,7 @@ def jobs(limit: int, as_json: bool) -> None:
     readings = open_readings(load(Role.CLIENT))
     records = readings.recent(limit)
     if as_json:
-        click.echo(json.dumps([show.record_json(record) for record in records], indent=2))
+        click.echo(json.dumps([record_json(record, chosen()) for record in records], indent=2))
     elif records:
         known = {record.job_id for record in records}
         missing = {record.first for record in records if record.first} - known
@@ -307,8 +308,5 @@ _CANCELLED: Final = {
 def poll(job_id: str, as_json: bool) -> None:
     """Ask the provider now how a waiting job stands, before its due time."""
     parts = worker_process.parts()
-    record = parts.readings.read(JobId(job_id))
-    if record.state is not JobState.WAITING:
-        raise InvalidRequest(f"{job_id} is {record.state}: only a waiting job can be polled")
-    parts.polls.poll(record, find(record.operation))
+    parts.polls.poll_now(parts.readings.read(JobId(job_id)))
     _print_job(parts.readings, JobId(job_id), as_json=as_json)

@@ -20,13 +20,13 @@ from rich.text import Text
 
 from worker.batch import Batch
 from worker.core.contract import JOB_ID
-from worker.core.errors import FermataError
 from worker.core.job import canvas
 from worker.core.job.canvas import Step
-from worker.core.job.models import Entry, JobId, JobRecord, JSONObject
+from worker.core.job.models import Entry, JobId, JobRecord
 from worker.core.job.states import JobState
 from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import Operation
+from worker.engine.describe import read_late
 from worker.messages.watch import Sight
 
 _PROSE: Final = 24
@@ -151,33 +151,10 @@ def job(record: JobRecord, flow: Sequence[Sight] = ()) -> RenderableType:
     return Group(facts, *beside, timeline, *([""] if ending else []), *ending, *_late(record))
 
 
-def record_json(record: JobRecord) -> JSONObject:
-    """Return a record as JSON; a late delivery is read as a result would be."""
-    described = record.to_json()
-    if record.late:
-        described["late"] = record.late | read_late(record)
-    return described
-
-
-def read_late(record: JobRecord) -> JSONObject:
-    """Read a delivery that came after its job had ended: ``{"result": …}`` or ``{"error": …}``."""
-    try:
-        result = chosen().read_result(
-            record.job_id,
-            record.operation,
-            (record.late or {})["body"],
-            clip_id=record.clip_id,
-            provider_task_id=record.provider_task_id,
-        )
-    except FermataError as error:
-        return {"error": error.to_json()}
-    return {"result": result}
-
-
 def _late(record: JobRecord) -> list[RenderableType]:
     if not record.late:
         return []
-    read = read_late(record)
+    read = read_late(record, chosen())
     came = _moment(record.late["at"]).strftime("%Y-%m-%d %H:%M:%S")
     told = f"\n[yellow]This came late, at {came} UTC, when the job had ended without it:[/]"
     return [told, *_ending(read.get("error"), read.get("result"))]

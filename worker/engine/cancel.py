@@ -6,6 +6,8 @@ A job that has no record yet, or whose submit leg has not announced it, is only 
 the mark before it calls the provider.
 """
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -82,6 +84,13 @@ class Cancellations:
             fields=fields,
         )
         return Cancellation.ENDING if state in _IN_TURN else self.cancel(job_id, by=by)
+
+    def cancel_all(self, job_ids: Iterable[JobId], *, by: str) -> Mapping[Cancellation, int]:
+        """Cancel many jobs, each in its turn; counts what became of the requests.
+
+        Raises StoreUnavailable.
+        """
+        return Counter(self.cancel_in_turn(job_id, by=by) for job_id in job_ids)
 
     def _mark(
         self, job_id: JobId, by: str, source: JobState | None, *, retain_seconds: int | None = None

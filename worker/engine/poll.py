@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from worker.core.errors import FermataError
+from worker.core.errors import FermataError, InvalidRequest
 from worker.core.job import timing
 from worker.core.job.models import Event, JobRecord, Source
 from worker.core.job.states import JobState
@@ -81,6 +81,15 @@ class Polls:
             self.poll(job, find(self._provider.operations, job.operation))
         except Exception:
             log.exception("poll_failed", job_id=job.job_id)
+
+    def poll_now(self, job: JobRecord) -> None:
+        """Ask how a job stands before its due time, because a person wants to know.
+
+        Raises InvalidRequest if it does not wait for the provider.
+        """
+        if job.state is not JobState.WAITING:
+            raise InvalidRequest(f"{job.job_id} is {job.state}: only a waiting job can be polled")
+        self.poll(job, find(self._provider.operations, job.operation))
 
     def poll(self, job: JobRecord, operation: Operation) -> None:
         """Ask the provider how a waiting job stands, and record its answer.

@@ -6,6 +6,7 @@ that no index answers is checked on the records, a bounded number at a time: a p
 has looked at, and where to go on.
 """
 
+import contextlib
 import heapq
 import itertools
 import math
@@ -316,7 +317,7 @@ def _read_cursor(cursor: str | None) -> _Found:
     if cursor is None:
         return math.inf, ""
     score, _, job_id = cursor.partition("~")
-    try:
-        return float(score), job_id
-    except ValueError:
-        raise ValueError("this cursor is not one that a page has given") from None
+    with contextlib.suppress(ValueError):
+        if math.isfinite(at := float(score)):
+            return at, job_id
+    raise ValueError("this cursor is not one that a page has given")

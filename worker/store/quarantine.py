@@ -21,11 +21,12 @@ from worker.core import keys
 from worker.core.errors import InvalidRequest
 from worker.core.job.models import Entry, JobId, Kind
 from worker.core.signing import ID_LIMIT
+from worker.core.wording import shown
 from worker.store.scripts import Script
 
 log = structlog.get_logger()
 
-_ENTRY_ID: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+_ENTRY_ID: Final = re.compile(r"[0-9]{1,16}-[0-9]{1,16}")
 _KEYS: Final = {
     "quarantine": keys.QUARANTINE,
     "index": keys.QUARANTINE_INDEX,
@@ -97,9 +98,17 @@ class Quarantine:
             log.error("quarantine_overflowed", entry_id=entry_id, pushed_out=pushed_out)
         return cast(str, entry_id)
 
-    def entries(self) -> Iterator[Entry]:
-        """Read all entries, the oldest first, page by page."""
-        start = "-"
+    def entries(self, *, after: str | None = None) -> Iterator[Entry]:
+        """Read the entries, the oldest first, page by page.
+
+        Args:
+            after: begin behind the entry of this id.
+
+        Raises InvalidRequest if that is no id.
+        """
+        if after is not None and not _ENTRY_ID.fullmatch(after):
+            raise InvalidRequest(f"{shown(after)} is no id of an entry")
+        start = "-" if after is None else f"({after}"
         while page := cast(list[Any], self._redis.xrange(keys.QUARANTINE, start, count=_PAGE)):
             yield from (_entry(entry_id, stored) for entry_id, stored in page)
             start = f"({page[-1][0]}"  # "(": after the last entry of this page

@@ -20,6 +20,7 @@ from worker.core.job.models import (
     JobRecord,
     JSONObject,
     ProviderTaskId,
+    Source,
     Standing,
 )
 from worker.core.job.states import LIVE, TRANSITIONS, JobState, Turn
@@ -173,6 +174,8 @@ def parse(
         batch=stored.get("batch"),
         following=documents.get("following"),
         lane=stored.get("lane", ""),
+        cost=float(stored.get("cost", 0)) / 1000,
+        source=Source(stored["source"]) if "source" in stored else None,
         progress=documents.get("progress"),
         result=documents.get("result"),
         error=documents.get("error"),

@@ -88,6 +88,10 @@ class JobRecord:
     """The steps after it when it ended: ``steps``, each a :class:`.canvas.Step`."""
     lane: str = ""
     """Its priority and tenant (lanes.Lane), once it stood before the gate."""
+    cost: float = 0.0
+    """Its list price, in credits."""
+    source: Source | None = None
+    """Where the event came from that ended it."""
     progress: JSONObject | None = None
     result: JSONObject | None = None
     error: JSONObject | None = None
