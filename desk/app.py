@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from flask import Flask
 
-from desk import doors, health, problems
+from desk import api, doors, health, problems
 from desk.parts import EXTENSION
 from worker.core.errors import ConfigError
 from worker.core.visitors import Token
 from worker.settings import Settings
 from worker.wiring.desk import open_desk
+
+_LONGEST_BODY: Final = 32 * 1024**2
 
 
 def create_app(
@@ -32,8 +35,10 @@ def create_app(
             "set FERMATA_DESK_TOKENS, or start gunicorn with --worker-class desk.server.Worker"
         )
     app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = _LONGEST_BODY
     app.extensions[EXTENSION] = open_desk(settings)
     doors.install(app, settings, this_run=this_run, clock=clock)
     problems.install(app)
+    api.install(app)
     app.register_blueprint(health.blueprint)
     return app

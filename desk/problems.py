@@ -1,5 +1,6 @@
 """Errors as programs want them: problem documents (RFC 9457), ``application/problem+json``."""
 
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -38,6 +39,7 @@ def install(app: Flask) -> None:
     """Answer errors with problem documents where programs ask, and with a page elsewhere."""
     app.register_error_handler(HTTPException, answer)
     app.register_error_handler(FermataError, _ours)
+    app.register_error_handler(RecursionError, _too_deep)
     for away in _AWAY:
         app.register_error_handler(away, _away)
 
@@ -57,13 +59,28 @@ def document(error: HTTPException) -> Response:
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": error.description,
-        **getattr(error, "members", {}),
+        **getattr(error, "members", _mistakes(error)),
     }
     response = Response(json.dumps(members), status, content_type=MEDIA_TYPE)
     for name, value in error.get_headers():
         if name.lower() not in {"content-type", "content-length"}:
             response.headers.add(name, value)
     return response
+
+
+def _mistakes(error: HTTPException) -> dict[str, Any]:
+    """Return what webargs found wrong with a request: ``errors``, by field."""
+    found = getattr(error, "data", {}).get("messages", {})
+    errors = {name: why for each in found.values() for name, why in _leaves("", each)}
+    return {"errors": errors} if errors else {}
+
+
+def _leaves(name: str, why: Any) -> Iterator[tuple[str, list[str]]]:
+    if isinstance(why, dict):
+        for inner, each in why.items():
+            yield from _leaves(f"{name}.{inner}" if name else str(inner), each)
+    else:
+        yield name or "body", list(why)
 
 
 def _ours(error: FermataError) -> ResponseReturnValue:
@@ -74,6 +91,10 @@ def _ours(error: FermataError) -> ResponseReturnValue:
         log.error("desk_misconfigured", error=error.message)
         status = 500
     return answer(Problem(status, error.message))
+
+
+def _too_deep(_: RecursionError) -> ResponseReturnValue:
+    return answer(Problem(400, "The request is nested too deeply."))
 
 
 def _away(error: Exception) -> ResponseReturnValue:

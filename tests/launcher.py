@@ -33,6 +33,7 @@ LIBRARIES: Final = (
     "celery.worker.components",
     "celery.worker.consumer",
     "flask",
+    "flask_smorest",
     "kombu.transport.pyamqp",
     "kombu.transport.redis",
     "simulator.app",

@@ -49,11 +49,10 @@ def bearer(name: str) -> Mapping[str, str]:
     return {"Authorization": f"Bearer {SECRETS[name]}"}
 
 
-def client(app: Flask, name: str = "") -> FlaskClient:
+def client(app: Flask, name: str) -> Any:
     """Open a client that shows a visitor's token with each request."""
     opened = app.test_client()
-    if name:
-        opened.environ_base["HTTP_AUTHORIZATION"] = bearer(name)["Authorization"]
+    opened.environ_base["HTTP_AUTHORIZATION"] = bearer(name)["Authorization"]
     return opened
 
 

@@ -23,7 +23,7 @@ def test_healthz_is_open_and_says_nothing(app: Flask) -> None:
 
 
 def test_without_a_token_a_program_gets_a_problem_and_a_person_the_login_form(app: Flask) -> None:
-    client = app.test_client()
+    client: Any = app.test_client()
     for path in ("/api/v1/jobs", "/api/v1/none", "/metrics"):
         answer = client.get(path)
         assert (answer.status_code, answer.json["status"]) == (401, 401)
@@ -76,7 +76,7 @@ def test_a_session_ends_with_its_logout(app: Flask) -> None:
 
 
 def test_a_session_ends_with_its_token(valkey: Any, app: Flask) -> None:
-    client = app.test_client()
+    client: Any = app.test_client()
     desk.log_in(client, "operator")
     cookie = client.get_cookie("fermata_desk", domain="localhost")
     left = ",".join(t for t in desk.TOKENS.split(",") if not t.startswith("operator"))

@@ -1,0 +1,125 @@
+"""Enqueue jobs and flows; see how a flow stands."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from flask_smorest import Blueprint
+
+from desk.api import schemas
+from desk.api.jobs import visible
+from desk.doors import Role, requires, visitor
+from desk.parts import desk
+from desk.problems import Problem
+from worker.core.batch import OWN_COLUMNS, Entry, Row, RowError, check
+from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
+from worker.core.job.lanes import tenant_of
+from worker.core.job.models import JSONObject
+from worker.messages import watch
+from worker.messages.flow import Flow
+from worker.messages.watch import Sight
+
+blueprint = Blueprint("flows", __name__, description=__doc__)
+
+_WRONG: Final = "The request is wrong; nothing was submitted."
+
+
+@blueprint.post("/jobs")
+@requires(Role.ENQUEUE)
+@blueprint.arguments(schemas.JobRequest)
+@blueprint.arguments(schemas.Key, location="headers")
+@blueprint.response(202, schemas.Enqueued, headers={"Location": {"schema": {"type": "string"}}})
+def enqueue_job(asked: JSONObject, key: JSONObject) -> Any:
+    """Enqueue an operation, and follow-ups on its result."""
+    enqueued = _enqueue(asked, key["idempotency_key"], name="operation")
+    return enqueued, {"Location": f"/api/v1/jobs/{enqueued['job_id']}"}
+
+
+@blueprint.post("/flows")
+@requires(Role.ENQUEUE)
+@blueprint.arguments(schemas.FlowRequest)
+@blueprint.arguments(schemas.Key, location="headers")
+@blueprint.response(202, schemas.Enqueued, headers={"Location": {"schema": {"type": "string"}}})
+def enqueue_flow(asked: JSONObject, key: JSONObject) -> Any:
+    """Enqueue a named flow, and further branches beside its own."""
+    enqueued = _enqueue(asked, key["idempotency_key"], name="name")
+    return enqueued, {"Location": f"/api/v1/flows/{enqueued['job_id']}"}
+
+
+def _enqueue(asked: JSONObject, key: str | None, *, name: str) -> JSONObject:
+    """Check a request, and enqueue it.
+
+    Args:
+        name: the field with the name of the operation or flow.
+    """
+    row = _checked(asked, name)
+    # Not the row's own: a request that names no priority is no batch's.
+    lane = {PRIORITY_HEADER: asked["priority"], TENANT_HEADER: visitor().tenant or asked["tenant"]}
+    flow: Flow = desk().enqueue(
+        row.plan,
+        # Tenants choose their keys themselves: equal ones must not meet.
+        idempotency_key=f"{visitor().tenant}:{key}" if key and visitor().tenant else key,
+        headers={header: value for header, value in lane.items() if value},
+    )
+    steps = [{"job_id": s.job_id, "operation": s.operation, "after": s.after} for s in flow.steps]
+    return {"job_id": flow.steps[0].job_id, "steps": steps}
+
+
+def _checked(asked: JSONObject, name: str) -> Row:
+    """Read a request as a manifest's row is read. Raises Problem with every mistake, by field."""
+    errors: dict[str, list[str]] = {}
+    if asked["tenant"] is not None and not visitor().sees(asked["tenant"]):
+        errors["tenant"] = [f"your token is for {visitor().tenant} alone"]
+    parameters = asked["parameters"]
+    for column in sorted(parameters.keys() & set(OWN_COLUMNS)):
+        errors[f"parameters.{column}"] = ["no operation takes it"]
+    values = {n: value for n, value in parameters.items() if n not in OWN_COLUMNS}
+    values |= {own: asked[own] for own in ("source", "then", "priority", "tenant")}
+    values["operation"] = asked[name]
+    rows = list(check([Entry(1, values)]))
+    for wrong in rows:
+        if isinstance(wrong, RowError):
+            errors.setdefault(_field(wrong.column, name), []).append(wrong.reason)
+    if errors:
+        raise Problem(422, _WRONG, errors=errors)
+    return next(row for row in rows if isinstance(row, Row))
+
+
+def _field(column: str | None, name: str) -> str:
+    """Name the field of a request in which a row's value stood."""
+    if column == "operation":
+        return name
+    if column in OWN_COLUMNS:
+        return column
+    return f"parameters.{column}" if column else "parameters"
+
+
+@blueprint.get("/flows/<flow_id>")
+@blueprint.response(200, schemas.Flow)
+def one(flow_id: str) -> Any:
+    """See how the jobs of a flow stand; its id is that of its first job, or of any other."""
+    record = visible(flow_id)
+    sights = list(_seen(watch.look(desk().readings, watch.flow_of(desk().readings, record))))
+    return {
+        "flow_id": sights[0].step.job_id,
+        "ended": all(sight.ended for sight in sights),
+        "succeeded": all(sight.succeeded for sight in sights),
+        "steps": [_step(sight) for sight in sights],
+    }
+
+
+def _seen(sights: list[Sight]) -> Iterator[Sight]:
+    """Leave out jobs of other tenants: a task of the user's may have enqueued them."""
+    for sight in sights:
+        if sight.record is None or visitor().sees(tenant_of(sight.record.lane)):
+            yield sight
+
+
+def _step(sight: Sight) -> JSONObject:
+    step = sight.step
+    return {
+        "job_id": step.job_id,
+        "operation": step.operation,
+        "after": step.after,
+        "joins": step.joins,
+        "state": sight.state,
+    }

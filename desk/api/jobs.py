@@ -1,0 +1,138 @@
+"""Jobs: list, look, follow, cancel, ask the provider."""
+
+import contextlib
+from dataclasses import replace
+from typing import Any
+
+from flask import Response, jsonify
+from flask_smorest import Blueprint
+from marshmallow import RAISE
+
+from desk import live
+from desk.api import schemas
+from desk.doors import Role, requires, visitor
+from desk.parts import desk
+from desk.problems import Problem
+from worker.core.errors import InvalidRequest, UnknownJob
+from worker.core.job.lanes import tenant_of
+from worker.core.job.models import JobId, JobRecord
+from worker.core.job.states import TERMINAL
+from worker.core.overview import Filter
+from worker.core.providers import chosen
+from worker.engine.cancel import Cancellation
+from worker.engine.describe import record_json
+
+blueprint = Blueprint("jobs", __name__, description=__doc__)
+
+
+def visible(job_id: str) -> JobRecord:
+    """Read a job's record.
+
+    Raises Problem; another tenant's job is as unknown as one that never was.
+    """
+    with contextlib.suppress(UnknownJob):
+        record = desk().readings.read(JobId(job_id))
+        if visitor().sees(tenant_of(record.lane)):
+            return record
+    raise Problem(404, "There is no record of this job: wrong id, or past its retention.")
+
+
+def by() -> str:
+    """Name the visitor, for the timeline of what they change."""
+    return f"{visitor().name}, at the desk"
+
+
+@blueprint.get("/jobs")
+@blueprint.arguments(schemas.JobsQuery, location="query", unknown=RAISE)
+@blueprint.response(200, schemas.Rows)
+def listed(asked: dict[str, Any]) -> Any:
+    """List jobs.
+
+    If a state or an operation is given, those that reached their state last come first; else the
+    newest.
+    """
+    cursor, limit = asked.pop("cursor", None), asked.pop("limit")
+    try:
+        page = desk().overview.page(_own(Filter(**asked)), cursor=cursor, limit=limit)
+    except ValueError as error:
+        raise Problem(422, "The query is wrong.", errors={"cursor": [str(error)]}) from None
+    return {"items": page.rows, "cursor": page.cursor}
+
+
+def _own(wanted: Filter) -> Filter:
+    """Narrow a filter to the visitor's tenant.
+
+    Raises Problem if it names another one: for this visitor there is none.
+    """
+    tenant = visitor().tenant
+    if wanted.tenant is not None and not visitor().sees(wanted.tenant):
+        raise Problem(404, "There is no such tenant.")
+    return replace(wanted, tenant=tenant) if tenant else wanted
+
+
+@blueprint.get("/jobs/<job_id>")
+@blueprint.response(200, schemas.Job)
+def one(job_id: str) -> Response:
+    """Look at one job: its state, its timeline, its result."""
+    return jsonify(record_json(visible(job_id), chosen()))
+
+
+@blueprint.get("/jobs/<job_id>/events")
+@blueprint.response(200, content_type=live.MEDIA_TYPE)
+def events(job_id: str) -> Response:
+    """Follow one job by server-sent events, until it has ended."""
+    at_turn = desk().overview.last_turn()
+    return live.of_job(visible(job_id), at_turn=at_turn)
+
+
+@blueprint.get("/events")
+@blueprint.response(200, content_type=live.MEDIA_TYPE)
+def all_events() -> Response:
+    """Follow all jobs by server-sent events."""
+    return live.of_all()
+
+
+@blueprint.post("/jobs/<job_id>/cancel")
+@requires(Role.ENQUEUE)
+@blueprint.response(200, schemas.Outcome)
+def cancel(job_id: str) -> Any:
+    """Cancel a job: it fails with JobCancelled, and what follows it ends too.
+
+    The provider is not told, and may still charge. 409 if the job ends, or has ended.
+    """
+    outcome = desk().cancellations.cancel(visible(job_id).job_id, by=by())
+    if outcome is Cancellation.TOO_LATE:
+        raise Problem(409, f"It is too late: {job_id} ends, or has ended.")
+    return {"outcome": outcome}
+
+
+@blueprint.post("/jobs/<job_id>/poll")
+@requires(Role.OPERATE)
+@blueprint.response(200, schemas.Job)
+def poll(job_id: str) -> Response:
+    """Ask the provider now how a waiting job stands; 409 if it does not wait."""
+    record, polls = visible(job_id), desk().polls
+    if polls is None:
+        raise Problem(409, "This desk has no FERMATA_API_KEY, so it cannot ask the provider.")
+    try:
+        polls.poll_now(record)
+    except InvalidRequest as error:
+        raise Problem(409, error.message) from None
+    return jsonify(record_json(visible(job_id), chosen()))
+
+
+@blueprint.post("/jobs/cancel")
+@requires(Role.ENQUEUE)
+@blueprint.arguments(schemas.Filter)
+@blueprint.response(200, schemas.Cancelled)
+def cancel_all(asked: dict[str, Any]) -> Any:
+    """Cancel all jobs that match a filter and have not ended. An empty filter is refused."""
+    if not asked:
+        raise Problem(422, "An empty filter would cancel every job: name some.")
+    found = desk().overview.select(_own(Filter(**asked)))
+    live_ones = (row.job_id for row in found if row.state not in TERMINAL)
+    counts = desk().cancellations.cancel_all(live_ones, by=by())
+    return {
+        "ending": counts.get(Cancellation.ENDING, 0),
+        "too_late": counts.get(Cancellation.TOO_LATE, 0),
+    }

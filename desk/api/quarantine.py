@@ -1,0 +1,98 @@
+"""The quarantine: authentic deliveries that could not be used. Look, replay, drop."""
+
+import base64
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from flask_smorest import Blueprint
+from marshmallow import RAISE
+
+from desk.api import schemas
+from desk.doors import Role, requires, visitor
+from desk.parts import desk
+from desk.problems import Problem
+from worker.core.errors import FermataError, InvalidPayload, InvalidRequest
+from worker.core.job.models import Entry, JSONObject
+
+blueprint = Blueprint("quarantine", __name__, description=__doc__)
+
+
+def visible(entry_id: str) -> Entry:
+    """Read an entry; raises Problem if there is none that the visitor may see."""
+    try:
+        found = desk().quarantine.read(entry_id)
+    except InvalidRequest:
+        found = None
+    if found is None or not list(_seen([found])):
+        raise Problem(404, "There is no such entry in quarantine.")
+    return found
+
+
+def _seen(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Leave out the deliveries of other tenants' jobs, and for a tenant those of no job at all."""
+    if visitor().tenant is None:
+        yield from entries
+        return
+    found = list(entries)
+    rows = desk().overview.rows(sorted({entry.job_id for entry in found}))
+    own = {row.job_id for row in rows if visitor().sees(row.tenant)}
+    yield from (entry for entry in found if entry.job_id in own)
+
+
+@blueprint.get("/quarantine")
+@blueprint.arguments(schemas.Paging, location="query", unknown=RAISE)
+@blueprint.response(200, schemas.Entries)
+def listed(asked: dict[str, Any]) -> Any:
+    """List the entries, the oldest first. A page may be short, and still have a cursor."""
+    try:
+        entries = desk().quarantine.entries(after=asked.get("cursor"))
+        found = list(itertools.islice(entries, asked["limit"]))
+    except InvalidRequest as error:
+        raise Problem(422, "The query is wrong.", errors={"cursor": [error.message]}) from None
+    cursor = found[-1].entry_id if len(found) == asked["limit"] else None
+    return {"items": [entry.to_json() for entry in _seen(found)], "cursor": cursor}
+
+
+@blueprint.get("/quarantine/<entry_id>")
+@blueprint.response(200, schemas.WholeEntry)
+def one(entry_id: str) -> Any:
+    """Look at one delivery: why it was kept, its headers, its body."""
+    entry = visible(entry_id)
+    return entry.to_json() | _body(entry)
+
+
+def _body(entry: Entry) -> JSONObject:
+    try:
+        body = entry.body
+    except InvalidPayload:
+        return {"body": None, "body_base64": None}
+    text = body.decode(errors="backslashreplace")
+    return {"body": text, "body_base64": base64.b64encode(body).decode()}
+
+
+@blueprint.post("/quarantine/<entry_id>/replay")
+@requires(Role.OPERATE)
+@blueprint.response(200, schemas.Outcome)
+def replay(entry_id: str) -> Any:
+    """Take a delivery through the receiver's door again; if it can be used, it leaves.
+
+    409, with the reason, if it still cannot be used.
+    """
+    entry, deliveries = visible(entry_id), desk().deliveries
+    if deliveries is None:
+        raise Problem(409, "This desk has no FERMATA_SIGNING_KEYS, so it cannot verify it.")
+    try:
+        receipt = deliveries.replay(entry)
+    except FermataError as error:
+        raise Problem(409, error.message) from None
+    desk().quarantine.drop(entry.entry_id)
+    return {"outcome": receipt}
+
+
+@blueprint.delete("/quarantine/<entry_id>")
+@requires(Role.OPERATE)
+@blueprint.response(204)
+def drop(entry_id: str) -> None:
+    """Forget a delivery for good."""
+    desk().quarantine.drop(visible(entry_id).entry_id)

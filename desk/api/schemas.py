@@ -1,0 +1,350 @@
+"""What the API takes and gives. Times are Unix seconds; credits are list prices."""
+
+from typing import Any, Final
+
+from marshmallow import INCLUDE, Schema, fields, validate
+
+from worker.core.job.lanes import TENANT, Priority
+from worker.core.job.states import JobState
+
+MOST: Final = 200
+"""The longest page of a list."""
+_TEXT: Final = validate.Length(max=256)
+
+
+def told(doc: str, **others: Any) -> dict[str, Any]:
+    """Return a field's metadata: what it is, for the document of the API."""
+    return {"description": doc, **others}
+
+
+class Problem(Schema):
+    """An error (RFC 9457)."""
+
+    type = fields.String(required=True)
+    title = fields.String(required=True)
+    status = fields.Integer(required=True)
+    detail = fields.String(allow_none=True)
+    errors = fields.Dict(
+        keys=fields.String(),
+        values=fields.List(fields.String()),
+        metadata=told("What is wrong, by field."),
+    )
+
+
+class Paging(Schema):
+    """Which part of a list."""
+
+    cursor = fields.String(validate=_TEXT, metadata=told("That of the page before."))
+    limit = fields.Integer(load_default=25, validate=validate.Range(1, MOST))
+
+
+class Filter(Schema):
+    """Which jobs."""
+
+    state = fields.Enum(JobState, by_value=True)
+    operation = fields.String(validate=_TEXT)
+    tenant = fields.String(validate=_TEXT)
+    batch = fields.String(validate=_TEXT)
+    error = fields.String(validate=_TEXT, metadata=told("The type of its error: TaskFailed."))
+    since = fields.Float(metadata=told("Recorded at this time or later, in Unix seconds."))
+    until = fields.Float(metadata=told("Recorded before this time, in Unix seconds."))
+
+
+class JobsQuery(Filter, Paging):
+    """Which jobs, and which part of their list."""
+
+
+class Request(Schema):
+    """What an operation or a flow is asked to do."""
+
+    parameters = fields.Dict(
+        keys=fields.String(), load_default=dict, metadata=told("The fields of the request.")
+    )
+    source = fields.Raw(
+        allow_none=True,
+        load_default=None,
+        metadata=told("The clip to work on: its id, a clip, a result, or a list of these."),
+    )
+    then = fields.List(
+        fields.String(),
+        load_default=list,
+        metadata=told("Follow-ups on the result, side by side; `a+b`: b works on a's result."),
+    )
+    # Checked with the rest of the request, so that all of its mistakes are told at once.
+    priority = fields.String(
+        load_default=None, metadata=told("Which jobs go first.", enum=[*map(str, Priority)])
+    )
+    tenant = fields.String(
+        load_default=None,
+        metadata=told(
+            "On whose behalf it runs; a tenant's own token needs none.",
+            pattern=f"^{TENANT.pattern}$",
+        ),
+    )
+
+
+class JobRequest(Request):
+    """A job, and what follows it."""
+
+    operation = fields.String(required=True)
+
+
+class FlowRequest(Request):
+    """A named flow, or an operation."""
+
+    name = fields.String(required=True)
+
+
+class Key(Schema):
+    """The header by which a repeated request enqueues nothing again."""
+
+    idempotency_key = fields.String(
+        data_key="Idempotency-Key", load_default=None, validate=validate.Length(1, 200)
+    )
+
+
+class Step(Schema):
+    """A job of a flow."""
+
+    job_id = fields.String(required=True)
+    operation = fields.String(required=True)
+    after = fields.String(required=True, allow_none=True)
+    joins = fields.Boolean(metadata=told("It follows a whole group; `after` is one job of it."))
+    state = fields.String(metadata=told("A job's state; or `not started`, `not run`, `no record`."))
+
+
+class Enqueued(Schema):
+    """What was enqueued."""
+
+    job_id = fields.String(required=True)
+    steps = fields.List(fields.Nested(Step), required=True)
+
+
+class Flow(Schema):
+    """A flow as it stands."""
+
+    flow_id = fields.String(required=True)
+    ended = fields.Boolean(required=True)
+    succeeded = fields.Boolean(required=True)
+    steps = fields.List(fields.Nested(Step), required=True)
+
+
+class Row(Schema):
+    """A job in a list."""
+
+    job_id = fields.String(required=True)
+    operation = fields.String(required=True)
+    state = fields.Enum(JobState, by_value=True, required=True)
+    created_at = fields.Float(required=True)
+    tenant = fields.String(required=True)
+    priority = fields.String(required=True)
+    credits = fields.Float(required=True)
+    batch = fields.String(required=True, allow_none=True)
+    error_type = fields.String(required=True, allow_none=True)
+    provider_task_id = fields.String(required=True, allow_none=True)
+    clip_id = fields.String(required=True, allow_none=True)
+    source = fields.String(
+        required=True, allow_none=True, metadata=told("webhook, poll, answer, sweep or cancel")
+    )
+
+
+class Rows(Schema):
+    """Some jobs of a list. A page may be short, or empty, and still have a cursor."""
+
+    items = fields.List(fields.Nested(Row), required=True)
+    cursor = fields.String(required=True, allow_none=True)
+
+
+class Job(Schema):
+    """A job's whole record; ``fermata job ID --json`` prints the same."""
+
+    class Meta:
+        unknown = INCLUDE
+
+    job_id = fields.String(required=True)
+    operation = fields.String(required=True)
+    state = fields.Enum(JobState, by_value=True, required=True)
+    created_at = fields.Float(required=True)
+    tenant = fields.String(required=True)
+    cost = fields.Float(required=True)
+    result = fields.Dict(required=True, allow_none=True)
+    error = fields.Dict(required=True, allow_none=True)
+    late = fields.Dict(required=True, allow_none=True)
+    timeline = fields.List(fields.Dict(), required=True)
+
+
+class Outcome(Schema):
+    """What became of a request."""
+
+    outcome = fields.String(required=True)
+
+
+class Cancelled(Schema):
+    """How many jobs of a filter are ending, and for how many it was too late."""
+
+    ending = fields.Integer(required=True)
+    too_late = fields.Integer(required=True)
+
+
+class Batch(Schema):
+    """A batch as it stands."""
+
+    batch_id = fields.String(required=True)
+    standing = fields.String(required=True)
+    created_at = fields.Float(required=True)
+    rows = fields.Integer(required=True)
+    jobs = fields.Integer(required=True)
+    expected_jobs = fields.Integer(required=True)
+    live = fields.Integer(required=True)
+    not_run = fields.Integer(required=True)
+    ended = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
+    errors = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
+    spent = fields.Float(required=True)
+    expected_credits = fields.Float(required=True)
+    done = fields.Boolean(required=True)
+    tenants = fields.List(fields.String(), required=True)
+
+
+class Batches(Schema):
+    """Some batches, the newest first."""
+
+    items = fields.List(fields.Nested(Batch), required=True)
+    cursor = fields.String(required=True, allow_none=True)
+
+
+class CancelledBatch(Schema):
+    """How many jobs of a batch were cancelled."""
+
+    cancelled = fields.Integer(required=True)
+
+
+class Entry(Schema):
+    """A delivery in quarantine."""
+
+    entry_id = fields.String(required=True)
+    at = fields.Float(required=True)
+    kind = fields.String(required=True)
+    job_id = fields.String(required=True)
+    why = fields.String(required=True)
+    size = fields.Integer(required=True)
+    headers = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
+
+
+class WholeEntry(Entry):
+    """A delivery in quarantine, with its body; null if the entry was damaged."""
+
+    body = fields.String(
+        required=True, allow_none=True, metadata=told("As text; what is none is escaped.")
+    )
+    body_base64 = fields.String(required=True, allow_none=True)
+
+
+class Entries(Schema):
+    """Some deliveries in quarantine, the oldest first."""
+
+    items = fields.List(fields.Nested(Entry), required=True)
+    cursor = fields.String(required=True, allow_none=True)
+
+
+class Operation(Schema):
+    """An operation or a named flow: what it does, takes and costs."""
+
+    name = fields.String(required=True)
+    summary = fields.String(required=True)
+    steps = fields.List(fields.String(), required=True)
+    credits = fields.Float(required=True)
+    parameters = fields.Dict(required=True, metadata=told("JSON Schema"))
+
+
+class Operations(Schema):
+    """All of them."""
+
+    items = fields.List(fields.Nested(Operation), required=True)
+
+
+class Waiting(Schema):
+    """The jobs of one tenant that wait in one class."""
+
+    lane = fields.String(required=True)
+    tenant = fields.String(required=True)
+    jobs = fields.Integer(required=True)
+
+
+class Gate(Schema):
+    """The gate before the provider. A tenant sees no figures of all tenants together."""
+
+    closed_for = fields.String(required=True, allow_none=True)
+    closed_at = fields.Float(required=True, allow_none=True)
+    probe_at = fields.Float(required=True, allow_none=True)
+    in_flight = fields.Integer(required=True, allow_none=True)
+    credits = fields.Float(required=True, allow_none=True)
+    waiting = fields.List(fields.Nested(Waiting), required=True)
+
+
+class Schedule(Schema):
+    """A schedule and its last run."""
+
+    name = fields.String(required=True)
+    cron = fields.String(required=True)
+    timezone = fields.String(required=True)
+    missed = fields.Integer(required=True)
+    last_batch = fields.String(required=True, allow_none=True)
+    last_outcome = fields.String(required=True, allow_none=True)
+    last_at = fields.Float(required=True, allow_none=True)
+
+
+class Schedules(Schema):
+    """The timetable."""
+
+    items = fields.List(fields.Nested(Schedule), required=True)
+
+
+class Days(Schema):
+    """How many days back, today included (UTC)."""
+
+    days = fields.Integer(load_default=30, validate=validate.Range(1, 400))
+
+
+class Spent(Schema):
+    """What one tenant spent on one day."""
+
+    day = fields.Date(required=True)
+    tenant = fields.String(required=True)
+    credits = fields.Float(required=True)
+
+
+class Spend(Schema):
+    """Spend by day and tenant, the oldest day first."""
+
+    items = fields.List(fields.Nested(Spent), required=True)
+
+
+class Waits(Schema):
+    """How long the provider took, in seconds, over the last hour; null if nobody waited."""
+
+    p50 = fields.Float(required=True, allow_none=True)
+    p95 = fields.Float(required=True, allow_none=True)
+
+
+class Overview(Schema):
+    """The whole system in figures."""
+
+    states = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
+    oldest = fields.Dict(
+        keys=fields.String(),
+        values=fields.Float(),
+        required=True,
+        metadata=told("Since when the oldest job of each live state stands there."),
+    )
+    workers = fields.Dict(
+        keys=fields.String(),
+        values=fields.Float(),
+        required=True,
+        metadata=told("The last sign of life of each."),
+    )
+    webhook_share = fields.Float(
+        required=True,
+        allow_none=True,
+        metadata=told("Of the jobs that a webhook or a poll settled in the last hour."),
+    )
+    provider_seconds = fields.Nested(Waits, required=True)

@@ -1,0 +1,134 @@
+"""The system: operations and their prices, the gate, schedules, spend, and all of it in figures."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, Final
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from flask_smorest import Blueprint
+from marshmallow import RAISE
+
+from desk.api import schemas
+from desk.doors import system_wide, visitor
+from desk.parts import desk, now
+from worker.core import overview
+from worker.core.batch.flows import FLOWS, find_flow
+from worker.core.job.models import JSONObject
+from worker.core.providers import chosen
+
+blueprint = Blueprint("system", __name__, description=__doc__)
+
+_HOUR: Final = 60
+"""In minutes, for which the store keeps counters."""
+
+_json_schema: Final = MarshmallowPlugin()
+APISpec("", "", "3.1.0", plugins=[_json_schema])
+
+
+@blueprint.get("/operations")
+@blueprint.response(200, schemas.Operations)
+def operations() -> Any:
+    """List what can be enqueued: the operations, then the named flows."""
+    return {"items": _operations()}
+
+
+@cache
+def _operations() -> list[JSONObject]:
+    return [_described(name) for name in (*chosen().operations, *FLOWS)]
+
+
+def _described(name: str) -> JSONObject:
+    flow, row = find_flow(name), chosen().operations.get(name)
+    plan = flow.plan({})
+    return {
+        "name": name,
+        "summary": row.summary if row else f"Run {' → '.join(plan.operations)}.",
+        "steps": plan.operations,
+        "credits": plan.credits,
+        "parameters": json_schema(flow.parameters),
+    }
+
+
+def json_schema(parameters: dict[str, Any]) -> JSONObject:
+    """Describe the fields of a request as a JSON Schema."""
+    converter: Any = _json_schema.converter
+    described = {}
+    for name, field in parameters.items():
+        doc = {"description": field.metadata["doc"]} if "doc" in field.metadata else {}
+        described[name] = converter.field2property(field) | doc
+    required = sorted(name for name, field in parameters.items() if field.required)
+    return {
+        "type": "object",
+        "properties": described,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+@blueprint.get("/gate")
+@blueprint.response(200, schemas.Gate)
+def gate() -> Any:
+    """See how the gate before the provider stands, and who waits there."""
+    found, everything = desk().overview.gate(), visitor().tenant is None
+    return {
+        "closed_for": found.closed_for,
+        "closed_at": found.closed_at,
+        "probe_at": found.probe_at,
+        "in_flight": found.in_flight if everything else None,
+        "credits": found.credits if everything else None,
+        "waiting": [
+            {"lane": lane, "tenant": tenant, "jobs": jobs}
+            for (lane, tenant), jobs in found.waiting.items()
+            if visitor().sees(tenant)
+        ],
+    }
+
+
+@blueprint.get("/schedules")
+@system_wide
+@blueprint.response(200, schemas.Schedules)
+def schedules() -> Any:
+    """List the timetable, with each schedule's last run."""
+    if desk().settings.timetable is None:
+        return {"items": []}
+    timetable = desk().timetable
+    return {"items": [timetable.describe(each) for each in timetable.schedules.values()]}
+
+
+@blueprint.get("/spend")
+@blueprint.arguments(schemas.Days, location="query", unknown=RAISE)
+@blueprint.response(200, schemas.Spend)
+def spend(asked: dict[str, Any]) -> Any:
+    """See what was spent, by day and tenant, at list prices."""
+    return {"items": list(_spent(asked["days"]))}
+
+
+def _spent(days: int) -> Iterator[JSONObject]:
+    found = desk().overview.days(now=now(), count=days)
+    today = datetime.fromtimestamp(now(), UTC).date()
+    for ago, counts in zip(reversed(range(days)), found, strict=True):
+        for name, amount in sorted(counts.items()):
+            if name[0] == "credits" and visitor().sees(name[1]):
+                day = today - timedelta(days=ago)
+                yield {"day": day, "tenant": name[1], "credits": amount / 1000}
+
+
+@blueprint.get("/overview")
+@system_wide
+@blueprint.response(200, schemas.Overview)
+def figures() -> Any:
+    """See the whole system in figures."""
+    hour = overview.added(desk().overview.minutes(now=now(), count=_HOUR))
+    waits = overview.histogram(hour, "wait", overview.WAIT_BOUNDS)
+    states: dict[str, int] = {}
+    for (state, _), count in desk().overview.counts().items():
+        states[state] = states.get(state, 0) + count
+    return {
+        "states": states,
+        "oldest": desk().overview.oldest(),
+        "workers": desk().overview.workers(),
+        "webhook_share": overview.webhook_share(hour),
+        "provider_seconds": {"p50": waits.quantile(0.5), "p95": waits.quantile(0.95)},
+    }

@@ -1,0 +1,129 @@
+"""What happens now, as server-sent events: the turns of the jobs that a visitor may see.
+
+Each open stream reads the one stream of turns that the scripts append to. An event bears the id of
+its turn, so a browser that comes back says in ``Last-Event-ID`` what it heard last, and misses
+nothing, whichever process answers it. A heartbeat shows both sides that the connection lives.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import structlog
+from flask import Response, json, request
+from werkzeug.exceptions import ServiceUnavailable
+
+from desk.doors import visitor
+from desk.parts import STOPPING, desk
+from worker.core.job.models import JobId, JobRecord
+from worker.core.job.states import LIVE, TERMINAL, JobState
+from worker.core.overview import Turned
+from worker.core.wording import told
+from worker.store.connection import StoreUnavailable
+from worker.store.overview import Overview
+from worker.store.readings import Readings
+
+log = structlog.get_logger()
+
+MEDIA_TYPE: Final = "text/event-stream"
+HEARTBEAT_SECONDS: Final = 3
+MOST_AT_ONCE: Final = 100
+"""So many streams are open in one process at most: each holds one of its threads."""
+
+_HEARTBEAT: Final = ": still here\n\n"
+_TURN_ID: Final = re.compile(r"[0-9]{1,16}-[0-9]{1,16}")
+_places = threading.BoundedSemaphore(MOST_AT_ONCE)
+
+_Heard = Iterator[Turned | None]
+"""Turns; None if nothing has happened for a while."""
+
+
+def of_all() -> Response:
+    """Stream the turns of all jobs that the visitor may see, until they hang up."""
+    after = _last_heard() or desk().overview.last_turn()
+    return _answer(_all(_listen(after), visitor().sees), after)
+
+
+def of_job(record: JobRecord, *, at_turn: str) -> Response:
+    """Stream the turns of one job, from its state now until it has ended.
+
+    Args:
+        at_turn: the last turn before the record was read.
+    """
+    last_heard = _last_heard()
+    after = last_heard or at_turn
+    events = _one(record, _listen(after), desk().readings, resumed=last_heard is not None)
+    return _answer(events, after)
+
+
+def _last_heard() -> str | None:
+    given = request.headers.get("Last-Event-ID", "")
+    return given if _TURN_ID.fullmatch(given) else None
+
+
+def _listen(after: str) -> _Heard:
+    overview, timeout = desk().overview, desk().settings.redis_timeout_seconds
+    return _turns(overview, after, wait_seconds=min(HEARTBEAT_SECONDS, timeout / 2))
+
+
+def _turns(overview: Overview, after: str, *, wait_seconds: float) -> _Heard:
+    while not STOPPING.is_set():
+        heard = overview.turns(after=after, wait_seconds=wait_seconds)
+        yield from heard or (None,)
+        after = heard[-1].turn_id if heard else after
+
+
+def _all(heard: _Heard, sees: Callable[[str], bool]) -> Iterator[str]:
+    for turned in heard:
+        if turned is None:
+            yield _HEARTBEAT
+        elif sees(turned.tenant):
+            yield _event(turned.job_id, turned.state, turned.operation, turned.turn_id)
+
+
+def _one(record: JobRecord, heard: _Heard, readings: Readings, *, resumed: bool) -> Iterator[str]:
+    """Yield the events of one job; whoever has resumed knows its state unless it has ended."""
+    job_id, operation = record.job_id, record.operation
+    if not resumed or record.state in TERMINAL:
+        yield _event(job_id, record.state, operation)
+    if record.state in TERMINAL:
+        return
+    for turned in heard:
+        if turned is None:
+            yield _HEARTBEAT
+            # The stream of turns is bounded, so it may have lost the end of this job.
+            state = readings.state(job_id)
+            if state in LIVE:
+                continue
+            if state:
+                yield _event(job_id, state, operation)
+            return
+        if turned.job_id == job_id:
+            yield _event(job_id, turned.state, operation, turned.turn_id)
+            if turned.state in TERMINAL:
+                return
+
+
+def _event(job_id: JobId, state: JobState, operation: str, turn_id: str = "") -> str:
+    data = json.dumps({"job_id": job_id, "operation": operation, "state": state})
+    return (f"id: {turn_id}\n" if turn_id else "") + f"event: turn\ndata: {data}\n\n"
+
+
+def _answer(events: Iterator[str], after: str) -> Response:
+    if not _places.acquire(blocking=False):
+        raise ServiceUnavailable("Too many live streams are open here.", retry_after=10)
+    response = Response(_until_away(events, after), content_type=MEDIA_TYPE)
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would keep events until it has 4 KB
+    response.call_on_close(_places.release)
+    return response
+
+
+def _until_away(events: Iterator[str], after: str) -> Iterator[str]:
+    # A browser that has heard of nothing yet shall know what to resume from.
+    yield f"retry: 2000\nid: {after}\n\n"
+    try:
+        yield from events
+    except StoreUnavailable as error:
+        # The answer has begun, so it cannot become a 503: it ends, and the browser asks again.
+        log.error("state_unavailable", error=told(error))

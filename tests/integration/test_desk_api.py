@@ -1,0 +1,229 @@
+"""What the HTTP API answers: lists, requests and their mistakes, and what goes wrong."""
+
+import csv
+import io
+import time
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from desk.parts import EXTENSION
+from tests.integration import desk
+from tests.integration.test_desk_routes import things
+from worker.core import keys
+from worker.core.job.models import JobId, Kind
+
+FREE = {"operation": "account.credits"}
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture
+def app(valkey: Any, redis: Any) -> Flask:
+    return desk.build(valkey.url)
+
+
+@pytest.fixture
+def api(app: Flask) -> Any:
+    return desk.client(app, "operator")
+
+
+def test_a_list_goes_on_by_its_cursor(api: Any) -> None:
+    made = [api.post("/api/v1/jobs", json=FREE).json["job_id"] for _ in range(5)]
+    seen, query = [], {"limit": "2"}
+    while True:
+        page = api.get("/api/v1/jobs", query_string=query).json
+        seen += [row["job_id"] for row in page["items"]]
+        if page["cursor"] is None:
+            break
+        query["cursor"] = page["cursor"]
+    assert sorted(seen) == sorted(made)
+
+
+def test_a_list_is_filtered(api: Any) -> None:
+    api.post("/api/v1/jobs", json=FREE)
+    api.post("/api/v1/jobs", json={**FREE, "tenant": "acme", "priority": "batch"})
+    for query, count in (
+        ({}, 2),
+        ({"tenant": "acme"}, 1),
+        ({"state": "held"}, 1),
+        ({"operation": "sonic.wav"}, 0),
+        ({"since": "32503680000"}, 0),
+        ({"until": "32503680000", "error": "TaskFailed"}, 0),
+    ):
+        assert len(api.get("/api/v1/jobs", query_string=query).json["items"]) == count, query
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("stat=failed", "stat"), ("limit=0", "limit"), ("cursor=x", "cursor"), ("state=x", "state")],
+)
+def test_a_wrong_query_is_a_problem_that_names_the_field(api: Any, query: str, field: str) -> None:
+    answer = api.get(f"/api/v1/jobs?{query}")
+    assert (answer.status_code, answer.content_type) == (422, PROBLEM)
+    assert [*answer.json["errors"]] == [field]
+
+
+def test_every_mistake_of_a_request_is_told_and_nothing_is_submitted(api: Any) -> None:
+    asked = {
+        "operation": "sonic.remaster",
+        "parameters": {"mv": "v0", "stile": "calm", "tenant": "x"},
+        "then": ["sonic.wav+sonic.mdi"],
+        "priority": "now",
+        "tenant": "a b",
+    }
+    answer = api.post("/api/v1/jobs", json=asked)
+    assert (answer.status_code, answer.content_type) == (422, PROBLEM)
+    assert sorted(answer.json["errors"]) == [
+        "parameters.continue_clip_id",
+        "parameters.mv",
+        "parameters.stile",
+        "parameters.tenant",
+        "priority",
+        "tenant",
+        "then",
+    ]
+    assert "did you mean 'sonic.midi'?" in answer.json["errors"]["then"][0]
+    for name, path in (("operation", "jobs"), ("name", "flows")):
+        wrong = api.post(f"/api/v1/{path}", json={name: "sonic.remastr"}).json["errors"]
+        assert "did you mean 'sonic.remaster'?" in wrong[name][0]
+    assert api.get("/api/v1/jobs").json["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [("{", 400), ("[]", 422), ("", 422), ("[" * 100_000, 400)]
+)
+def test_a_body_that_is_no_request_is_a_problem(api: Any, body: str, status: int) -> None:
+    answer = api.post("/api/v1/jobs", data=body, content_type="application/json")
+    assert (answer.status_code, answer.content_type) == (status, PROBLEM)
+
+
+def test_an_idempotency_key_stands_for_one_request(api: Any) -> None:
+    key = {"Idempotency-Key": "order-1"}
+    made = [api.post("/api/v1/jobs", json=FREE, headers=key).json["job_id"] for _ in range(2)]
+    assert made[0] == made[1]
+    other = {"operation": "lyrics.generate", "parameters": {"description": "sea"}}
+    assert api.post("/api/v1/jobs", json=other, headers=key).status_code == 422
+    assert len(api.get("/api/v1/jobs").json["items"]) == 1
+
+
+def test_a_flow_is_seen_by_any_of_its_jobs(api: Any) -> None:
+    asked = {"name": "flows.master_pack", "source": "c-1", "parameters": {"mv": "chirp-v5"}}
+    asked["parameters"] = {"mv": "chirp-v5", "variation_category": "subtle"}
+    made = api.post("/api/v1/flows", json=asked)
+    assert made.status_code == 202, made.text
+    assert len(made.json["steps"]) == 5
+    seen = api.get(made.headers["Location"]).json
+    assert [step["job_id"] for step in seen["steps"]] == [s["job_id"] for s in made.json["steps"]]
+    assert {step["state"] for step in seen["steps"]} == {"queued", "not started"}
+    assert not seen["ended"]
+
+
+def test_a_job_is_cancelled_once(api: Any) -> None:
+    made = api.post("/api/v1/jobs", json=FREE).json["job_id"]
+    assert api.post(f"/api/v1/jobs/{made}/cancel").json == {"outcome": "ending"}
+    again = api.post(f"/api/v1/jobs/{made}/cancel")
+    assert (again.status_code, again.content_type) == (409, PROBLEM)
+
+
+def test_all_jobs_of_a_filter_are_cancelled_and_no_others(api: Any) -> None:
+    made = [
+        api.post("/api/v1/jobs", json={**FREE, "tenant": tenant}).json["job_id"]
+        for tenant in ("acme", "globex", "acme")
+    ]
+    assert api.post("/api/v1/jobs/cancel", json={}).status_code == 422
+    assert api.post("/api/v1/jobs/cancel", json={"tennant": "acme"}).status_code == 422
+    answer = api.post("/api/v1/jobs/cancel", json={"tenant": "acme"})
+    assert answer.json == {"ending": 2, "too_late": 0}
+    who = [
+        entry.get("why")
+        for job_id in made
+        for entry in api.get(f"/api/v1/jobs/{job_id}").json["timeline"]
+        if entry["what"] == "cancellation"
+    ]
+    assert who == ["operator, at the desk"] * 2
+
+
+def test_only_a_waiting_job_is_polled(app: Flask, valkey: Any, api: Any) -> None:
+    made = api.post("/api/v1/jobs", json=FREE).json["job_id"]
+    refused = api.post(f"/api/v1/jobs/{made}/poll")
+    assert (refused.status_code, "only a waiting job" in refused.text) == (409, True)
+    without = desk.client(desk.build(valkey.url, FERMATA_API_KEY=""), "operator")
+    assert "FERMATA_API_KEY" in without.post(f"/api/v1/jobs/{made}/poll").text
+
+
+def test_a_batch_is_looked_at_reported_and_cancelled(app: Flask, api: Any) -> None:
+    acme, globex = things(app, "acme"), things(app, "globex")
+    first = api.get("/api/v1/batches?limit=1").json
+    second = api.get(f"/api/v1/batches?limit=1&cursor={first['cursor']}").json
+    listed = {batch["batch_id"] for page in (first, second) for batch in page["items"]}
+    assert listed == {acme.batch_id, globex.batch_id}
+    assert api.get("/api/v1/batches?cursor=none").json == {"items": [], "cursor": None}
+    found = api.get(f"/api/v1/batches/{acme.batch_id}").json
+    assert (found["tenants"], found["rows"], found["live"]) == (["acme"], 1, 1)
+    report = api.get(f"/api/v1/batches/{acme.batch_id}/report")
+    assert report.content_type == "text/csv; charset=utf-8"
+    [row] = csv.DictReader(io.StringIO(report.text))
+    assert (row["name"], row["state"]) == ("account.credits", "held")
+    assert api.post(f"/api/v1/batches/{acme.batch_id}/cancel").json == {"cancelled": 1}
+
+
+def test_a_delivery_is_looked_at_replayed_and_dropped(app: Flask, api: Any) -> None:
+    job_id = JobId(api.post("/api/v1/jobs", json=FREE).json["job_id"])
+    parts = app.extensions[EXTENSION]
+    kept = [
+        parts.quarantine.keep(Kind.UNREADABLE, job_id, {"X-A": "b"}, body, "torn", now=1.0)
+        for body in (b"\xffone", b"two")
+    ]
+    first = api.get("/api/v1/quarantine?limit=1").json
+    assert [entry["entry_id"] for entry in first["items"]] == kept[:1]
+    rest = api.get(f"/api/v1/quarantine?cursor={first['cursor']}").json
+    assert [entry["entry_id"] for entry in rest["items"]] == kept[1:]
+    assert api.get("/api/v1/quarantine?cursor=x").status_code == 422
+    whole = api.get(f"/api/v1/quarantine/{kept[0]}").json
+    assert (whole["body"], whole["body_base64"]) == ("\\xffone", "/29uZQ==")
+    refused = api.post(f"/api/v1/quarantine/{kept[0]}/replay")
+    assert (refused.status_code, refused.content_type) == (409, PROBLEM)
+    assert api.delete(f"/api/v1/quarantine/{kept[0]}").status_code == 204
+    assert api.get(f"/api/v1/quarantine/{kept[0]}").status_code == 404
+
+
+def test_operations_have_a_price_and_a_schema(api: Any) -> None:
+    items = {each["name"]: each for each in api.get("/api/v1/operations").json["items"]}
+    remaster = items["sonic.remaster"]
+    assert remaster["credits"] > 0
+    assert remaster["parameters"]["required"] == ["continue_clip_id"]
+    assert "sonic-v5" in remaster["parameters"]["properties"]["mv"]["enum"]
+    pack = items["flows.master_pack"]
+    assert pack["steps"][0] == "sonic.remaster"
+    assert pack["credits"] == sum(items[step]["credits"] for step in pack["steps"])
+
+
+def test_the_system_is_told_in_figures(app: Flask, api: Any, redis: Any) -> None:
+    things(app, "acme")
+    redis.hset(f"{keys.DAYS}:{int(time.time() // 86400)}", mapping={"credits/acme": 1500})
+    figures = api.get("/api/v1/overview").json
+    assert figures["states"] == {"held": 1, "queued": 1}
+    assert set(figures["oldest"]) == {"held", "queued"}
+    [spent] = api.get("/api/v1/spend?days=1").json["items"]
+    assert (spent["tenant"], spent["credits"]) == ("acme", 1.5)
+    assert api.get("/api/v1/gate").json["in_flight"] == 0
+    own = desk.client(app, "acme-reader")
+    assert own.get("/api/v1/gate").json["in_flight"] is None
+    assert own.get("/api/v1/spend?days=1").json["items"] == [spent]
+
+
+def test_an_unknown_path_and_a_wrong_method_are_problems(api: Any) -> None:
+    for answer, status in ((api.get("/api/v1/x"), 404), (api.put("/api/v1/jobs"), 405)):
+        assert (answer.status_code, answer.content_type) == (status, PROBLEM)
+        assert answer.json["status"] == status
+    assert set(api.put("/api/v1/jobs").headers["Allow"].split(", ")) >= {"GET", "POST"}
+
+
+def test_while_redis_is_away_the_answer_is_a_problem(valkey: Any) -> None:
+    away = desk.client(desk.build("redis://127.0.0.1:1/0"), "operator")
+    for path in ("jobs", "jobs/x", "jobs/x/events", "events", "gate", "batches", "quarantine"):
+        answer = away.get(f"/api/v1/{path}")
+        assert (answer.status_code, answer.content_type) == (503, PROBLEM), path
+        assert answer.headers["Retry-After"] == "5"
+    assert away.post("/api/v1/jobs", json=FREE).status_code == 503

@@ -1,0 +1,201 @@
+"""Every route of the desk: who gets nothing there, who changes nothing, who sees nothing of others.
+
+The tests walk the application's own list of routes, so a route that is added is tested too. If it
+has a parameter of a new name, ``Things.ids`` must learn it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.routing import Rule
+
+from desk.doors import is_for_programs
+from desk.parts import EXTENSION
+from tests.integration import desk
+from worker.batch.manifest import Format, read
+from worker.core.batch import Row
+from worker.core.job.models import JobId, Kind
+
+OPEN: Final = {"static", "doors.login", "health.healthz"}
+OWN: Final = {"doors.logout"}
+"""What a visitor of any role may change: their own session."""
+SYSTEM_WIDE: Final = {"system.schedules", "system.figures"}
+"""What a tenant may not see, because it is about all of them."""
+ENDLESS: Final = {"jobs.all_events"}
+"""Streams that end with the client; they have tests of their own."""
+SAFE: Final = {"GET", "HEAD", "OPTIONS"}
+
+
+@dataclass(frozen=True)
+class Things:
+    """What belongs to one tenant."""
+
+    job_id: str
+    batch_id: str
+    entry_id: str
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """By the names of the routes' parameters."""
+        return {
+            "job_id": self.job_id,
+            "flow_id": self.job_id,
+            "batch_id": self.batch_id,
+            "entry_id": self.entry_id,
+            "filename": "none.css",
+        }
+
+
+def things(app: Flask, tenant: str) -> Things:
+    """Make a job, a batch and a quarantined delivery of a tenant."""
+    asked = {"operation": "lyrics.generate", "parameters": {"description": "sea"}, "tenant": tenant}
+    made = desk.client(app, "enqueuer").post("/api/v1/jobs", json=asked)
+    job_id = made.json["job_id"]
+    parts, batch_id = app.extensions[EXTENSION], f"songs-of-{tenant}"
+    line = f'{{"operation": "account.credits", "tenant": "{tenant}"}}'.encode()
+    rows = [row for row in read([line], form=Format.JSONL) if isinstance(row, Row)]
+    parts.ledger.open(batch_id, now=1.0, rows=1, expected_jobs=1, expected_credits=0)
+    parts.runs.submit(batch_id, rows)
+    entry_id = parts.quarantine.keep(
+        Kind.UNREADABLE, JobId(job_id), {}, tenant.encode(), "torn", now=1.0
+    )
+    return Things(job_id, batch_id, entry_id)
+
+
+@pytest.fixture
+def app(valkey: Any, redis: Any) -> Flask:
+    return desk.build(valkey.url)
+
+
+@pytest.fixture
+def globex(app: Flask) -> Things:
+    """What the visitors of acme must never see."""
+    return things(app, "globex")
+
+
+def walk(app: Flask) -> Iterator[tuple[Rule, str]]:
+    """Yield each route with each of its methods."""
+    for rule in app.url_map.iter_rules():
+        yield from ((rule, method) for method in sorted(rule.methods or ()))
+
+
+def ask(client: FlaskClient, rule: Rule, method: str, of: Things, **options: Any) -> Any:
+    with client.application.test_request_context():
+        adapter = client.application.url_map.bind("localhost")
+        path = adapter.build(rule.endpoint, {n: of.ids[n] for n in rule.arguments}, method=method)
+    return client.open(path, method=method, **options)
+
+
+def test_without_a_token_every_route_is_closed(app: Flask, globex: Things) -> None:
+    for rule, method in walk(app):
+        if rule.endpoint in OPEN:
+            continue
+        answer = ask(app.test_client(), rule, method, globex)
+        if is_for_programs(rule.rule):
+            assert answer.status_code == 401, (method, rule)
+        else:
+            assert answer.location.startswith("/login?next="), (method, rule)
+
+
+def test_a_read_token_changes_nothing(app: Flask, globex: Things) -> None:
+    client, seen = desk.client(app, "reader"), 0
+    for rule, method in walk(app):
+        if method not in SAFE and rule.endpoint not in OPEN | OWN:
+            assert ask(client, rule, method, globex, json={}).status_code == 403, (method, rule)
+            seen += 1
+    assert seen >= 8
+
+
+def test_every_view_that_changes_something_asks_for_a_role(app: Flask) -> None:
+    for rule, method in walk(app):
+        if method not in SAFE and rule.endpoint not in OPEN | OWN:
+            view = app.view_functions[rule.endpoint]
+            assert "guarded" in chain_of(view), f"{rule.endpoint} lacks `requires`"
+
+
+def chain_of(view: Any) -> list[str]:
+    """Name the functions that wrap a view."""
+    names = []
+    while view is not None:
+        names.append(view.__code__.co_name)
+        view = getattr(view, "__wrapped__", None)
+    return names
+
+
+def test_every_form_without_its_csrf_token_is_refused(app: Flask, globex: Things) -> None:
+    client = app.test_client()
+    desk.log_in(client, "operator")
+    for rule, method in walk(app):
+        if method not in SAFE:
+            assert ask(client, rule, method, globex, data={}).status_code == 403, (method, rule)
+
+
+@pytest.mark.parametrize("name", ["acme", "acme-reader"])
+def test_a_tenants_token_never_sees_what_is_another_ones(
+    app: Flask, globex: Things, name: str
+) -> None:
+    client, before = desk.client(app, name), state_of(app, globex)
+    for rule, method in walk(app):
+        if rule.endpoint in OPEN | OWN | ENDLESS:
+            continue
+        answer = ask(client, rule, method, globex, json={} if method == "POST" else None)
+        if rule.arguments and method != "OPTIONS":
+            assert answer.status_code in {403, 404}, (method, rule)
+        if rule.endpoint in SYSTEM_WIDE and method != "OPTIONS":
+            assert answer.status_code == 403, (method, rule)
+        assert not any(thing in answer.text for thing in (globex.job_id, "globex")), rule
+    assert state_of(app, globex) == before
+
+
+def state_of(app: Flask, of: Things) -> list[Any]:
+    parts = app.extensions[EXTENSION]
+    return [
+        parts.readings.read(of.job_id),
+        parts.ledger.read(of.batch_id),
+        parts.quarantine.read(of.entry_id).entry_id,
+    ]
+
+
+def test_an_unknown_id_and_another_tenants_id_are_told_apart_by_nothing(
+    app: Flask, globex: Things
+) -> None:
+    client, none = desk.client(app, "acme"), Things("none", "none", "1-1")
+    for rule, method in walk(app):
+        if rule.arguments and rule.endpoint not in OPEN:
+            theirs, nobodys = (ask(client, rule, method, of) for of in (globex, none))
+            assert (theirs.status_code, theirs.data) == (nobodys.status_code, nobodys.data)
+
+
+def test_a_tenant_sees_its_own(app: Flask, globex: Things) -> None:
+    own, client = things(app, "acme"), desk.client(app, "acme-reader")
+    for rule, method in walk(app):
+        if method == "GET" and rule.arguments and rule.endpoint not in OPEN | {"jobs.events"}:
+            assert ask(client, rule, method, own).status_code == 200, rule
+    for path, wanted in (("jobs", 2), ("batches", 1), ("quarantine", 1)):
+        assert len(client.get(f"/api/v1/{path}").json["items"]) == wanted
+
+
+def test_a_tenants_jobs_are_its_own_whatever_it_asks_for(app: Flask, globex: Things) -> None:
+    client = desk.client(app, "acme")
+    asked = {"operation": "account.credits"}
+    made = client.post("/api/v1/jobs", json=asked).json["job_id"]
+    assert client.get(f"/api/v1/jobs/{made}").json["tenant"] == "acme"
+    refused = client.post("/api/v1/jobs", json={**asked, "tenant": "globex"})
+    assert (refused.status_code, [*refused.json["errors"]]) == (422, ["tenant"])
+    assert client.get("/api/v1/jobs?tenant=globex").status_code == 404
+    cancelled = client.post("/api/v1/jobs/cancel", json={"operation": "account.credits"})
+    assert cancelled.json == {"ending": 1, "too_late": 0}
+    assert client.post("/api/v1/jobs/cancel", json={"tenant": "globex"}).status_code == 404
+
+
+def test_equal_idempotency_keys_of_two_tenants_do_not_meet(app: Flask) -> None:
+    asked, key = {"operation": "account.credits"}, {"Idempotency-Key": "order-1"}
+    made = [
+        desk.client(app, name).post("/api/v1/jobs", json=asked, headers=key).json["job_id"]
+        for name in ("acme", "acme", "operator", "operator")
+    ]
+    assert made[0] == made[1] != made[2] == made[3]
