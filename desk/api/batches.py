@@ -64,7 +64,7 @@ def cancel(batch_id: str) -> Any:
 @blueprint.response(200, {"type": "string"}, content_type="text/csv")
 def reported(batch_id: str) -> Response:
     """Report each row of a batch, as CSV: how it ended, with its files and its error."""
-    lines = report.csv_lines(report.rows(desk().ledger, visible(batch_id).batch_id))
+    lines = report.csv_lines(report.lines(desk().batch_rows, visible(batch_id).batch_id))
     response = Response(lines, content_type="text/csv; charset=utf-8")
     response.headers["Content-Disposition"] = "attachment; filename=report.csv"
     return response

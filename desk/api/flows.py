@@ -6,7 +6,7 @@ from typing import Any, Final
 from flask_smorest import Blueprint
 
 from desk.api import schemas
-from desk.api.jobs import visible
+from desk.api.jobs import by, visible
 from desk.doors import Role, requires, visitor
 from desk.parts import desk
 from desk.problems import Problem
@@ -105,6 +105,19 @@ def one(flow_id: str) -> Any:
         "succeeded": all(sight.succeeded for sight in sights),
         "steps": [_step(sight) for sight in sights],
     }
+
+
+@blueprint.post("/flows/<flow_id>/retry")
+@requires(Role.OPERATE)
+@blueprint.arguments(schemas.Retry)
+@blueprint.response(202, schemas.FlowAgain)
+def retry(asked: JSONObject, flow_id: str) -> Any:
+    """Run again what failed of a flow, and let the rest follow; what succeeded is not run again."""
+    record = visible(flow_id)
+    sights = watch.look(desk().readings, watch.flow_of(desk().readings, record))
+    if len(list(_seen(sights))) < len(sights):
+        raise Problem(403, "Some jobs of this flow are another tenant's.")
+    return desk().retries.retry_flow(record.job_id, by=by(), **asked)
 
 
 def _seen(sights: list[Sight]) -> Iterator[Sight]:

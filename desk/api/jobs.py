@@ -106,6 +106,22 @@ def cancel(job_id: str) -> Any:
     return {"outcome": outcome}
 
 
+@blueprint.post("/jobs/<job_id>/retry")
+@requires(Role.OPERATE)
+@blueprint.arguments(schemas.Retry)
+@blueprint.response(202, schemas.Again)
+def retry(asked: dict[str, Any], job_id: str) -> Any:
+    """Run a failed job again, under another id; the rest of its flow follows it.
+
+    409, with the reason, if it cannot be retried.
+    """
+    try:
+        again = desk().retries.retry(visible(job_id).job_id, by=by(), **asked)
+    except InvalidRequest as error:
+        raise Problem(409, error.message) from None
+    return {"job_id": again}
+
+
 @blueprint.post("/jobs/<job_id>/poll")
 @requires(Role.OPERATE)
 @blueprint.response(200, schemas.Job)

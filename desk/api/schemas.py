@@ -179,6 +179,40 @@ class Outcome(Schema):
     outcome = fields.String(required=True)
 
 
+class Retry(Schema):
+    """How to run again what failed."""
+
+    even_if_paid = fields.Boolean(
+        load_default=False,
+        truthy={True},
+        falsy={False},
+        metadata=told("Also what the provider may have charged for already."),
+    )
+
+
+class Again(Schema):
+    """The job that runs in the place of a failed one."""
+
+    job_id = fields.String(required=True)
+
+
+class FlowAgain(Schema):
+    """What became of the failed jobs of a flow."""
+
+    jobs = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        required=True,
+        metadata=told("Each job that was retried, and the job that runs in its place."),
+    )
+    refused = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        required=True,
+        metadata=told("Each job that was not, and why."),
+    )
+
+
 class Cancelled(Schema):
     """How many jobs of a filter are ending, and for how many it was too late."""
 
@@ -276,9 +310,16 @@ class Gate(Schema):
     closed_for = fields.String(required=True, allow_none=True)
     closed_at = fields.Float(required=True, allow_none=True)
     probe_at = fields.Float(required=True, allow_none=True)
+    paused_by = fields.String(required=True, allow_none=True)
     in_flight = fields.Integer(required=True, allow_none=True)
     credits = fields.Float(required=True, allow_none=True)
     waiting = fields.List(fields.Nested(Waiting), required=True)
+
+
+class Paused(Schema):
+    """Whether the gate was paused before."""
+
+    was_paused = fields.Boolean(required=True)
 
 
 class Schedule(Schema):

@@ -11,7 +11,8 @@ from flask_smorest import Blueprint
 from marshmallow import RAISE
 
 from desk.api import schemas
-from desk.doors import system_wide, visitor
+from desk.api.jobs import by
+from desk.doors import Role, requires, system_wide, visitor
 from desk.parts import desk, now
 from worker.core import overview
 from worker.core.batch.flows import FLOWS, find_flow
@@ -76,6 +77,7 @@ def gate() -> Any:
         "closed_for": found.closed_for,
         "closed_at": found.closed_at,
         "probe_at": found.probe_at,
+        "paused_by": found.paused_by,
         "in_flight": found.in_flight if everything else None,
         "credits": found.credits if everything else None,
         "waiting": [
@@ -84,6 +86,24 @@ def gate() -> Any:
             if visitor().sees(tenant)
         ],
     }
+
+
+@blueprint.post("/gate/pause")
+@requires(Role.OPERATE)
+@system_wide
+@blueprint.response(204)
+def pause() -> None:
+    """Let no job pass the gate until it is resumed; jobs at the provider go on."""
+    desk().gate.pause(by(), now=now())
+
+
+@blueprint.post("/gate/resume")
+@requires(Role.OPERATE)
+@system_wide
+@blueprint.response(200, schemas.Paused)
+def resume() -> Any:
+    """Let jobs pass the gate again."""
+    return {"was_paused": desk().gate.resume()}
 
 
 @blueprint.get("/schedules")

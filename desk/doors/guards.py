@@ -36,9 +36,9 @@ def system_wide(view: View) -> View:
     """Mark a view about all tenants together; a visitor with one tenant is answered 403."""
 
     @wraps(view)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
+    def of_all_tenants(*args: Any, **kwargs: Any) -> Any:
         if visitor().tenant is not None:
             abort(403, f"This is about all tenants; your token is for {visitor().tenant} alone.")
         return view(*args, **kwargs)
 
-    return guarded  # type: ignore[return-value]
+    return of_all_tenants  # type: ignore[return-value]

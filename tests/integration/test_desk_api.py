@@ -13,6 +13,9 @@ from tests.integration import desk
 from tests.integration.test_desk_routes import things
 from worker.core import keys
 from worker.core.job.models import JobId, Kind
+from worker.core.job.states import Turn
+from worker.store import connection
+from worker.store.records import Records
 
 FREE = {"operation": "account.credits"}
 PROBLEM = "application/problem+json"
@@ -142,6 +145,28 @@ def test_all_jobs_of_a_filter_are_cancelled_and_no_others(api: Any) -> None:
         if entry["what"] == "cancellation"
     ]
     assert who == ["operator, at the desk"] * 2
+
+
+def test_what_failed_is_retried_and_what_did_not_is_refused(app: Flask, api: Any) -> None:
+    made = api.post("/api/v1/jobs", json=FREE).json["job_id"]
+    refused = api.post(f"/api/v1/jobs/{made}/retry", json={})
+    assert (refused.status_code, "it is queued" in refused.text) == (409, True)
+    assert api.post(f"/api/v1/flows/{made}/retry", json={}).json == {"jobs": {}, "refused": {}}
+    records = Records(connection.connect(app.extensions[EXTENSION].settings.redis_url))
+    error = {"type": "TaskFailed", "message": "no", "details": {}}
+    records.turn(made, Turn.FAIL, now=time.time(), due_at=None, fields={"error": error})
+    again = api.post(f"/api/v1/jobs/{made}/retry", json={"even_if_paid": True})
+    assert again.status_code == 202, again.text
+    assert api.get(f"/api/v1/jobs/{again.json['job_id']}").json["state"] == "queued"
+    flow = api.post(f"/api/v1/flows/{made}/retry", json={})
+    assert flow.json["jobs"] == {made: again.json["job_id"]}
+
+
+def test_the_gate_is_paused_and_resumed(api: Any) -> None:
+    assert api.post("/api/v1/gate/pause").status_code == 204
+    assert api.get("/api/v1/gate").json["paused_by"] == "operator, at the desk"
+    assert api.post("/api/v1/gate/resume").json == {"was_paused": True}
+    assert api.post("/api/v1/gate/resume").json == {"was_paused": False}
 
 
 def test_only_a_waiting_job_is_polled(app: Flask, valkey: Any, api: Any) -> None:

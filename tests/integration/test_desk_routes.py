@@ -23,7 +23,7 @@ from worker.core.job.models import JobId, Kind
 OPEN: Final = {"static", "doors.login", "health.healthz"}
 OWN: Final = {"doors.logout"}
 """What a visitor of any role may change: their own session."""
-SYSTEM_WIDE: Final = {"system.schedules", "system.figures"}
+SYSTEM_WIDE: Final = {"system.schedules", "system.figures", "system.pause", "system.resume"}
 """What a tenant may not see, because it is about all of them."""
 ENDLESS: Final = {"jobs.all_events"}
 """Streams that end with the client; they have tests of their own."""
