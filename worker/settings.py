@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -24,7 +24,9 @@ from worker.core.errors import ConfigError
 from worker.core.health.checks import Risk
 from worker.core.job.lanes import Limits
 from worker.core.job.timing import OnUnconfirmed, Policy
-from worker.core.visitors import Token, read_token, wrong_tokens
+
+if TYPE_CHECKING:
+    from worker.core.visitors import Token
 
 DEFAULT_PROVIDER_URL: Final = "https://api.aimusicapi.ai/api/v1"
 CELERYS_QUEUE: Final = "celery"
@@ -97,7 +99,7 @@ class Settings:
     policy: Policy
     limits: Limits
     archive: ArchiveSettings
-    desk_tokens: tuple[Token, ...] = field(repr=False)
+    desk_tokens: tuple["Token", ...] = field(repr=False)
     desk_hosts: tuple[str, ...]
     """Names by which the desk may be reached, besides those of this machine itself."""
     timetable: Path | None
@@ -361,12 +363,16 @@ def _hosts(env: FileAwareEnv, name: str, default: tuple[str, ...]) -> tuple[str,
     return tuple(filter(None, hosts or ()))
 
 
-def _tokens(env: FileAwareEnv) -> tuple[Token, ...]:
+def _tokens(env: FileAwareEnv) -> tuple["Token", ...]:
+    from worker.core.visitors import read_token  # noqa: PLC0415  (nobody visits the receiver)
+
     texts = env.list("FERMATA_DESK_TOKENS", [], subcast=str.strip, validate=_desk_tokens)
     return tuple(map(read_token, texts or ()))
 
 
 def _desk_tokens(texts: list[str]) -> None:
+    from worker.core.visitors import wrong_tokens  # noqa: PLC0415  (as above)
+
     if wrong := list(wrong_tokens(texts)):
         raise ValidationError(wrong)
 

@@ -82,7 +82,9 @@ def _by_session() -> Visitor | None:
 def _ask_to_log_in() -> ResponseReturnValue:
     if is_for_programs(request.path):
         challenge = WWWAuthenticate("bearer", {"realm": "fermata desk"})
-        raise Unauthorized("Show a token: Authorization: Bearer …", www_authenticate=challenge)
+        raise Unauthorized(
+            "Show a token: `Authorization: Bearer TOKEN`.", www_authenticate=challenge
+        )
     wanted = request.full_path.removesuffix("?") if request.method in _SAFE else "/"
     return redirect(f"/login?next={quote(wanted, safe='/')}", 303)
 
