@@ -7,6 +7,7 @@ nothing, whichever process answers it. A heartbeat shows both sides that the con
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -36,7 +37,7 @@ _TURN_ID: Final = re.compile(r"[0-9]{1,16}-[0-9]{1,16}")
 _places = threading.BoundedSemaphore(MOST_AT_ONCE)
 
 _Heard = Iterator[Turned | None]
-"""Turns; None if nothing has happened for a while."""
+"""Turns, and None every few seconds."""
 
 
 def of_all() -> Response:
@@ -68,10 +69,15 @@ def _listen(after: str) -> _Heard:
 
 
 def _turns(overview: Overview, after: str, *, wait_seconds: float) -> _Heard:
+    beat_at = time.monotonic()
     while not STOPPING.is_set():
-        heard = overview.turns(after=after, wait_seconds=wait_seconds)
-        yield from heard or (None,)
-        after = heard[-1].turn_id if heard else after
+        for turned in overview.turns(after=after, wait_seconds=wait_seconds):
+            yield turned
+            after = turned.turn_id
+        # Also while much happens: it may all be of jobs that this stream is not about.
+        if time.monotonic() - beat_at >= wait_seconds:
+            yield None
+            beat_at = time.monotonic()
 
 
 def _all(heard: _Heard, sees: Callable[[str], bool]) -> Iterator[str]:

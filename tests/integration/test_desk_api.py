@@ -2,12 +2,15 @@
 
 import csv
 import io
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from flask import Flask
 
+from desk import live
 from desk.parts import EXTENSION
 from tests.integration import desk
 from tests.integration.test_desk_routes import things
@@ -226,11 +229,13 @@ def test_operations_have_a_price_and_a_schema(api: Any) -> None:
 
 def test_the_system_is_told_in_figures(app: Flask, api: Any, redis: Any) -> None:
     things(app, "acme")
-    redis.hset(f"{keys.DAYS}:{int(time.time() // 86400)}", mapping={"credits/acme": 1500})
+    spend = {"credits/acme": 1500, "credits/globex": 10}
+    redis.hset(f"{keys.DAYS}:{int(time.time() // 86400)}", mapping=spend)
     figures = api.get("/api/v1/overview").json
     assert figures["states"] == {"held": 1, "queued": 1}
     assert set(figures["oldest"]) == {"held", "queued"}
-    [spent] = api.get("/api/v1/spend?days=1").json["items"]
+    spent, others = api.get("/api/v1/spend?days=1").json["items"]
+    assert others["tenant"] == "globex"
     assert (spent["tenant"], spent["credits"]) == ("acme", 1.5)
     assert api.get("/api/v1/gate").json["in_flight"] == 0
     own = desk.client(app, "acme-reader")
@@ -243,6 +248,49 @@ def test_an_unknown_path_and_a_wrong_method_are_problems(api: Any) -> None:
         assert (answer.status_code, answer.content_type) == (status, PROBLEM)
         assert answer.json["status"] == status
     assert set(api.put("/api/v1/jobs").headers["Allow"].split(", ")) >= {"GET", "POST"}
+
+
+def test_an_error_that_nobody_expected_is_a_problem_that_says_nothing(app: Flask, api: Any) -> None:
+    @app.get("/api/v1/broken")
+    def broken() -> str:
+        raise ValueError("https://cdn.test/song?signature=secret")
+
+    answer = api.get("/api/v1/broken")
+    assert (answer.status_code, answer.content_type) == (500, PROBLEM)
+    assert "secret" not in answer.text
+
+
+def test_a_stream_lives_while_only_others_turns_happen(
+    app: Flask, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.05)
+    quiet = threading.Event()
+    turn = {"job": "j", "state": "queued", "operation": "sonic.wav", "tenant": "globex"}
+
+    def happen() -> None:
+        while not quiet.wait(0.005):
+            redis.xadd(keys.TURNS, turn)
+
+    with ThreadPoolExecutor(1) as pool:
+        happening = pool.submit(happen)
+        answer = desk.client(app, "acme-reader").get("/api/v1/events", buffered=False)
+        try:
+            heard = [next(answer.response) for _ in range(4)]
+            assert not happening.done()
+        finally:
+            quiet.set()
+            answer.close()
+    assert [*map(bytes, heard[1:])] == [b": still here\n\n"] * 3
+
+
+def test_only_so_many_streams_are_open_at_once(app: Flask) -> None:
+    reader = desk.client(app, "reader")
+    opened = [reader.get("/api/v1/events", buffered=False) for _ in range(live.MOST_AT_ONCE)]
+    refused = reader.get("/api/v1/events")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "10")
+    for each in opened:
+        each.close()
+    reader.get("/api/v1/events", buffered=False).close()
 
 
 def test_while_redis_is_away_the_answer_is_a_problem(valkey: Any) -> None:

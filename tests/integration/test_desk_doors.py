@@ -108,6 +108,12 @@ def test_a_form_without_its_csrf_token_is_refused(app: Flask, form: dict[str, st
     assert client.post("/logout", headers=right).status_code == 303
 
 
+def test_who_may_only_read_changes_nothing_even_where_a_view_forgot_to_ask(app: Flask) -> None:
+    client = app.test_client()
+    answers = [client.post("/api/v1/none", headers=desk.bearer(n)) for n in ("reader", "enqueuer")]
+    assert [answer.status_code for answer in answers] == [403, 404]
+
+
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "desk.internal:8010"])
 def test_a_name_that_is_not_ours_is_refused(app: Flask, host: str) -> None:
     for path in ("/healthz", "/login", "/api/v1/jobs"):
