@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from flask import Flask
 from desk import live
 from desk.parts import EXTENSION
 from tests.integration import desk
+from tests.integration.flow import signed
 from tests.integration.test_desk_routes import things
 from worker.core import keys
 from worker.core.job.models import JobId, Kind
@@ -214,6 +216,23 @@ def test_a_delivery_is_looked_at_replayed_and_dropped(app: Flask, api: Any) -> N
     assert (refused.status_code, refused.content_type) == (409, PROBLEM)
     assert api.delete(f"/api/v1/quarantine/{kept[0]}").status_code == 204
     assert api.get(f"/api/v1/quarantine/{kept[0]}").status_code == 404
+
+
+def test_a_delivery_that_can_be_used_after_all_leaves_the_quarantine(
+    app: Flask, api: Any, valkey: Any
+) -> None:
+    job_id = JobId(api.post("/api/v1/jobs", json=FREE).json["job_id"])
+    body = json.dumps({"event": "song.failed", "type": "failed", "message": "no"}).encode()
+    kept = app.extensions[EXTENSION].quarantine.keep(
+        Kind.ORPHAN, job_id, signed(job_id, body), body, "no record", now=1.0
+    )
+    without = desk.client(desk.build(valkey.url, FERMATA_SIGNING_KEYS=""), "operator")
+    refused = without.post(f"/api/v1/quarantine/{kept}/replay")
+    assert (refused.status_code, "FERMATA_SIGNING_KEYS" in refused.text) == (409, True)
+    replayed = api.post(f"/api/v1/quarantine/{kept}/replay")
+    assert replayed.json == {"outcome": "resumed"}
+    assert api.get("/api/v1/quarantine").json["items"] == []
+    assert api.get(f"/api/v1/jobs/{job_id}").json["state"] == "resuming"
 
 
 def test_operations_have_a_price_and_a_schema(api: Any) -> None:
