@@ -6,11 +6,12 @@ line, without its request and its result, however long these are.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
-from worker.core.job.lanes import DEFAULT_TENANT
+from worker.core.job.lanes import DEFAULT_TENANT, Limits
 from worker.core.job.models import JobId
 from worker.core.job.states import JobState
 
@@ -19,6 +20,8 @@ Counts = Mapping[tuple[str, ...], int]
 
 WAIT_BOUNDS: Final = (5, 10, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200, 1800, 3600)
 """Seconds; the upper bounds of the histogram of how long the provider takes (overview.lua)."""
+LOW_WEBHOOK_SHARE: Final = 0.9
+"""If fewer of the jobs are settled by a webhook, people are told that webhooks may not arrive."""
 LAG_BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Seconds; the upper bounds of the histogram from an event to its settled job (overview.lua)."""
 
@@ -168,3 +171,44 @@ def added(many: Sequence[Counts]) -> Counts:
     """Add counters of the same names."""
     names = {name for counts in many for name in counts}
     return {name: sum(counts.get(name, 0) for counts in many) for name in names}
+
+
+def gate_sentence(gate: GateView, limits: Limits) -> str:
+    """Say in one sentence how the gate stands; times are in UTC.
+
+    ``open: 37 of 50 at the provider, 2 a second, 1,840 credits, floor 500``
+    """
+    told: list[str] = []
+    if gate.paused_by is not None:
+        told += [f"paused by {gate.paused_by}", *_times(("since", gate.paused_at))]
+    if gate.closed_for is not None:
+        times = ("since", gate.closed_at), ("next probe", gate.probe_at)
+        told += [f"closed: {gate.closed_for}", *_times(*times)]
+    return "; ".join(told) or f"open: {', '.join(_measures(gate, limits))}"
+
+
+def _times(*times: tuple[str, float | None]) -> list[str]:
+    return [f"{name} {_moment(at)}" for name, at in times if at]
+
+
+def _measures(gate: GateView, limits: Limits) -> Iterator[str]:
+    most = "" if limits.in_flight is None else f" of {limits.in_flight:,}"
+    yield f"{gate.in_flight:,}{most} at the provider"
+    if limits.submits_per_second is not None:
+        yield f"{limits.submits_per_second:g} a second"
+    if gate.credits is not None:
+        yield f"{_amount(gate.credits)} credits"
+    elif limits.credit_floor is not None:
+        yield "balance not known yet"
+    if limits.credit_floor is not None:
+        yield f"floor {_amount(limits.credit_floor)}"
+    if waiting := sum(gate.waiting.values()):
+        yield f"{waiting:,} waiting"
+
+
+def _amount(amount: float) -> str:
+    return f"{round(amount, 3):,}".removesuffix(".0")
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
