@@ -3,10 +3,14 @@
 import json
 import signal
 import subprocess
+import sys
 import uuid
+
+import pexpect
 
 from tests.ports import take_port
 from tests.system import System, wait_until
+from worker.core.job.models import JobId
 
 REMASTER = ("submit", "sonic.remaster", "-p", "mv=chirp-v5", "-p", "variation_category=subtle")
 
@@ -215,3 +219,90 @@ def test_a_waiting_job_can_be_polled_at_once(system: System) -> None:
     assert polled.returncode == 0, polled.stderr
     assert json.loads(polled.stdout)["polls"] >= 1
     assert fermata(system, "poll", "nobody").returncode == 2
+
+
+def test_jobs_are_listed_by_what_is_asked_for(system: System) -> None:
+    tenant, batch = f"t-{uuid.uuid4()}", "--priority=batch"
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    for job_id in ids:
+        system.simulator.rule(job_id, outcome="fail")
+        clip = ("--source", str(uuid.uuid4()), "--id", job_id)
+        fermata(system, *REMASTER, *clip, "--tenant", tenant, batch)
+    wait_until(lambda: all(system.state(job_id) == "failed" for job_id in ids))
+    wanted = ("--tenant", tenant, "--state", "failed", "--error", "TaskFailed", "--since", "1h")
+    first = json.loads(fermata(system, "jobs", *wanted, "--limit", "2", "--json").stdout)
+    rest = json.loads(
+        fermata(system, "jobs", *wanted, "--cursor", first["cursor"], "--json").stdout
+    )
+    found = [*first["jobs"], *rest["jobs"]]
+    assert {each["job_id"] for each in found} == {*ids}
+    assert (len(found), rest["cursor"]) == (3, None)
+    assert {(each["tenant"], each["error_type"]) for each in found} == {(tenant, "TaskFailed")}
+    shown = fermata(system, "jobs", *wanted, "--limit", "2")
+    assert len(shown.stdout.splitlines()) == 3
+    assert "Looked at 2 jobs; go on with --cursor " in shown.stderr
+    none = fermata(system, "jobs", *wanted, "--until", "1h")
+    assert (none.returncode, none.stdout, none.stderr) == (0, "", "No job matches.\n")
+
+
+def test_a_filter_that_can_match_nothing_is_exit_code_2(system: System) -> None:
+    unknown = fermata(system, "jobs", "--operation", "sonic.remastr")
+    assert "there is no operation 'sonic.remastr'" in unknown.stderr
+    cursor = fermata(system, "jobs", "--cursor", "nonsense")
+    assert "this cursor is not one that a page has given" in cursor.stderr
+    assert (unknown.returncode, cursor.returncode) == (2, 2)
+
+
+def test_a_wait_ends_with_the_jobs_that_it_names(system: System) -> None:
+    good, bad = str(uuid.uuid4()), str(uuid.uuid4())
+    system.simulator.rule(good, latency_seconds=1)
+    system.simulator.rule(bad, outcome="fail")
+    clip = ("--source", str(uuid.uuid4()))
+    sent = fermata(system, *REMASTER, *clip, "--id", good, "--then", "sonic.wav")
+    wav = sent.stdout.splitlines()[1].split()[0]
+    fermata(system, *REMASTER, *clip, "--id", bad)
+    waited = fermata(system, "wait", wav, good[:8], "--json")
+    assert waited.returncode == 0, waited.stderr
+    assert [(each["job_id"], each["state"]) for each in json.loads(waited.stdout)] == [
+        (good, "succeeded"), (wav, "succeeded"),
+    ]  # fmt: skip
+    assert fermata(system, "wait", good, bad).returncode == 1
+    nobody = fermata(system, "wait", good, "nobody")
+    assert nobody.returncode == 2
+    assert "there is no record of job nobody" in nobody.stderr
+
+
+def test_the_status_says_how_all_is(system: System) -> None:
+    job_id = str(uuid.uuid4())
+    system.simulator.rule(job_id, latency_seconds=600, webhook="lost")
+    clip = ("--source", str(uuid.uuid4()))
+    fermata(system, *REMASTER, *clip, "--wait")
+    fermata(system, *REMASTER, *clip, "--id", job_id)
+    wait_until(lambda: system.state(job_id) == "waiting", what="it waits")
+    wait_until(lambda: system.readings.read(JobId(job_id)).polled == "running", what="it is polled")
+    found = json.loads(fermata(system, "status", "--json").stdout)
+    assert found["jobs"]["waiting"] >= 1
+    assert found["jobs"]["succeeded"] >= 1
+    assert found["gate"].startswith("open: ")
+    assert found["oldest_seconds"]["waiting"] > 0
+    assert 0 < found["webhook_share"] <= 1
+    assert found["wait_p95_seconds"] > 0
+    assert min(found["workers_silent_seconds"].values()) < 30
+    shown = fermata(system, "status").stdout
+    for word in ("jobs ", "waiting", "gate ", "by webhook", "workers ", "quarantine ", "none"):
+        assert word in shown
+    job = fermata(system, "job", job_id).stdout
+    assert "last poll" in job
+    assert "\n  variation_category: subtle\n" in job
+
+
+def test_a_watched_status_ends_with_ctrl_c_and_says_nothing_of_it(system: System) -> None:
+    command = ["-m", "worker", "status", "--watch"]
+    environment = system.environment | {"TERM": "xterm"}
+    watching = pexpect.spawn(sys.executable, command, env=environment, encoding="utf-8")
+    for _ in range(2):
+        watching.expect("unconfirmed", timeout=30)
+    watching.sendintr()
+    watching.expect(pexpect.EOF, timeout=10)
+    assert watching.wait() == 0
+    assert "interrupted" not in (watching.before or "")

@@ -232,3 +232,33 @@ def test_jobs_that_follow_one_another_in_a_circle_are_shown_once_each() -> None:
         Step(JobId("c"), "sonic.bpm", JobId("c")),
     )
     assert lines(steps) == ["sonic.wav", "└ sonic.midi", "sonic.bpm"]
+
+
+def those(records: Records, *job_ids: str) -> list[str]:
+    return [step.job_id for step in watch.those(records, [*map(JobId, job_ids)]).steps]  # type: ignore[arg-type]
+
+
+def test_jobs_are_waited_for_and_for_one_without_a_record_those_before_it(s: Canvas) -> None:
+    flow = (
+        s.first() | s("fermata.sonic.wav", task_id="wav") | s("fermata.sonic.midi", task_id="midi")
+    )
+    song = record(FIRST, "sonic.remaster", JobState.WAITING)
+    other = record("other", "sonic.bpm", JobState.WAITING)
+    records = Records(song, other, messages={FIRST: pressed(s.celery, flow)})
+    assert those(records, "first") == ["first"]
+    assert those(records, "midi", "first", "other") == ["first", "wav", "midi", "other"]
+    with pytest.raises(UnknownJob, match="midi"):
+        those(records, "midi", "other")
+
+
+def test_a_job_that_has_its_record_is_waited_for_alone() -> None:
+    wav = record("wav", "sonic.wav", JobState.WAITING, after=FIRST, first=FIRST)
+    assert those(Records(SONG, wav), "wav") == ["wav"]
+
+
+def test_a_job_that_begins_while_it_is_looked_for_is_waited_for() -> None:
+    class Late(Records):
+        def read_those(self, job_ids: list[JobId]) -> list[JobRecord]:
+            return []
+
+    assert those(Late(SONG), "first") == ["first"]

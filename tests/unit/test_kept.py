@@ -46,3 +46,23 @@ def test_a_message_comes_back_as_it_was(head: dict[str, Any], body: bytes) -> No
 def test_what_is_no_message_is_refused(text: str) -> None:
     with pytest.raises((ValueError, zlib.error)):
         kept.unpack(text)
+
+
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        ([["clip"], {"mv": "chirp-v5"}, {}], {"source": "clip", "parameters": {"mv": "chirp-v5"}}),
+        (
+            [[], {"source": "clip", "tags": "x"}, {}],
+            {"source": "clip", "parameters": {"tags": "x"}},
+        ),
+        ([[], {}, {}], {"source": None, "parameters": {}}),
+    ],
+)
+def test_a_message_says_what_it_asks_for(body: Any, asked: dict[str, Any]) -> None:
+    assert kept.request(kept.pack(json.dumps(HEAD), json.dumps(body).encode())) == asked
+
+
+def test_a_message_of_another_form_than_json_says_nothing() -> None:
+    head = HEAD | {"content-type": "application/x-python-serialize"}
+    assert kept.request(kept.pack(json.dumps(head), b"...")) is None

@@ -14,7 +14,7 @@ from worker.batch import Batch, Phase
 from worker.cli import show
 from worker.core import wire
 from worker.core.job.canvas import Step
-from worker.core.job.models import Entry, JobId, JobRecord, JSONObject, Kind
+from worker.core.job.models import Entry, JobId, JobRecord, JSONObject, Kind, Source
 from worker.core.job.states import JobState
 from worker.core.providers.aimusic import results
 from worker.core.providers.aimusic.operations import OPERATIONS
@@ -233,3 +233,26 @@ def test_a_batch_is_told_in_a_line() -> None:
     assert show.batch_line(batch) == (
         "batch songs: submitted, 1,203 of 5,000 jobs ended, 1,200 succeeded, 3 failed"
     )
+
+
+def test_a_job_is_shown_with_its_price_its_batch_and_the_last_poll() -> None:
+    record = JobRecord(
+        JobId("job-1"), "sonic.wav", JobState.WAITING, 1.0, 2.0, lane="batch:acme", cost=1.5,
+        batch="songs", source=Source.POLL, polled="HTTP 502: \x1bgone", polled_at=1_763_800_000,
+    )  # fmt: skip
+    shown = " ".join(printed(show.job(record)).split())
+    for word in (
+        "batch / acme", "batch songs", "list price 1.5 credits", "ended by poll",
+        "last poll 08:26:40: HTTP 502: \\x1bgone",
+    ):  # fmt: skip
+        assert word in shown
+
+
+def test_a_request_is_shown_and_of_a_result_its_job_alone() -> None:
+    record = JobRecord(JobId("job-2"), "sonic.wav", JobState.WAITING, 1.0, 2.0)
+    result = {"job_id": "job-1", "clips": [SONG]}
+    shown = printed(show.job(record, (), {"source": result, "parameters": {"prompt": LYRICS}}))
+    assert "request\n  source: the result of job-1\n  prompt:\n    [Verse]\n" in shown
+    plain = printed(show.job(record, (), {"source": None, "parameters": {"mv": "v5"}}))
+    assert "source" not in plain
+    assert "\n  mv: v5\n" in plain

@@ -10,7 +10,8 @@ from tests.unit.lab import HOUR, JOB, LYRICS_TIMELINE, REMASTER, WAV, Lab
 from worker.core.job.models import JobId
 from worker.core.job.states import LIVE, JobState
 from worker.core.job.timing import OnUnconfirmed
-from worker.core.wire import AnswerLost, NeverSent
+from worker.core.providers import find
+from worker.core.wire import Answer, AnswerLost, NeverSent
 from worker.engine.sweep import LEASE_SECONDS
 
 RESUBMIT = {"on_unconfirmed": OnUnconfirmed.RESUBMIT}
@@ -191,3 +192,20 @@ def test_the_index_forgets_what_is_long_past_its_retention() -> None:
     lab.now += 1
     lab.sweep.forget()
     assert not lab.memory.index
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (RUNNING, "running"),
+        (Answer(502, {}, b"x" * 999), "HTTP 502 with an unreadable body"),
+        (NeverSent("y" * 999), "y" * 60),
+    ],
+)
+def test_a_record_says_what_the_last_poll_brought(answer: Any, said: str) -> None:
+    lab = Lab()
+    lab.bring(JobState.WAITING)
+    lab.transport.answers.append(answer)
+    lab.polls.poll(lab.readings.read(JOB), find(REMASTER))
+    polled = lab.readings.read(JOB)
+    assert (polled.polled, polled.polled_at) == (said, lab.now)

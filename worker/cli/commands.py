@@ -1,6 +1,6 @@
 """All commands of ``fermata``. Each module declares its own on the one group."""
 
-from worker.cli import batch, doctor, jobs, quarantine, schedules, system
+from worker.cli import batch, doctor, jobs, overview, quarantine, schedules, system
 from worker.cli.group import main
 
-__all__ = ["batch", "doctor", "jobs", "main", "quarantine", "schedules", "system"]
+__all__ = ["batch", "doctor", "jobs", "main", "overview", "quarantine", "schedules", "system"]

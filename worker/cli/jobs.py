@@ -1,4 +1,4 @@
-"""``fermata submit``, ``job``, ``jobs``, ``poll``: one job or flow at a time."""
+"""``fermata submit``, ``wait``, ``job``, ``cancel``, ``poll``: one job or flow at a time."""
 
 import json
 import os
@@ -29,6 +29,7 @@ from worker.cli.group import (
 )
 from worker.core.batch.flows import find_flow, parse_branch
 from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
+from worker.core.job import kept
 from worker.core.job.canvas import Step
 from worker.core.job.lanes import Priority
 from worker.core.job.models import JobId
@@ -213,13 +214,28 @@ def _tell_changes(sights: Sequence[watch.Sight], told: dict[str, str]) -> None:
 
 
 @main.command(epilog=EXIT_CODES)
+@click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID…")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Stop waiting after this long.")
+@json_option
+def wait(job_ids: Sequence[str], timeout: float | None, as_json: bool) -> None:
+    """Show jobs live until all of them have ended.
+
+    A follow-up that has not begun is known by its flow: name it together with a job before it.
+    """
+    readings = open_readings(load(Role.CLIENT))
+    found = [_find(readings, given) for given in job_ids]
+    _wait(readings, watch.those(readings, found), timeout, as_json=as_json)
+
+
+@main.command(epilog=EXIT_CODES)
 @click.argument("job_id")
 @json_option
 def job(job_id: str, as_json: bool) -> None:
-    """Show one job: its state, its timeline, its result.
+    """Show one job: its state, its request, its timeline, its result.
 
     A job of a flow is shown with the jobs before, beside and after it. For one of the newest jobs,
-    the eight characters of its id that `fermata dev` shows are enough.
+    the eight characters of its id that `fermata dev` shows are enough. The request is shown until
+    the job has succeeded.
     """
     readings = open_readings(load(Role.CLIENT))
     _print_job(readings, _find(readings, job_id), as_json=as_json)
@@ -236,38 +252,16 @@ def _find(readings: Readings, given: str) -> JobId:
 def _print_job(readings: Readings, job_id: JobId, *, as_json: bool) -> None:
     record = readings.read(job_id)
     sights = watch.look(readings, watch.flow_of(readings, record))
+    message = readings.message(job_id)
+    request = kept.request(message) if message else None
     if as_json:
         beside = {"flow": [_step(each.step) | {"state": each.state} for each in sights]}
-        click.echo(json.dumps(record_json(record, chosen()) | beside, indent=2))
+        described = record_json(record, chosen()) | beside | {"request": request}
+        click.echo(json.dumps(described, indent=2))
     else:
-        out.print(show.job(record, sights))
+        out.print(show.job(record, sights, request))
         if len(sights) >= watch.MOST_STEPS:
             tell(f"Of this flow, the first {watch.MOST_STEPS} jobs are shown.")
-
-
-@main.command(epilog=EXIT_CODES)
-@click.option(
-    "--limit", default=20, show_default=True, type=click.IntRange(min=1),
-    help="How many, newest first.",
-)  # fmt: skip
-@json_option
-def jobs(limit: int, as_json: bool) -> None:
-    """List the newest jobs, the jobs of a flow below its first.
-
-    A job behind `└` follows the one above it; branches that run side by side hang on one line
-    (`├`). The first job of a flow is shown with it, however old it is.
-    """
-    readings = open_readings(load(Role.CLIENT))
-    records = readings.recent(limit)
-    if as_json:
-        click.echo(json.dumps([record_json(record, chosen()) for record in records], indent=2))
-    elif records:
-        known = {record.job_id for record in records}
-        missing = {record.first for record in records if record.first} - known
-        firsts = readings.read_those(sorted(missing))
-        out.print(show.jobs_table([*records, *firsts], width=out.width))
-    else:
-        errors.print("There are no jobs yet.")
 
 
 @main.command(epilog=EXIT_CODES)

@@ -22,7 +22,7 @@ from worker.batch import Batch
 from worker.core.contract import JOB_ID
 from worker.core.job import canvas
 from worker.core.job.canvas import Step
-from worker.core.job.models import Entry, JobId, JobRecord
+from worker.core.job.models import Entry, JobId, JobRecord, JSONObject
 from worker.core.job.states import JobState
 from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import Operation
@@ -72,11 +72,11 @@ def _flow_table(seen: Mapping[JobId, Sight], *, here: str = "") -> Table:
     table = _table("operation", "state", "job id", "seconds")
     for lines, step in canvas.branches(sight.step for sight in seen.values()):
         sight = seen[step.job_id]
-        name = f"[bold]{_safe(step.operation)}[/]" if step.job_id == here else _safe(step.operation)
+        name = f"[bold]{safe(step.operation)}[/]" if step.job_id == here else safe(step.operation)
         name += " [dim](after the group)[/]" if step.joins else ""
         seconds = f"{_seconds(sight.record):.1f}" if sight.record else ""
-        job_id = _safe(step.job_id) if JOB_ID.fullmatch(step.job_id) else ""
-        table.add_row(lines + name, _state(sight.state), job_id, seconds)
+        job_id = safe(step.job_id) if JOB_ID.fullmatch(step.job_id) else ""
+        table.add_row(lines + name, coloured(sight.state), job_id, seconds)
     return table
 
 
@@ -93,15 +93,15 @@ def jobs_table(records: Iterable[JobRecord], *, width: int) -> Table:
         (
             record.job_id,
             lines + record.operation,
-            _state(record.state),
+            coloured(record.state),
             f"{_seconds(record):.1f}",
-            _moment(record.created_at).strftime("%m-%d %H:%M:%S"),
+            utc(record.created_at).strftime("%m-%d %H:%M:%S"),
             _why(record),
         )
         for lines, step in canvas.branches(_as_flows(known))
         for record in (known[step.job_id],)
     ]
-    return _fitted(names, rows, width)
+    return fitted(names, rows, width)
 
 
 def _as_flows(known: Mapping[JobId, JobRecord]) -> Iterator[Step]:
@@ -120,42 +120,76 @@ def operations_table(rows: Iterable[Operation]) -> Table:
     for row in rows:
         retired = f" [yellow](retired: use {row.retired})[/]" if row.retired else ""
         summary = row.summary.partition(";")[0].partition(". ")[0].rstrip(".")
-        table.add_row(row.name, row.mode, f"{row.credits:g}", _safe(summary) + retired)
+        table.add_row(row.name, row.mode, f"{row.credits:g}", safe(summary) + retired)
     return table
 
 
-def job(record: JobRecord, flow: Sequence[Sight] = ()) -> RenderableType:
-    """Show one job: its facts, its flow, its timeline, and its result or error."""
+def job(
+    record: JobRecord, flow: Sequence[Sight] = (), request: JSONObject | None = None
+) -> RenderableType:
+    """Show one job: its facts, its request, its flow, its timeline, and its result or error.
+
+    Args:
+        request: see :func:`worker.core.job.kept.request`; None if it is not kept any more.
+    """
     facts = Table.grid(padding=(0, 2))
-    for name, value in (
-        ("job", record.job_id),
-        ("operation", record.operation),
-        ("provider task", record.provider_task_id or "unknown"),
-        ("attempts / polls / claims", f"{record.attempts} / {record.polls} / {record.claims}"),
-        ("due time", str(_moment(record.due_at)) if record.due_at else "none"),
-    ):
-        facts.add_row(f"[dim]{name}", _safe(value))
-    facts.add_row("[dim]state", _state(record.state))
+    for name, value in _facts(record):
+        facts.add_row(f"[dim]{name}", safe(value))
+    facts.add_row("[dim]state", coloured(record.state))
     timeline = _table("at (UTC)", "+s", "what", "state", "why")
     for entry in record.timeline:
-        at = _moment(entry["at"])
+        at = utc(entry["at"])
         since = f"{entry['at'] - record.created_at:.2f}"
-        state = _state(entry["state"]) if "state" in entry else ""
+        state = coloured(entry["state"]) if "state" in entry else ""
         moment = at.strftime("%H:%M:%S.%f")[:-3]
-        timeline.add_row(moment, since, _safe(entry["what"]), state, _safe(entry.get("why", "")))
+        timeline.add_row(moment, since, safe(entry["what"]), state, safe(entry.get("why", "")))
     around = {sight.step.job_id: sight for sight in flow}
     beside: list[RenderableType] = []
     if len(around) > 1:
         beside = ["", _flow_table(around, here=record.job_id), ""]
     ending = _ending(record.error, record.result)
-    return Group(facts, *beside, timeline, *([""] if ending else []), *ending, *_late(record))
+    asked = _request(request) if request else []
+    return Group(
+        facts, *asked, *beside, timeline, *([""] if ending else []), *ending, *_late(record)
+    )
+
+
+def _facts(record: JobRecord) -> Iterator[tuple[str, str]]:
+    priority, _, tenant = record.lane.partition(":")
+    yield "job", record.job_id
+    yield "operation", record.operation
+    if tenant:
+        yield "priority / tenant", f"{priority} / {tenant}"
+    if record.batch:
+        yield "batch", record.batch
+    if record.cost:
+        yield "list price", f"{record.cost:g} credits"
+    yield "provider task", record.provider_task_id or "unknown"
+    yield "attempts / polls / claims", f"{record.attempts} / {record.polls} / {record.claims}"
+    if record.polled_at:
+        yield "last poll", f"{utc(record.polled_at):%H:%M:%S}: {record.polled}"
+    if record.source:
+        yield "ended by", record.source
+    if record.again:
+        yield "runs again as", record.again
+    yield "due time", str(utc(record.due_at)) if record.due_at else "none"
+
+
+def _request(request: JSONObject) -> list[RenderableType]:
+    """Show the request; of a source that is another job's whole result, its job alone."""
+    source = request["source"]
+    if isinstance(source, dict) and source.get("job_id"):
+        source = f"the result of {source['job_id']}"
+    asked = ({"source": source} if source else {}) | request["parameters"]
+    lines = (line for name, value in asked.items() for line in _lines(name, value, "  "))
+    return ["\n[dim]request[/]", *(escape(printable(line, keep="\n")) for line in lines), ""]
 
 
 def _late(record: JobRecord) -> list[RenderableType]:
     if not record.late:
         return []
     read = read_late(record, chosen())
-    came = _moment(record.late["at"]).strftime("%Y-%m-%d %H:%M:%S")
+    came = utc(record.late["at"]).strftime("%Y-%m-%d %H:%M:%S")
     told = f"\n[yellow]This came late, at {came} UTC, when the job had ended without it:[/]"
     return [told, *_ending(read.get("error"), read.get("result"))]
 
@@ -164,23 +198,23 @@ def quarantine_table(entries: Iterable[Entry], *, width: int) -> Table:
     """Show the entries of the quarantine."""
     names = ("entry", "job id", "kind", "bytes", "at (UTC)", "why")
     rows = [
-        tuple(map(_safe, (each.entry_id, each.job_id, each.kind, each.size, _at(each), each.why)))
+        tuple(map(safe, (each.entry_id, each.job_id, each.kind, each.size, _at(each), each.why)))
         for each in entries
     ]
-    return _fitted(names, rows, width)
+    return fitted(names, rows, width)
 
 
 def _at(entry: Entry) -> str:
-    return _moment(entry.at).strftime("%m-%d %H:%M:%S")
+    return utc(entry.at).strftime("%m-%d %H:%M:%S")
 
 
 def quarantined(entry: Entry) -> RenderableType:
     """Show one delivery: why it was kept, its headers, its body."""
     facts = Table.grid(padding=(0, 2))
-    known = {"entry": entry.entry_id, "at": _moment(entry.at), "kind": entry.kind}
+    known = {"entry": entry.entry_id, "at": utc(entry.at), "kind": entry.kind}
     known |= {"job": entry.job_id, "why": entry.why, "bytes": entry.size}
     for name, value in (*known.items(), *entry.headers.items()):
-        facts.add_row(f"[dim]{_safe(name)}", _safe(value))
+        facts.add_row(f"[dim]{safe(name)}", safe(value))
     return Group(facts, "", escape(printable(_readable(entry.body), keep="\n\t")))
 
 
@@ -197,7 +231,8 @@ def printable(text: str, *, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
-def _safe(value: object) -> str:
+def safe(value: object) -> str:
+    """Escape a text of others for a table."""
     return escape(printable(str(value)))
 
 
@@ -205,14 +240,14 @@ def _ending(
     error: Mapping[str, Any] | None, result: Mapping[str, Any] | None
 ) -> list[RenderableType]:
     if error:
-        return [f"[red]{_safe(error['type'])}[/]: {_safe(error['message'])}"]
+        return [f"[red]{safe(error['type'])}[/]: {safe(error['message'])}"]
     if not result:
         return []
     clips = _table("clip", "state", "seconds", "audio")
     for clip in result["clips"]:
         title = clip.get("stem_type") or clip.get("title") or clip["clip_id"] or ""
         seconds, audio = clip.get("duration_seconds"), clip.get("audio_url") or ""
-        clips.add_row(_safe(title), _safe(clip["state"]), _safe(seconds or ""), _safe(audio))
+        clips.add_row(safe(title), safe(clip["state"]), safe(seconds or ""), safe(audio))
     told = (line for name, value in result["data"].items() for line in _lines(name, value))
     return [clips, *(escape(printable(line, keep="\n")) for line in told)]
 
@@ -240,7 +275,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _fitted(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
+def fitted(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
     """Make a table; leave out the last columns if there is no room for them.
 
     The very last column is prose: it wraps, if there is room for some of it.
@@ -259,14 +294,15 @@ def _fitted(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> 
     return table
 
 
-def _state(state: str) -> str:
+def coloured(state: str) -> str:
+    """Write a state in its colour."""
     return f"[{_COLOURS.get(state, 'white')}]{state}[/]"
 
 
 def _why(record: JobRecord) -> str:
     if record.state is JobState.HELD and record.timeline:
-        return _safe(record.timeline[-1].get("why", ""))
-    return _safe(record.error["message"][:200]) if record.error else ""
+        return safe(record.timeline[-1].get("why", ""))
+    return safe(record.error["message"][:200]) if record.error else ""
 
 
 def _seconds(record: JobRecord) -> float:
@@ -275,7 +311,8 @@ def _seconds(record: JobRecord) -> float:
     return max(float(last) - record.created_at, 0.0)
 
 
-def _moment(at: float) -> datetime:
+def utc(at: float) -> datetime:
+    """Return a time in Unix seconds as a date."""
     return datetime.fromtimestamp(at, UTC)
 
 
@@ -284,7 +321,7 @@ def batch(found: Batch, *, since: Batch | None = None, seconds: float = 0) -> Re
     facts = Table.grid(padding=(0, 2))
     ended = sum(found.ended.values())
     share = f"{ended / found.expected_jobs:.0%}" if found.expected_jobs else "–"
-    states = [f"{n:,} {_state(state)}" for state, n in found.ended.items() if n]
+    states = [f"{n:,} {coloured(state)}" for state, n in found.ended.items() if n]
     for name, value in (
         ("batch", escape(found.batch_id)),
         ("phase", found.standing),
@@ -328,7 +365,7 @@ def batches_table(found: Iterable[Batch]) -> Table:
     """Show the newest batches."""
     table = _table("begun (UTC)", "batch", "phase", "rows", "jobs ended", "under way", "credits")
     for each in found:
-        begun = _moment(each.created_at).strftime("%m-%d %H:%M:%S")
+        begun = utc(each.created_at).strftime("%m-%d %H:%M:%S")
         ended = f"{sum(each.ended.values()):,} of {each.expected_jobs:,}"
         table.add_row(
             begun, escape(each.batch_id), each.standing, f"{each.rows:,}", ended,

@@ -32,6 +32,9 @@ from worker.core.wire import (
 log = structlog.get_logger()
 
 POLLS_AT_ONCE: Final = 8
+_SAID: Final = 60
+"""The characters of an answer that a record keeps. A longer field would make the whole hash leave
+Redis's compact form."""
 
 
 class Polls:
@@ -110,9 +113,9 @@ class Polls:
                 give_up(self._records, job, expired(job), now=self._clock())
             case Postponed(reason, retry_after):
                 log.warning("poll_unanswered", job_id=job.job_id, why=reason)
-                self._poll_later(job, after=retry_after or 0)
+                self._poll_later(job, reason, after=retry_after or 0)
             case Running(progress, _):
-                self._poll_later(job, progress=progress)
+                self._poll_later(job, "running", progress=progress)
 
     def _ask(self, job: JobRecord, operation: Operation) -> PollOutcome:
         if job.provider_task_id is None:
@@ -125,16 +128,22 @@ class Polls:
         return self._provider.read_poll(operation.name, answer)
 
     def _poll_later(
-        self, job: JobRecord, *, after: float = 0, progress: dict[str, object] | None = None
+        self,
+        job: JobRecord,
+        said: str,
+        *,
+        after: float = 0,
+        progress: dict[str, object] | None = None,
     ) -> None:
         now = self._clock()
+        told = {"polled": said[:_SAID], "polled_at": round(now, 3)}
         due_at = timing.next_poll(job.polls, self._policy, now=now, jitter=self._jitter())
         self._records.note(
             job.job_id,
             now=now,
             sources=(JobState.WAITING,),
             due_at=min(max(due_at, now + after), job.deadline_at),
-            fields={"poll_at": "", **({"progress": progress} if progress else {})},
+            fields={"poll_at": "", **told, **({"progress": progress} if progress else {})},
             count="polls",
         )
 

@@ -1,6 +1,6 @@
 """Finds the jobs of a flow, and follows them until each has ended."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Final
@@ -74,6 +74,35 @@ def flow_of(readings: Readings, record: JobRecord) -> Flow:
         steps[record.job_id] = Step(record.job_id, record.operation, before)
         _descend(readings, [record], steps)
     return Flow(tuple(steps.values()))
+
+
+def those(readings: Readings, job_ids: Sequence[JobId]) -> Flow:
+    """Find some jobs; before each that has no record yet, the jobs that it follows.
+
+    Raises UnknownJob if one of them has no record, and is in the flow of none of the others.
+    """
+    known = {record.job_id: record for record in readings.read_those(job_ids)}
+    steps: dict[str, Step] = {}
+    for record in known.values():
+        if record.job_id not in steps:
+            steps |= {step.job_id: step for step in flow_of(readings, record).steps}
+    for job_id in job_ids:
+        if job_id not in steps:  # it is unknown, unless it has begun just now
+            steps[job_id] = Step(job_id, readings.read(job_id).operation)
+    wanted: set[str] = set()
+    for each in job_ids:
+        wanted |= _up_to_a_record(each, steps, known)
+    return Flow(tuple(step for job_id, step in steps.items() if job_id in wanted))
+
+
+def _up_to_a_record(
+    job_id: str, steps: Mapping[str, Step], known: Mapping[JobId, JobRecord]
+) -> set[str]:
+    """Return a job that has no record yet with the jobs before it: if they fail, it never runs."""
+    found = {job_id}
+    while job_id not in known and (before := steps[job_id].after) in steps and before not in found:
+        found.add(job_id := str(before))
+    return found
 
 
 def _descend(readings: Readings, level: list[JobRecord], steps: dict[JobId, Step]) -> None:

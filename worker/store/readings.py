@@ -176,6 +176,8 @@ def parse(
         lane=stored.get("lane", ""),
         cost=float(stored.get("cost", 0)) / 1000,
         source=Source(stored["source"]) if "source" in stored else None,
+        polled=stored.get("polled"),
+        polled_at=float(stored["polled_at"]) if "polled_at" in stored else None,
         progress=documents.get("progress"),
         result=documents.get("result"),
         error=documents.get("error"),

@@ -62,6 +62,19 @@ def pack(head: str, body: bytes) -> str:
     return _FORM + base64.b64encode(pressed).decode()
 
 
+def request(kept: str) -> JSONObject | None:
+    """Read what a kept message asks for: ``source``, and the task's ``parameters``.
+
+    Returns None for the message of a publisher that does not write JSON.
+    """
+    head, body = unpack(kept)
+    if head.get("content-type") != "application/json":
+        return None
+    positional, parameters, _ = json.loads(body)
+    source = positional[0] if positional else parameters.pop("source", None)
+    return {"source": source, "parameters": parameters}
+
+
 def unpack(kept: str) -> tuple[JSONObject, bytes]:
     """Return a message's head and its body, whichever form it is kept in.
 

@@ -92,6 +92,9 @@ class JobRecord:
     """Its list price, in credits."""
     source: Source | None = None
     """Where the event came from that ended it."""
+    polled: str | None = None
+    """The beginning of what the provider said to the last poll that did not end it."""
+    polled_at: float | None = None
     progress: JSONObject | None = None
     result: JSONObject | None = None
     error: JSONObject | None = None
