@@ -94,7 +94,10 @@ def test_the_rights_that_are_asked_for_are_enough_for_a_whole_flow(fenced: Flows
     result = (job | flow.group(flow.note(), flow.note())).apply_async()
     assert [who(each) for each in result.get(timeout=GET_SECONDS)] == [job.id, job.id]
     flow.ends()
-    for command in (["jobs"], ["job", job.id], ["quarantine", "list"], ["batch", "list"]):
+    for command in (
+        ["jobs"], ["jobs", "--state", "succeeded"], ["job", job.id], ["wait", job.id], ["status"],
+        ["quarantine", "list"], ["batch", "list"],
+    ):  # fmt: skip
         ran = fermata(flow.system, *command)
         assert ran.returncode == 0, ran.stderr
     said = flow.system.log("worker") + flow.system.log("receiver")
