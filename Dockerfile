@@ -22,5 +22,5 @@ ENV PATH=/srv/fermata/bin:$PATH \
     FERMATA_DATA_DIR=/var/lib/fermata
 WORKDIR /var/lib/fermata
 USER 10001:10001
-EXPOSE 8000
+EXPOSE 8000 8002
 CMD ["fermata", "--help"]

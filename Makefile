@@ -85,7 +85,7 @@ reference: $(READY) ## Write tasks/, docs/operations.md and the names in fermata
 	$(BIN)/python -m worker.reference
 	$(BIN)/ruff format --quiet tasks fermata_client
 
-run: $(READY) ## Run the whole system here until Ctrl-C: Valkey, simulator, receiver, worker, beat
+run: $(READY) ## Run the whole system here until Ctrl-C: Valkey, simulator, receiver, worker, desk, beat
 	$(BIN)/fermata dev
 
 lock: ## Renew both lock files with uv, installed in a temporary place (UPGRADE=1 takes newer versions)

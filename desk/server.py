@@ -23,6 +23,7 @@ from worker.settings import Role, is_loopback, load
 class Worker(ThreadWorker):  # type: ignore[misc]
     """gunicorn's threaded worker, which knows on which addresses the desk may be open."""
 
+    has_tokens: ClassVar[bool] = False
     this_run: ClassVar[Token | None] = None
     """The token of this run, if the settings have none: the master makes it before it forks."""
     link: ClassVar[str] = ""
@@ -35,23 +36,22 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         Gunicorn calls this in the master, before it opens a port or logs anything.
         """
         try:
-            load(Role.DESK)
+            cls.has_tokens = bool(load(Role.DESK).desk_tokens)
         except ConfigError as error:
             log.refuse(error.message)
             sys.exit(3)
         log.take_over_gunicorn()
 
-    @classmethod
-    def check_config(cls, cfg: Any, log_: Any) -> None:
-        """Refuse an address that others reach, if there are no tokens; else make one.
+    def __init__(self, age: int, ppid: int, sockets: list[Any], *others: Any) -> None:
+        super().__init__(age, ppid, sockets, *others)
+        # In the master, before it forks: every worker takes the token of this run.
+        if not (self.has_tokens or self.this_run):
+            self._open_to_this_machine([_url(each.getsockname()) for each in sockets])
 
-        Gunicorn calls this in the master, before it starts a worker.
-        """
-        super().check_config(cfg, log_)
-        if load(Role.DESK).desk_tokens:
-            return
-        addresses = [_url(address) for address in cfg.address]
-        if not all(map(is_loopback, addresses)):
+    @classmethod
+    def _open_to_this_machine(cls, urls: list[str]) -> None:
+        """Make the token of this run; refuse to start if others can reach one of the addresses."""
+        if not all(map(is_loopback, urls)):
             log.refuse(
                 "without FERMATA_DESK_TOKENS the desk opens on this machine alone: set them, or "
                 "bind it to 127.0.0.1"
@@ -59,7 +59,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             sys.exit(3)
         visitor = Visitor("this-machine", VisitorRole.OPERATE)
         cls.this_run = Token(visitor, secrets.token_urlsafe(32))
-        cls.link = f"{addresses[0]}/login?token={cls.this_run.secret}"
+        cls.link = f"{urls[0]}/login?token={cls.this_run.secret}"
 
     def handle_exit(self, sig: Any, frame: Any) -> None:
         """End the live pages, which would otherwise keep their threads for ever."""
@@ -67,8 +67,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().handle_exit(sig, frame)
 
 
-def _url(address: tuple[str, int] | str | int) -> str:
-    """Write an address of gunicorn's as a URL; '' if it is a socket of another kind."""
+def _url(address: tuple[Any, ...] | str) -> str:
+    """Write the address of a socket as a URL; '' if it is a socket of another kind."""
     if not isinstance(address, tuple):
         return ""
     host, port = address[:2]

@@ -21,7 +21,7 @@ from worker.core import broker_url, redis_url
 from worker.core.archive import names
 from worker.core.archive.egress import PROVIDER_HOSTS, is_this_machine
 from worker.core.errors import ConfigError
-from worker.core.health.checks import Risk
+from worker.core.health.checks import DESK_PORT, Risk
 from worker.core.job.lanes import Limits
 from worker.core.job.timing import OnUnconfirmed, Policy
 
@@ -99,6 +99,8 @@ class Settings:
     policy: Policy
     limits: Limits
     archive: ArchiveSettings
+    desk_url: str
+    """Where the desk is reached from here."""
     desk_tokens: tuple["Token", ...] = field(repr=False)
     desk_hosts: tuple[str, ...]
     """Names by which the desk may be reached, besides those of this machine itself."""
@@ -308,6 +310,7 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
         desk_tokens=_tokens(env),
         desk_hosts=_hosts(env, "FERMATA_DESK_HOSTS", ()),
         data_dir=data_dir,
+        desk_url=env.str("FERMATA_DESK_URL", f"http://127.0.0.1:{DESK_PORT}", validate=_desk_url),
         timetable=env.path("FERMATA_TIMETABLE", None),
         log_level=env.str(
             "FERMATA_LOG_LEVEL",
@@ -443,6 +446,19 @@ def _base_url(value: str) -> None:
         )
     if len(value) > _URL_LIMIT - _WEBHOOK_PATH_LENGTH:
         raise ValidationError("Too long: the provider takes webhook URLs of 1,024 characters.")
+
+
+def _desk_url(value: str) -> None:
+    try:
+        redis_url.check_characters(value)
+        parts = urlsplit(value)
+        redis_url.read_host(parts.netloc.rpartition("@")[2])
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValidationError("Must be an http:// or https:// URL.")
+    if parts.query or "@" in parts.netloc:
+        raise ValidationError("Must name no user and no query.")
 
 
 def _api_key(value: str) -> None:

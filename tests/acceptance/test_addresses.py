@@ -13,10 +13,11 @@ from honcho.environ import parse_procfile
 
 from tests.acceptance.test_refusals import CELERY, COMPLETE, GUNICORN, refused
 from tests.ports import take_port
-from tests.system import ROOT, stop, wait_until
+from tests.system import ROOT, SIGNING_KEY, stop, wait_until
 from tests.unit.stage import Stage, on_stage
 
-RECEIVER = parse_procfile((ROOT / "Procfile").read_text()).processes["receiver"]
+PROCFILE = parse_procfile((ROOT / "Procfile").read_text()).processes
+TOKENS = {"FERMATA_DESK_TOKENS": f"ada:operate:{SIGNING_KEY}"}
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 BIN = str(Path(sys.executable).parent)
 
@@ -27,10 +28,10 @@ def stage() -> Iterator[Stage]:
         yield stage
 
 
-def answers(url: str) -> bool:
+def answers(url: str, *, status: int = 503) -> bool:
+    """Say whether somebody answers; the receiver says that no Redis is there."""
     try:
-        # No Redis is there: that it says so is an answer.
-        return requests.get(url, timeout=5).status_code == 503
+        return requests.get(url, timeout=5).status_code == status
     except requests.RequestException:
         return False
 
@@ -51,7 +52,7 @@ def test_the_receiver_of_the_procfile_listens_where_it_is_told(
     if host is not None:
         told["FERMATA_HOST"] = host
     receiver = subprocess.Popen(
-        ["sh", "-c", RECEIVER], cwd=tmp_path, env=COMPLETE | told,
+        ["sh", "-c", PROCFILE["receiver"]], cwd=tmp_path, env=COMPLETE | told,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
@@ -61,12 +62,35 @@ def test_the_receiver_of_the_procfile_listens_where_it_is_told(
         stop(receiver)
 
 
-@pytest.mark.parametrize("service", ["receiver", "simulator"])
+@pytest.mark.parametrize(
+    ("told", "reached_at"),
+    [({}, "127.0.0.1"), ({"DESK_HOST": "::1"}, "[::1]"), (TOKENS | {"DESK_HOST": "::"}, "[::1]")],
+    ids=["by default", "on loopback", "everywhere, with tokens"],
+)
+def test_the_desk_of_the_procfile_listens_where_it_is_told(
+    told: dict[str, str], reached_at: str, tmp_path: Path
+) -> None:
+    port = str(take_port())
+    path = {"DESK_PORT": port, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    desk = subprocess.Popen(
+        ["sh", "-c", PROCFILE["desk"]], cwd=tmp_path, env=COMPLETE | path | told,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        url = f"http://{reached_at}:{port}/healthz"
+        wait_until(lambda: answers(url, status=204), seconds=30, what="it listens")
+    finally:
+        stop(desk)
+
+
+@pytest.mark.parametrize("service", ["receiver", "desk", "simulator"])
 def test_a_health_check_of_compose_asks_no_proxy(service: str, stage: Stage) -> None:
     _, python, dash, code = COMPOSE["services"][service]["healthcheck"]["test"]
     assert (python, dash) == ("python", "-c")
     port = stage.url.rpartition(":")[2]
-    asked = code.replace(":8000/", f":{port}/").replace(":8001/", f":{port}/")
+    asked = code.replace(":8000/", f":{port}/")
+    for ours in (":8001/", ":8002/"):
+        asked = asked.replace(ours, f":{port}/")
     dead = {"http_proxy": "http://127.0.0.1:1", "all_proxy": "http://127.0.0.1:1"}
     subprocess.run([sys.executable, "-c", asked], env=dead, check=True, timeout=30)
     assert stage.heard[0].line.endswith("healthz HTTP/1.1")

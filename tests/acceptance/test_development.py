@@ -18,13 +18,18 @@ import pytest
 import requests
 
 from tests import launcher
+from tests.ports import take_port
 from tests.system import ROOT, stop, wait_until
 from worker.cli.dev.crew import END_SECONDS
 from worker.cli.group import EXIT_FILE
 from worker.store.embedded import EmbeddedValkey
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "TERM": "dumb", "LANG": "C.UTF-8"}
-COMMAND = [sys.executable, "-m", "worker", "dev", "--port", "0", "--simulator-port", "0"]
+# The desk takes a second of a core to start: two tests have it.
+COMMAND = [
+    sys.executable, "-m", "worker", "dev", "--port", "0", "--simulator-port", "0", "--no-desk",
+]  # fmt: skip
+DESK = ("--desk", "--desk-port", "0")
 START_SECONDS = 60
 ENOUGH = END_SECONDS + 5
 CLIP = "26c9c592-0566-46cf-bb71-91ac1deaa7b5"
@@ -106,7 +111,7 @@ def dev(tmp_path: Path) -> Iterator[Dev]:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     """One for all tests that let it run."""
-    dev = Dev(tmp_path_factory.mktemp("running")).start()
+    dev = Dev(tmp_path_factory.mktemp("running")).start(*DESK)
     yield dev
     stop(dev.process)
 
@@ -118,7 +123,7 @@ def test_it_says_in_a_few_lines_that_it_is_ready_where_and_what_to_try(running: 
     dev = running
     said = dev.said()
     assert len(said[: said.index("Ready")].splitlines()) <= 12
-    for name in ("valkey", "simulator", "receiver", "worker", "beat"):
+    for name in ("valkey", "simulator", "receiver", "worker", "desk", "beat"):
         assert re.search(rf"^  {name} ", said, re.MULTILINE), said
     (receiver,) = re.findall(r"receiver +(http://\S+)", said)
     assert requests.get(f"{receiver}/healthz", timeout=5).ok
@@ -132,6 +137,29 @@ def test_it_says_in_a_few_lines_that_it_is_ready_where_and_what_to_try(running: 
     settled = r"job_settled operation=\S+ outcome=succeed"
     wait_until(lambda: re.search(settled, dev.said().removeprefix(said)), what="the job is shown")
     assert len(dev.said().removeprefix(said).splitlines()) <= 8
+
+
+def test_it_shows_the_link_by_which_to_enter_the_desk_once(running: Dev) -> None:
+    desk = running.told()["FERMATA_DESK_URL"]
+    (link,) = re.findall(rf"^  ({desk}/login\?token=\S+)$", running.said(), re.MULTILINE)
+    entered = requests.get(link, timeout=5, allow_redirects=False)
+    assert (entered.status_code, entered.headers["Location"]) == (303, "/")
+    assert running.said().count(link) == 1
+
+
+def test_a_desk_alone_says_its_link_and_ends_with_ctrl_c(running: Dev) -> None:
+    port = str(take_port())
+    desk = running.terminal(sys.executable, "-m", "worker", "desk", "--port", port)
+    desk.expect(rf"(http://127\.0\.0\.1:{port}/login\?token=[\w-]+)", timeout=START_SECONDS)
+    entered = requests.get(desk.match[1], timeout=5, allow_redirects=False)
+    assert entered.status_code == 303
+    taken = running.fermata("desk", "--port", port)
+    assert taken.returncode == 3
+    assert f"port {port} cannot be used" in taken.stderr
+    desk.sendintr()
+    desk.expect(pexpect.EOF, timeout=ENOUGH)
+    assert desk.wait() == 0
+    assert "Traceback" not in (desk.before or "")
 
 
 def test_its_folder_may_have_any_name(tmp_path: Path) -> None:
@@ -215,7 +243,7 @@ def test_secrets_are_for_the_owner_alone_and_never_in_the_logs(running: Dev) -> 
     told = dev.told()
     password = told["FERMATA_REDIS_URL"].split(":")[2].split("@")[0]
     logs = list((dev.data / "logs").glob("*.log"))
-    assert len(logs) == 5
+    assert len(logs) == 6
     for log in (dev.log, *logs):
         for secret in (told["FERMATA_SIGNING_KEYS"], told["FERMATA_API_KEY"], password):
             assert secret not in log.read_text()
@@ -224,7 +252,8 @@ def test_secrets_are_for_the_owner_alone_and_never_in_the_logs(running: Dev) -> 
 # -- it ends, and nothing is left ---------------------------------------------------------------
 
 
-def test_ctrl_c_stops_all_and_the_next_start_finds_the_jobs_again(dev: Dev) -> None:
+def test_ctrl_c_stops_all_and_the_next_start_finds_the_jobs_again(tmp_path: Path) -> None:
+    dev = Dev(tmp_path).start(*DESK)
     submitted = dev.fermata("submit", "account.credits", "--wait", "--json")
     assert submitted.returncode == 0, submitted.stderr
     (job,) = json.loads(submitted.stdout)
@@ -234,7 +263,10 @@ def test_ctrl_c_stops_all_and_the_next_start_finds_the_jobs_again(dev: Dev) -> N
     assert dev.process.wait(ENOUGH) == 0
     dev.require_nothing_left(dev.said())
     dev.start()
-    kept = json.loads(dev.fermata("jobs", "--json").stdout)
+    try:
+        kept = json.loads(dev.fermata("jobs", "--json").stdout)
+    finally:
+        stop(dev.process)
     assert [each["job_id"] for each in kept] == [job["job_id"]]
 
 

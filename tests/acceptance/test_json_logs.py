@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tests.acceptance.test_refusals import CELERY, COMPLETE, GUNICORN
+from tests.acceptance.test_refusals import DESK as DESK_SERVER
 from tests.ports import take_port
 from tests.system import System, stop, wait_until
 
 JSON: dict[str, Any] = {"FERMATA_LOG_FORMAT": "json"}
+DESK = (*DESK_SERVER, "--bind", "{address}", "desk.wsgi:app")
 RECEIVER = (*GUNICORN, "--bind", "{address}", "webhook_receiver.wsgi:app")
 REMASTER = ("submit", "sonic.remaster", "-p", "mv=chirp-v5", "--wait")
 
@@ -30,14 +33,15 @@ def test_every_line_of_a_running_system_is_json(tmp_path: Path) -> None:
         system.worker(app="tests.canvas_app")
         system.run("beat", "-m", "celery", "-A", "worker.app", "beat", "-l", "INFO")
         wait_until(lambda: "beat: Starting" in system.log("beat"), what="beat runs")
+        assert requests.get(f"{system.desk().url}/login?token=wrong", timeout=5).status_code == 401
         command = [sys.executable, "-m", "worker", *REMASTER, "--source", str(uuid.uuid4())]
         subprocess.run(command, env=system.environment, cwd=tmp_path, check=True, timeout=60)
         system.app.send_task("test.talk", queue="fermata").get(timeout=20)
         for process in reversed(system._processes):
             stop(process)
-    worker, beat, receiver = (
+    worker, beat, receiver, desk = (
         [each["event"] for each in events(tmp_path / f"{name}.log")]
-        for name in ("worker", "beat", "receiver")
+        for name in ("worker", "beat", "receiver", "desk")
     )
     assert any("worker@test v" in event and "[queues]" in event for event in worker)
     assert {"job_settled", "printed\non two lines", "worker_shuts_down"} <= set(worker)
@@ -45,6 +49,8 @@ def test_every_line_of_a_running_system_is_json(tmp_path: Path) -> None:
     assert "is starting." in beat[0]
     assert receiver[0].startswith("Starting gunicorn")
     assert receiver[-1] == "delivery_received"  # the server's own farewells are left out
+    assert desk[0].startswith("Starting gunicorn")
+    assert {"desk_open_on_this_machine", "login_refused"} <= set(desk)
 
 
 @pytest.mark.parametrize(
@@ -53,9 +59,10 @@ def test_every_line_of_a_running_system_is_json(tmp_path: Path) -> None:
         ((*CELERY, "worker"), {"FERMATA_IN_FLIHGT": "5"}),
         ((*CELERY, "beat"), {"FERMATA_IN_FLIHGT": "5"}),
         (RECEIVER, {"FERMATA_IN_FLIHGT": "5"}),
+        (DESK, {"FERMATA_DESK_TOKENS": "ada"}),
         ((*CELERY, "worker"), {"FERMATA_API_KEY": ""}),
     ],
-    ids=["worker", "beat", "receiver", "worker without a key"],
+    ids=["worker", "beat", "receiver", "desk", "worker without a key"],
 )  # fmt: skip
 def test_a_refused_start_is_json_with_its_cause(
     module: tuple[str, ...], settings: dict[str, str], tmp_path: Path

@@ -90,7 +90,10 @@ DESK = ("gunicorn", "--no-control-socket", "--worker-class", "desk.server.Worker
 def test_a_desk_without_tokens_that_others_could_reach_says_so_and_ends(
     host: str, tmp_path: Path
 ) -> None:
-    said = refused(tmp_path, *DESK, "--bind", f"{host}:{take_port()}", "desk.wsgi:app")
+    port = take_port()
+    asked = ("worker", "desk", "--host", host.strip("[]"), "--port", str(port))
+    assert "without FERMATA_DESK_TOKENS the desk opens" in refused(tmp_path, *asked)
+    said = refused(tmp_path, *DESK, "--bind", f"{host}:{port}", "desk.wsgi:app")
     assert said.splitlines()[-1].startswith("fermata: without FERMATA_DESK_TOKENS the desk opens")
     assert "Booting worker" not in said
 
@@ -129,7 +132,7 @@ def test_a_demo_whose_output_cannot_be_written_is_refused(place: str, tmp_path: 
 @pytest.mark.parametrize(
     "options",
     [("--port", "70000"), ("--simulator-port", "-1"), ("--concurrency", "0"),
-     ("--port", "29990", "--simulator-port", "29990")],
+     ("--port", "29990", "--simulator-port", "29990"), ("--desk-port", "29990", "--port", "29990")],
 )  # fmt: skip
 def test_numbers_that_cannot_be_are_wrong_usage(options: tuple[str, ...], tmp_path: Path) -> None:
     assert options[0] in refused(tmp_path, "worker", "dev", *options, code=2)
@@ -154,6 +157,7 @@ def test_under_honcho_the_cause_of_a_refused_start_is_the_last_that_is_said(
 ) -> None:
     shutil.copy(ROOT / "Procfile", tmp_path)
     settings = {"FERMATA_REDIS_URL": forgetful, "FERMATA_API_KEY": api_key, "PORT": "0"}
+    settings |= {"DESK_PORT": "0", "FERMATA_DESK_TOKENS": f"ada:operate:{SIGNING_KEY}"}
     path = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
     ran = subprocess.run(
         [sys.executable, "-m", "honcho", "start"], cwd=tmp_path,
@@ -179,6 +183,7 @@ SERVE = (*GUNICORN, "--bind", "127.0.0.1:0", "webhook_receiver.wsgi:app")
         pytest.param(SERVE, "worker/__init__.py", id="receiver, a package"),
         pytest.param(DEV, "tasks.py", id="fermata dev"),
         pytest.param(DEV, "simulator.py", id="fermata dev, the simulator"),
+        pytest.param(("worker", "desk"), "desk.py", id="fermata desk"),
     ],
 )
 def test_a_file_that_stands_before_fermatas_own_is_named(

@@ -12,7 +12,7 @@ from redis import Redis
 
 from tests.integration.flow import deliver
 from tests.ports import take_port
-from tests.system import System, stop, wait_until
+from tests.system import SIGNING_KEY, System, stop, wait_until
 from worker.core import keys
 from worker.core.contract import PROBE_ID, QUEUE, SLOW_QUEUE
 from worker.core.health.checks import Level
@@ -335,3 +335,22 @@ def test_a_state_that_is_away_does_not_stop_a_worker(system: System, redis: "Red
     said = system.log("hopeful")
     assert "It cannot be reached" in said
     assert "loses every job" in said
+
+
+# -- the desk ---------------------------------------------------------------------------------
+
+
+def test_the_desk_is_found_and_who_may_enter_it_is_said_without_their_secrets(
+    system: System,
+) -> None:
+    tokens = f"ada:operate:{SIGNING_KEY},shop:read@acme:{SIGNING_KEY[::-1]}"
+    desk = system.desk(FERMATA_DESK_TOKENS=tokens)
+    ran = examine(system, "--json", FERMATA_DESK_URL=desk.url, FERMATA_DESK_TOKENS=tokens)
+    found = {each["name"]: each for each in json.loads(ran.stdout)}
+    assert found["desk"]["level"] == "ok"
+    assert found["desk's visitors"]["said"] == "ada (operate), shop (read for acme)."
+    assert SIGNING_KEY not in ran.stdout
+    stop(desk.process)
+    away = findings(system, FERMATA_DESK_URL=desk.url)
+    assert (away["desk"]["level"], away["desk's visitors"]["level"]) == ("note", "note")
+    assert "`fermata desk` starts one here" in away["desk"]["said"]

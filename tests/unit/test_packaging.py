@@ -8,6 +8,7 @@ from importlib import resources
 from importlib.metadata import entry_points
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -18,7 +19,8 @@ from honcho.environ import parse, parse_procfile
 
 from benchmarks.house import default_command
 from worker.app import _configuration
-from worker.core.health.checks import THREADS, WORKER_COMMAND
+from worker.cli.dev.system import desk_command
+from worker.core.health.checks import DESK_PORT, THREADS, WORKER_COMMAND
 
 ROOT = Path(__file__).parent.parent.parent
 LOCKS = ("requirements.lock", "requirements-dev.lock")
@@ -28,8 +30,8 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 
 
-def test_the_procfile_has_the_four_processes() -> None:
-    assert list(COMMANDS) == ["receiver", "worker", "slow", "beat"]
+def test_the_procfile_has_the_five_processes() -> None:
+    assert list(COMMANDS) == ["receiver", "worker", "slow", "desk", "beat"]
     assert all("exec " in command for command in COMMANDS.values()), "the shell would eat SIGTERM"
 
 
@@ -89,7 +91,7 @@ def test_a_service_has_a_health_check_or_says_why_not(name: str) -> None:
     assert check.get("test") or (check == {"disable": True} and SERVICES[name]["x-no-health-check"])
 
 
-@pytest.mark.parametrize("name", ["receiver", "worker", "slow", "beat"])
+@pytest.mark.parametrize("name", ["receiver", "worker", "slow", "desk", "beat"])
 def test_a_service_waits_for_a_healthy_valkey(name: str) -> None:
     assert SERVICES[name]["depends_on"]["valkey"] == {"condition": "service_healthy"}
 
@@ -101,10 +103,30 @@ def test_valkey_keeps_what_it_is_told() -> None:
     assert SERVICES["valkey"]["volumes"] == ["valkey:/data"]
 
 
-def test_only_the_receiver_is_published_and_only_on_loopback() -> None:
+def test_only_receiver_and_desk_are_published_and_only_on_loopback() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"receiver": ["127.0.0.1:8000:8000"]}
+    assert published == {"receiver": ["127.0.0.1:8000:8000"], "desk": ["127.0.0.1:8002:8002"]}
     assert COMPOSE["networks"]["state"] == {"internal": True}
+
+
+def test_the_desk_reads_the_archive_and_writes_nowhere() -> None:
+    assert SERVICES["desk"]["volumes"] == ["archive:/var/lib/fermata:ro"]
+
+
+def test_the_doctor_of_each_service_finds_the_desk_by_a_name_that_it_goes_by() -> None:
+    (url,) = {SERVICES[name]["environment"]["FERMATA_DESK_URL"] for name in COMMANDS}
+    desk = SERVICES["desk"]["environment"]
+    assert url == f"http://desk:{desk['DESK_PORT']}"
+    assert desk["FERMATA_DESK_HOSTS"].startswith("desk,")
+
+
+def test_the_desk_has_a_thread_for_each_live_page_in_the_one_process_that_knows_them() -> None:
+    words = COMMANDS["desk"].split()
+    assert words[words.index("--workers") + 1] == "1"
+    threads = words[words.index("--threads") + 1]
+    command = desk_command(SimpleNamespace(fileno=lambda: 3))  # type: ignore[arg-type]
+    assert threads == f'"${{DESK_THREADS:-{command[command.index("--threads") + 1]}}}"'
+    assert f"DESK_PORT:-{DESK_PORT}}}" in COMMANDS["desk"]
 
 
 def test_the_public_face_holds_no_api_key() -> None:
@@ -137,7 +159,8 @@ def test_the_image_is_given_every_package_and_no_settings() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     named = {line[1:].rstrip("/") for line in lines if line.startswith("!")}
     assert {line for line in lines if line and line[0] not in "#!"} == {"*", "**/__pycache__"}
-    assert {"worker", "tasks", "webhook_receiver", "simulator", "requirements.lock"} <= named
+    packages = {"worker", "tasks", "webhook_receiver", "desk", "simulator"}
+    assert packages | {"requirements.lock"} <= named
     assert not any(name.startswith(".") for name in named)
 
 
@@ -186,7 +209,8 @@ def test_the_example_settings_mean_the_same_to_all_who_read_them() -> None:
     values = dotenv_values(stream=StringIO(text))
     assert parse(text) == values
     assert all(values.values()), "an empty value is not a default"
-    assert not {"FERMATA_API_KEY", "FERMATA_SIGNING_KEYS"} & set(values), "a secret is shipped"
+    secrets = {"FERMATA_API_KEY", "FERMATA_SIGNING_KEYS", "FERMATA_DESK_TOKENS"}
+    assert not secrets & set(values), "a secret is shipped"
 
 
 def test_the_command_begins_where_an_early_ctrl_c_is_caught() -> None:

@@ -7,7 +7,7 @@ from typing import TextIO
 
 import pytest
 
-from worker.cli.dev.screen import Log, Screen, summary
+from worker.cli.dev.screen import Log, Screen, link_of_the_desk, summary
 
 AT = "2026-11-28T19:13:44.470234Z"
 JOB = "3b926ce6-9929-4632-bd2e-984a11bb9779"
@@ -116,3 +116,12 @@ def test_the_cause_of_an_end_is_the_last_grave_line_or_the_last(tmp_path: Path) 
     assert Log("worker", path).cause() == "worker_refuses_to_start why=risk"
     path.write_text("")
     assert Log("worker", path).cause() == ""
+
+
+@pytest.mark.parametrize("quote", ["", "'"])
+def test_the_link_of_the_desk_is_found_and_not_shown_as_news(quote: str) -> None:
+    link = "http://127.0.0.1:8002/login?token=a-B_9"
+    line = f"{AT} [warning  ] desk_open_on_this_machine      url={quote}{link}{quote}"
+    assert link_of_the_desk(line) == link
+    assert summary("desk", line, started=True) == ""
+    assert link_of_the_desk(f"{AT} [info     ] another_event  url={link}") == ""

@@ -586,3 +586,25 @@ def test_every_wrong_token_of_the_desk_is_named_by_its_place() -> None:
 def test_the_names_of_the_desk_are_read_as_hosts() -> None:
     given(FERMATA_DESK_HOSTS=" Desk.example.com , .,")
     assert load(Role.DESK).desk_hosts == ("desk.example.com",)
+
+
+def test_the_desk_is_looked_for_on_this_machine_or_where_it_is_said_to_be() -> None:
+    given()
+    assert load(Role.CLIENT).desk_url == "http://127.0.0.1:8002"
+    given(FERMATA_DESK_URL="http://desk:8002/")
+    assert load(Role.CLIENT).desk_url == "http://desk:8002/"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "desk:8002",
+        "ftp://desk",
+        "http://",
+        "http://[x",
+        f"http://ada:{PASSWORD}@desk",
+        "http://d?a",
+    ],
+)
+def test_an_address_of_the_desk_is_a_url_without_user_and_query(url: str) -> None:
+    assert wrong(FERMATA_DESK_URL=url) == {"FERMATA_DESK_URL"}

@@ -9,6 +9,7 @@ from worker.core import wire
 from worker.core.errors import FermataError, InvalidPayload, OutOfCredits, RequestRefused
 from worker.core.health import surroundings
 from worker.core.health.checks import Level
+from worker.core.visitors import Role, Visitor
 from worker.core.wire import Answer
 
 KEY = "k4JtXb0PZqv7LwY2cRn8sUe6hDf3aGm1"
@@ -148,3 +149,28 @@ def test_webhooks_are_refused_where_the_clocks_are_too_far_apart(
 )
 def test_secrets_are_not_for_everyone(mode: int, level: Level) -> None:
     assert surroundings.check_file(".env", mode).level is level
+
+
+# -- the desk ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "level", "said"),
+    [
+        (answered(204, b""), Level.OK, "It answers at http://desk:8002."),
+        (answered(400, b""), Level.WARNING, "does not go by the name in http://desk:8002"),
+        (answered(200, b"<html>"), Level.WARNING, "not by our desk"),
+        ("ConnectionRefusedError", Level.NOTE, "`fermata desk` starts one here"),
+    ],
+)
+def test_the_desk_is_told_from_a_stranger(answer: Answer | str, level: Level, said: str) -> None:
+    found = surroundings.check_desk("http://desk:8002", answer)
+    assert found.level is level
+    assert said in found.said
+
+
+def test_who_may_enter_the_desk_is_said() -> None:
+    ada, shop = Visitor("ada", Role.OPERATE), Visitor("shop", Role.READ, "acme")
+    found = surroundings.check_visitors([ada, shop])
+    assert (found.level, found.said) == (Level.OK, "ada (operate), shop (read for acme).")
+    assert surroundings.check_visitors([]).level is Level.NOTE

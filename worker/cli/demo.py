@@ -118,7 +118,8 @@ def _running(folder: Path, lock: int) -> Iterator["subprocess.Popen[bytes]"]:
     nothing running, and the lock, which the child inherits, is held until the child has ended.
     """
     bare = {k: v for k, v in os.environ.items() if not k.startswith(("FERMATA_", "CELERY_"))}
-    command = [sys.executable, "-m", "worker", "dev", "--port", "0", "--simulator-port", "0"]
+    command = [sys.executable, "-m", "worker", "dev", "--no-desk"]
+    command += ["--port", "0", "--simulator-port", "0"]
     with (
         (folder / "system.log").open("wb") as log,
         subprocess.Popen(

@@ -1,6 +1,7 @@
-"""``fermata operations``, ``dev`` and ``demo``: the list of operations, and the whole system."""
+"""``fermata operations``, ``dev``, ``desk``, ``demo``: the operations, and systems to run."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -9,9 +10,10 @@ import click
 
 from worker.cli import show
 from worker.cli.group import EXIT_CODES, json_option, main, out
-from worker.core.health.checks import THREADS
+from worker.core.health.checks import DESK_PORT, THREADS
 from worker.core.providers.aimusic.operations import OPERATIONS, Operation
 from worker.core.providers.aimusic.signatures import parameters
+from worker.settings import Role, load
 
 _PORT: Final = click.IntRange(0, 65535)
 
@@ -46,6 +48,11 @@ def _operation(row: Operation) -> dict[str, Any]:
     help="The simulator's; 0 picks one.",
 )  # fmt: skip
 @click.option(
+    "--desk-port", default=DESK_PORT, show_default=True, type=_PORT,
+    help="The desk's; 0 picks one.",
+)  # fmt: skip
+@click.option("--desk/--no-desk", "with_desk", default=True, help="With the desk, or without.")
+@click.option(
     "--concurrency", default=THREADS, show_default=True, type=click.IntRange(min=1),
     help="Threads of the worker: how many submits it has at the provider at once.",
 )  # fmt: skip
@@ -54,11 +61,18 @@ def _operation(row: Operation) -> dict[str, Any]:
     help="How the simulator treats every request, as webhook=lost or submit=rate_limited; "
     "repeatable. `python -m simulator --help` lists the fields.",
 )  # fmt: skip
-def dev(port: int, simulator_port: int, concurrency: int, scenario: tuple[str, ...]) -> None:
-    """Run everything on this machine: Valkey, simulator, receiver, worker and beat.
+def dev(  # noqa: PLR0917  (click passes them by name)
+    port: int,
+    simulator_port: int,
+    desk_port: int,
+    with_desk: bool,
+    concurrency: int,
+    scenario: tuple[str, ...],
+) -> None:
+    """Run everything on this machine: Valkey, simulator, receiver, worker, desk and beat.
 
-    It says when it is ready, and then shows the jobs as they move. Other `fermata` commands in
-    the same folder reach it by themselves.
+    It says when it is ready, with the address of the page, and then shows the jobs as they move.
+    Other `fermata` commands in the same folder reach it by themselves.
 
     With FERMATA_REDIS_URL set, no Valkey is started; with FERMATA_PROVIDER_URL set, no
     simulator. Data is kept in FERMATA_DATA_DIR (default .fermata), and the output of the processes
@@ -66,8 +80,29 @@ def dev(port: int, simulator_port: int, concurrency: int, scenario: tuple[str, .
     """
     from worker.cli.dev import system  # noqa: PLC0415
 
-    options = system.Options(port, simulator_port, concurrency, scenario)
-    sys.exit(system.run(options))
+    desk_at = desk_port if with_desk else None
+    sys.exit(system.run(system.Options(port, simulator_port, desk_at, concurrency, scenario)))
+
+
+@main.command(epilog=EXIT_CODES)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where it listens.")
+@click.option("--port", default=DESK_PORT, show_default=True, type=click.IntRange(1, 65535))
+def desk(host: str, port: int) -> None:
+    """Run the desk in the foreground: the page, the HTTP API and the metrics.
+
+    Without FERMATA_DESK_TOKENS it opens on this machine alone, and prints the link by which to
+    enter; on any other address it refuses to start. Ctrl-C ends it.
+    """
+    from worker.cli.dev import premises, system  # noqa: PLC0415
+    from worker.doctor import shadows  # noqa: PLC0415
+
+    load(Role.DESK)
+    shadows.require_none()
+    door = premises.listen("--port", port, host=host)
+    os.set_inheritable(door.fileno(), True)
+    # In place of this process, so that signals reach gunicorn itself.
+    command = system.desk_command(door)
+    os.execv(command[0], command)  # noqa: S606
 
 
 @main.command(epilog=EXIT_CODES)

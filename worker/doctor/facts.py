@@ -36,7 +36,7 @@ ANSWER_SECONDS: Final = 5
 WORKERS_SECONDS: Final = 1.5
 _ANSWER_BYTES: Final = 65536
 _CELERYS_VISIBILITY_SECONDS: Final = 3600
-_SECRETS: Final = ("FERMATA_API_KEY=", "FERMATA_SIGNING_KEYS=")
+_SECRETS: Final = ("FERMATA_API_KEY=", "FERMATA_SIGNING_KEYS=", "FERMATA_DESK_TOKENS=")
 
 AWAY: Final = "connection"
 """The name of the finding about a server that cannot be reached."""
@@ -51,6 +51,7 @@ def examine(settings: Settings, app: Celery) -> list[Finding]:
             *_workers(settings, app),
             *_way_back(settings),
             *_provider(settings),
+            *_desk(settings),
             *_files(),
         ],
         settings.allowed_risks,
@@ -283,6 +284,12 @@ def _ahead_seconds(answer: Answer) -> float | None:
         return parsedate_to_datetime(dates[0]).timestamp() - time.time()
     except (IndexError, ValueError):
         return None
+
+
+def _desk(settings: Settings) -> Iterator[Finding]:
+    url = settings.desk_url.rstrip("/")
+    yield surroundings.check_desk(url, _request("GET", f"{url}/healthz"))
+    yield surroundings.check_visitors([token.visitor for token in settings.desk_tokens])
 
 
 def _files() -> Iterator[Finding]:

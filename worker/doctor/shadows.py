@@ -12,7 +12,7 @@ from typing import Final
 
 from worker.core.errors import ConfigError
 
-NAMES: Final = ("worker", "tasks", "webhook_receiver", "simulator")
+NAMES: Final = ("worker", "tasks", "webhook_receiver", "desk", "simulator")
 _ROOT: Final = Path(__file__).resolve().parent.parent.parent
 
 

@@ -121,14 +121,15 @@ def write_lock(descriptor: int, text: str) -> None:
     os.pwrite(descriptor, text.encode(), 0)
 
 
-def listen(option: str, port: int) -> socket.socket:
-    """Open a loopback port for a process that will inherit it: nobody else can take it meanwhile.
+def listen(option: str, port: int, *, host: str = "127.0.0.1") -> socket.socket:
+    """Open a port for a process that will inherit it: nobody else can take it meanwhile.
 
     Raises ConfigError if it is in use, and says by whom if that can be known.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         # Connections wait in the backlog until the process that inherits the port accepts them.
-        return socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         why = f"{os.strerror(error.errno or 0)}{_holder(port)}"
         raise ConfigError(f"port {port} cannot be used ({why}): choose {option}") from None

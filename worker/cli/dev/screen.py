@@ -22,6 +22,7 @@ _GONE: Final = frozenset({errno.EPIPE, errno.EIO})
 _LINE: Final = re.compile(r"\S+T(\d\d:\d\d:\d\d)\S* \[(\w+) *\] (.*)")
 _EVENT: Final = re.compile(r"([a-z]+(?:_[a-z]+)+) +(\w+=.*)")
 _FIELD: Final = re.compile(r"(\w+)=('[^']*'|\"[^\"]*\"|\S*)")
+_LINK: Final = re.compile(r"desk_open_on_this_machine +url='?([^\s']+)")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SIMULATOR: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
 
@@ -102,12 +103,20 @@ class Log:
         return next(reversed(grave or lines), "")
 
 
+def link_of_the_desk(line: str) -> str:
+    """Return the link in a line by which the desk says how to enter it; '' for other lines."""
+    found = _LINK.search(line)
+    return found[1] if found else ""
+
+
 def summary(name: str, line: str, *, started: bool) -> str:
     """Return the text to show for a line of a process; '' for most.
 
     Args:
         started: the system is up, so a line of no known form is news. Before, it is a banner.
     """
+    if link_of_the_desk(line):  # shown once, when all is ready
+        return ""
     if match := _LINE.match(line):
         level, said = match[2], match[3]
         if level not in {"info", "debug"}:

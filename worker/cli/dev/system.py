@@ -19,7 +19,7 @@ import requests
 
 from worker.cli.dev import crew, premises
 from worker.cli.dev.crew import Crew
-from worker.cli.dev.screen import Log, Screen, summary
+from worker.cli.dev.screen import Log, Screen, link_of_the_desk, summary
 from worker.core.broker_url import without_password
 from worker.core.contract import QUEUE, SLOW_QUEUE
 from worker.core.errors import ConfigError, InvalidRequest, Unwritable
@@ -68,6 +68,8 @@ class Options:
 
     port: int
     simulator_port: int
+    desk_port: int | None
+    """None: without the desk."""
     concurrency: int
     scenario: Sequence[str] = ()
 
@@ -77,7 +79,7 @@ def run(options: Options) -> int:
 
     Raises ConfigError if a setting is wrong, if ``fermata dev`` already runs here, if a port is in
     use, or if one of the processes ends by itself; Unwritable if a folder cannot be written to, or
-    its disk is full; InvalidRequest if both ports are the same, or the simulator knows no such
+    its disk is full; InvalidRequest if two ports are the same, or the simulator knows no such
     scenario.
     """
     crew.hear(signal.default_int_handler)
@@ -115,17 +117,27 @@ def _refuse_mixture() -> None:
 
 
 def _check_options(options: Options, *, simulated: bool) -> None:
-    if not simulated:
-        if options.scenario:
-            raise InvalidRequest("--scenario is the simulator's: unset FERMATA_PROVIDER_URL")
-        return
-    if options.port and options.port == options.simulator_port:
-        raise InvalidRequest(f"--port and --simulator-port are both {options.port}: choose two")
+    _require_different(
+        {
+            "--port": options.port,
+            "--desk-port": options.desk_port,
+            "--simulator-port": options.simulator_port if simulated else None,
+        }
+    )
+    if options.scenario and not simulated:
+        raise InvalidRequest("--scenario is the simulator's: unset FERMATA_PROVIDER_URL")
     if options.scenario:
         command = _python("simulator", "--check", *_scenario(options.scenario))
         checked = subprocess.run(command, capture_output=True, text=True, check=False)
         if checked.returncode:
             raise InvalidRequest(checked.stderr.strip().rpartition("Error: ")[2])
+
+
+def _require_different(ports: Mapping[str, int | None]) -> None:
+    taken: dict[int, str] = {}
+    for option, port in ports.items():
+        if port and taken.setdefault(port, option) != option:
+            raise InvalidRequest(f"{taken[port]} and {option} are both {port}: choose two")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +162,7 @@ class _System:
         self._simulated = simulated
         self._began = time.monotonic()
         self._full = False
+        self._desk_url = ""
         self._screen = screen
         self._logs: list[Log] = []
         self._lock = lock
@@ -183,6 +196,10 @@ class _System:
             receiver = stack.enter_context(premises.listen("--port", self._options.port))
             processes = [_receiver(receiver), _worker(self._options.concurrency)]
             told = _given(self._folder)
+            if self._options.desk_port is not None:
+                door = premises.listen("--desk-port", self._options.desk_port)
+                processes.append(_desk(stack.enter_context(door)))
+                told["FERMATA_DESK_URL"] = self._desk_url = _url(door)
             if self._simulated:
                 port = self._options.simulator_port
                 simulator = stack.enter_context(premises.listen("--simulator-port", port))
@@ -275,8 +292,11 @@ class _System:
     def _say_ready(self) -> None:
         seconds = time.monotonic() - self._began
         logs = _shown(self._crew.log("worker").parent)
+        page = ("The page:", "", f"  {url}", "") if (url := self._page()) else ()
         for line in (
-            f"Ready after {seconds:.1f} s. Try, in another terminal in this folder:",
+            f"Ready after {seconds:.1f} s.",
+            *page,
+            "Try, in another terminal in this folder:",
             "",
             f"  {_this_command()} {_TRY}",
             "",
@@ -284,6 +304,14 @@ class _System:
             "Ctrl-C ends it.",
         ):
             self._screen.tell(line)
+
+    def _page(self) -> str:
+        """Return the URL of the desk's page; without tokens, the desk has written its own link."""
+        if not self._desk_url:
+            return ""
+        said = self._crew.log("desk").read_text("utf-8", "replace")
+        links = map(link_of_the_desk, said.splitlines())
+        return next(filter(None, links), f"{self._desk_url}/")
 
 
 def _shown(path: Path) -> str:
@@ -359,6 +387,21 @@ def _receiver(door: socket.socket) -> _Process:
         "--bind", f"fd://{door.fileno()}", "webhook_receiver.wsgi:app",
     )  # fmt: skip
     return _Process("receiver", command, _url(door), _answers(f"{_url(door)}/healthz"), door)
+
+
+def desk_command(door: socket.socket, *, log_level: str = "info") -> list[str]:
+    """Return the command that serves the desk at an open port, as the Procfile's does."""
+    return _python(
+        "gunicorn", "--no-control-socket", "--workers", "1", "--threads", "128",
+        "--graceful-timeout", "20", "--log-level", log_level,
+        "--worker-class", "desk.server.Worker",
+        "--bind", f"fd://{door.fileno()}", "desk.wsgi:app",
+    )  # fmt: skip
+
+
+def _desk(door: socket.socket) -> _Process:
+    command = desk_command(door, log_level="warning")
+    return _Process("desk", command, _url(door), _answers(f"{_url(door)}/healthz"), door)
 
 
 def _worker(concurrency: int) -> _Process:

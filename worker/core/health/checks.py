@@ -27,6 +27,8 @@ OVERDUE_SECONDS: Final = 120
 THREADS: Final = 128
 """A worker's default: enough for 80 submits a second to a provider that answers after a second."""
 
+DESK_PORT: Final = 8002
+
 FEW_SLOTS: Final = 32
 """With fewer, jobs wait for a slot while others wait for the provider's answer."""
 

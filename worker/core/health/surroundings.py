@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from worker.core.errors import FermataError, InvalidPayload, OutOfCredits, ProviderError
 from worker.core.health.checks import Finding, Level
 from worker.core.providers import chosen
+from worker.core.visitors import Visitor
 from worker.core.wire import Answer, AnswerLost, NeverSent, parse
 
 
@@ -91,6 +92,33 @@ def check_health(answer: Answer | str) -> Finding:
                 return Finding(name, Level.DANGER, said, "Check its FERMATA_REDIS_URL.")
     said = "The public URL does not answer for /healthz, so this cannot be checked from here."
     return Finding(name, Level.NOTE, said)
+
+
+def check_desk(url: str, answer: Answer | str) -> Finding:
+    """Judge the desk's answer to ``GET /healthz``; a system runs well without a desk."""
+    if isinstance(answer, str):
+        said = f"No desk answers at {url}: {answer}. `fermata desk` starts one here."
+        return Finding("desk", Level.NOTE, said)
+    if answer.status == 204:
+        return Finding("desk", Level.OK, f"It answers at {url}.")
+    if answer.status == 400:
+        said = f"It does not go by the name in {url}."
+        return Finding("desk", Level.WARNING, said, "Add the name to FERMATA_DESK_HOSTS.")
+    said = f"HTTP {answer.status} at {url}, and not by our desk."
+    return Finding("desk", Level.WARNING, said, "Correct FERMATA_DESK_URL.")
+
+
+def check_visitors(visitors: Collection[Visitor]) -> Finding:
+    """Say who may enter the desk, by the tokens that this machine knows."""
+    if not visitors:
+        said = "Without FERMATA_DESK_TOKENS a desk opens on its machine alone, by a link it prints."
+        return Finding("desk's visitors", Level.NOTE, said)
+    told = ", ".join(map(_visitor, visitors))
+    return Finding("desk's visitors", Level.OK, f"{told}.")
+
+
+def _visitor(each: Visitor) -> str:
+    return f"{each.name} ({each.role}{f' for {each.tenant}' if each.tenant else ''})"
 
 
 def check_account(answered: float | FermataError) -> Finding:
