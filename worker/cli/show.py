@@ -178,6 +178,7 @@ def _facts(record: JobRecord) -> Iterator[tuple[str, str]]:
 def _request(request: JSONObject) -> list[RenderableType]:
     """Show the request; of a source that is another job's whole result, its job alone."""
     source = request["source"]
+    # A follow-up gets the whole result of the job before it: with twelve clips, pages of JSON.
     if isinstance(source, dict) and source.get("job_id"):
         source = f"the result of {source['job_id']}"
     asked = ({"source": source} if source else {}) | request["parameters"]

@@ -136,6 +136,7 @@ class Polls:
         progress: dict[str, object] | None = None,
     ) -> None:
         now = self._clock()
+        # The event says what a poll brought that ends a job; only the others need a place for it.
         told = {"polled": said[:_SAID], "polled_at": round(now, 3)}
         due_at = timing.next_poll(job.polls, self._policy, now=now, jitter=self._jitter())
         self._records.note(

@@ -84,6 +84,7 @@ def those(readings: Readings, job_ids: Sequence[JobId]) -> Flow:
     known = {record.job_id: record for record in readings.read_those(job_ids)}
     steps: dict[str, Step] = {}
     for record in known.values():
+        # Jobs that are named together are often of one flow: it is read once.
         if record.job_id not in steps:
             steps |= {step.job_id: step for step in flow_of(readings, record).steps}
     for job_id in job_ids:

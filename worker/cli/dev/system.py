@@ -309,6 +309,7 @@ class _System:
         """Return the URL of the desk's page; without tokens, the desk has written its own link."""
         if not self._desk_url:
             return ""
+        # Without tokens the desk makes one when it starts, and only its log has it.
         said = self._crew.log("desk").read_text("utf-8", "replace")
         links = map(link_of_the_desk, said.splitlines())
         return next(filter(None, links), f"{self._desk_url}/")
