@@ -8,5 +8,5 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> ResponseReturnValue:
-    """Answer 204. ``curl localhost:8010/healthz``"""
+    """Answer 204. ``curl localhost:8002/healthz``"""
     return "", 204
