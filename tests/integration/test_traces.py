@@ -26,6 +26,7 @@ from worker.store.records import Records
 from worker.tracing import HELD_LONG_SECONDS
 
 REMASTER = "fermata.sonic.remaster"
+RUN, PUBLISH = f"run/{REMASTER}", f"apply_async/{REMASTER}"
 NOW = 1_763_800_000.0
 
 
@@ -95,17 +96,16 @@ def test_a_chain_over_two_webhooks_is_one_tree_and_both_webhooks_are_linked(
     produce(traced, first, second)
     wait_until(succeeded(traced, second), what="the chain ends")
 
-    run, publish = f"run/{REMASTER}", f"apply_async/{REMASTER}"
-    wait_until(lambda: sum(s.name == run for s in spans(traced)) == 4, what="the legs are written")
+    wait_until(lambda: sum(s.name == RUN for s in spans(traced)) == 4, what="the legs are written")
     written = spans(traced)
     [order] = [s for s in written if s.name == "an order"]
     tree = Tree([s for s in written if s.trace == order.trace])
     above = order
     for job_id in (first, second):
-        published = tree.child(above, publish)
-        submit = tree.child(published, run)
+        published = tree.child(above, PUBLISH)
+        submit = tree.child(published, RUN)
         at_provider = tree.child(submit, "at the provider")
-        above = resumed = tree.child(submit, run)
+        above = resumed = tree.child(submit, RUN)
         [webhook] = [s for s in written if s.id in resumed.links]
         assert (webhook.name, webhook.kind, webhook.parent) == ("webhook", "SERVER", None)
         assert webhook.links == [submit.id]
@@ -155,6 +155,12 @@ def test_a_poll_that_ends_a_job_is_linked_as_a_webhook_is(traced: System) -> Non
     assert poll.links == [at_provider.parent]
     assert at_provider.attributes["fermata.source"] == "poll"
     assert at_provider.trace == traced.readings.read(JobId(job_id)).trace_id
+
+    def resumed() -> list[Span]:
+        return [s for s in spans(traced) if s.name == RUN and s.parent == at_provider.parent]
+
+    wait_until(resumed, what="the resumed leg is written")
+    assert [leg.links for leg in resumed()] == [[poll.id]]
 
 
 def test_a_job_that_is_submitted_again_stays_in_its_trace(traced: System) -> None:
