@@ -127,7 +127,7 @@ def request(name: str, *, job_id: str) -> Iterator[None]:
 
     A new one does not follow the ``traceparent`` that a stranger may send.
     """
-    if _current().is_valid:
+    if _current().is_valid or not is_on():
         yield
         return
     with root(name, kind=SpanKind.SERVER, job_id=job_id):
