@@ -4,21 +4,26 @@ import contextlib
 import json
 import os
 import sys
+import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from opentelemetry import trace
+from opentelemetry import context, trace
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from opentelemetry.instrumentation.celery import CeleryInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from redis import Redis
 
 from worker import tracing
 
 SPANS = "SPANS_FILE"
 """The environment variable that names the file."""
+
+COMMAND = "a command to Redis"
 
 
 class ToFile(SpanExporter):
@@ -57,6 +62,21 @@ def install() -> None:
     provider.add_span_processor(SimpleSpanProcessor(ToFile(os.environ[SPANS])))
     trace.set_tracer_provider(provider)
     CeleryInstrumentor().instrument()  # type: ignore[no-untyped-call]
+
+
+def instrument_redis() -> None:
+    """Draw each command to Redis with its thread's name, as an instrumentation would."""
+    clients: Any = Redis
+    execute, tracer = clients.execute_command, trace.get_tracer("redis")
+
+    def draw(self: Any, *command: Any, **options: Any) -> Any:
+        if context.get_value(_SUPPRESS_INSTRUMENTATION_KEY):
+            return execute(self, *command, **options)
+        thread = {"thread": threading.current_thread().name}
+        with tracer.start_as_current_span(COMMAND, attributes=thread):
+            return execute(self, *command, **options)
+
+    clients.execute_command = draw
 
 
 @contextlib.contextmanager

@@ -6,3 +6,4 @@ from tests.canvas_app import app
 __all__ = ["app"]
 
 traced.install()
+traced.instrument_redis()

@@ -12,8 +12,9 @@ from celery import Celery
 from celery.canvas import Signature
 
 from benchmarks.house import Measured
+from tests.integration.flow import HELD
 from tests.system import ROOT, System, wait_until
-from tests.traced import SPANS, in_memory
+from tests.traced import COMMAND, SPANS, in_memory
 from worker import tracing
 from worker.core.job.models import JobId
 from worker.core.job.states import JobState, Turn
@@ -62,6 +63,10 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 def spans(system: System) -> list[Span]:
+    return [span for span in all_spans(system) if span.name != COMMAND]
+
+
+def all_spans(system: System) -> list[Span]:
     lines = (system.folder / "spans").read_text().splitlines()
     return [Span(**json.loads(line)) for line in lines]
 
@@ -161,6 +166,21 @@ def test_a_poll_that_ends_a_job_is_linked_as_a_webhook_is(traced: System) -> Non
 
     wait_until(resumed, what="the resumed leg is written")
     assert [leg.links for leg in resumed()] == [[poll.id]]
+
+
+def test_what_a_worker_repeats_for_ever_is_not_traced(traced: System) -> None:
+    job_id = str(uuid.uuid4())
+    traced.simulator.rule(job_id, **HELD)
+    produce(traced, job_id)
+    wait_until(lambda: traced.state(job_id) == JobState.WAITING, what="the job waits")
+    read = traced.readings.read
+    wait_until(lambda: read(JobId(job_id)).polls, what="a poll finds that the job still runs")
+
+    commands = [span for span in all_spans(traced) if span.name == COMMAND]
+    assert any(span.parent for span in commands), "those of a leg are drawn"
+    repeated = ("worker.app.", "fermata-leases", "fermata-poll")
+    alone = {span.attributes["thread"] for span in commands if span.parent is None}
+    assert not [thread for thread in alone if thread.startswith(repeated)]
 
 
 def test_a_job_that_is_submitted_again_stays_in_its_trace(traced: System) -> None:
