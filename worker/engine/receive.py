@@ -130,6 +130,7 @@ class Deliveries:
         return self._use(entry.job_id, entry.headers, entry.body)
 
     def _use(self, job_id: JobId, headers: Mapping[str, str], raw: bytes) -> Receipt:
+        # Only a traced delivery pays for this read.
         if tracing.is_recorded():
             tracing.link(self._readings.traceparent(job_id))
         delivery = self._provider.read_delivery(raw)

@@ -279,6 +279,7 @@ class Records:
             digest=digest,
             again_in=_csv(again_in),
             entry_again=entry,
+            # The span in which the event came. The job's resumed leg is linked to it.
             event_traceparent=tracing.traceparent(),
         )
         return Heard(heard)
