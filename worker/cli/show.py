@@ -133,6 +133,7 @@ def job(record: JobRecord, flow: Sequence[Sight] = ()) -> RenderableType:
         ("provider task", record.provider_task_id or "unknown"),
         ("attempts / polls / claims", f"{record.attempts} / {record.polls} / {record.claims}"),
         ("due time", str(_moment(record.due_at)) if record.due_at else "none"),
+        *([("trace", record.trace_id)] if record.trace_id else []),
     ):
         facts.add_row(f"[dim]{name}", _safe(value))
     facts.add_row("[dim]state", _state(record.state))
