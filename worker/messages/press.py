@@ -77,7 +77,7 @@ def press(publish: Callable[[Any], Any]) -> dict[str, Any]:
 def park(signature: Signature[Any]) -> Parked:
     """Return the message that ``signature.apply_async()`` would publish now."""
     message = press(lambda to: signature.apply_async(producer=to, add_to_parent=False, declare=[]))
-    # Celery's instrumentation has written the span of a publish into them that never was.
+    # Celery's instrumentation has put the span of a publish that never was into the headers.
     tracing.restore(message["headers"], signature.options.get("headers") or {})
     return Parked(pack(message), canvas.place(message["headers"]))
 
