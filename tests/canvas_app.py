@@ -1,5 +1,6 @@
 """A worker with plain tasks beside the provider tasks, from which tests compose canvas."""
 
+import sys
 import warnings
 from typing import Any
 
@@ -42,3 +43,10 @@ def talk() -> None:
     """Print something beside the log."""
     print("printed\non two lines")  # noqa: T201
     warnings.warn("warned", stacklevel=1)
+
+
+@app.task(name="test.loaded", shared=False)
+def loaded(result: Any) -> list[str]:
+    """Name the modules of OpenTelemetry that this process has loaded."""
+    found: dict[str, Any] = dict(sys.modules)
+    return sorted(name for name in found if "opentelemetry" in name and found[name])

@@ -365,6 +365,10 @@ class Readings:
         with self._memory.step():
             return self._memory.state(job_id)
 
+    def traceparent(self, job_id: JobId) -> str | None:
+        with self._memory.step():
+            return self._memory.hashes.get(job_id, {}).get("traceparent")
+
     def event(self, job_id: JobId) -> Event | None:
         with self._memory.step():
             event = self._memory.hashes.get(job_id, {}).get("event")

@@ -5,6 +5,7 @@ from flask import Blueprint, current_app, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
+from worker import tracing
 from worker.core.contract import JOB_ID
 from worker.core.errors import InvalidSignature
 from worker.core.job.models import JobId
@@ -27,8 +28,9 @@ def receive(job_id: str) -> ResponseReturnValue:
         return {"error": "unknown job"}, 404
     deliveries: Deliveries = current_app.extensions["deliveries"]
     raw = _read_body()
-    receipt = deliveries.receive(JobId(job_id), dict(request.headers), raw)
-    log.info("delivery_received", job_id=job_id, receipt=receipt)
+    with tracing.request("webhook", job_id=job_id):
+        receipt = deliveries.receive(JobId(job_id), dict(request.headers), raw)
+        log.info("delivery_received", job_id=job_id, receipt=receipt)
     return {"status": receipt}
 
 

@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict
 
+from worker import tracing
 from worker.core.errors import ConfigError
 from worker.core.wording import told
 from worker.settings import Settings, configured
@@ -44,9 +45,17 @@ def _as_words(_: Any, __: str, fields: EventDict) -> EventDict:
     }
 
 
+def _with_trace(_: Any, __: str, fields: EventDict) -> EventDict:
+    """Name the trace that a line belongs to."""
+    if trace_id := tracing.trace_id():
+        fields["trace_id"] = trace_id
+    return fields
+
+
 _SHARED: Final[list[Any]] = [
     structlog.contextvars.merge_contextvars,
     _as_words,
+    _with_trace,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]

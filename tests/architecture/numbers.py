@@ -102,8 +102,8 @@ def comments_per_100_lines() -> float:
 
 NUMBERS: Final = (
     Number("folders in worker/", folders, 11, 11),
-    Number("files in worker/", files, 8, 8),
-    Number("modules of ours behind webhook_receiver.app", modules_of_the_receiver, 48, 40),
+    Number("files in worker/", files, 9, 8),
+    Number("modules of ours behind webhook_receiver.app", modules_of_the_receiver, 49, 40),
     Number(
         "modules that import Celery outside its rooms", modules_that_know_celery_elsewhere, 0, 0
     ),

@@ -66,6 +66,7 @@ BREAKS = {
     "rooms are entered from above": ("worker/store/gate.py", "import worker.engine.cancel"),
     "the engine depends on ports": ("worker/engine/cancel.py", "import worker.store.records"),
     "only the rooms that face Celery": ("worker/engine/cancel.py", "import celery"),
+    "one module knows OpenTelemetry": ("worker/log.py", "import opentelemetry.trace"),
     "the core is sans-IO": ("worker/core/keys.py", "import socket"),
     "what a job does is the same": ("worker/engine/cancel.py", "import worker.provider"),
     "a provider is one folder": (

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from tests.integration.flow import completed
+from tests.traced import in_memory
+from worker import tracing
 from worker.batch import Batch, BatchRow, Phase, Retry, Runs, Submission, manifest, report
 from worker.core import keys
 from worker.core.batch import Row, row_id
@@ -406,3 +408,19 @@ def test_a_retry_holds_a_page_of_the_manifest_at_a_time(desk: Desk) -> None:
         yield rows[100]
 
     assert desk.runs.retry(NAME, watched()).retried == 1
+
+
+# --- Traced. ---
+
+
+def test_each_row_begins_a_trace_of_its_own_linked_to_the_submission(desk: Desk) -> None:
+    rows = read(*map(remaster, range(3)))
+    with in_memory() as written, tracing.root("a submission"):
+        desk.submit(rows)
+        submission = tracing.trace_id()
+
+    spans = [span for span in written.get_finished_spans() if span.name == "row"]
+    links = [f"{link.context.trace_id:032x}" for span in spans for link in span.links]
+    assert links == [submission] * 3
+    traces = {desk.readings.read(first_job(row)).trace_id for row in rows}
+    assert len(traces - {submission, None}) == 3

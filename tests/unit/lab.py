@@ -72,7 +72,9 @@ class SubmitLegs:
         self.published: list[tuple[str, int]] = []
         self.trouble: dict[str, Exception] = {}
 
-    def publish(self, job_id: JobId, *, stale_at: float, republished: int = 0) -> None:
+    def publish(
+        self, job_id: JobId, *, stale_at: float, republished: int = 0, was_held: bool = False
+    ) -> None:
         if job_id in self.trouble:
             raise self.trouble[job_id]
         self.published.append((job_id, republished))

@@ -18,7 +18,8 @@ from celery.concurrency.base import BasePool
 from redis.exceptions import NoPermissionError
 
 import worker
-from worker import log
+from tests.traced import in_memory
+from worker import log, tracing
 from worker.core.wording import told
 from worker.engine.receive import Receipt
 from worker.settings import Role, load
@@ -53,6 +54,22 @@ def test_a_word_of_ours_is_logged_as_the_word_it_is(
         structlog.get_logger().info("delivery_received", receipt=Receipt.WITHOUT_EFFECT)
     assert "without effect" in written.getvalue()
     assert "Receipt" not in written.getvalue()
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_line_names_the_trace_that_it_was_written_in(
+    log_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with logs(monkeypatch, log_format=log_format) as written, in_memory():
+        logging.getLogger("celery").warning("outside")
+        with tracing.root("a leg"):
+            trace_id = tracing.trace_id()
+            structlog.get_logger().info("job_submitted")
+            logging.getLogger("celery").warning("inside")
+    outside, submitted, inside = written.getvalue().splitlines()
+    assert "trace_id" not in outside
+    assert trace_id in submitted
+    assert trace_id in inside
 
 
 SECRETS = re.compile("secret|signing_key|api_key|password|credentials|redis_url|broker|backend")

@@ -12,6 +12,7 @@ from typing import Any, Final
 import structlog
 from celery import bootsteps
 
+from worker import tracing
 from worker.app import startup
 from worker.core.health.checks import SKEW_REFUSED_SECONDS, Risk
 from worker.core.wording import told
@@ -48,15 +49,18 @@ class Background(bootsteps.StartStopStep):
 
     def _run(self) -> None:
         wait = 0.0
-        while not self._stopping.wait(wait):
-            try:
-                wait = self._work()
-            except StoreUnavailable as error:
-                log.warning("background_paused", step=self.name, error=told(error))
-                wait = PAUSE_SECONDS
-            except Exception:  # a thread that ends would leave its work undone in silence
-                log.exception("background_failed", step=self.name)
-                wait = PAUSE_SECONDS
+        with tracing.suppressed():
+            while not self._stopping.wait(wait):
+                wait = self._work_on()
+
+    def _work_on(self) -> float:
+        try:
+            return self._work()
+        except StoreUnavailable as error:
+            log.warning("background_paused", step=self.name, error=told(error))
+        except Exception:  # a thread that ends would leave its work undone in silence
+            log.exception("background_failed", step=self.name)
+        return PAUSE_SECONDS
 
     def _work(self) -> float:
         """Do the work that is due; returns the seconds until it is to be called again."""

@@ -31,6 +31,7 @@ from kombu.message import Message
 from kombu.serialization import prepare_accept_content
 from kombu.utils.encoding import safe_repr
 
+from worker import tracing
 from worker.app import startup
 from worker.app.accidents import before_errbacks
 from worker.app.background import Background
@@ -226,7 +227,8 @@ class Conductor:
             build = celery.app.trace.build_tracer
             trace = build(task.name, task, app=self._app, hostname=self._hostname)
             self._tracers[task.name] = trace
-        request = self._request(job.message)
+        # The leg goes on from the span of its submit leg, and not from its message's.
+        request = self._request(job.message) | tracing.headers_of(job.traceparent)
         traced = trace(job.job_id, request["args"], request["kwargs"], request)
         if traced.info is None and isinstance(traced.retval, ExceptionInfo):
             # Celery only warns of an error around a task (not of the task) and returns it. The job
@@ -326,7 +328,8 @@ class ConductorStep(Background):
         wait = RENEW_EVERY_SECONDS
         while not self._ended.wait(wait):
             try:
-                self._conductor.tend()
+                with tracing.suppressed():
+                    self._conductor.tend()
                 wait = RENEW_EVERY_SECONDS
             except Exception as error:  # without this thread, every lease would end under its leg
                 log.warning("leases_unrenewed", error=told(error))

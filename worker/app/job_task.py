@@ -8,6 +8,7 @@ rest natively: chain, chord, callbacks, errbacks, ``AsyncResult``. The engine (`
 ``Settlements``) decides what happens to the job; this module translates that into Celery's words.
 """
 
+import contextlib
 import inspect
 import secrets
 import time
@@ -20,6 +21,7 @@ from celery import Task
 from celery.exceptions import Ignore, Reject
 from celery.states import SUCCESS
 
+from worker import tracing
 from worker.app.accidents import ACCIDENTS, PatientBackend
 from worker.core.contract import JOB_ID, OURS_HEADER, PARKED, QUEUE, SLOW_QUEUE, task_name
 from worker.core.errors import (
@@ -33,7 +35,7 @@ from worker.core.job.canvas import following
 from worker.core.job.lanes import lane_of
 from worker.core.job.models import Event, JobId, JSONObject, Leased, Parked, Source, Standing
 from worker.core.job.states import TRANSITIONS, JobState, Turn
-from worker.core.job.timing import hard_time_limit, moment, soft_time_limit
+from worker.core.job.timing import at_provider, hard_time_limit, moment, soft_time_limit
 from worker.core.providers import chosen, find
 from worker.core.wire import Operation
 from worker.core.wording import told
@@ -270,6 +272,7 @@ class ProviderTask(FollowUp):
     def _resumed_leg(self, leased: Leased) -> JSONObject:
         # The request is not checked again: it was paid for under the rules of its day.
         self._note_what_follows()
+        _trace(leased)
         settlements = worker_process.parts().settlements
         result = settlements.result(leased, self.operation)
         if leased.claims > 1 and self._was_stored(result):
@@ -312,6 +315,26 @@ class ProviderTask(FollowUp):
         except Exception:
             # The lease ends by itself, and the next run of the leg settles the job.
             log.exception("settle_postponed", job_id=task_id)
+
+
+def _trace(leased: Leased) -> None:
+    """Link the leg to where its event came from, and write the job's time at the provider."""
+    if leased.event_traceparent != leased.traceparent:  # the submit leg may have its event at once
+        tracing.link(leased.event_traceparent)
+    if not (leased.traceparent and leased.claims == 1 and tracing.is_on()):
+        return
+    with contextlib.suppress(StoreUnavailable):  # a span is not worth a leg
+        timeline = worker_process.parts().readings.timeline(leased.job_id)
+        if times := at_provider(timeline, leased.event.source):
+            tracing.write(
+                "at the provider",
+                leased.traceparent,
+                *times,
+                job_id=leased.job_id,
+                operation=leased.operation,
+                provider_task_id=leased.provider_task_id or "",
+                source=leased.event.source.value,
+            )
 
 
 def provider_task(app: Any, operation: str) -> Callable[[Callable[..., JSONObject]], ProviderTask]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
+from worker import tracing
 from worker.batch.jobs import Job
 from worker.batch.ledger import Ledger, Phase
 from worker.batch.rows import BatchRow, BatchRows
@@ -106,12 +107,16 @@ class Runs:
         self._ledger.note_tenants(batch_id, {row.tenant for row in page})
         for row, entry, present in zip(page, booked, submitted, strict=True):
             if not present:
-                headers = _headers(batch_id, row)
-                self._enqueue(row.plan, job_id=entry.row_id, headers=headers)
+                self._enqueue_row(batch_id, row, row.plan, job_id=entry.row_id)
         # Book last: a row that is booked was submitted. If this process dies in between, the next
         # run finds the row's first job on record, and books it.
         self._rows.book(batch_id, booked)
         return len(page) - sum(submitted)
+
+    def _enqueue_row(self, batch_id: str, row: Row, plan: Plan, *, job_id: JobId) -> Flow:
+        """Enqueue a row in a trace of its own: thousands in one could not be looked at."""
+        with tracing.root("row", link=tracing.traceparent(), batch=batch_id, job_id=job_id):
+            return self._enqueue(plan, job_id=job_id, headers=_headers(batch_id, row))
 
     def cancel(self, batch_id: str, *, by: str, progress: Progress = lambda _: None) -> int:
         """Cancel the jobs that are under way; returns how many.
@@ -169,7 +174,7 @@ class Runs:
         for step in ready:
             plan = _rest(wanted.plan, row, step, by_id)
             again = _again(step.job_id)
-            enqueued = self._enqueue(plan, job_id=again, headers=_headers(batch_id, wanted))
+            enqueued = self._enqueue_row(batch_id, wanted, plan, job_id=again)
             renewed = _renewed(row, step, enqueued.steps)
             self._rows.replace(batch_id, row, renewed, by_id[step.job_id])
             if self._ledger.is_cancelled(batch_id):

@@ -172,6 +172,8 @@ def _facts(record: JobRecord) -> Iterator[tuple[str, str]]:
         yield "ended by", record.source
     if record.again:
         yield "runs again as", record.again
+    if record.trace_id:
+        yield "trace", record.trace_id
     yield "due time", str(utc(record.due_at)) if record.due_at else "none"
 
 

@@ -181,6 +181,9 @@ class Readings(Protocol):
     def state(self, job_id: JobId) -> JobState | None:
         """Read a job's state; None if it has no record."""
 
+    def traceparent(self, job_id: JobId) -> str | None:
+        """Read the context of the span that a job belongs to; None if it is not traced."""
+
     def event(self, job_id: JobId) -> Event | None:
         """Read the event that ends a resumed job."""
 

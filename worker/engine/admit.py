@@ -36,7 +36,7 @@ class Admissions:
         released = self._gate.release(now=now, stale_at=stale_at)
         for job_id in released.job_ids:
             # Each job is due at stale_at. If this process dies here, the sweep publishes the job.
-            self._submit_legs.publish(job_id, stale_at=stale_at)
+            self._submit_legs.publish(job_id, stale_at=stale_at, was_held=True)
         if released.again_at is None:
             return LISTEN_SECONDS
         return max(released.again_at - self._clock(), 0)

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from worker import tracing
 from worker.core.errors import FermataError, InvalidRequest
 from worker.core.job import timing
 from worker.core.job.models import Event, JobRecord, Source
@@ -81,7 +82,9 @@ class Polls:
 
     def _poll_safely(self, job: JobRecord) -> None:
         try:
-            self.poll(job, find(self._provider.operations, job.operation))
+            # A thread of the pool does not have the context of the sweep's thread.
+            with tracing.suppressed():
+                self.poll(job, find(self._provider.operations, job.operation))
         except Exception:
             log.exception("poll_failed", job_id=job.job_id)
 
@@ -99,15 +102,16 @@ class Polls:
 
         A job that is past its deadline ends with the clips that have succeeded, or expires.
         """
+        asked_at = self._clock()
         outcome = self._ask(job, operation)
         match outcome:
             case Finished(body):
-                self._resume(job, Event(Source.POLL, body=body))
+                self._resume(job, Event(Source.POLL, body=body), asked_at)
             case Failed(error):
-                self._resume(job, Event(Source.POLL, error=error.to_json()))
+                self._resume(job, Event(Source.POLL, error=error.to_json()), asked_at)
             # At the deadline, one song of two that succeeded is better than an error.
             case Running(_, str(usable)) if self._clock() >= job.deadline_at:
-                self._resume(job, Event(Source.POLL, body=usable))
+                self._resume(job, Event(Source.POLL, body=usable), asked_at)
             # The deadline comes after the poll: a song that has ended meanwhile is still delivered.
             case _ if self._clock() >= job.deadline_at:
                 give_up(self._records, job, expired(job), now=self._clock())
@@ -148,8 +152,10 @@ class Polls:
             count="polls",
         )
 
-    def _resume(self, job: JobRecord, event: Event) -> None:
-        self._records.claim(job.job_id, event, now=self._clock())
+    def _resume(self, job: JobRecord, event: Event, asked_at: float) -> None:
+        # Most polls find that the job still runs. Only one that ends it is worth a span.
+        with tracing.root("poll", link=job.traceparent, since=asked_at, job_id=job.job_id):
+            self._records.claim(job.job_id, event, now=self._clock())
 
 
 def give_up(records: Records, job: JobRecord, error: FermataError, *, now: float) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from worker import tracing
 from worker.core.contract import PROBE_BODY, PROBE_ID
 from worker.core.errors import FermataError, InvalidPayload, UnknownJob
 from worker.core.job import lateness
@@ -129,6 +130,9 @@ class Deliveries:
         return self._use(entry.job_id, entry.headers, entry.body)
 
     def _use(self, job_id: JobId, headers: Mapping[str, str], raw: bytes) -> Receipt:
+        # Only a traced delivery pays for this read.
+        if tracing.is_recorded():
+            tracing.link(self._readings.traceparent(job_id))
         delivery = self._provider.read_delivery(raw)
         delivery_id = headers.get(self._provider.scheme.id_header, "")[:128]
         if not delivery.final:

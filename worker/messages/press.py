@@ -19,6 +19,7 @@ from kombu.transport import memory
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
+from worker import tracing
 from worker.core.contract import OURS_HEADER
 from worker.core.job import canvas, kept, timing
 from worker.core.job.models import JobId, Parked
@@ -68,7 +69,7 @@ def press(publish: Callable[[Any], Any]) -> dict[str, Any]:
     """
     with Connection(transport=_PressTransport) as connection:
         channel = cast(_PressChannel, connection.default_channel)
-        with connection.Producer(auto_declare=False) as producer:
+        with connection.Producer(auto_declare=False) as producer, tracing.unsampled():
             publish(producer)
         return channel.pressed
 
@@ -76,6 +77,8 @@ def press(publish: Callable[[Any], Any]) -> dict[str, Any]:
 def park(signature: Signature[Any]) -> Parked:
     """Return the message that ``signature.apply_async()`` would publish now."""
     message = press(lambda to: signature.apply_async(producer=to, add_to_parent=False, declare=[]))
+    # Celery's instrumentation has put the span of a publish that never was into the headers.
+    tracing.restore(message["headers"], signature.options.get("headers") or {})
     return Parked(pack(message), canvas.place(message["headers"]))
 
 
@@ -94,15 +97,18 @@ class Publisher:
             url, transport_options=transport_options, connect_timeout=connect_seconds
         ).Pool(limit=16)
 
-    def publish(self, message: str) -> None:
+    def publish(self, message: str, headers: Mapping[str, str] | None = None) -> None:
         """Publish a message that a record keeps, marked as ours.
+
+        Args:
+            headers: more headers, which go before those of the message.
 
         Raises kombu's OperationalError if the broker cannot be reached or has no such queue.
         """
         wire, body = kept.unpack(message)
         properties = wire["properties"]
         route = properties["delivery_info"]
-        headers = wire["headers"] | {OURS_HEADER: 0}
+        sent = wire["headers"] | {**(headers or {}), OURS_HEADER: 0}
         others = {name: value for name, value in properties.items() if name not in _ENVELOPE}
         with self._connection() as connection:
             connection.Producer(auto_declare=False).publish(
@@ -112,7 +118,7 @@ class Publisher:
                 priority=properties["priority"],
                 content_type=wire["content-type"],
                 content_encoding=wire["content-encoding"],
-                headers=headers,
+                headers=sent,
                 # Without it, AMQP drops a message whose queue does not exist, and confirms it.
                 mandatory=True,
                 retry=True,
@@ -160,21 +166,34 @@ class SubmitLegs:
         """Close the connections to the broker."""
         self._publisher.close()
 
-    def publish(self, job_id: JobId, *, stale_at: float, republished: int = 0) -> None:
+    def publish(
+        self, job_id: JobId, *, stale_at: float, republished: int = 0, was_held: bool = False
+    ) -> None:
         """Publish the submit leg of a queued job, whose due time was moved to ``stale_at``.
 
         If the publish fails, the job comes due again at ``stale_at``.
 
         Args:
             republished: how often this job's leg was published again before.
+            was_held: the gate has just let it pass.
         """
         message = self._readings.message(job_id)
         if not message:
             return
+        headers = self._after_hold(job_id) if was_held and tracing.is_on() else {}
         try:
-            self._publisher.publish(message)
+            self._publisher.publish(message, headers)
         except (KombuError, RedisError, OSError) as error:
             log.warning("publish_failed", job_id=job_id, error=told(error))
             return
         until = timing.backlog(republished, self._policy, now=self._clock())
         self._agenda.mark_published(job_id, stale_at=stale_at, until=until)
+
+    def _after_hold(self, job_id: JobId) -> dict[str, str]:
+        """Begin a trace for a job that was held for long; returns the headers to go on by."""
+        job = self._readings.read_those([job_id])
+        since = timing.held_at(job[0].timeline) if job else None
+        if since is None or self._clock() - since < tracing.HELD_LONG_SECONDS:
+            return {}
+        with tracing.root("held", link=job[0].traceparent, since=since, job_id=job_id):
+            return tracing.headers_of(tracing.traceparent())

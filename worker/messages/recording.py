@@ -25,6 +25,7 @@ from celery.app.amqp import AMQP
 from celery.utils.time import maybe_iso8601
 from kombu.exceptions import OperationalError
 
+from worker import tracing
 from worker.core.contract import (
     BATCH_HEADER,
     COPY_HEADER,
@@ -94,6 +95,7 @@ class Recorder:
         # A job with an eta goes to the broker at once: Celery keeps an eta, the gate knows none.
         held = lane.priority is Priority.BATCH and not headers.get("eta")
         fields = {"operation": operation.name, "parked": pack(wire), **canvas.place(headers)}
+        fields |= tracing.kept()
         if DIGEST_HEADER in headers:
             fields["digest"] = headers[DIGEST_HEADER]
         if BATCH_HEADER in headers:

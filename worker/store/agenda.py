@@ -87,10 +87,12 @@ class Agenda:
 
 
 def _leased(fields: Sequence[Any]) -> Leased:
-    job_id, operation, message, event, claims, clip_id, provider_task_id = fields
+    job_id, operation, message, event, claims, clip_id, provider_task_id, *spans = fields
+    traceparent, event_traceparent = spans
     return Leased(
         job_id, operation, message, _event(event), claims,
         clip_id=clip_id or None, provider_task_id=provider_task_id or None,
+        traceparent=traceparent or None, event_traceparent=event_traceparent or None,
     )  # fmt: skip
 
 

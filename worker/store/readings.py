@@ -69,6 +69,15 @@ class Readings:
             _read_message(pipe, job_id)
             return next(filter(None, pipe.execute()), None)
 
+    def traceparent(self, job_id: JobId) -> str | None:
+        """Read the context of the span that a job belongs to; None if it is not traced."""
+        return cast("str | None", self._redis.hget(keys.job(job_id), "traceparent"))
+
+    def timeline(self, job_id: JobId) -> tuple[JSONObject, ...]:
+        """Read what became of a job, without the rest of its record."""
+        timeline = cast("str | None", self._redis.get(keys.timeline(job_id)))
+        return tuple(map(_entry, (timeline or "").splitlines()))
+
     def event(self, job_id: JobId) -> Event | None:
         """Read the event that ends a resumed job."""
         event = cast("str | None", self._redis.hget(keys.job(job_id), "event"))
@@ -178,6 +187,7 @@ def parse(
         source=Source(stored["source"]) if "source" in stored else None,
         polled=stored.get("polled"),
         polled_at=float(stored["polled_at"]) if "polled_at" in stored else None,
+        traceparent=stored.get("traceparent"),
         progress=documents.get("progress"),
         result=documents.get("result"),
         error=documents.get("error"),

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from worker import tracing
 from worker.core import keys
 from worker.core.errors import UnknownJob
 from worker.core.job.lanes import Bid
@@ -123,7 +124,7 @@ class Records:
             cost=bid.cost,
             entry=_entry(now, Turn.SUBMIT, ""),
             sources=_csv(sources),
-            fields=_pairs(fields),
+            fields=_pairs({**fields, **tracing.kept()}),
         )
         return JobState(state) if state else None
 
@@ -278,6 +279,8 @@ class Records:
             digest=digest,
             again_in=_csv(again_in),
             entry_again=entry,
+            # The span in which the event came. The job's resumed leg is linked to it.
+            event_traceparent=tracing.traceparent(),
         )
         return Heard(heard)
 

@@ -95,12 +95,20 @@ class JobRecord:
     polled: str | None = None
     """The beginning of what the provider said to the last poll that did not end it."""
     polled_at: float | None = None
+    traceparent: str | None = None
+    """The context of its last submit leg's span, or of its producer's, if these are traced."""
     progress: JSONObject | None = None
     result: JSONObject | None = None
     error: JSONObject | None = None
     late: JSONObject | None = None
     """What the provider delivered after the job had ended without it."""
     timeline: tuple[JSONObject, ...] = field(default=())
+
+    @property
+    def trace_id(self) -> str | None:
+        """The id of its trace, in 32 hexadecimal digits; None if it is not traced."""
+        _, _, rest = (self.traceparent or "").partition("-")
+        return rest.partition("-")[0] or None
 
     def to_json(self) -> JSONObject:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -129,6 +137,10 @@ class Leased:
     """How often it was leased, this time included."""
     clip_id: str | None = None
     provider_task_id: ProviderTaskId | None = None
+    traceparent: str | None = None
+    """The context of its submit leg's span."""
+    event_traceparent: str | None = None
+    """The context of the span in which its event came."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,15 @@ Every job that waits for its event has exactly one due time. The sweep asks ``ne
 with a job that is due; the legs and the sweep set the next due time with the functions below.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
 from worker.core.errors import DeadlineExceeded
-from worker.core.job.models import JobRecord
-from worker.core.job.states import JobState
+from worker.core.job.models import JobRecord, JSONObject, Source
+from worker.core.job.states import JobState, Turn
 from worker.core.wire import Operation
 
 PUBLISH_LEASE_SECONDS: Final = 30
@@ -169,3 +170,21 @@ def expired(job: JobRecord) -> DeadlineExceeded:
         why = job.timeline[-1].get("why", "") if job.timeline else ""
         return DeadlineExceeded(f"{job.operation} was not admitted within {lasted} s: {why}")
     return DeadlineExceeded(f"{job.operation} did not finish within {lasted} s (was {job.state})")
+
+
+def at_provider(timeline: Iterable[JSONObject], source: Source) -> tuple[float, float] | None:
+    """Return when the provider accepted a claimed job and when it was claimed, in Unix seconds.
+
+    None if the provider never had it, or answered at once.
+    """
+    last = {entry["what"]: float(entry["at"]) for entry in timeline}
+    accepted, claimed = last.get(Turn.ACCEPT), last.get(Turn.CLAIM)
+    if accepted is None and source is Source.WEBHOOK:
+        accepted = last.get(Turn.SUBMIT)  # the webhook came before the submit's answer
+    return None if accepted is None or claimed is None else (accepted, claimed)
+
+
+def held_at(timeline: Iterable[JSONObject]) -> float | None:
+    """Return when the gate last held a job, in Unix seconds; None if it never did."""
+    last = {entry["what"]: float(entry["at"]) for entry in timeline}
+    return last.get(Turn.HOLD)

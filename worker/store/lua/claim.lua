@@ -6,7 +6,7 @@
 --! uses record gate ready ends overview
 --! keys JOB DUE READY GATE FLIGHT LANES HELD WAKE RING
 --! keys STATES TENANTS TOTALS MINUTES DAYS TURNS
---! args job_id now sources event source by_provider entry leg digest again_in entry_again
+--! args job_id now sources event source by_provider entry leg digest again_in entry_again event_traceparent
 local r = redis.call('HMGET', JOB, 'state', 'leg', 'announced', 'event', 'heard')
 local state, mine = r[1] or '', leg ~= '' and r[2] == leg
 -- The reply to this very call was lost and the client sent it again: it had won.
@@ -22,6 +22,7 @@ if state == 'submitting' and by_provider == '0' and not r[3] and not mine then r
 
 arrive(job_id)
 redis.call('HSET', JOB, 'state', 'resuming', 'event', event, 'source', source)
+if event_traceparent ~= '' then redis.call('HSET', JOB, 'event_traceparent', event_traceparent) end
 if digest ~= '' then
   redis.call('HSET', JOB, 'heard', digest)
   redis.call('HINCRBY', TOTALS, 'deliveries/resumed', 1)
