@@ -1,21 +1,34 @@
-"""Batches: list, look, cancel, report."""
+"""Batches: submit a manifest, list, look, cancel, report."""
 
 import contextlib
-from typing import Any
+import itertools
+from dataclasses import replace
+from typing import Any, Final
 
-from flask import Response
+from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 
 from desk.api import schemas
 from desk.api.jobs import by
 from desk.doors import Role, requires, visitor
-from desk.parts import desk
+from desk.parts import desk, now
 from desk.problems import Problem
-from worker.batch import Batch, report
+from worker.batch import Batch, Submission, Tally, report
+from worker.batch.manifest import Format, read
+from worker.core.batch import Row, RowError
 from worker.core.errors import UnknownBatch
+from worker.core.job.lanes import DEFAULT_TENANT
 
 blueprint = Blueprint("batches", __name__, description=__doc__)
+
+MOST_ROWS: Final = 10_000
+"""Of one request: it answers within some twenty seconds."""
+_FORMS: Final = {
+    "text/csv": Format.CSV,
+    "application/x-ndjson": Format.JSONL,
+    "application/yaml": Format.YAML,
+}
 
 
 def visible(batch_id: str) -> Batch:
@@ -43,6 +56,69 @@ def listed(asked: dict[str, Any]) -> Any:
     found = desk().ledger.recent(limit, after=asked.get("cursor"))
     cursor = found[-1].batch_id if len(found) == limit else None
     return {"items": [*filter(_is_seen, found)], "cursor": cursor}
+
+
+@blueprint.post("/batches")
+@requires(Role.ENQUEUE)
+@blueprint.doc(
+    requestBody={
+        "required": True,
+        "content": {media_type: {"schema": {"type": "string"}} for media_type in _FORMS},
+    }
+)
+@blueprint.arguments(schemas.Manifest, location="query", unknown=RAISE)
+@blueprint.response(202, schemas.Submitted, headers={"Location": {"schema": {"type": "string"}}})
+def submit(asked: dict[str, Any]) -> Any:
+    """Check a manifest, price it, and submit each row that was not submitted before.
+
+    If any row is wrong, nothing is submitted. Repeat the request after a lost answer: no row is
+    submitted twice.
+    """
+    # Tenants choose the names of their batches themselves: equal ones must not meet.
+    own = visitor().tenant
+    batch_id = f"{own}:{asked['id']}" if own else asked["id"]
+    rows, tally = _read(request.get_data(), _FORMS.get(request.mimetype)), Tally()
+    for row in rows:
+        tally.add(row)
+    done = Submission() if asked["dry_run"] else _submit(batch_id, rows, tally)
+    told = tally.to_json() | {"submitted": done.submitted, "present": done.present}
+    return told | {"batch_id": batch_id}, {"Location": f"/api/v1/batches/{batch_id}"}
+
+
+def _read(body: bytes, form: Format | None) -> list[Row]:
+    """Read the rows of a manifest. Raises Problem with each mistake in it, by line."""
+    if form is None:
+        raise Problem(415, f"A manifest is one of: {', '.join(_FORMS)}.")
+    found = [_own(row) for row in itertools.islice(read([body], form=form), MOST_ROWS + 1)]
+    if len(found) > MOST_ROWS:
+        raise Problem(413, f"Of more than {MOST_ROWS:,} rows: `fermata batch submit` takes it.")
+    wrong = [row.to_json() for row in found if isinstance(row, RowError)]
+    if wrong:
+        raise Problem(422, f"{len(wrong)} mistakes; nothing was submitted.", rows=wrong)
+    return [row for row in found if isinstance(row, Row)]
+
+
+def _own(row: Row | RowError) -> Row | RowError:
+    """Let a row run on behalf of the visitor's tenant, unless it names another one."""
+    own = visitor().tenant
+    if own is None or isinstance(row, RowError) or row.tenant == own:
+        return row
+    if row.tenant != DEFAULT_TENANT:
+        return RowError(row.line, "tenant", f"your token is for {own} alone", row.key)
+    return replace(row, tenant=own)
+
+
+def _submit(batch_id: str, rows: list[Row], tally: Tally) -> Submission:
+    ledger = desk().ledger
+    ledger.open(
+        batch_id,
+        now=now(),
+        rows=tally.rows,
+        expected_jobs=tally.jobs,
+        expected_credits=tally.credits,
+        again=ledger.is_cancelled(batch_id),
+    )
+    return desk().runs.submit(batch_id, rows)
 
 
 @blueprint.get("/batches/<batch_id>")

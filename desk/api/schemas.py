@@ -29,6 +29,9 @@ class Problem(Schema):
         values=fields.List(fields.String()),
         metadata=told("What is wrong, by field."),
     )
+    rows = fields.List(
+        fields.Dict(), metadata=told("What is wrong in a manifest: line, column, reason.")
+    )
 
 
 class Paging(Schema):
@@ -244,6 +247,30 @@ class Batches(Schema):
 
     items = fields.List(fields.Nested(Batch), required=True)
     cursor = fields.String(required=True, allow_none=True)
+
+
+class Manifest(Schema):
+    """How to take a manifest."""
+
+    id = fields.String(
+        required=True,
+        validate=validate.Regexp(rf"{TENANT.pattern}\Z"),
+        metadata=told("The name of the batch."),
+    )
+    dry_run = fields.Boolean(load_default=False, metadata=told("Check and price it, no more."))
+
+
+class Submitted(Schema):
+    """What a manifest costs, and how many of its rows were submitted now."""
+
+    batch_id = fields.String(required=True)
+    rows = fields.Integer(required=True)
+    jobs = fields.Integer(required=True)
+    credits = fields.Float(required=True)
+    submitted = fields.Integer(required=True)
+    present = fields.Integer(
+        required=True, metadata=told("Rows that were submitted by an earlier request.")
+    )
 
 
 class CancelledBatch(Schema):

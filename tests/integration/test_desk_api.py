@@ -198,6 +198,51 @@ def test_a_batch_is_looked_at_reported_and_cancelled(app: Flask, api: Any) -> No
     assert api.post(f"/api/v1/batches/{acme.batch_id}/cancel").json == {"cancelled": 1}
 
 
+def post_manifest(client: Any, text: str, query: str, form: str = "text/csv") -> Any:
+    return client.post(f"/api/v1/batches?{query}", data=text, content_type=form)
+
+
+MANIFEST = "operation,description\nlyrics.generate,the sea\nlyrics.generate,the wind\n"
+
+
+def test_a_manifest_is_priced_then_submitted_once(api: Any) -> None:
+    priced = post_manifest(api, MANIFEST, "id=songs&dry_run=true").json
+    assert (priced["rows"], priced["credits"], priced["submitted"]) == (2, 4, 0)
+    assert api.get("/api/v1/batches/songs").status_code == 404
+    for submitted, present in ((2, 0), (0, 2)):
+        done = post_manifest(api, MANIFEST, "id=songs")
+        assert (done.status_code, done.headers["Location"]) == (202, "/api/v1/batches/songs")
+        assert (done.json["submitted"], done.json["present"]) == (submitted, present)
+    assert api.get("/api/v1/batches/songs").json["live"] == 2
+
+
+def test_every_mistake_of_a_manifest_is_told_by_its_line(api: Any) -> None:
+    wrong = post_manifest(api, MANIFEST + "lyrics.write,x\nlyrics.generate,\n", "id=songs")
+    assert (wrong.status_code, wrong.content_type) == (422, PROBLEM)
+    assert [(row["line"], row["column"]) for row in wrong.json["rows"]] == [
+        (4, "operation"),
+        (5, "description"),
+    ]
+    assert api.get("/api/v1/jobs").json["items"] == []
+    assert post_manifest(api, MANIFEST, "id=songs", "text/plain").status_code == 415
+    assert post_manifest(api, MANIFEST, "id=a%20b").status_code == 422
+    many = "operation\n" + "account.credits\n" * 10_001
+    assert post_manifest(api, many, "id=songs").status_code == 413
+
+
+def test_a_tenants_batch_is_its_own(app: Flask, api: Any) -> None:
+    acme = desk.client(app, "acme")
+    post_manifest(api, MANIFEST, "id=songs")
+    own = post_manifest(acme, MANIFEST, "id=songs").json
+    assert (own["batch_id"], own["submitted"]) == ("acme:songs", 2)
+    assert [batch["batch_id"] for batch in acme.get("/api/v1/batches").json["items"]] == [
+        "acme:songs"
+    ]
+    assert {row["tenant"] for row in acme.get("/api/v1/jobs").json["items"]} == {"acme"}
+    other = post_manifest(acme, "operation,tenant\naccount.credits,globex\n", "id=x")
+    assert [row["column"] for row in other.json["rows"]] == ["tenant"]
+
+
 def test_a_delivery_is_looked_at_replayed_and_dropped(app: Flask, api: Any) -> None:
     job_id = JobId(api.post("/api/v1/jobs", json=FREE).json["job_id"])
     parts = app.extensions[EXTENSION]

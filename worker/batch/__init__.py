@@ -2,7 +2,7 @@
 
 ``runs`` submits, cancels and retries. In Redis, ``ledger`` keeps how far each batch has come, and
 ``rows`` which rows it has; ``jobs`` reads the jobs of a row, and ``report`` tells how each row
-ended. ``manifest`` reads the file, and ``timetable`` submits it on a cron line.
+ended. ``manifest`` reads the file and ``tally`` prices it; ``timetable`` submits it on a cron line.
 """
 
 from worker.batch import report
@@ -10,6 +10,7 @@ from worker.batch.jobs import Job
 from worker.batch.ledger import Batch, Ledger, Phase
 from worker.batch.rows import BatchRow, BatchRows
 from worker.batch.runs import Retry, Runs, Submission
+from worker.batch.tally import Tally
 
 __all__ = [
     "Batch",
@@ -21,5 +22,6 @@ __all__ = [
     "Retry",
     "Runs",
     "Submission",
+    "Tally",
     "report",
 ]

@@ -7,17 +7,16 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import click
 from rich.console import Console
 
-from worker.batch import Batch, Ledger, Runs, Submission, manifest, report
+from worker.batch import Batch, Ledger, Runs, Submission, Tally, manifest, report
 from worker.cli import show
 from worker.cli.group import (
     EXIT_CODES,
@@ -42,26 +41,6 @@ _CHUNK: Final = 64 * 1024
 _EVERY_ROWS: Final = 500
 _LOOK_EVERY_SECONDS: Final = 1.0
 _TELL_EVERY_SECONDS: Final = 10.0
-
-
-@dataclass(slots=True)
-class _Tally:
-    """The sums of a manifest: rows, jobs, credits, errors."""
-
-    rows: int = 0
-    jobs: int = 0
-    credits: float = 0
-    operations: Counter[str] = field(default_factory=Counter)
-    errors: int = 0
-
-    def add(self, row: Row) -> None:
-        self.rows += 1
-        self.jobs += len(row.plan.operations)
-        self.credits += row.plan.credits
-        self.operations[row.name] += 1
-
-    def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +151,7 @@ def submit(  # noqa: PLR0917  (click passes them by name)
         _watch(ledger, batch_id, None, as_json=as_json)
 
 
-def _submit(runs: Runs, found: _Manifest, batch_id: str, tally: _Tally) -> Submission:
+def _submit(runs: Runs, found: _Manifest, batch_id: str, tally: Tally) -> Submission:
     with _progress("submitting", tally.rows) as progress:
         return runs.submit(batch_id, found.right_rows(), progress)
 
@@ -360,9 +339,9 @@ def _batch_id(file: str, given: str | None) -> str:
     return batch_id
 
 
-def _check(found: _Manifest, *, as_json: bool, err: bool = False) -> _Tally:
+def _check(found: _Manifest, *, as_json: bool, err: bool = False) -> Tally:
     """Check every row; print the errors and the sums."""
-    tally, listed = _Tally(), list[RowError]()
+    tally, listed = Tally(), list[RowError]()
     with errors.status("checking") as live:
         for row in found.rows():
             if isinstance(row, Row):
@@ -390,7 +369,7 @@ def _print_error(error: RowError, *, first: bool, err: bool) -> None:
     click.echo(f"{error.line:>7}  {error.column or '':<24}  {error.reason}", err=err)
 
 
-def _print_tally(tally: _Tally, *, err: bool) -> None:
+def _print_tally(tally: Tally, *, err: bool) -> None:
     told = errors if err else out
     for name, rows in sorted(tally.operations.items()):
         told.print(f"{rows:>7}  {name}")
