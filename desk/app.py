@@ -2,6 +2,7 @@
 
 from flask import Flask
 
+from desk import metrics
 from desk.parts import EXTENSION
 from worker.settings import Settings
 from worker.wiring.desk import open_desk
@@ -11,4 +12,5 @@ def create_app(settings: Settings) -> Flask:
     """Build the desk; it connects to Redis on the first request."""
     app = Flask(__name__)
     app.extensions[EXTENSION] = open_desk(settings)
+    app.register_blueprint(metrics.blueprint)
     return app

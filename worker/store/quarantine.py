@@ -104,6 +104,16 @@ class Quarantine:
             yield from (_entry(entry_id, stored) for entry_id, stored in page)
             start = f"({page[-1][0]}"  # "(": after the last entry of this page
 
+    def counts(self) -> dict[Kind, int]:
+        """Count the entries by kind; none of them is read."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xlen(keys.QUARANTINE)
+            pipe.llen(keys.QUARANTINE_UNREADABLE)
+            entries, unreadable = pipe.execute()
+        # An operator may have deleted the stream by hand: the list beside it is then out of date.
+        unreadable = min(unreadable, entries)
+        return {Kind.UNREADABLE: unreadable, Kind.ORPHAN: entries - unreadable}
+
     def read(self, entry_id: str) -> Entry:
         """Read one entry.
 
