@@ -101,6 +101,11 @@ def lane_of(headers: Mapping[str, Any], *, slow: bool = False) -> Lane:
     return Lane(Priority(priority), tenant, slow)
 
 
+def tenant_of(lane: str) -> str:
+    """Read the tenant out of a lane as a record has it; a job without a lane has the default."""
+    return lane.partition(":")[2] or DEFAULT_TENANT
+
+
 def thousandths(amount: float) -> int:
     """Return credits as the gate counts them: sums of whole numbers do not drift."""
     return round(amount * 1000)

@@ -122,6 +122,9 @@ class Leased:
     """How often it was leased, this time included."""
     clip_id: str | None = None
     provider_task_id: ProviderTaskId | None = None
+    created_at: float | None = None
+    """When it was recorded, in Unix seconds."""
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
