@@ -109,8 +109,8 @@ def gate(view: GateView, tenant: Tenant) -> Iterator[Metric]:
     """Show the gate before the provider, and who waits there."""
     yield GaugeMetricFamily(
         "fermata_gate_open",
-        "1 if jobs may pass to the provider, 0 if the gate is closed for all of them.",
-        value=view.closed_for is None,
+        "1 if jobs may pass to the provider, 0 if the gate is closed or paused.",
+        value=view.closed_for is None and view.paused_by is None,
     )
     yield GaugeMetricFamily(
         "fermata_gate_in_flight", "Jobs at the provider, submissions included.", view.in_flight

@@ -163,6 +163,13 @@ def test_the_gate_the_credits_and_the_conductors_are_shown_once_they_are_known(d
     assert (after[last_seen, {}] or 0) > NOW
 
 
+def test_a_paused_gate_is_not_open(desk: Desk) -> None:
+    desk.jobs.gate.pause("an operator", now=NOW)
+    assert desk.scrape()["fermata_gate_open", {}] == 0
+    desk.jobs.gate.resume()
+    assert desk.scrape()["fermata_gate_open", {}] == 1
+
+
 def test_the_quarantine_is_counted_by_kind(desk: Desk) -> None:
     quarantine = Quarantine(desk.redis)
     kept = [
