@@ -14,6 +14,7 @@ from benchmarks import (
     acknowledge,
     beside,
     crash,
+    desk,
     latency,
     machine,
     memory,
@@ -36,6 +37,7 @@ GROUPS: Final[dict[str, Callable[[Effort], list[Figure]]]] = {
     "slow-provider": slow_provider.measure,
     "scale": scale.measure,
     "crash": crash.measure,
+    "desk": desk.measure,
 }
 
 HELP = """Measure Fermata on real processes, each figure against plain Flask or Celery, or itself.
@@ -49,6 +51,7 @@ HELP = """Measure Fermata on real processes, each figure against plain Flask or 
   slow-provider  submits a second that are answered after 1 s, against a pool of processes
   scale          a million parked jobs, against a thousand
   crash          kill -9 of a worker to its jobs' resumption, against a lease
+  desk           looks at a hundred thousand jobs, against a thousand
 
 Without a GROUP all are measured, in about five minutes. Every figure is a ratio of two things
 measured in one run: compare ratios between machines, never absolute numbers. Other work on the

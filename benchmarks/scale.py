@@ -52,7 +52,7 @@ end
 
 
 @dataclass(slots=True)
-class _Crowd:
+class Crowd:
     """Jobs that are parked, all of them copies of one."""
 
     home: House
@@ -62,6 +62,11 @@ class _Crowd:
     empty: int
     """Bytes that were used before there was any copy."""
     copies: list[JobId] = field(default_factory=list)
+
+    @property
+    def used(self) -> int:
+        """Bytes of all copies."""
+        return _used(self.home) - self.empty
 
     def grow(self, count: int) -> None:
         """Copy until there are so many."""
@@ -74,10 +79,10 @@ class _Crowd:
 
 def measure(effort: Effort) -> list[Figure]:
     """Look at few parked jobs and then at many, beside one worker that has nothing to do."""
-    many = min(effort.many, int(psutil.virtual_memory().available / BYTES_AT_MOST))
+    many = at_most(effort.many)
     with house() as home:
         worker = psutil.Process(home.default_worker("worker").pid)
-        crowd = _park(home)
+        crowd = park_one(home)
         few_samples, many_samples = (_look(crowd, worker, count, effort) for count in (FEW, many))
     return [
         compare(
@@ -89,9 +94,14 @@ def measure(effort: Effort) -> list[Figure]:
     ]
 
 
-def _park(home: House) -> _Crowd:
+def at_most(count: int) -> int:
+    """Return how many jobs there is memory for, up to a number."""
+    return min(count, int(psutil.virtual_memory().available / BYTES_AT_MOST))
+
+
+def park_one(home: House, **options: Any) -> Crowd:
     """Park one job, and find all that Redis has of it."""
-    job = jobs.remaster(home, str(uuid.uuid4()))
+    job = jobs.remaster(home, str(uuid.uuid4()), **options)
     job.apply_async()
     home.drained()
     home.require("waiting", [job.id])
@@ -100,15 +110,15 @@ def _park(home: House) -> _Crowd:
     places = [key for key in home.redis.scan_iter() if job.id in key]
     indexes = home.redis.scan_iter(_type="zset")
     places += [key for key in indexes if home.redis.zscore(key, job.id) is not None]
-    return _Crowd(home, job.id, places, empty=_used(home))
+    return Crowd(home, job.id, places, empty=_used(home))
 
 
 def _look(
-    crowd: _Crowd, worker: psutil.Process, count: int, effort: Effort
+    crowd: Crowd, worker: psutil.Process, count: int, effort: Effort
 ) -> dict[str, list[float]]:
     crowd.grow(count)
     samples: dict[str, list[float]] = defaultdict(list)
-    samples["memory"].append((_used(crowd.home) - crowd.empty) / count)
+    samples["memory"].append(crowd.used / count)
     for _ in range(effort.long_rounds):
         before = cpu_seconds(worker), cpu_seconds(crowd.home.valkey)
         time.sleep(effort.idle_seconds)
@@ -124,7 +134,7 @@ def _look(
     return samples
 
 
-def _claim(crowd: _Crowd) -> float:
+def _claim(crowd: Crowd) -> float:
     """Claim one of them; returns the seconds that it took."""
     start = time.monotonic()
     jobs.claim(crowd.home, [crowd.copies.pop()])

@@ -6,7 +6,7 @@ from typing import Final
 
 from flask import Flask
 
-from desk import api, doors, health, problems
+from desk import api, doors, health, metrics, problems
 from desk.parts import EXTENSION
 from worker.core.errors import ConfigError
 from worker.core.visitors import Token
@@ -41,4 +41,5 @@ def create_app(
     problems.install(app)
     api.install(app)
     app.register_blueprint(health.blueprint)
+    app.register_blueprint(metrics.blueprint)
     return app

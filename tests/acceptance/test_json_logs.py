@@ -39,6 +39,9 @@ def test_every_line_of_a_running_system_is_json(tmp_path: Path) -> None:
         system.app.send_task("test.talk", queue="fermata").get(timeout=20)
         for process in reversed(system._processes):
             stop(process)
+    settled = next(e for e in events(tmp_path / "worker.log") if e["event"] == "job_settled")
+    assert (settled["source"], settled["tenant"]) == ("webhook", "default")
+    assert 0 < settled["seconds"] < 60
     worker, beat, receiver, desk = (
         [each["event"] for each in events(tmp_path / f"{name}.log")]
         for name in ("worker", "beat", "receiver", "desk")

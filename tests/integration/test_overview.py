@@ -58,9 +58,7 @@ class Lab:
         self, job_id: JobId, *, at: float, event: Event = EVENT, turn: Turn = Turn.SUCCEED
     ) -> None:
         assert self.records.claim(job_id, event, now=at)
-        fields = {"operation": WAV}
-        if turn is not Turn.SUCCEED:
-            fields["error"] = {"type": "TaskFailed"}  # type: ignore[assignment]
+        fields = {} if turn is Turn.SUCCEED else {"error": {"type": "TaskFailed"}}
         assert self.records.turn(
             job_id, turn, now=at + 0.2, due_at=None, fields=fields, retain_seconds=600
         )

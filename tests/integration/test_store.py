@@ -553,12 +553,13 @@ def test_the_longest_ready_are_leased_first(parts: Parts) -> None:
 @pytest.mark.usefixtures("redis")
 def test_a_lease_hands_out_all_that_the_leg_needs(parts: Parts) -> None:
     event = Event(Source.POLL, body='{"title": "Café \\ud83c\\udfb5 \\ud800", "n": 1}')
-    begin(parts, clip_id="c-1", provider_task_id="t-1")
+    begin(parts, clip_id="c-1", provider_task_id="t-1", lane="batch.slow:acme")
     claim(parts, event=event)
     assert parts.agenda.lease(seconds=60, limit=9) == [
         Leased(
             JOB, "sonic.remaster", f"message of {JOB}", event, 1,
             clip_id="c-1", provider_task_id=ProviderTaskId("t-1"),
+            created_at=NOW, tenant="acme",
         )
     ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.unit import recorded
 from tests.unit.lab import JOB, LYRICS_TIMELINE, REMASTER, WAV, Lab
@@ -150,6 +151,26 @@ def test_a_job_is_settled_once_by_how_its_leg_ended(case: str) -> None:
     assert (job.state, job.due_at) == (state, None)
     assert job.result == (outcome if state is JobState.SUCCEEDED else None)
     assert bool(job.error) is (state is not JobState.SUCCEEDED)
+
+
+def test_the_log_of_a_settled_job_says_whose_it_was_what_ended_it_and_how_long_it_took() -> None:
+    lab = Lab()
+    lab.bring(JobState.RESUMING)
+    event = Event(Source.POLL, body="{}")
+    leased = Leased(JOB, REMASTER, "m", event, 1, created_at=lab.now - 42, tenant="acme")
+    with capture_logs() as logs:
+        lab.settlements.settle(JOB, find(REMASTER), {"clips": []}, leased=leased)
+    [told] = logs
+    assert told["event"] == "job_settled"
+    wanted: dict[str, Any] = {"operation": REMASTER, "tenant": "acme", "source": "poll"}
+    wanted |= {"seconds": 42, "outcome": "succeed"}
+    assert {name: told[name] for name in wanted} == wanted
+
+
+def test_the_log_of_a_job_that_was_never_parked_names_no_source() -> None:
+    with capture_logs() as logs:
+        Lab().settlements.settle(JOB, find(REMASTER), RequestRefused("no"))
+    assert [(told["source"], told["outcome"]) for told in logs] == [("none", "fail")]
 
 
 def test_a_resumed_leg_raises_the_error_of_its_event() -> None:

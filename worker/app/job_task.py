@@ -277,7 +277,9 @@ class ProviderTask(FollowUp):
         result = settlements.result(leased, self.operation)
         if leased.claims > 1 and self._was_stored(result):
             coming = self.request.get("coming", ())
-            settlements.settle(leased.job_id, self.operation, result, following=coming)
+            settlements.settle(
+                leased.job_id, self.operation, result, following=coming, leased=leased
+            )
             raise Ignore
         return result
 
@@ -310,7 +312,7 @@ class ProviderTask(FollowUp):
         try:
             coming = self.request.get("coming", ())
             worker_process.parts().settlements.settle(
-                JobId(task_id), self.operation, outcome, following=coming
+                JobId(task_id), self.operation, outcome, following=coming, leased=resuming.get()
             )
         except Exception:
             # The lease ends by itself, and the next run of the leg settles the job.

@@ -62,11 +62,13 @@ class Settlements:
         outcome: JSONObject | BaseException,
         *,
         following: Iterable[Step] = (),
+        leased: Leased | None = None,
     ) -> None:
         """Record how a job ended; after a success, drop its parked message.
 
         Args:
             following: the steps after the job, which that message held.
+            leased: the job as a conductor has it; None if it failed before it was parked.
         """
         turn, fields, why = _ending(outcome)
         fields |= _left_behind(job_id, following, turn)
@@ -88,7 +90,18 @@ class Settlements:
             clock=self._clock,
         )
         name = "job_settled" if settled else "job_was_settled"
-        log.info(name, job_id=job_id, operation=operation.name, outcome=turn, why=why)
+        told = _told_of(leased, self._clock())
+        log.info(name, job_id=job_id, operation=operation.name, outcome=turn, why=why, **told)
+
+
+def _told_of(leased: Leased | None, now: float) -> JSONObject:
+    """Return what the log says of a settled job beside its outcome."""
+    if leased is None:
+        return {"source": "none"}
+    told: JSONObject = {"source": leased.event.source, "tenant": leased.tenant}
+    if leased.created_at is not None:
+        told["seconds"] = round(max(now - leased.created_at, 0), 3)
+    return told
 
 
 def _left_behind(job_id: JobId, following: Iterable[Step], turn: Turn) -> JSONObject:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from worker.core import keys
 from worker.core.errors import InvalidPayload
+from worker.core.job.lanes import tenant_of
 from worker.core.job.models import Event, JobId, Leased, Source
 from worker.core.wording import told
 from worker.store.scripts import Script
@@ -87,11 +88,12 @@ class Agenda:
 
 
 def _leased(fields: Sequence[Any]) -> Leased:
-    job_id, operation, message, event, claims, clip_id, provider_task_id, *spans = fields
-    traceparent, event_traceparent = spans
+    job_id, operation, message, event, claims, clip_id, provider_task_id, *others = fields
+    created_at, lane, traceparent, event_traceparent = others
     return Leased(
         job_id, operation, message, _event(event), claims,
         clip_id=clip_id or None, provider_task_id=provider_task_id or None,
+        created_at=float(created_at) if created_at else None, tenant=tenant_of(lane),
         traceparent=traceparent or None, event_traceparent=event_traceparent or None,
     )  # fmt: skip
 

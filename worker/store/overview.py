@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from worker.core import keys
-from worker.core.job.lanes import DEFAULT_TENANT
+from worker.core.job.lanes import DEFAULT_TENANT, tenant_of
 from worker.core.job.models import JobId
 from worker.core.job.states import TERMINAL, JobState
 from worker.core.overview import Counts, Filter, GateView, Page, Row, Turned
@@ -295,14 +295,14 @@ def _row(job_id: JobId, stored: Sequence[str | None]) -> Row | None:
     operation, state, created_at, lane, cost, batch, *rest = stored
     if state is None:
         return None
-    priority, _, tenant = (lane or "").partition(":")
+    lane = lane or ""
     return Row(
         job_id,
         operation or "",
         JobState(state),
         float(created_at or 0),
-        tenant or DEFAULT_TENANT,
-        priority,
+        tenant_of(lane),
+        lane.partition(":")[0],
         float(cost or 0) / 1000,
         batch,
         *rest,

@@ -141,6 +141,9 @@ class Leased:
     """The context of its submit leg's span."""
     event_traceparent: str | None = None
     """The context of the span in which its event came."""
+    created_at: float | None = None
+    """When it was recorded, in Unix seconds."""
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

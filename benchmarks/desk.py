@@ -1,0 +1,176 @@
+"""What it costs to look at 100,000 jobs, and at a million, against a thousand.
+
+The jobs are copies of one that a worker has parked (``scale``). A desk under gunicorn answers over
+one connection; what its screens read from the server is also timed by itself.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from functools import partial
+from statistics import median
+from typing import Final
+
+import requests
+
+from benchmarks import jobs
+from benchmarks.effort import Effort
+from benchmarks.figures import Figure, Subject, compare
+from benchmarks.house import House, cpu_seconds, house
+from benchmarks.scale import FEW, Crowd, at_most, park_one
+from tests.system import stop
+from worker.core import keys
+from worker.core.contract import TENANT_HEADER
+from worker.core.job.states import JobState, Turn
+from worker.core.overview import Filter
+from worker.store import connection
+from worker.store.overview import Overview
+
+GROUP: Final = "desk"
+MANY: Final = 100_000
+LOOKS: Final = 20
+RESUMES: Final = 100
+MINUTES: Final = 60
+"""How far back Now looks."""
+TENANT: Final = "acme"
+"""Its jobs stand in one more index than those of the default tenant."""
+SCREENS: Final = ("/", "/jobs", "/jobs/<id>")
+METRICS: Final = "/metrics"
+
+What = tuple[str, str]
+"""What is measured, and its unit."""
+Samples = Mapping[What, list[float]]
+"""A value for each round."""
+
+_NOW: Final = ("what Now reads", "ms")
+
+
+def measure(effort: Effort) -> list[Figure]:
+    """Look at few jobs and at many; what Now reads is read among as many as ``scale`` has."""
+    many, most = (at_most(count) for count in (min(MANY, effort.many), effort.many))
+    with house() as home:
+        worker = home.default_worker("worker")
+        crowd = park_one(home, headers={TENANT_HEADER: TENANT})
+        stop(worker)  # it would resume what is claimed here
+        looks = _looks(crowd)
+        of_few = _rounds(crowd, FEW, looks, effort)
+        crowd.grow(many)
+        weight = _weigh(crowd)
+        of_many = _rounds(crowd, many, looks, effort)
+        of_most = _rounds(crowd, most, {_NOW: looks[_NOW]}, effort)
+    return [
+        *_against_few(f"{many:,} jobs", of_many, of_few),
+        *_against_few(f"{most:,} parked", of_most, of_few),
+        weight,
+    ]
+
+
+def _against_few(crowd: str, samples: Samples, of_few: Samples) -> list[Figure]:
+    return [
+        compare(
+            Subject(GROUP, f"{crowd}: {name}", unit, f"{FEW:,} jobs"), found, of_few[name, unit]
+        )
+        for (name, unit), found in samples.items()
+    ]
+
+
+def _rounds(
+    crowd: Crowd, count: int, looks: Mapping[What, Callable[[], float]], effort: Effort
+) -> Samples:
+    samples: dict[What, list[float]] = defaultdict(list)
+    for _ in range(effort.long_rounds):
+        crowd.grow(count)  # some have been resumed
+        for what, look in looks.items():
+            samples[what].append(look())
+    return samples
+
+
+def _looks(crowd: Crowd) -> dict[What, Callable[[], float]]:
+    """All that is measured; each returns one value."""
+    found: dict[What, Callable[[], float]] = {
+        (name, "ms"): partial(_milliseconds, read) for name, read in _reads(crowd.home).items()
+    }
+    for path, get in _pages(crowd).items():
+        found[f"GET {path}", "ms"] = partial(_milliseconds, get)
+        if path != METRICS:
+            found[f"GET {path}: HTML", "bytes"] = partial(_length, get)
+    return found | {("CPU of Valkey, a claim and its settlement", "ms"): partial(_resume, crowd)}
+
+
+def _reads(home: House) -> dict[str, Callable[[], object]]:
+    overview = Overview(connection.connect(home.system.redis_url))
+
+    def read_now() -> None:
+        overview.counts()
+        overview.oldest()
+        overview.totals()
+        overview.minutes(now=time.time(), count=MINUTES)
+        overview.gate()
+        overview.workers()
+
+    return {
+        _NOW[0]: read_now,
+        "counts by state and operation": overview.counts,
+        "a list of any jobs": lambda: overview.page(Filter()),
+        "a list by state and tenant": lambda: overview.page(
+            Filter(state=JobState.WAITING, tenant=TENANT)
+        ),
+    }
+
+
+def _pages(crowd: Crowd) -> dict[str, Callable[[], bytes]]:
+    """The metrics, and the screens that this desk has."""
+    desk = crowd.home.server("desk", "desk.wsgi:app")
+    session = requests.Session()
+
+    def ask(path: str) -> requests.Response:
+        url = f"http://127.0.0.1:{desk.port}{path.replace('<id>', crowd.original)}"
+        return session.get(url, allow_redirects=False, timeout=60)
+
+    def get(path: str) -> bytes:
+        answer = ask(path)
+        if answer.status_code != 200:
+            raise RuntimeError(f"{path} was answered {answer.status_code}: {answer.text[:200]}")
+        return answer.content
+
+    served = [path for path in (METRICS, *SCREENS) if ask(path).status_code != 404]
+    return {path: partial(get, path) for path in served}
+
+
+def _milliseconds(look: Callable[[], object]) -> float:
+    """Return the median time of some looks."""
+    seconds = []
+    for _ in range(LOOKS):
+        start = time.monotonic()
+        look()
+        seconds.append(time.monotonic() - start)
+    return median(seconds) * 1e3
+
+
+def _length(get: Callable[[], bytes]) -> float:
+    return len(get())
+
+
+def _resume(crowd: Crowd) -> float:
+    """Claim some jobs and settle them; returns the server's CPU for each, in milliseconds."""
+    home, chosen = crowd.home, [crowd.copies.pop() for _ in range(RESUMES)]
+    before = cpu_seconds(home.valkey)
+    jobs.claim(home, chosen)
+    for job_id in chosen:
+        home.system.records.turn(
+            job_id, Turn.SUCCEED, now=time.time(), due_at=None,
+            fields={"operation": jobs.OPERATION.name, "result": {"clips": []}},
+            drop=("parked", "leg", "event"), retain_seconds=3600,
+        )  # fmt: skip
+    spent = cpu_seconds(home.valkey) - before
+    home.require("succeeded", chosen)
+    return spent / RESUMES * 1e3
+
+
+def _weigh(crowd: Crowd) -> Figure:
+    """Weigh a parked job with its places in the indexes of the desk, and without."""
+    redis, count = crowd.home.redis, len(crowd.copies)
+    indexes = [key for name in (keys.STATES, keys.TENANTS) for key in redis.scan_iter(f"{name}:*")]
+    of_indexes = sum(redis.memory_usage(key, samples=0) or 0 for key in indexes)
+    subject = Subject(GROUP, "a parked job: used_memory", "bytes/job", "without the desk's indexes")
+    return compare(subject, [crowd.used / count], [(crowd.used - of_indexes) / count])
