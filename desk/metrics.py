@@ -24,6 +24,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from desk.doors import system_wide
 from desk.parts import desk, now
 from worker.core.job.lanes import DEFAULT_TENANT
 from worker.core.job.models import Kind

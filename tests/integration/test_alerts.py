@@ -170,7 +170,7 @@ def test_the_share_leaves_out_the_operations_that_take_no_webhook() -> None:
     assert {name for name in OPERATIONS if re.fullmatch(left_out, name)} == polled
 
 
-TOKEN: Final = "the-token-of-a-reader-0123456789"
+TOKEN: Final = "the-token-of-a-reader-0123456789-abc"
 
 
 class Prometheus(Server):
@@ -223,11 +223,8 @@ def watched(tmp_path: Path) -> Iterator[tuple[System, Prometheus]]:
     """A system with a worker and a desk, and the Prometheus that watches it."""
     with System(tmp_path / "system") as system:
         system.worker(app="tests.canvas_app")
-        port = take_port()
-        bind = ("--bind", f"127.0.0.1:{port}")
-        system.run("desk", "-m", "gunicorn", "--no-control-socket", *bind, "desk.wsgi:app")
-        wait_for_port(port)
-        prometheus = Prometheus(tmp_path, port)
+        desk = system.desk(FERMATA_DESK_TOKENS=f"prometheus:read:{TOKEN}")
+        prometheus = Prometheus(tmp_path, desk.port)
         prometheus.start()
         try:
             yield system, prometheus

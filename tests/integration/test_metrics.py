@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
-from desk.metrics import blueprint
-from desk.parts import EXTENSION
+from tests.integration.desk import build, client
 from tests.integration.test_overview import NOW, WAV, Lab
 from tests.ports import take_port
 from tests.servers import program
@@ -18,23 +16,16 @@ from worker.core.job.lanes import Lane, Priority
 from worker.core.job.models import Event, JobId, Kind, Source
 from worker.core.job.states import Turn
 from worker.core.providers.aimusic.operations import find
-from worker.settings import Role, load
 from worker.store.agenda import Agenda
 from worker.store.quarantine import Quarantine
-from worker.wiring.desk import open_desk
 
 STEMS = "sonic.stems_full"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Flask:
-    """The metrics of a desk, without its doors."""
-    monkeypatch.setenv("FERMATA_REDIS_URL", redis_url)
-    monkeypatch.setenv("FERMATA_TENANT_WEIGHTS", "acme=2")
-    made = Flask(__name__)
-    made.extensions[EXTENSION] = open_desk(load(Role.DESK))
-    made.register_blueprint(blueprint)
-    return made
+def reader(redis_url: str) -> Any:
+    """A client of a desk that may read, as Prometheus is."""
+    return client(build(redis_url, FERMATA_TENANT_WEIGHTS="acme=2"), "reader")
 
 
 class Scraped:
@@ -62,10 +53,10 @@ class Scraped:
 class Desk:
     """A desk that is scraped, and the jobs that it shows."""
 
-    def __init__(self, redis: Any, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    def __init__(self, redis: Any, url: str) -> None:
         self.redis = redis
         self.jobs = Lab(redis)
-        self._client = app(url, monkeypatch).test_client()
+        self._client = reader(url)
 
     def scrape(self) -> Scraped:
         answer = self._client.get("/metrics")
@@ -75,8 +66,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(redis: Any, valkey: Any, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    return Desk(redis, monkeypatch, valkey.url)
+def desk(redis: Any, valkey: Any) -> Desk:
+    return Desk(redis, valkey.url)
 
 
 def settle_some(desk: Desk) -> None:
@@ -197,8 +188,7 @@ def test_promtool_accepts_every_metric(desk: Desk) -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-def test_if_redis_is_away_a_scrape_fails_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    nobody = f"redis://127.0.0.1:{take_port()}/0"
-    answer = app(nobody, monkeypatch).test_client().get("/metrics")
+def test_if_redis_is_away_a_scrape_fails_in_one_line() -> None:
+    answer = reader(f"redis://127.0.0.1:{take_port()}/0").get("/metrics")
     assert answer.status_code == 503
     assert answer.text == "Redis cannot be reached, so nothing can be counted.\n"
