@@ -9,8 +9,10 @@ def main() -> None:
         from worker.cli import console  # noqa: PLC0415
 
         console.prepare()
+        from worker import log  # noqa: PLC0415
         from worker.cli.commands import main as command  # noqa: PLC0415
 
+        log.answer_to_a_person()
         command()
     except KeyboardInterrupt:
         print("fermata: interrupted", file=sys.stderr)  # noqa: T201

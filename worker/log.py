@@ -76,6 +76,14 @@ def configure(settings: Settings) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def answer_to_a_person() -> None:
+    """Send only warnings to standard error: a command's own words are its standard output."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 class _Retold:
     """Stands for an error of Redis in a log record: its ``repr`` has the error's own text."""
 

@@ -1,5 +1,6 @@
 """A failed job runs again in its flow: what succeeded is not paid again, and the rest follows."""
 
+import json
 import threading
 import time
 import uuid
@@ -137,3 +138,31 @@ def test_a_job_that_has_not_failed_is_refused(flow: Flow, retries: Retries) -> N
         retries.retry(JobId(job.id), by="a test")
     with pytest.raises(UnknownJob):
         retries.retry(JobId(str(uuid.uuid4())), by="a test")
+
+
+def test_the_command_retries_jobs_and_flows_and_says_why_not(flow: Flow) -> None:
+    first, bad = flow.job(clip()), flow.job(rule=FAILS)
+    (first | bad).apply_async()
+    failed(flow, bad.id)
+
+    refused = flow.system.fermata("retry", first.id)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert f"{first.id} cannot be retried: it is succeeded" in refused.stderr
+    retried = flow.system.fermata("retry", "--flow", first.id, "--json")
+    assert retried.returncode == 0, retried.stderr
+    told = json.loads(retried.stdout)
+    assert told == {"retried": {bad.id: flow.record(bad.id).again}, "refused": {}}
+    flow.jobs.append(told["retried"][bad.id])
+    flow.ends()
+
+
+def test_the_command_pauses_the_gate_and_resumes_it(flow: Flow) -> None:
+    paused = flow.system.fermata("gate", "pause")
+    assert paused.stdout.startswith("paused by the operator; since ")
+    job = flow.job(clip())
+    job.apply_async()
+    wait_until(lambda: flow.state(job.id) == "held", what="it waits before the gate")
+    resumed = flow.system.fermata("gate", "resume")
+    assert resumed.stdout.startswith("open: ")
+    flow.ends()
+    assert flow.system.fermata("gate", "resume").stderr == "The gate was not paused.\n"

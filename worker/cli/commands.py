@@ -1,6 +1,8 @@
 """All commands of ``fermata``. Each module declares its own on the one group."""
 
-from worker.cli import batch, doctor, jobs, overview, quarantine, schedules, system
+from worker.cli import batch, doctor, jobs, overview, quarantine, schedules, steer, system
 from worker.cli.group import main
 
-__all__ = ["batch", "doctor", "jobs", "main", "overview", "quarantine", "schedules", "system"]
+__all__ = [
+    "batch", "doctor", "jobs", "main", "overview", "quarantine", "schedules", "steer", "system",
+]  # fmt: skip

@@ -1,10 +1,9 @@
-"""``fermata submit``, ``wait``, ``job``, ``cancel``, ``poll``: one job or flow at a time."""
+"""``fermata submit``, ``wait`` and ``job``: one job or flow at a time."""
 
 import json
 import os
 import re
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +18,6 @@ from worker.cli.group import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_TIMEOUT,
-    EXIT_USAGE,
     errors,
     fail,
     json_option,
@@ -35,15 +33,12 @@ from worker.core.job.lanes import Priority
 from worker.core.job.models import JobId
 from worker.core.providers import chosen
 from worker.core.text import decode
-from worker.engine.cancel import Cancellation, Cancellations
 from worker.engine.describe import record_json
 from worker.messages import flow, watch
 from worker.settings import Role, load
 from worker.store.readings import Readings
-from worker.store.records import Records
-from worker.wiring import worker_process
 from worker.wiring.producer import open_producer
-from worker.wiring.servers import open_readings, open_redis
+from worker.wiring.servers import open_readings
 
 _BEGINNING: Final = re.compile(r"[0-9a-f]{8}")
 _NEWEST: Final = 200
@@ -238,7 +233,7 @@ def job(job_id: str, as_json: bool) -> None:
     the job has succeeded.
     """
     readings = open_readings(load(Role.CLIENT))
-    _print_job(readings, _find(readings, job_id), as_json=as_json)
+    print_job(readings, _find(readings, job_id), as_json=as_json)
 
 
 def _find(readings: Readings, given: str) -> JobId:
@@ -249,7 +244,11 @@ def _find(readings: Readings, given: str) -> JobId:
     return alike[0] if len(alike) == 1 else JobId(given)
 
 
-def _print_job(readings: Readings, job_id: JobId, *, as_json: bool) -> None:
+def print_job(readings: Readings, job_id: JobId, *, as_json: bool) -> None:
+    """Print a job with its flow, as a person or a program wants it.
+
+    Raises UnknownJob, StoreUnavailable.
+    """
     record = readings.read(job_id)
     sights = watch.look(readings, watch.flow_of(readings, record))
     message = readings.message(job_id)
@@ -262,45 +261,3 @@ def _print_job(readings: Readings, job_id: JobId, *, as_json: bool) -> None:
         out.print(show.job(record, sights, request))
         if len(sights) >= watch.MOST_STEPS:
             tell(f"Of this flow, the first {watch.MOST_STEPS} jobs are shown.")
-
-
-@main.command(epilog=EXIT_CODES)
-@click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID…")
-@json_option
-def cancel(job_ids: Sequence[str], as_json: bool) -> None:
-    """Cancel jobs: each fails with JobCancelled, and its chain, chord and errbacks end with it.
-
-    A parked job ends at once. The provider is not told (it has no way to cancel), so it may
-    still charge; a song that it delivers later is kept on the record. A job that no worker has
-    begun yet ends as soon as one takes its message. If there is no record of an id, the
-    cancellation is kept for two weeks, in case such a job still comes, and the exit code is 2.
-    """
-    settings = load(Role.CLIENT)
-    cancellations = Cancellations(Records(open_redis(settings)), time.time)
-    outcomes = {each: cancellations.cancel(JobId(each), by="the operator") for each in job_ids}
-    if as_json:
-        click.echo(json.dumps(outcomes, indent=2))
-    else:
-        for job_id, outcome in outcomes.items():
-            out.print(f"{job_id}  {_CANCELLED[outcome]}", markup=False, soft_wrap=True)
-    if Cancellation.TOO_LATE in outcomes.values():
-        sys.exit(EXIT_FAILED)
-    if Cancellation.WAITING in outcomes.values():
-        sys.exit(EXIT_USAGE)
-
-
-_CANCELLED: Final = {
-    Cancellation.ENDING: "ending",
-    Cancellation.TOO_LATE: "too late",
-    Cancellation.WAITING: "no record of it; should a worker begin it, it ends then",
-}
-
-
-@main.command(epilog=EXIT_CODES)
-@click.argument("job_id")
-@json_option
-def poll(job_id: str, as_json: bool) -> None:
-    """Ask the provider now how a waiting job stands, before its due time."""
-    parts = worker_process.parts()
-    parts.polls.poll_now(parts.readings.read(JobId(job_id)))
-    _print_job(parts.readings, JobId(job_id), as_json=as_json)

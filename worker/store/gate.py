@@ -107,7 +107,7 @@ class Gate:
         """Let no job pass until ``resume``. Jobs that are admitted or at the provider go on."""
         paused: dict[Any, Any] = {"paused": by, "paused_at": now}
         self._redis.hset(keys.GATE, mapping=paused)
-        log.warning("gate_paused", by=by)
+        log.info("gate_paused", by=by)
 
     def resume(self) -> bool:
         """Let jobs pass again; returns False if the gate was not paused."""
