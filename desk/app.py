@@ -6,7 +6,7 @@ from typing import Final
 
 from flask import Flask
 
-from desk import api, doors, health, metrics, problems
+from desk import api, doors, health, metrics, pages, problems
 from desk.parts import EXTENSION
 from worker.core.errors import ConfigError
 from worker.core.visitors import Token
@@ -42,4 +42,5 @@ def create_app(
     api.install(app)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(metrics.blueprint)
+    app.register_blueprint(pages.register())
     return app

@@ -123,6 +123,11 @@ class Quarantine:
         unreadable = min(unreadable, entries)
         return {Kind.UNREADABLE: unreadable, Kind.ORPHAN: entries - unreadable}
 
+    def newest(self, limit: int) -> list[Entry]:
+        """Read the newest entries, the newest first."""
+        found = cast(list[Any], self._redis.xrevrange(keys.QUARANTINE, count=limit))
+        return [_entry(entry_id, stored) for entry_id, stored in found]
+
     def read(self, entry_id: str) -> Entry:
         """Read one entry.
 

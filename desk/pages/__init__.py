@@ -1,0 +1,99 @@
+"""The page: what people see of Fermata, drawn on the server.
+
+Every screen is a URL that works without JavaScript. ``standing`` shows the whole, ``jobs`` lists,
+``job`` shows one job and its flow, ``deliveries``, ``batches`` and ``trial`` are the other screens.
+Each reads through the parts of the desk and fills a template; ``wording`` says how a number or a
+time is written, ``drawing/`` where the marks of a picture go. What changes something is a form that
+is posted, with a CSRF token.
+
+A visitor with a tenant sees the jobs of that tenant, and can enqueue. The other screens are about
+all tenants together: this visitor has no links to them, and is answered 403.
+"""
+
+from typing import Any, Final
+
+from flask import Blueprint, g, render_template, url_for
+from flask.sansio.blueprints import BlueprintSetupState
+from werkzeug.exceptions import HTTPException
+
+from desk.doors import Role, visitor
+from desk.pages import wording
+from desk.parts import now
+from worker.core.errors import FermataError, InvalidRequest, UnknownBatch, UnknownJob
+from worker.store.connection import StoreUnavailable
+
+pages = Blueprint("pages", __name__, template_folder="../templates")
+
+_OF_ALL: Final = (
+    ("Now", "pages.standing"),
+    ("Jobs", "pages.jobs"),
+    ("Batches", "pages.batches"),
+    ("Deliveries", "pages.deliveries"),
+    ("Gate", "pages.gate"),
+    ("Schedules", "pages.schedules"),
+    ("Try", "pages.trial"),
+)
+_OF_A_TENANT: Final = tuple(each for each in _OF_ALL if each[0] in {"Jobs", "Try"})
+
+_STATUS: Final[dict[type[FermataError], int]] = {
+    UnknownJob: 404,
+    UnknownBatch: 404,
+    InvalidRequest: 400,
+}
+
+
+@pages.record_once
+def _teach_words(setup: BlueprintSetupState) -> None:
+    """Let templates say things; a macro that is imported knows only what is global."""
+    setup.app.jinja_env.globals.update(
+        Role=Role,
+        ago=lambda at: wording.ago(at, now=now()),
+        breakable=wording.breakable,
+        day=wording.day,
+        document=wording.document,
+        duration=wording.duration,
+        mark=wording.mark,
+        moment=wording.moment,
+        number=wording.number,
+    )
+
+
+@pages.context_processor
+def _around() -> dict[str, Any]:
+    who = g.get("visitor")
+    screens = () if who is None else _OF_ALL if who.tenant is None else _OF_A_TENANT
+    return {"visitor": who, "screens": [(name, url_for(at)) for name, at in screens]}
+
+
+@pages.errorhandler(FermataError)
+def _refused(error: FermataError) -> tuple[str, int]:
+    found = (status for kind, status in _STATUS.items() if isinstance(error, kind))
+    return _error(error.message, next(found, 500))
+
+
+@pages.errorhandler(StoreUnavailable)
+def _away(error: Exception) -> tuple[str, int]:
+    return _error("Redis cannot be reached, or does not write. This page needs nothing else.", 503)
+
+
+@pages.errorhandler(HTTPException)
+def _failed(error: HTTPException) -> tuple[str, int] | HTTPException:
+    if error.code is None or error.code < 400:
+        return error
+    return _error(error.description or error.name, error.code)
+
+
+def _error(why: str, status: int) -> tuple[str, int]:
+    return render_template("error.html", why=why, status=status), status
+
+
+def register() -> Blueprint:
+    """Return the blueprint with all its screens."""
+    from desk.pages import batches, deliveries, job, jobs, standing, trial  # noqa: F401, PLC0415
+
+    return pages
+
+
+def by() -> str:
+    """Name the visitor as the one who did something, for the job's timeline."""
+    return f"{visitor().name}, at the desk"

@@ -1,0 +1,81 @@
+"""Batches and Schedules: how far each batch is, what it cost, and what the timetable runs."""
+
+from typing import Final
+
+from flask import flash, redirect, render_template, url_for
+from werkzeug.wrappers import Response
+
+from desk.doors import Role, requires, system_wide
+from desk.pages import by, pages
+from desk.pages.drawing.bars import WIDTH
+from desk.parts import desk, now
+from worker.batch import Batch
+from worker.core.errors import ConfigError
+from worker.core.job.models import JSONObject
+
+NEWEST: Final = 50
+
+
+@pages.get("/batches")
+@system_wide
+def batches() -> str:
+    """List the newest batches."""
+    found = desk().ledger.recent(NEWEST)
+    return render_template("batches.html", batches=[(each, _shares(each)) for each in found])
+
+
+@pages.get("/batches/<batch_id>")
+@system_wide
+def batch(batch_id: str) -> str:
+    """Show one batch: its states, its credits, and why jobs of it failed."""
+    found = desk().ledger.read(batch_id)
+    ended = sum(found.ended.values())
+    took = max(now() - found.created_at, 1)
+    return render_template(
+        "batch.html",
+        batch=found,
+        parts=_shares(found),
+        errors=sorted(found.errors.items(), key=lambda each: -each[1]),
+        a_minute=None if found.done else ended / took * 60,
+        left=None if found.done or not ended else took / ended * (found.expected_jobs - ended),
+    )
+
+
+def _shares(found: Batch) -> list[tuple[str, int, float, float]]:
+    """Lay the states of a batch side by side: state, count, x, width."""
+    counts = [
+        *((str(state), count) for state, count in found.ended.items()),
+        ("waiting", max(found.live, 0)),
+        ("not run", found.not_run),
+    ]
+    scale = WIDTH / max(found.expected_jobs, sum(count for _, count in counts), 1)
+    shares, x = [], 0.0
+    for state, count in counts:
+        if count:
+            shares.append((state, count, round(x, 1), round(count * scale, 1)))
+            x += count * scale
+    return shares
+
+
+@pages.post("/batches/<batch_id>/cancel")
+@system_wide
+@requires(Role.ENQUEUE)
+def cancel_batch(batch_id: str) -> Response:
+    """Cancel the jobs of a batch that are under way."""
+    flash(f"{desk().runs.cancel(batch_id, by=by()):,} jobs end now.")
+    return redirect(url_for("pages.batch", batch_id=batch_id))
+
+
+@pages.get("/schedules")
+@system_wide
+def schedules() -> str:
+    """Show the timetable and its last runs."""
+    found: list[JSONObject] = []
+    wrong = None
+    if desk().settings.timetable is not None:
+        try:
+            timetable = desk().timetable
+            found = [timetable.describe(each) for each in timetable.schedules.values()]
+        except ConfigError as error:
+            wrong = error.message
+    return render_template("schedules.html", schedules=found, wrong=wrong)

@@ -1,0 +1,199 @@
+"""Job and Flow: what became of one job, and the canvas it is part of.
+
+A job of another tenant does not exist for a visitor. The request of a job is read from its parked
+message, which the record keeps until the job ends.
+"""
+
+import json
+import zlib
+from typing import Any, Final
+
+from flask import abort, flash, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from desk.doors import Role, requires, visitor
+from desk.pages import by, pages, wording
+from desk.pages.drawing import bars, canvas
+from desk.parts import desk, now
+from worker.core.contract import JOB_ID
+from worker.core.errors import InvalidRequest, UnknownJob
+from worker.core.job import kept
+from worker.core.job.lanes import tenant_of
+from worker.core.job.models import JobId, JobRecord, JSONObject
+from worker.core.job.states import LIVE, LOST, JobState
+from worker.core.overview import Row
+from worker.core.providers import chosen
+from worker.engine.cancel import Cancellation
+from worker.engine.describe import read_late
+from worker.messages import watch
+from worker.messages.watch import Sight
+
+NEIGHBOURS: Final = 12
+"""So many jobs of its flow are listed on a job's page; the flow's own page shows all."""
+
+_CANCELLED: Final = {
+    Cancellation.ENDING: "The job ends now.",
+    Cancellation.WAITING: "There is no record of the job. Should a worker begin it, it ends then.",
+    Cancellation.TOO_LATE: "Too late: the job has ended, or its result is here already.",
+}
+
+
+@pages.get("/jobs/<job_id>")
+def job(job_id: str) -> str:
+    """Show one job: ``GET /jobs/4f3c…``."""
+    row, record = _find(job_id)
+    late = read_late(record, chosen()) if record.late else None
+    sights = _sights(record)
+    return render_template(
+        "job.html",
+        row=row,
+        record=record,
+        tracks=bars.tracks(record, now=now()),
+        asked=_asked(record.job_id),
+        found_clips=_clips(record.result),
+        data=wording.hide((record.result or {}).get("data")),
+        progress=wording.hide(record.progress),
+        late=late,
+        late_clips=_clips((late or {}).get("result")),
+        sights=[] if len(sights) < 2 else sights[:NEIGHBOURS],
+        in_flow=len(sights),
+        may_poll=record.state is JobState.WAITING and desk().polls is not None,
+        may_cancel=record.state in LIVE - {JobState.RESUMING},
+        may_retry=record.state in LOST and record.again is None,
+        watched=record.job_id,
+    )
+
+
+@pages.get("/jobs/<job_id>/flow")
+def flow(job_id: str) -> str:
+    """Draw the canvas that a job is part of."""
+    _, record = _find(job_id)
+    sights = _sights(record)
+    return render_template(
+        "flow.html",
+        record=record,
+        picture=canvas.draw(sights),
+        sights=sights,
+        may_retry=any(each.record and each.record.state in LOST for each in sights),
+        cut=len(sights) >= watch.MOST_STEPS,
+        most=watch.MOST_STEPS,
+        watched=" ".join(sight.step.job_id for sight in sights),
+    )
+
+
+@pages.post("/jobs/<job_id>/cancel")
+@requires(Role.ENQUEUE)
+def cancel_job(job_id: str) -> Response:
+    """Cancel a job."""
+    _, record = _find(job_id)
+    flash(_CANCELLED[desk().cancellations.cancel(record.job_id, by=by())])
+    return redirect(url_for("pages.job", job_id=job_id))
+
+
+@pages.post("/jobs/<job_id>/poll")
+@requires(Role.OPERATE)
+def poll_job(job_id: str) -> Response:
+    """Ask the provider now how a waiting job stands."""
+    _, record = _find(job_id)
+    polls = desk().polls
+    if polls is None:
+        abort(409, "This desk has no FERMATA_API_KEY, so it cannot ask the provider.")
+    polls.poll_now(record)
+    flash("The provider was asked. What it answered stands in the timeline.")
+    return redirect(url_for("pages.job", job_id=job_id))
+
+
+@pages.post("/jobs/<job_id>/retry")
+@requires(Role.ENQUEUE)
+def retry_job(job_id: str) -> Response:
+    """Run a failed job again; what was to follow it follows."""
+    _, record = _find(job_id)
+    try:
+        again = desk().retries.retry(record.job_id, by=by(), even_if_paid=_even_if_paid())
+    except InvalidRequest as error:
+        flash(error.message)
+        return redirect(url_for("pages.job", job_id=job_id))
+    flash(f"This job runs in the place of {job_id}.")
+    return redirect(url_for("pages.job", job_id=again))
+
+
+@pages.post("/jobs/<job_id>/flow/retry")
+@requires(Role.ENQUEUE)
+def retry_flow(job_id: str) -> Response:
+    """Run again what failed of a flow, and let the rest follow."""
+    _, record = _find(job_id)
+    if len(_sights(record)) < len(_flow(record)):
+        abort(403, "Another tenant's jobs are part of this flow.")
+    done = desk().retries.retry_flow(record.job_id, by=by(), even_if_paid=_even_if_paid())
+    flash(f"{len(done.jobs)} of {len(done.jobs) + len(done.refused)} failed jobs run again.")
+    for why in done.refused.values():
+        flash(why)
+    return redirect(url_for("pages.flow", job_id=job_id))
+
+
+def _even_if_paid() -> bool:
+    return "even_if_paid" in request.form
+
+
+def _find(job_id: str) -> tuple[Row, JobRecord]:
+    """Read a job that the visitor may see.
+
+    Raises UnknownJob.
+    """
+    rows = desk().overview.rows([job_id]) if JOB_ID.fullmatch(job_id) else []
+    if not rows or not visitor().sees(rows[0].tenant):
+        raise UnknownJob("There is no record of this job: wrong id, or past its retention.")
+    return rows[0], desk().readings.read(JobId(job_id))
+
+
+def _sights(record: JobRecord) -> list[Sight]:
+    return [
+        each
+        for each in _flow(record)
+        if each.record is None or visitor().sees(tenant_of(each.record.lane))
+    ]
+
+
+def _flow(record: JobRecord) -> list[Sight]:
+    return watch.look(desk().readings, watch.flow_of(desk().readings, record))
+
+
+def _asked(job_id: JobId) -> JSONObject | None:
+    """Read the request from a job's message, without secrets; None if it is not kept any more."""
+    message = desk().readings.message(job_id)
+    if message is None:
+        return None
+    try:
+        _, body = kept.unpack(message)
+        args, kwargs, _ = json.loads(body)
+    except (ValueError, zlib.error):
+        return None
+    source = {"source": args[0]} if args else {}
+    hidden: JSONObject = wording.hide({**source, **kwargs})
+    return hidden
+
+
+def _clips(result: JSONObject | None) -> list[JSONObject]:
+    """List the clips of a result: what to call each, what to play, and where its files are."""
+    return [_clip(clip) for clip in (result or {}).get("clips") or () if isinstance(clip, dict)]
+
+
+def _clip(clip: JSONObject) -> JSONObject:
+    links = {
+        name.removesuffix("_url"): link
+        for name, value in clip.items()
+        if name.endswith("_url") and (link := wording.link(value))
+    }
+    return {
+        "title": _text(clip.get("stem_type") or clip.get("title") or clip.get("clip_id")),
+        "clip_id": _text(clip.get("clip_id")),
+        "state": _text(clip.get("state")),
+        "seconds": clip.get("duration_seconds"),
+        "audio": links.get("audio"),
+        "cover": links.get("image"),
+        "links": links,
+    }
+
+
+def _text(value: Any) -> str:
+    return str(value or "")[:300]

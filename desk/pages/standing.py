@@ -1,0 +1,160 @@
+"""Now and Gate: how the whole stands.
+
+Both read counters and the heads of indexes, so they cost the same with any number of jobs. A
+warning names the fact, and links to what shows more of it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from flask import redirect, render_template, url_for
+from werkzeug.wrappers import Response
+
+from desk.doors import Role, requires, system_wide, visitor
+from desk.pages import by, pages, wording
+from desk.pages.drawing import charts
+from desk.parts import desk, now
+from worker.core import overview
+from worker.core.job.states import LIVE, JobState
+from worker.core.overview import Counts, GateView
+
+SILENT_SECONDS: Final = 60
+"""A worker gives a sign of life each time it sweeps, every few seconds."""
+LOW_SHARE: Final = 0.8
+ENOUGH_SETTLED: Final = 10
+"""Of fewer jobs in an hour, the share of webhooks says nothing."""
+DAYS: Final = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """How many jobs stand in a state, and since when the oldest does."""
+
+    state: JobState
+    count: int
+    oldest: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What needs a person, and the screen that shows more."""
+
+    said: str
+    url: str
+
+
+@pages.get("/")
+def standing() -> str | Response:
+    """Show Now: ``GET /``."""
+    if visitor().tenant is not None:
+        return redirect(url_for("pages.jobs"))
+    parts, at = desk(), now()
+    gate, minutes = parts.overview.gate(), parts.overview.minutes(now=at, count=charts.MINUTES)
+    hour = overview.added(minutes)
+    counters, workers = _counters(), parts.overview.workers()
+    return render_template(
+        "now.html",
+        sentence=wording.gate_sentence(gate, parts.settings.limits, now=at),
+        counters=counters,
+        warnings=list(_warnings(gate, counters, hour, workers)),
+        share=overview.webhook_share(hour),
+        spent=overview.total(hour, "credits") / 1000,
+        settled=charts.settled(minutes, now=at),
+        waits=charts.waits(minutes, now=at),
+        workers=sorted(workers.items()),
+        silent_before=at - SILENT_SECONDS,
+    )
+
+
+def _counters() -> list[Counter]:
+    counts, oldest = desk().overview.counts(), desk().overview.oldest()
+    return [
+        Counter(
+            state,
+            sum(count for (each, _), count in counts.items() if each is state),
+            oldest.get(state),
+        )
+        for state in JobState
+    ]
+
+
+def _warnings(
+    gate: GateView, counters: list[Counter], hour: Counts, workers: Mapping[str, float]
+) -> Iterator[Notice]:
+    if gate.paused_by is not None:
+        yield Notice(f"The gate was paused by {gate.paused_by}.", url_for("pages.gate"))
+    if gate.closed_for is not None:
+        yield Notice(f"The gate is closed: {gate.closed_for}.", url_for("pages.gate"))
+    live = sum(each.count for each in counters if each.state in LIVE)
+    if live and not any(at > now() - SILENT_SECONDS for at in workers.values()):
+        yield Notice(
+            f"No worker has given a sign of life for {SILENT_SECONDS} s, and {live:,} jobs wait.",
+            "#workers",
+        )
+    yield from _webhooks(hour)
+    unconfirmed = next(each.count for each in counters if each.state is JobState.UNCONFIRMED)
+    if unconfirmed:
+        said = f"{unconfirmed:,} unconfirmed: nobody knows whether the provider took them."
+        yield Notice(said, url_for("pages.jobs", state="unconfirmed"))
+    if kept := desk().quarantine.count():
+        said = f"{kept:,} in quarantine: authentic deliveries that could not be used."
+        yield Notice(said, url_for("pages.deliveries"))
+
+
+def _webhooks(hour: Counts) -> Iterator[Notice]:
+    share = overview.webhook_share(hour)
+    settled = overview.total(hour, "settled", "webhook") + overview.total(hour, "settled", "poll")
+    if share is not None and share < LOW_SHARE and settled >= ENOUGH_SETTLED:
+        said = (
+            f"Only {share:.0%} of {settled:,} jobs were settled by a webhook in the last hour. "
+            "Webhooks do not arrive: look at the path to the receiver."
+        )
+        yield Notice(said, "#settled")
+
+
+@pages.get("/gate")
+@system_wide
+def gate() -> str:
+    """Show the gate before the provider, who waits there, and what was spent."""
+    parts, at = desk(), now()
+    view = parts.overview.gate()
+    days = parts.overview.days(now=at, count=DAYS)
+    counts = parts.overview.counts()
+    return render_template(
+        "gate.html",
+        gate=view,
+        sentence=wording.gate_sentence(view, parts.settings.limits, now=at),
+        limits=parts.settings.limits,
+        waiting=sorted(view.waiting.items()),
+        oldest=parts.overview.oldest(),
+        held=sum(count for (state, _), count in counts.items() if state is JobState.HELD),
+        spent=[
+            (at - 86400 * ago, by_tenant)
+            for ago, each in enumerate(reversed(days))
+            if (by_tenant := _by_tenant(each))
+        ],
+        tenants=sorted({name[1] for each in days for name in each if name[0] == "credits"}),
+    )
+
+
+@pages.post("/gate/pause")
+@system_wide
+@requires(Role.OPERATE)
+def pause_gate() -> Response:
+    """Let no job pass the gate until somebody resumes it."""
+    desk().gate.pause(by(), now=now())
+    return redirect(url_for("pages.gate"))
+
+
+@pages.post("/gate/resume")
+@system_wide
+@requires(Role.OPERATE)
+def resume_gate() -> Response:
+    """Let jobs pass the gate again."""
+    desk().gate.resume()
+    return redirect(url_for("pages.gate"))
+
+
+def _by_tenant(day: Counts) -> dict[str, float]:
+    return {name[1]: amount / 1000 for name, amount in day.items() if name[0] == "credits"}

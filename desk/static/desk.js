@@ -1,0 +1,47 @@
+// Live updates, and times in the reader's zone. Without this script the page shows all the same.
+"use strict";
+(() => {
+  const EVERY_MS = 1500;
+  const styles = { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+  const local = new Intl.DateTimeFormat(undefined, styles);
+
+  function localise(root) {
+    for (const each of root.querySelectorAll("time.at")) {
+      each.textContent = local.format(new Date(each.dateTime));
+    }
+  }
+
+  localise(document);
+  document.addEventListener("htmx:after:swap", () => localise(document));
+
+  const live = () => document.getElementById("live");
+  if (!live() || !window.EventSource) return;
+
+  // A turn refreshes the page at once, or when the last refresh is long enough ago.
+  let waits = false;
+  let last = 0;
+
+  function refresh() {
+    waits = false;
+    if (document.hidden) {
+      waits = true;
+      return;
+    }
+    last = Date.now();
+    document.body.dispatchEvent(new Event("refresh"));
+  }
+
+  function heard(event) {
+    const watched = live()?.dataset.watch;
+    if (watched && !watched.split(" ").includes(JSON.parse(event.data).job_id)) return;
+    if (waits) return;
+    waits = true;
+    setTimeout(refresh, Math.max(0, last + EVERY_MS - Date.now()));
+  }
+
+  const turns = new EventSource("/api/v1/events");
+  turns.addEventListener("turn", heard);
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && waits) refresh();
+  });
+})();
