@@ -14,6 +14,13 @@
   localise(document);
   document.addEventListener("htmx:after:swap", () => localise(document));
 
+  // Who has been logged out gets the login form instead of the region: load the whole page then.
+  document.addEventListener("htmx:before:swap", (event) => {
+    if (event.detail.ctx.text.includes('id="live"')) return;
+    event.preventDefault();
+    location.reload();
+  });
+
   const live = () => document.getElementById("live");
   if (!live() || !window.EventSource) return;
 

@@ -9,7 +9,7 @@ from redis import Redis
 
 from worker.batch import BatchRow, BatchRows, Ledger, Phase
 from worker.core import keys
-from worker.core.contract import task_name
+from worker.core.contract import QUEUE, task_name
 from worker.core.job import kept
 from worker.core.job.canvas import Step
 from worker.core.job.lanes import Lane, Limits, Priority
@@ -160,11 +160,22 @@ class Store:
 
 
 def _message(job_id: str, operation: str, parameters: Mapping[str, Any]) -> str:
+    """Write a job's message as a producer publishes it."""
     head = {
         "content-type": "application/json",
-        "headers": {"id": job_id, "task": task_name(operation)},
-    }
-    body = [[CLIP], dict(parameters), {"callbacks": None, "chain": None, "chord": None}]
+        "content-encoding": "utf-8",
+        "headers": {
+            "id": job_id, "task": task_name(operation), "root_id": job_id, "parent_id": None,
+        },
+        "properties": {
+            "correlation_id": job_id,
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": QUEUE},
+            "priority": 0,
+        },
+    }  # fmt: skip
+    follow_ups = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    body = [[CLIP], dict(parameters), follow_ups]
     return kept.pack(json.dumps(head), json.dumps(body).encode())
 
 

@@ -1,0 +1,285 @@
+"""The desk as a person uses it: a browser before the real processes.
+
+All screens are checked for accessibility, for requests to anywhere else, and for messages of the
+browser, such as a violation of the content security policy. ``DESK_SCREENSHOTS=folder`` puts a
+picture of each screen there.
+"""
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from redis import Redis
+
+from tests import servers
+from tests.integration import populated
+from tests.integration.desk import SECRETS, TOKENS
+from tests.integration.populated import Store
+from tests.system import Desk, System, busyness, stop
+from worker.core.job.states import JobState
+from worker.core.overview import Filter
+from worker.store import connection
+from worker.store.overview import Overview
+
+ARGUMENTS: Final = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+SCREENS: Final = {
+    "now": "/",
+    "jobs": "/jobs",
+    "job": "/jobs/song-001",
+    "waiting": "/jobs/wait-1",
+    "failed": "/jobs/flow-lyrics",
+    "flow": "/jobs/flow-1/flow",
+    "wide-flow": "/jobs/wide/flow",
+    "gate": "/gate",
+    "deliveries": "/deliveries",
+    "batches": "/batches",
+    "batch": "/batches/album-7",
+    "schedules": "/schedules",
+    "try": "/try",
+    "form": "/try/sonic.create_music",
+    "cancel": "/cancel?state=held",
+    "search": "/search?q=nothing",
+    "missing": "/jobs/none",
+}
+WIDE: Final = {"width": 1280, "height": 800}
+NARROW: Final = {"width": 360, "height": 740}
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    servers.program("chromium", "chromium")
+    settings: dict[str, Any] = {
+        "FERMATA_DESK_TOKENS": TOKENS,
+        "FERMATA_SUBMITS_PER_SECOND": "2",
+        "FERMATA_IN_FLIGHT": "50",
+    }
+    with System(tmp_path_factory.mktemp("desk"), **settings) as system:
+        yield system
+
+
+@pytest.fixture(scope="module")
+def desk(system: System) -> Desk:
+    return system.desk()
+
+
+@pytest.fixture(scope="module")
+def browser(system: System) -> Iterator[Browser]:
+    program = servers.program("chromium", "chromium")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=[*ARGUMENTS])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def redis(system: System) -> "Iterator[Redis]":
+    client = connection.connect(system.redis_url)
+    client.flushdb()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def store(redis: "Redis") -> Store:
+    return Store(redis)
+
+
+class Reader:
+    """A person with a browser, who has logged in; keeps what the browser complains of."""
+
+    def __init__(self, browser: Browser, desk: Desk, **options: Any) -> None:
+        self._context = browser.new_context(
+            base_url=desk.url, timezone_id="Europe/Berlin", locale="en-GB",
+            **{"viewport": WIDE, **options},
+        )  # fmt: skip
+        self._context.set_default_timeout(10_000 * busyness())
+        expect.set_options(timeout=10_000 * busyness())
+        self.page: Page = self._context.new_page()
+        self.complaints: list[str] = []
+        self.elsewhere: list[str] = []
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self._see(request.url, desk.url))
+        self.page.goto("/login")
+        self.page.fill("#token", SECRETS["operator"])
+        self.page.click("main button")
+        expect(self.page.get_by_role("navigation")).to_be_visible()
+
+    def _hear(self, message: Any) -> None:
+        # A page that answers 404 is one of the screens.
+        if message.type in {"error", "warning"} and "status of 404" not in message.text:
+            self.complaints.append(message.text)
+
+    def _see(self, url: str, own: str) -> None:
+        if not url.startswith((own, "data:", "blob:")):
+            self.elsewhere.append(url)
+
+    def close(self) -> None:
+        self._context.close()
+
+
+@pytest.fixture
+def reader(browser: Browser, desk: Desk, redis: "Redis") -> Iterator[Reader]:
+    reader = Reader(browser, desk)
+    yield reader
+    reader.close()
+
+
+def test_an_operator_finds_the_one_failed_job_among_2000_and_runs_it_again(
+    reader: Reader, store: Store
+) -> None:
+    now = time.time()
+    for number in range(1999):
+        store.settle(f"job-{number:04}", at=now - 3000 + number)
+    lost = store.accept(store.submit("job-lost", at=now - 2500), at=now - 2499)
+    store.fail(lost, at=now - 2400, message="The lyrics were refused.")
+    page = reader.page
+    page.goto("/")
+    page.get_by_role("link", name="failed").click()
+    expect(page.get_by_text("1 jobs")).to_be_visible()
+    page.locator("#j-job-lost").get_by_role("link").click()
+    expect(page.get_by_text("The lyrics were refused.")).to_be_visible()
+    page.get_by_role("button", name="Run again").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("queued")
+    expect(page.get_by_text("This job runs in the place of job-lost.")).to_be_visible()
+    assert not reader.complaints
+
+
+def test_an_operator_cancels_all_500_that_match_a_filter(
+    reader: Reader, store: Store, redis: "Redis"
+) -> None:
+    now = time.time()
+    for number in range(600):
+        tenant = "acme" if number % 6 else "other"
+        store.accept(store.submit(f"job-{number}", at=now - 100, tenant=tenant), at=now - 99)
+    page = reader.page
+    page.goto("/jobs")
+    page.get_by_label("Tenant").fill("acme")
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("link", name="Cancel all that match").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Cancel 500 jobs?")
+    page.get_by_role("button", name="Cancel 500 jobs").click()
+    expect(page.get_by_text("500 jobs end now.")).to_be_visible()
+    left = [row.tenant for row in Overview(redis).select(Filter(state=JobState.WAITING))]
+    assert left == ["other"] * 100
+
+
+def test_a_page_follows_what_happens_and_outlives_a_restart_of_the_desk(
+    browser: Browser, system: System, redis: "Redis"
+) -> None:
+    store, now = Store(redis), time.time()
+    desk = system.desk("restarted")
+    reader = Reader(browser, desk)
+    page = reader.page
+    job = store.submit("job-1", at=now)
+    page.goto("/jobs/job-1")
+    page.evaluate("window.same = true")
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_contain_text("submitting")
+    store.accept(job, at=time.time())
+    expect(heading).to_contain_text("waiting")
+    assert not reader.complaints
+    stop(desk.process)
+    again = system.desk("again", port=desk.port)
+    store.end(job, at=time.time())
+    expect(heading).to_contain_text("succeeded", timeout=20_000 * busyness())
+    assert page.evaluate("window.same")
+    reader.close()
+    stop(again.process)
+
+
+def test_now_counts_without_a_reload(reader: Reader, store: Store) -> None:
+    page = reader.page
+    page.goto("/")
+    page.evaluate("window.same = true")
+    for number in range(3):
+        store.accept(store.submit(f"job-{number}", at=time.time()), at=time.time())
+    counter = page.get_by_role("link", name="waiting")
+    expect(counter).to_contain_text("3")
+    assert page.evaluate("window.same")
+
+
+def test_a_time_is_in_the_readers_zone_with_utc_behind_it(reader: Reader, store: Store) -> None:
+    store.submit("job-1", at=1_763_800_000)
+    reader.page.goto("/jobs/job-1")
+    recorded = reader.page.locator("time.at").first
+    expect(recorded).to_have_text(re.compile("09:26:40"))
+    expect(recorded).to_have_attribute("title", "2025-11-22 08:26:40 UTC")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "viewport"), [("light", WIDE), ("dark", NARROW)], ids=["light", "dark and narrow"]
+)
+def test_every_screen_is_accessible_fits_and_asks_nobody_else(
+    browser: Browser, desk: Desk, redis: "Redis", scheme: Any, viewport: Any
+) -> None:
+    populated.everything(redis)
+    reader = Reader(browser, desk, color_scheme=scheme, viewport=viewport)
+    page = reader.page
+    for name, path in SCREENS.items():
+        page.goto(path)
+        wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(wider) <= 0, f"{name} scrolls sideways"
+        found = Axe().run(page).response["violations"]
+        grave = [each for each in found if each["impact"] in {"serious", "critical"}]
+        assert not grave, (name, grave)
+        _keep_picture(page, f"{name}-{scheme}")
+    assert not reader.complaints
+    assert not reader.elsewhere
+    reader.close()
+
+
+def _keep_picture(page: Page, name: str) -> None:
+    if folder := os.environ.get("DESK_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def test_everything_works_without_javascript(browser: Browser, desk: Desk, redis: "Redis") -> None:
+    store, now = Store(redis), time.time()
+    store.accept(store.submit("job-1", "sonic.remaster", at=now - 9), at=now - 8)
+    reader = Reader(browser, desk, java_script_enabled=False)
+    page = reader.page
+    page.get_by_role("link", name="waiting").click()
+    page.get_by_role("link", name="sonic.remaster").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("The job ends now.")).to_be_visible()
+    page.get_by_role("searchbox").fill("task-job-1")
+    page.get_by_role("searchbox").press("Enter")
+    expect(page.locator("#j-job-1")).to_be_visible()
+    page.goto("/try/sonic.wav")
+    page.get_by_label("source").fill(populated.CLIP)
+    page.get_by_role("button", name="Show as code").click()
+    expect(page.get_by_text("fermata submit sonic.wav")).to_be_visible()
+    page.get_by_role("button", name="Enqueue").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("queued")
+    reader.close()
+
+
+def test_the_keyboard_reaches_the_content_first(reader: Reader) -> None:
+    page = reader.page
+    page.goto("/jobs")
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+
+
+def test_a_delivery_is_replayed_from_quarantine_and_dropped(reader: Reader, store: Store) -> None:
+    store.quarantined("lost", b"{}", at=time.time())
+    page = reader.page
+    page.goto("/deliveries")
+    page.locator("table a").click()
+    page.get_by_role("button", name="Replay").click()
+    expect(page.get_by_text("It still cannot be used")).to_be_visible()
+    page.get_by_role("button", name="Drop for good").click()
+    expect(page.get_by_text("The quarantine is empty.")).to_be_visible()
+    assert store.quarantine.count() == 0

@@ -1,0 +1,380 @@
+"""The screens of the desk on a real Valkey: empty, full, hostile, and for each kind of visitor."""
+
+import json
+import re
+import time
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.integration import desk, populated
+from tests.integration.populated import Store
+from worker.core import keys
+from worker.core.job.canvas import Step
+from worker.core.job.models import JobId, Source
+from worker.core.job.states import JobState, Turn
+from worker.core.overview import Filter
+from worker.store.overview import Overview
+from worker.store.readings import Readings
+
+SCREENS = ("/", "/jobs", "/batches", "/deliveries", "/gate", "/schedules", "/try",
+           "/try/sonic.create_music", "/try/flows.master_pack", "/search?q=none",
+           "/cancel?state=held", "/jobs?state=failed&operation=sonic.wav&batch=b")  # fmt: skip
+OF_ALL_TENANTS = ("/batches", "/deliveries", "/gate", "/schedules")
+HOSTILE = "\"><script>alert('1')</script><img src=x onerror=alert(1)>{{ 7*7 }}\x1b[2J"
+MOST_BYTES = 60_000
+
+
+@pytest.fixture(scope="module")
+def app(valkey: Any) -> Flask:
+    limits = {"FERMATA_SUBMITS_PER_SECOND": "2", "FERMATA_IN_FLIGHT": "50"}
+    return desk.build(valkey.url, **limits)
+
+
+@pytest.fixture
+def operator(app: Flask, redis: Any) -> Any:
+    return desk.client(app, "operator")
+
+
+@pytest.fixture
+def store(redis: Any) -> Store:
+    return Store(redis)
+
+
+def text(answer: Any) -> str:
+    assert answer.status_code == 200, answer.text
+    return re.sub(r"\s+", " ", answer.text)
+
+
+def test_every_screen_is_there_before_the_first_job(operator: FlaskClient) -> None:
+    for path in SCREENS:
+        assert "<h1" in text(operator.get(path)), path
+    assert "There are no jobs yet" in text(operator.get("/jobs"))
+    assert "Open: 0 of 50 at the provider, 2 a second." in text(operator.get("/"))
+
+
+def test_every_screen_of_a_full_store_is_small(operator: FlaskClient, redis: Any) -> None:
+    populated.everything(redis)
+    more = ("/jobs/song-001", "/jobs/flow-1/flow", "/jobs/wide/flow", "/batches/album-7")
+    for path in (*SCREENS, *more):
+        answer = operator.get(path)
+        assert answer.status_code == 200
+        assert len(answer.data) <= MOST_BYTES, path
+
+
+def test_now_counts_by_state_and_links_to_the_jobs(operator: FlaskClient, store: Store) -> None:
+    now = time.time()
+    store.accept(store.submit("job-1", at=now - 130), at=now - 129)
+    page = text(operator.get("/"))
+    assert 'href="/jobs?state=waiting"><span class="count">1</span>' in page
+    assert re.search(r"oldest <time[^>]*>2 min</time>", page)
+    assert "No worker has given a sign of life for 60 s, and 1 jobs wait." in page
+    store.redis.zadd(keys.WORKERS, {"w@host": time.time()})
+    assert "No worker" not in text(operator.get("/"))
+
+
+def test_now_warns_when_webhooks_stop_coming(operator: FlaskClient, store: Store) -> None:
+    now = time.time()
+    for number in range(10):
+        source = Source.WEBHOOK if number < 5 else Source.POLL
+        job = store.accept(store.submit(f"job-{number}", at=now - 90), at=now - 89)
+        assert "Webhooks do not arrive" not in text(operator.get("/"))
+        store.end(job, at=now - 30, source=source)
+    assert "Only 50% of 10 jobs were settled by a webhook" in text(operator.get("/"))
+
+
+def test_jobs_are_filtered_by_the_url_and_paged_by_a_cursor(
+    operator: FlaskClient, store: Store
+) -> None:
+    now = time.time()
+    for number in range(30):
+        store.settle(f"job-{number:02}", at=now - 1000 + number, tenant="acme")
+    store.fail(store.accept(store.submit("broken", at=now - 50), at=now - 49), at=now - 40)
+    first = text(operator.get("/jobs?state=succeeded"))
+    assert "30 jobs, the newest first" in first
+    found = re.search(r'rel="next" href="([^"]+)"', first)
+    assert found
+    second = text(operator.get(found[1].replace("&amp;", "&")))
+    shown = re.findall(r'id="j-(job-\d+)"', first + second)
+    assert shown == [f"job-{number:02}" for number in reversed(range(30))]
+    assert 'rel="next"' not in second
+    failed = text(operator.get("/jobs?error=TaskFailed"))
+    assert re.findall(r'id="j-([^"]+)"', failed) == ["broken"]
+    later = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(now + 120))
+    assert "No jobs match" in text(operator.get(f"/jobs?since={later}"))
+
+
+@pytest.mark.parametrize("query", ["state=none", "since=yesterday", "cursor=x", "until=9999999"])
+def test_a_filter_that_cannot_be_read_is_explained(operator: FlaskClient, query: str) -> None:
+    answer = operator.get(f"/jobs?{query}")
+    assert answer.status_code == 400
+    assert "Not understood" in answer.text
+
+
+def test_search_finds_a_job_by_any_of_its_ids(operator: FlaskClient, store: Store) -> None:
+    now = time.time()
+    store.accept(store.submit("job-with-a-name", at=now, clip_id="clip-7"), at=now)
+    assert operator.get("/search?q=job-with-a-name").location == "/jobs/job-with-a-name"
+    for asked in ("task-job-with-a-name", "clip-7", "job-with"):
+        assert "j-job-with-a-name" in text(operator.get("/search", query_string={"q": asked}))
+    missing = text(operator.get("/search?q=nothing"))
+    assert "Nothing found" in missing
+    assert "among the newest 2,000 jobs" in missing
+
+
+def test_a_job_is_shown_whole_and_without_secrets(operator: FlaskClient, store: Store) -> None:
+    now = time.time()
+    asked = {"title": "Night train", "upload_url": "https://host/a.wav?X-Signature=hush"}
+    job = store.submit("job-1", at=now - 60, parameters=asked, tenant="acme")
+    store.accept(job, at=now - 59)
+    page = text(operator.get("/jobs/job-1"))
+    for told in ("Night train", populated.CLIP, "at the provider", "acme", "task-job-1"):
+        assert told in page
+    assert "hush" not in page
+    assert "https://host/a.wav?…" in page
+    assert 'action="/jobs/job-1/cancel"' in page
+    assert 'action="/jobs/job-1/poll"' in page
+    store.end(job, at=now)
+    page = text(operator.get("/jobs/job-1"))
+    assert '<audio controls preload="none" src="https://cdn.aimusicapi.ai/job-1-1.mp3' in page
+    assert "/cancel" not in page
+
+
+def test_a_hostile_result_stays_text(operator: FlaskClient, store: Store) -> None:
+    clip = {
+        "clip_id": HOSTILE,
+        "title": HOSTILE,
+        "state": HOSTILE,
+        "audio_url": "javascript:alert(1)",
+        "image_url": "data:text/html,<script>",
+        "video_url": f"https://host/{HOSTILE}",
+        "duration_seconds": HOSTILE,
+    }
+    now = time.time()
+    job = store.accept(store.submit("job-1", at=now - 9, parameters={HOSTILE: HOSTILE}), at=now - 8)
+    result = {"clips": [clip, HOSTILE, None], "data": {HOSTILE: [HOSTILE]}, "partial": True}
+    store.end(job, at=now - 1, result=result)
+    broken = store.accept(store.submit("job-2", at=now - 9, batch=HOSTILE), at=now - 8)
+    store.fail(broken, at=now - 1, message=HOSTILE)
+    entry = store.quarantined("lost", HOSTILE.encode() + b"\xff\x00", at=now, why=HOSTILE)
+    store.batch("b<i>", 3, at=now - 60)
+    for path in ("/jobs/job-1", "/jobs/job-2", f"/deliveries/{entry}", "/deliveries", "/jobs",
+                 "/batches", "/batches/b%3Ci%3E", "/jobs/job-1/flow"):  # fmt: skip
+        page = text(operator.get(path))
+        assert "<script>" not in page, path
+        assert "<img src=x" not in page, path
+        assert "<i>" not in page, path
+        assert "javascript:" not in page, path
+        assert "{{" not in page or "{{ 7*7 }}" in page, path
+    assert "&lt;script&gt;" in text(operator.get("/jobs/job-1"))
+    for path in ("/search", "/jobs"):
+        shown = operator.get(path, query_string={"q": HOSTILE, "batch": HOSTILE, "error": HOSTILE})
+        assert "<script>" not in text(shown)
+
+
+def test_what_came_late_is_shown(operator: FlaskClient, store: Store) -> None:
+    now = time.time()
+    job = store.accept(store.submit("job-1", "sonic.remaster", at=now - 99), at=now - 98)
+    store.fail(job, at=now - 50)
+    song = {"clip_id": "c-late", "state": "succeeded", "audio_url": "https://host/late.mp3"}
+    body = json.dumps({"code": 200, "data": [song], "task_id": "t"})
+    store.redis.hset(keys.job(job), "late", json.dumps({"at": now, "body": body, "final": True}))
+    page = text(operator.get("/jobs/job-1"))
+    assert "Came late" in page
+    assert "https://host/late.mp3" in page
+
+
+def test_a_flow_is_drawn_and_each_job_of_it_is_a_link(operator: FlaskClient, store: Store) -> None:
+    now = time.time()
+    steps = [Step(JobId("wav"), "sonic.wav", JobId("top")),
+             Step(JobId("midi"), "sonic.midi", JobId("wav"))]  # fmt: skip
+    store.flow("top", steps, at=now - 200)
+    store.accept(store.submit("wav", at=now - 100, after="top", first="top"), at=now - 99)
+    page = text(operator.get("/jobs/wav/flow"))
+    assert '<a href="/jobs/top"><g class="node s-succeeded"' in page
+    assert "s-waiting here" in page
+    assert "to-come" in page
+    assert 'href="/jobs/midi"' not in page
+    assert "3 jobs, drawn" in text(operator.get("/jobs/wav"))
+
+
+def test_all_that_match_are_cancelled_and_nothing_else(
+    operator: FlaskClient, store: Store, redis: Any
+) -> None:
+    now = time.time()
+    for number in range(60):
+        job = store.submit(f"job-{number}", at=now - 60, tenant="acme" if number % 2 else "default")
+        store.accept(job, at=now - 59)
+    store.settle("done", at=now - 100, tenant="acme")
+    page = text(operator.get("/cancel?tenant=acme"))
+    assert "Cancel 30 jobs?" in page
+    action = re.search(r'action="(/cancel\?[^"]+)"', page)
+    assert action
+    # Recorded after the number was shown: it is not among those that were confirmed.
+    store.accept(store.submit("later", at=time.time() + 5, tenant="acme"), at=time.time() + 6)
+    answer = operator.post(action[1].replace("&amp;", "&"))
+    assert answer.status_code == 302
+    assert "30 jobs end now." in text(operator.get(answer.location))
+    overview = Overview(redis)
+    ending = [row.job_id for row in overview.select(Filter(state=JobState.RESUMING))]
+    assert len(ending) == 30
+    assert "later" not in ending
+    timeline = Readings(redis).read(JobId("job-1")).timeline
+    assert "cancel" in str(timeline)
+
+
+def test_an_empty_filter_cancels_nothing(operator: FlaskClient, store: Store) -> None:
+    store.submit("job-1", at=time.time())
+    for answer in (
+        operator.get("/cancel"),
+        operator.post("/cancel"),
+        operator.post("/cancel?until=2036-01-01"),
+    ):
+        assert answer.status_code == 400
+        assert "An empty filter" in answer.text
+
+
+def test_a_job_is_cancelled_with_the_name_of_the_visitor(
+    operator: FlaskClient, store: Store
+) -> None:
+    store.accept(store.submit("job-1", at=time.time()), at=time.time())
+    assert operator.post("/jobs/job-1/cancel").location == "/jobs/job-1"
+    page = text(operator.get("/jobs/job-1"))
+    assert "The job ends now." in page
+    assert "resuming" in page
+    operator.post("/jobs/job-1/cancel")
+    assert "Too late" in text(operator.get("/jobs/job-1"))
+
+
+def test_the_gate_is_paused_and_resumed(operator: FlaskClient, store: Store) -> None:
+    store.hold("job-1", "sonic.wav", at=time.time(), tenant="acme")
+    page = text(operator.get("/gate"))
+    assert "1 wait before it" in page
+    assert 'href="/jobs?state=held&amp;tenant=acme"' in page
+    operator.post("/gate/pause")
+    assert "Paused by operator, at the desk for" in text(operator.get("/gate"))
+    operator.post("/gate/resume")
+    assert "Open:" in text(operator.get("/gate"))
+
+
+def test_a_delivery_is_looked_at_replayed_and_dropped(operator: FlaskClient, store: Store) -> None:
+    entry = store.quarantined("lost", b'{"a": 1}', at=time.time(), why="no job")
+    assert f"/deliveries/{entry}" in text(operator.get("/deliveries"))
+    assert "&#34;a&#34;: 1" in text(operator.get(f"/deliveries/{entry}"))
+    operator.post(f"/deliveries/{entry}/replay")
+    assert "It still cannot be used" in text(operator.get(f"/deliveries/{entry}"))
+    operator.post(f"/deliveries/{entry}/drop")
+    assert "The quarantine is empty" in text(operator.get("/deliveries"))
+    assert operator.get(f"/deliveries/{entry}").status_code == 400
+    assert operator.get("/deliveries/x").status_code == 400
+
+
+def test_a_batch_shows_how_far_it_is_and_is_cancelled(operator: FlaskClient, store: Store) -> None:
+    store.batch("album", 20, at=time.time() - 100)
+    page = text(operator.get("/batches/album"))
+    assert "TaskFailed" in page
+    assert "20 on record" in page
+    assert "submitted" in page
+    answer = operator.post("/batches/album/cancel")
+    assert "jobs end now" in text(operator.get(answer.location))
+    assert operator.get("/batches/none").status_code == 404
+
+
+def test_the_form_of_an_operation_shows_code_and_mistakes_and_enqueues(
+    operator: FlaskClient, redis: Any
+) -> None:
+    path = "/try/sonic.create_music"
+    assert 'name="custom_mode"' in text(operator.get(path))
+    given = {"custom_mode": "true", "prompt": "a 'song'", "style_weight": "0.5", "key": "k"}
+    shown = text(operator.post(path, data=given | {"do": "show"}))
+    assert "fermata.enqueue(" in shown
+    assert "fermata submit sonic.create_music" in shown
+    assert "/api/v1/jobs" in shown
+    assert not list(Overview(redis).select(Filter()))
+    wrong = operator.post(path, data={"custom_mode": "perhaps", "style_weight": "9", "tenant": "<"})
+    assert wrong.status_code == 422
+    for told in ("This is not a flag.", "A tenant must match", 'aria-invalid="true"'):
+        assert told in wrong.text
+    assert operator.get("/try/sonic.nothing").status_code == 404
+    first = operator.post(path, data=given | {"do": "enqueue"})
+    again = operator.post(path, data=given | {"do": "enqueue"})
+    assert first.status_code == 303
+    assert again.location == first.location
+    assert "queued" in text(operator.get(first.location))
+
+
+def test_a_reader_has_no_button_and_changes_nothing(app: Flask, store: Store) -> None:
+    now = time.time()
+    store.accept(store.submit("job-1", at=now), at=now)
+    store.fail(store.accept(store.submit("job-2", at=now - 60), at=now - 59), at=now)
+    entry = store.quarantined("lost", b"{}", at=now)
+    store.batch("album", 5, at=now - 60)
+    reader = desk.client(app, "reader")
+    for path in ("/jobs/job-1", "/jobs/job-2", "/jobs/job-2/flow", f"/deliveries/{entry}",
+                 "/gate", "/batches/album", "/jobs?tenant=acme"):  # fmt: skip
+        page = text(reader.get(path))
+        assert "<button" not in page.replace("<button>Filter</button>", ""), path
+        assert "Cancel" not in page, path
+    assert reader.get("/cancel?state=held").status_code == 403
+    rules = [rule for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())]
+    changing = [rule for rule in rules if rule.endpoint.startswith("pages.")]
+    assert len(changing) >= 9
+    for rule in changing:
+        path = re.sub(r"<\w+>", "job-1", rule.rule)
+        assert reader.post(path).status_code == 403, path
+    page = text(reader.get("/try/sonic.wav"))
+    assert "To enqueue needs the role enqueue" in page
+
+
+def test_a_form_without_its_csrf_token_is_refused(app: Flask, store: Store) -> None:
+    store.accept(store.submit("job-1", at=time.time()), at=time.time())
+    person = app.test_client()
+    desk.log_in(person, "operator")
+    assert person.post("/jobs/job-1/cancel").status_code == 403
+    token = re.search(r'name="csrf_token" value="([^"]+)"', person.get("/jobs/job-1").text)
+    assert token
+    sent = person.post("/jobs/job-1/cancel", data={"csrf_token": token[1]})
+    assert sent.location == "/jobs/job-1"
+
+
+def test_a_tenant_sees_and_touches_its_own_jobs_alone(app: Flask, store: Store, redis: Any) -> None:
+    now = time.time()
+    for tenant in ("acme", "other"):
+        store.accept(store.submit(f"{tenant}-1", at=now - 60, tenant=tenant), at=now - 59)
+    acme = desk.client(app, "acme")
+    assert acme.get("/").location == "/jobs"
+    listed = text(acme.get("/jobs"))
+    assert 'id="j-acme-1"' in listed
+    assert "other-1" not in listed
+    assert "other-1" not in text(acme.get("/jobs?tenant=other"))
+    assert "j-other-1" not in text(acme.get("/search?q=task-other-1"))
+    assert "Nothing found" in text(acme.get("/search?q=other-1"))
+    for path in ("/jobs/other-1", "/jobs/other-1/flow"):
+        assert acme.get(path).status_code == 404
+    for action in ("cancel", "poll", "retry", "flow/retry"):
+        assert acme.post(f"/jobs/other-1/{action}").status_code == 404
+    assert "Cancel 1 jobs?" in text(acme.get("/cancel?state=waiting"))
+    acme.post("/cancel?state=waiting&tenant=other")
+    assert Readings(redis).state(JobId("other-1")) is JobState.WAITING
+    assert Readings(redis).state(JobId("acme-1")) is JobState.RESUMING
+    for path in OF_ALL_TENANTS:
+        assert acme.get(path).status_code == 403, path
+    assert acme.post("/gate/pause").status_code == 403
+
+
+def test_what_cannot_be_retried_says_why(operator: FlaskClient, store: Store) -> None:
+    now = time.time()
+    job = store.accept(store.submit("job-1", at=now - 60), at=now - 59)
+    store.end(job, at=now, turn=Turn.EXPIRE, error={"type": "DeadlineExceeded", "message": "late"})
+    assert "Run again, 1 credits" in text(operator.get("/jobs/job-1"))
+    operator.post("/jobs/job-1/retry")
+    assert "say that you accept that" in text(operator.get("/jobs/job-1"))
+
+
+@pytest.mark.parametrize("path", ["/jobs/none", "/jobs/a%20b", "/jobs/none/flow"])
+def test_an_unknown_job_is_a_page_that_says_so(operator: FlaskClient, path: str) -> None:
+    answer = operator.get(path)
+    assert answer.status_code == 404
+    assert "There is no record of this job" in answer.text
