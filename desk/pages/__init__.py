@@ -49,6 +49,7 @@ def _teach_words(setup: BlueprintSetupState) -> None:
         Role=Role,
         ago=lambda at: wording.ago(at, now=now()),
         breakable=wording.breakable,
+        count=wording.count,
         day=wording.day,
         document=wording.document,
         duration=wording.duration,

@@ -6,7 +6,7 @@ from flask import flash, redirect, render_template, url_for
 from werkzeug.wrappers import Response
 
 from desk.doors import Role, requires, system_wide
-from desk.pages import by, pages
+from desk.pages import by, pages, wording
 from desk.pages.drawing.bars import WIDTH
 from desk.parts import desk, now
 from worker.batch import Batch
@@ -62,7 +62,7 @@ def _shares(found: Batch) -> list[tuple[str, int, float, float]]:
 @requires(Role.ENQUEUE)
 def cancel_batch(batch_id: str) -> Response:
     """Cancel the jobs of a batch that are under way."""
-    flash(f"{desk().runs.cancel(batch_id, by=by()):,} jobs end now.")
+    flash(f"Ending now: {wording.count(desk().runs.cancel(batch_id, by=by()), 'job')}.")
     return redirect(url_for("pages.batch", batch_id=batch_id))
 
 

@@ -14,7 +14,7 @@ from flask import flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from desk.doors import Role, requires, visitor
-from desk.pages import by, pages
+from desk.pages import by, pages, wording
 from desk.parts import desk, now
 from worker.core.contract import JOB_ID
 from worker.core.errors import InvalidRequest
@@ -127,7 +127,7 @@ def cancel_matching() -> str:
     given: dict[str, Any] = {"until": until} | _given()
     return render_template(
         "cancel.html",
-        count=len(_live(_narrow())),
+        matching=len(_live(_narrow())),
         given=given,
         back=url_for("pages.jobs", **_given()),
         action=url_for("pages.cancel_matching_now", **given),
@@ -140,7 +140,7 @@ def cancel_matching_now() -> Response:
     """Cancel all jobs that match a filter."""
     counts = desk().cancellations.cancel_all(_live(_narrow()), by=by())
     late = counts.get(Cancellation.TOO_LATE, 0)
-    flash(f"{counts.get(Cancellation.ENDING, 0):,} jobs end now.")
+    flash(f"Ending now: {wording.count(counts.get(Cancellation.ENDING, 0), 'job')}.")
     if late:
         flash(f"{late:,} had ended by themselves.")
     return redirect(url_for("pages.jobs", **_given()))

@@ -89,7 +89,8 @@ def _warnings(
     live = sum(each.count for each in counters if each.state in LIVE)
     if live and not any(at > now() - SILENT_SECONDS for at in workers.values()):
         yield Notice(
-            f"No worker has given a sign of life for {SILENT_SECONDS} s, and {live:,} jobs wait.",
+            f"No worker has given a sign of life for {SILENT_SECONDS} s, and "
+            f"{wording.count(live, 'job')} {'waits' if live == 1 else 'wait'}.",
             "#workers",
         )
     yield from _webhooks(hour)

@@ -23,6 +23,11 @@ def number(amount: float) -> str:
     return f"{amount:,.0f}" if float(amount).is_integer() else f"{amount:,.2f}".rstrip("0")
 
 
+def count(amount: float, noun: str) -> str:
+    """Count things: ``1 job``, ``1,840 jobs``."""
+    return f"{number(amount)} {noun}{'' if amount == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Write a time span as exactly as it deserves: ``0.31 s``, ``4 min 20 s``, ``3 d``."""
     seconds = max(seconds, 0)
@@ -77,12 +82,12 @@ def gate_sentence(gate: GateView, limits: Limits, *, now: float) -> str:
     if limits.submits_per_second:
         parts.append(f"{number(limits.submits_per_second)} a second")
     if gate.credits is not None:
-        parts.append(f"{number(gate.credits)} credits")
+        parts.append(count(gate.credits, "credit"))
     if limits.credit_floor is not None:
         parts.append(f"floor {number(limits.credit_floor)}")
     waiting = sum(gate.waiting.values())
     if waiting:
-        parts.append(f"{number(waiting)} wait before it")
+        parts.append(f"{count(waiting, 'job')} before it")
     return f"{_standing(gate, now)}: {', '.join(parts)}"
 
 

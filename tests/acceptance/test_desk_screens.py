@@ -145,7 +145,7 @@ def test_an_operator_finds_the_one_failed_job_among_2000_and_runs_it_again(
     page = reader.page
     page.goto("/")
     page.get_by_role("link", name="failed").click()
-    expect(page.get_by_text("1 jobs")).to_be_visible()
+    expect(page.get_by_text("1 job", exact=True)).to_be_visible()
     page.locator("#j-job-lost").get_by_role("link").click()
     expect(page.get_by_text("The lyrics were refused.")).to_be_visible()
     page.get_by_role("button", name="Run again").click()
@@ -168,7 +168,7 @@ def test_an_operator_cancels_all_500_that_match_a_filter(
     page.get_by_role("link", name="Cancel all that match").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Cancel 500 jobs?")
     page.get_by_role("button", name="Cancel 500 jobs").click()
-    expect(page.get_by_text("500 jobs end now.")).to_be_visible()
+    expect(page.get_by_text("Ending now: 500 jobs.")).to_be_visible()
     left = [row.tenant for row in Overview(redis).select(Filter(state=JobState.WAITING))]
     assert left == ["other"] * 100
 

@@ -19,7 +19,7 @@ def test_an_open_gate_is_one_sentence() -> None:
 def test_without_limits_the_sentence_says_only_what_is_known() -> None:
     gate = GateView(in_flight=3, waiting={("batch", "acme"): 1200})
     said = wording.gate_sentence(gate, Limits(), now=NOW)
-    assert said == "open: 3 at the provider, 1,200 wait before it"
+    assert said == "open: 3 at the provider, 1,200 jobs before it"
 
 
 def test_a_closed_gate_says_why_for_how_long_and_when_it_probes() -> None:
