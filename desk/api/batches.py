@@ -38,12 +38,13 @@ def visible(batch_id: str) -> Batch:
     """
     with contextlib.suppress(UnknownBatch):
         found = desk().ledger.read(batch_id)
-        if _is_seen(found):
+        if is_seen(found):
             return found
     raise Problem(404, "There is no such batch, or it is past its retention.")
 
 
-def _is_seen(found: Batch) -> bool:
+def is_seen(found: Batch) -> bool:
+    """Say whether a batch exists for the visitor: all its rows run on behalf of their tenant."""
     return visitor().tenant is None or found.tenants == (visitor().tenant,)
 
 
@@ -55,7 +56,7 @@ def listed(asked: dict[str, Any]) -> Any:
     limit = asked["limit"]
     found = desk().ledger.recent(limit, after=asked.get("cursor"))
     cursor = found[-1].batch_id if len(found) == limit else None
-    return {"items": [*filter(_is_seen, found)], "cursor": cursor}
+    return {"items": [*filter(is_seen, found)], "cursor": cursor}
 
 
 @blueprint.post("/batches")

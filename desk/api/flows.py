@@ -98,7 +98,7 @@ def _field(column: str | None, name: str) -> str:
 def one(flow_id: str) -> Any:
     """See how the jobs of a flow stand; its id is that of its first job, or of any other."""
     record = visible(flow_id)
-    sights = list(_seen(watch.look(desk().readings, watch.flow_of(desk().readings, record))))
+    sights = list(seen(watch.look(desk().readings, watch.flow_of(desk().readings, record))))
     return {
         "flow_id": sights[0].step.job_id,
         "ended": all(sight.ended for sight in sights),
@@ -115,12 +115,12 @@ def retry(asked: JSONObject, flow_id: str) -> Any:
     """Run again what failed of a flow, and let the rest follow; what succeeded is not run again."""
     record = visible(flow_id)
     sights = watch.look(desk().readings, watch.flow_of(desk().readings, record))
-    if len(list(_seen(sights))) < len(sights):
+    if len(list(seen(sights))) < len(sights):
         raise Problem(403, "Some jobs of this flow are another tenant's.")
     return desk().retries.retry_flow(record.job_id, by=by(), **asked)
 
 
-def _seen(sights: list[Sight]) -> Iterator[Sight]:
+def seen(sights: list[Sight]) -> Iterator[Sight]:
     """Leave out jobs of other tenants: a task of the user's may have enqueued them."""
     for sight in sights:
         if sight.record is None or visitor().sees(tenant_of(sight.record.lane)):

@@ -24,12 +24,12 @@ def visible(entry_id: str) -> Entry:
         found = desk().quarantine.read(entry_id)
     except InvalidRequest:
         found = None
-    if found is None or not list(_seen([found])):
+    if found is None or not list(seen([found])):
         raise Problem(404, "There is no such entry in quarantine.")
     return found
 
 
-def _seen(entries: Iterable[Entry]) -> Iterator[Entry]:
+def seen(entries: Iterable[Entry]) -> Iterator[Entry]:
     """Leave out the deliveries of other tenants' jobs, and for a tenant those of no job at all."""
     if visitor().tenant is None:
         yield from entries
@@ -51,7 +51,7 @@ def listed(asked: dict[str, Any]) -> Any:
     except InvalidRequest as error:
         raise Problem(422, "The query is wrong.", errors={"cursor": [error.message]}) from None
     cursor = found[-1].entry_id if len(found) == asked["limit"] else None
-    return {"items": [entry.to_json() for entry in _seen(found)], "cursor": cursor}
+    return {"items": [entry.to_json() for entry in seen(found)], "cursor": cursor}
 
 
 @blueprint.get("/quarantine/<entry_id>")

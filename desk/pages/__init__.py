@@ -6,8 +6,8 @@ Each reads through the parts of the desk and fills a template; ``wording`` says 
 time is written, ``drawing/`` where the marks of a picture go. What changes something is a form that
 is posted, with a CSRF token.
 
-A visitor with a tenant sees the jobs of that tenant, and can enqueue. The other screens are about
-all tenants together: this visitor has no links to them, and is answered 403.
+What a visitor with a tenant may see is decided where the API decides it (``desk/api/``). The
+screens about all tenants together are answered 403, and no link leads there.
 """
 
 from typing import Any, Final
@@ -16,7 +16,7 @@ from flask import Blueprint, g, render_template, url_for
 from flask.sansio.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 
-from desk.doors import Role, visitor
+from desk.doors import Role
 from desk.pages import wording
 from desk.parts import now
 from worker.core.errors import FermataError, InvalidRequest, UnknownBatch, UnknownJob
@@ -33,7 +33,8 @@ _OF_ALL: Final = (
     ("Schedules", "pages.schedules"),
     ("Try", "pages.trial"),
 )
-_OF_A_TENANT: Final = tuple(each for each in _OF_ALL if each[0] in {"Jobs", "Try"})
+_NAMES_OF_A_TENANT: Final = {"Jobs", "Batches", "Deliveries", "Try"}
+_OF_A_TENANT: Final = tuple(each for each in _OF_ALL if each[0] in _NAMES_OF_A_TENANT)
 
 _STATUS: Final[dict[type[FermataError], int]] = {
     UnknownJob: 404,
@@ -93,8 +94,3 @@ def register() -> Blueprint:
     from desk.pages import batches, deliveries, job, jobs, standing, trial  # noqa: F401, PLC0415
 
     return pages
-
-
-def by() -> str:
-    """Name the visitor as the one who did something, for the job's timeline."""
-    return f"{visitor().name}, at the desk"

@@ -5,8 +5,10 @@ from typing import Final
 from flask import flash, redirect, render_template, url_for
 from werkzeug.wrappers import Response
 
+from desk.api.batches import is_seen, visible
+from desk.api.jobs import by
 from desk.doors import Role, requires, system_wide
-from desk.pages import by, pages, wording
+from desk.pages import pages, wording
 from desk.pages.drawing.bars import WIDTH
 from desk.parts import desk, now
 from worker.batch import Batch
@@ -17,18 +19,16 @@ NEWEST: Final = 50
 
 
 @pages.get("/batches")
-@system_wide
 def batches() -> str:
     """List the newest batches."""
-    found = desk().ledger.recent(NEWEST)
+    found = filter(is_seen, desk().ledger.recent(NEWEST))
     return render_template("batches.html", batches=[(each, _shares(each)) for each in found])
 
 
 @pages.get("/batches/<batch_id>")
-@system_wide
 def batch(batch_id: str) -> str:
     """Show one batch: its states, its credits, and why jobs of it failed."""
-    found = desk().ledger.read(batch_id)
+    found = visible(batch_id)
     ended = sum(found.ended.values())
     took = max(now() - found.created_at, 1)
     return render_template(
@@ -58,11 +58,11 @@ def _shares(found: Batch) -> list[tuple[str, int, float, float]]:
 
 
 @pages.post("/batches/<batch_id>/cancel")
-@system_wide
 @requires(Role.ENQUEUE)
 def cancel_batch(batch_id: str) -> Response:
     """Cancel the jobs of a batch that are under way."""
-    flash(f"Ending now: {wording.count(desk().runs.cancel(batch_id, by=by()), 'job')}.")
+    ending = desk().runs.cancel(visible(batch_id).batch_id, by=by())
+    flash(f"Ending now: {wording.count(ending, 'job')}.")
     return redirect(url_for("pages.batch", batch_id=batch_id))
 
 

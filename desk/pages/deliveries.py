@@ -9,7 +9,8 @@ from typing import Final
 from flask import abort, flash, redirect, render_template, url_for
 from werkzeug.wrappers import Response
 
-from desk.doors import Role, requires, system_wide
+from desk.api.quarantine import seen, visible
+from desk.doors import Role, requires, visitor
 from desk.pages import pages, wording
 from desk.parts import desk
 from worker.core.errors import FermataError, InvalidPayload
@@ -18,20 +19,18 @@ SHOWN: Final = 100
 
 
 @pages.get("/deliveries")
-@system_wide
 def deliveries() -> str:
     """List the newest entries of the quarantine."""
     kept = desk().quarantine
-    return render_template(
-        "deliveries.html", entries=kept.newest(SHOWN), total=kept.count(), shown=SHOWN
-    )
+    entries = list(seen(kept.newest(SHOWN)))
+    total = kept.count() if visitor().tenant is None else len(entries)
+    return render_template("deliveries.html", entries=entries, total=total, shown=SHOWN)
 
 
 @pages.get("/deliveries/<entry_id>")
-@system_wide
 def delivery(entry_id: str) -> str:
     """Show one delivery: why it was kept, its headers, its body as text."""
-    entry = desk().quarantine.read(entry_id)
+    entry = visible(entry_id)
     try:
         body = wording.readable(entry.body)
     except InvalidPayload as error:
@@ -42,29 +41,26 @@ def delivery(entry_id: str) -> str:
 
 
 @pages.post("/deliveries/<entry_id>/replay")
-@system_wide
 @requires(Role.OPERATE)
 def replay(entry_id: str) -> Response:
     """Take a delivery through the receiver's door again."""
-    door, kept = desk().deliveries, desk().quarantine
+    entry, door = visible(entry_id), desk().deliveries
     if door is None:
         abort(409, "The desk needs FERMATA_SIGNING_KEYS to replay a delivery.")
-    entry = kept.read(entry_id)
     try:
         receipt = door.replay(entry)
     except FermataError as error:
         flash(f"It still cannot be used: {error.message}")
         return redirect(url_for("pages.delivery", entry_id=entry_id))
-    kept.drop(entry_id)
+    desk().quarantine.drop(entry.entry_id)
     flash(f"Replayed: {receipt}.")
     return redirect(url_for("pages.job", job_id=entry.job_id))
 
 
 @pages.post("/deliveries/<entry_id>/drop")
-@system_wide
 @requires(Role.OPERATE)
 def drop(entry_id: str) -> Response:
     """Forget a delivery for good."""
-    desk().quarantine.drop(desk().quarantine.read(entry_id).entry_id)
+    desk().quarantine.drop(visible(entry_id).entry_id)
     flash("Dropped.")
     return redirect(url_for("pages.deliveries"))

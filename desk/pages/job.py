@@ -1,6 +1,6 @@
 """Job and Flow: what became of one job, and the canvas it is part of.
 
-A job of another tenant does not exist for a visitor. The request of a job is read from its parked
+The request of a job is read from its parked
 message, which the record keeps until the job ends.
 """
 
@@ -11,17 +11,16 @@ from typing import Any, Final
 from flask import abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from desk.doors import Role, requires, visitor
-from desk.pages import by, pages, wording
+from desk.api.flows import seen
+from desk.api.jobs import by, visible
+from desk.doors import Role, requires
+from desk.pages import pages, wording
 from desk.pages.drawing import bars, canvas
 from desk.parts import desk, now
-from worker.core.contract import JOB_ID
-from worker.core.errors import InvalidRequest, UnknownJob
+from worker.core.errors import InvalidRequest
 from worker.core.job import kept
-from worker.core.job.lanes import tenant_of
 from worker.core.job.models import JobId, JobRecord, JSONObject
 from worker.core.job.states import LIVE, LOST, JobState
-from worker.core.overview import Row
 from worker.core.providers import chosen
 from worker.engine.cancel import Cancellation
 from worker.engine.describe import read_late
@@ -41,12 +40,12 @@ _CANCELLED: Final = {
 @pages.get("/jobs/<job_id>")
 def job(job_id: str) -> str:
     """Show one job: ``GET /jobs/4f3c…``."""
-    row, record = _find(job_id)
+    record = visible(job_id)
     late = read_late(record, chosen()) if record.late else None
     sights = _sights(record)
     return render_template(
         "job.html",
-        row=row,
+        row=desk().overview.rows([record.job_id])[0],
         record=record,
         tracks=bars.tracks(record, now=now()),
         asked=_asked(record.job_id),
@@ -67,7 +66,7 @@ def job(job_id: str) -> str:
 @pages.get("/jobs/<job_id>/flow")
 def flow(job_id: str) -> str:
     """Draw the canvas that a job is part of."""
-    _, record = _find(job_id)
+    record = visible(job_id)
     sights = _sights(record)
     return render_template(
         "flow.html",
@@ -85,7 +84,7 @@ def flow(job_id: str) -> str:
 @requires(Role.ENQUEUE)
 def cancel_job(job_id: str) -> Response:
     """Cancel a job."""
-    _, record = _find(job_id)
+    record = visible(job_id)
     flash(_CANCELLED[desk().cancellations.cancel(record.job_id, by=by())])
     return redirect(url_for("pages.job", job_id=job_id))
 
@@ -94,7 +93,7 @@ def cancel_job(job_id: str) -> Response:
 @requires(Role.OPERATE)
 def poll_job(job_id: str) -> Response:
     """Ask the provider now how a waiting job stands."""
-    _, record = _find(job_id)
+    record = visible(job_id)
     polls = desk().polls
     if polls is None:
         abort(409, "This desk has no FERMATA_API_KEY, so it cannot ask the provider.")
@@ -107,7 +106,7 @@ def poll_job(job_id: str) -> Response:
 @requires(Role.ENQUEUE)
 def retry_job(job_id: str) -> Response:
     """Run a failed job again; what was to follow it follows."""
-    _, record = _find(job_id)
+    record = visible(job_id)
     try:
         again = desk().retries.retry(record.job_id, by=by(), even_if_paid=_even_if_paid())
     except InvalidRequest as error:
@@ -121,7 +120,7 @@ def retry_job(job_id: str) -> Response:
 @requires(Role.ENQUEUE)
 def retry_flow(job_id: str) -> Response:
     """Run again what failed of a flow, and let the rest follow."""
-    _, record = _find(job_id)
+    record = visible(job_id)
     if len(_sights(record)) < len(_flow(record)):
         abort(403, "Another tenant's jobs are part of this flow.")
     done = desk().retries.retry_flow(record.job_id, by=by(), even_if_paid=_even_if_paid())
@@ -135,23 +134,8 @@ def _even_if_paid() -> bool:
     return "even_if_paid" in request.form
 
 
-def _find(job_id: str) -> tuple[Row, JobRecord]:
-    """Read a job that the visitor may see.
-
-    Raises UnknownJob.
-    """
-    rows = desk().overview.rows([job_id]) if JOB_ID.fullmatch(job_id) else []
-    if not rows or not visitor().sees(rows[0].tenant):
-        raise UnknownJob("There is no record of this job: wrong id, or past its retention.")
-    return rows[0], desk().readings.read(JobId(job_id))
-
-
 def _sights(record: JobRecord) -> list[Sight]:
-    return [
-        each
-        for each in _flow(record)
-        if each.record is None or visitor().sees(tenant_of(each.record.lane))
-    ]
+    return list(seen(_flow(record)))
 
 
 def _flow(record: JobRecord) -> list[Sight]:

@@ -13,8 +13,9 @@ from typing import Any, Final
 from flask import flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from desk.api.jobs import by
 from desk.doors import Role, requires, visitor
-from desk.pages import by, pages, wording
+from desk.pages import pages, wording
 from desk.parts import desk, now
 from worker.core.contract import JOB_ID
 from worker.core.errors import InvalidRequest

@@ -11,8 +11,9 @@ from typing import Final
 from flask import redirect, render_template, url_for
 from werkzeug.wrappers import Response
 
+from desk.api.jobs import by
 from desk.doors import Role, requires, system_wide, visitor
-from desk.pages import by, pages, wording
+from desk.pages import pages, wording
 from desk.pages.drawing import charts
 from desk.parts import desk, now
 from worker.core import overview
