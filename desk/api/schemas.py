@@ -413,6 +413,6 @@ class Overview(Schema):
     webhook_share = fields.Float(
         required=True,
         allow_none=True,
-        metadata=told("Of the jobs that a webhook or a poll settled in the last hour."),
+        metadata=told("Of the jobs settled in the last hour whose operation takes one."),
     )
     provider_seconds = fields.Nested(Waits, required=True)

@@ -149,6 +149,6 @@ def figures() -> Any:
         "states": states,
         "oldest": desk().overview.oldest(),
         "workers": desk().overview.workers(),
-        "webhook_share": overview.webhook_share(hour),
+        "webhook_share": overview.webhook_share(hour, chosen().operations).share,
         "provider_seconds": {"p50": waits.quantile(0.5), "p95": waits.quantile(0.95)},
     }

@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 from desk.doors import Role
 from desk.pages import wording
 from desk.parts import now
+from worker.core import amounts
 from worker.core.errors import FermataError, InvalidRequest, UnknownBatch, UnknownJob
 from worker.store.connection import StoreUnavailable
 
@@ -50,13 +51,13 @@ def _teach_words(setup: BlueprintSetupState) -> None:
         Role=Role,
         ago=lambda at: wording.ago(at, now=now()),
         breakable=wording.breakable,
-        count=wording.count,
+        count=amounts.count,
         day=wording.day,
         document=wording.document,
-        duration=wording.duration,
+        duration=amounts.duration,
         mark=wording.mark,
         moment=wording.moment,
-        number=wording.number,
+        number=amounts.number,
     )
 
 

@@ -8,10 +8,11 @@ from werkzeug.wrappers import Response
 from desk.api.batches import is_seen, visible
 from desk.api.jobs import by
 from desk.doors import Role, requires, system_wide
-from desk.pages import pages, wording
+from desk.pages import pages
 from desk.pages.drawing.bars import WIDTH
 from desk.parts import desk, now
 from worker.batch import Batch
+from worker.core import amounts
 from worker.core.errors import ConfigError
 from worker.core.job.models import JSONObject
 
@@ -62,7 +63,7 @@ def _shares(found: Batch) -> list[tuple[str, int, float, float]]:
 def cancel_batch(batch_id: str) -> Response:
     """Cancel the jobs of a batch that are under way."""
     ending = desk().runs.cancel(visible(batch_id).batch_id, by=by())
-    flash(f"Ending now: {wording.count(ending, 'job')}.")
+    flash(f"Ending now: {amounts.count(ending, 'job')}.")
     return redirect(url_for("pages.batch", batch_id=batch_id))
 
 

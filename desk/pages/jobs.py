@@ -15,8 +15,9 @@ from werkzeug.wrappers import Response
 
 from desk.api.jobs import by
 from desk.doors import Role, requires, visitor
-from desk.pages import pages, wording
+from desk.pages import pages
 from desk.parts import desk, now
+from worker.core import amounts
 from worker.core.contract import JOB_ID
 from worker.core.errors import InvalidRequest
 from worker.core.job.models import JobId
@@ -141,7 +142,7 @@ def cancel_matching_now() -> Response:
     """Cancel all jobs that match a filter."""
     counts = desk().cancellations.cancel_all(_live(_narrow()), by=by())
     late = counts.get(Cancellation.TOO_LATE, 0)
-    flash(f"Ending now: {wording.count(counts.get(Cancellation.ENDING, 0), 'job')}.")
+    flash(f"Ending now: {amounts.count(counts.get(Cancellation.ENDING, 0), 'job')}.")
     if late:
         flash(f"{late:,} had ended by themselves.")
     return redirect(url_for("pages.jobs", **_given()))

@@ -13,18 +13,17 @@ from werkzeug.wrappers import Response
 
 from desk.api.jobs import by
 from desk.doors import Role, requires, system_wide, visitor
-from desk.pages import pages, wording
+from desk.pages import pages
 from desk.pages.drawing import charts
 from desk.parts import desk, now
 from worker.core import overview
+from worker.core.amounts import count
 from worker.core.job.states import LIVE, JobState
 from worker.core.overview import Counts, GateView
+from worker.core.providers import chosen
 
 SILENT_SECONDS: Final = 60
 """A worker gives a sign of life each time it sweeps, every few seconds."""
-LOW_SHARE: Final = 0.8
-ENOUGH_SETTLED: Final = 10
-"""Of fewer jobs in an hour, the share of webhooks says nothing."""
 DAYS: Final = 14
 
 
@@ -56,10 +55,10 @@ def standing() -> str | Response:
     counters, workers = _counters(), parts.overview.workers()
     return render_template(
         "now.html",
-        sentence=wording.gate_sentence(gate, parts.settings.limits, now=at),
+        sentence=overview.gate_sentence(gate, parts.settings.limits, now=at),
         counters=counters,
         warnings=list(_warnings(gate, counters, hour, workers)),
-        share=overview.webhook_share(hour),
+        share=overview.webhook_share(hour, chosen().operations).share,
         spent=overview.total(hour, "credits") / 1000,
         settled=charts.settled(minutes, now=at),
         waits=charts.waits(minutes, now=at),
@@ -73,7 +72,7 @@ def _counters() -> list[Counter]:
     return [
         Counter(
             state,
-            sum(count for (each, _), count in counts.items() if each is state),
+            sum(size for (each, _), size in counts.items() if each is state),
             oldest.get(state),
         )
         for state in JobState
@@ -91,7 +90,7 @@ def _warnings(
     if live and not any(at > now() - SILENT_SECONDS for at in workers.values()):
         yield Notice(
             f"No worker has given a sign of life for {SILENT_SECONDS} s, and "
-            f"{wording.count(live, 'job')} {'waits' if live == 1 else 'wait'}.",
+            f"{count(live, 'job')} {'waits' if live == 1 else 'wait'}.",
             "#workers",
         )
     yield from _webhooks(hour)
@@ -99,17 +98,17 @@ def _warnings(
     if unconfirmed:
         said = f"{unconfirmed:,} unconfirmed: nobody knows whether the provider took them."
         yield Notice(said, url_for("pages.jobs", state="unconfirmed"))
-    if kept := desk().quarantine.count():
+    if kept := sum(desk().quarantine.counts().values()):
         said = f"{kept:,} in quarantine: authentic deliveries that could not be used."
         yield Notice(said, url_for("pages.deliveries"))
 
 
 def _webhooks(hour: Counts) -> Iterator[Notice]:
-    share = overview.webhook_share(hour)
-    settled = overview.total(hour, "settled", "webhook") + overview.total(hour, "settled", "poll")
-    if share is not None and share < LOW_SHARE and settled >= ENOUGH_SETTLED:
+    settled = overview.webhook_share(hour, chosen().operations)
+    if settled.is_low:
         said = (
-            f"Only {share:.0%} of {settled:,} jobs were settled by a webhook in the last hour. "
+            f"Only {settled.share:.0%} of {settled.webhooks + settled.polls:,} jobs that should "
+            "be were settled by a webhook in the last hour. "
             "Webhooks do not arrive: look at the path to the receiver."
         )
         yield Notice(said, "#settled")
@@ -126,11 +125,11 @@ def gate() -> str:
     return render_template(
         "gate.html",
         gate=view,
-        sentence=wording.gate_sentence(view, parts.settings.limits, now=at),
+        sentence=overview.gate_sentence(view, parts.settings.limits, now=at),
         limits=parts.settings.limits,
         waiting=sorted(view.waiting.items()),
         oldest=parts.overview.oldest(),
-        held=sum(count for (state, _), count in counts.items() if state is JobState.HELD),
+        held=sum(size for (state, _), size in counts.items() if state is JobState.HELD),
         spent=[
             (at - 86400 * ago, by_tenant)
             for ago, each in enumerate(reversed(days))

@@ -1,7 +1,6 @@
-"""How a page says things: numbers, times, the gate as one sentence. Pure, and the same for all."""
+"""How a page says things: times, links, what strangers wrote. Pure, and the same for all."""
 
 import json
-import math
 import re
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -9,37 +8,10 @@ from urllib.parse import urlsplit
 
 from markupsafe import Markup, escape
 
-from worker.core.job.lanes import Limits
-from worker.core.overview import GateView
-
 HIDDEN: Final = "••••••"
 _SECRET: Final = re.compile(r"key|secret|token|password|signature", re.IGNORECASE)
 _LONGEST: Final = 20_000
 """So many characters of a text of a stranger are shown at most."""
-
-
-def number(amount: float) -> str:
-    """Write a number for people: ``1,840``, ``0.5``."""
-    return f"{amount:,.0f}" if float(amount).is_integer() else f"{amount:,.2f}".rstrip("0")
-
-
-def count(amount: float, noun: str) -> str:
-    """Count things: ``1 job``, ``1,840 jobs``."""
-    return f"{number(amount)} {noun}{'' if amount == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """Write a time span as exactly as it deserves: ``0.31 s``, ``4 min 20 s``, ``3 d``."""
-    seconds = max(seconds, 0)
-    if seconds < 10:
-        return f"{seconds:.2f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    for unit, size, smaller, part in (("min", 60, "s", 1), ("h", 3600, "min", 60)):
-        if seconds < size * (60 if unit == "min" else 48):
-            rest = int(seconds % size) // part
-            return f"{int(seconds // size)} {unit}" + (f" {rest} {smaller}" if rest else "")
-    return f"{seconds / 86400:.0f} d"
 
 
 def ago(at: float, *, now: float) -> Markup:
@@ -71,40 +43,6 @@ def _time(at: float, shown: str, kind: str) -> Markup:
     return Markup('<time class="{}" datetime="{}" title="{}">{}</time>').format(
         kind, utc.isoformat(timespec="milliseconds"), f"{utc:%Y-%m-%d %H:%M:%S} UTC", shown
     )
-
-
-def gate_sentence(gate: GateView, limits: Limits, *, now: float) -> str:
-    """Say how the gate stands: open with what it lets through, or closed with why."""
-    flight = number(gate.in_flight) + (
-        f" of {number(limits.in_flight)}" if limits.in_flight else ""
-    )
-    parts = [f"{flight} at the provider"]
-    if limits.submits_per_second:
-        parts.append(f"{number(limits.submits_per_second)} a second")
-    if gate.credits is not None:
-        parts.append(count(gate.credits, "credit"))
-    if limits.credit_floor is not None:
-        parts.append(f"floor {number(limits.credit_floor)}")
-    waiting = sum(gate.waiting.values())
-    if waiting:
-        parts.append(f"{count(waiting, 'job')} before it")
-    return f"{_standing(gate, now)}: {', '.join(parts)}"
-
-
-def _standing(gate: GateView, now: float) -> str:
-    if gate.paused_by is not None:
-        since = f" for {duration(now - gate.paused_at)}" if gate.paused_at else ""
-        return f"paused by {gate.paused_by}{since}"
-    return "open" if gate.closed_for is None else _closed(gate, now)
-
-
-def _closed(gate: GateView, now: float) -> str:
-    since = f" for {duration(now - gate.closed_at)}" if gate.closed_at else ""
-    probe = ""
-    if gate.probe_at is not None:
-        left = gate.probe_at - now
-        probe = f", next probe in {duration(math.ceil(left))}" if left > 0 else ", next probe now"
-    return f"closed{since} ({gate.closed_for}{probe})"
 
 
 def link(url: object) -> str | None:

@@ -3,38 +3,9 @@
 import pytest
 
 from desk.pages import wording
-from worker.core.job.lanes import Limits
-from worker.core.overview import GateView
+from worker.core import amounts
 
 NOW = 1_763_800_000.0
-
-
-def test_an_open_gate_is_one_sentence() -> None:
-    gate = GateView(in_flight=37, credits=1840)
-    limits = Limits(submits_per_second=2, in_flight=50, credit_floor=500)
-    said = wording.gate_sentence(gate, limits, now=NOW)
-    assert said == "open: 37 of 50 at the provider, 2 a second, 1,840 credits, floor 500"
-
-
-def test_without_limits_the_sentence_says_only_what_is_known() -> None:
-    gate = GateView(in_flight=3, waiting={("batch", "acme"): 1200})
-    said = wording.gate_sentence(gate, Limits(), now=NOW)
-    assert said == "open: 3 at the provider, 1,200 jobs before it"
-
-
-def test_a_closed_gate_says_why_for_how_long_and_when_it_probes() -> None:
-    gate = GateView("OutOfCredits", closed_at=NOW - 240, probe_at=NOW + 12.3)
-    said = wording.gate_sentence(gate, Limits(), now=NOW)
-    assert said == "closed for 4 min (OutOfCredits, next probe in 13 s): 0 at the provider"
-    late = GateView("KeyRefused", probe_at=NOW - 1)
-    said = wording.gate_sentence(late, Limits(), now=NOW)
-    assert said == "closed (KeyRefused, next probe now): 0 at the provider"
-
-
-def test_a_paused_gate_says_who_paused_it() -> None:
-    gate = GateView("OutOfCredits", paused_by="ada, at the desk", paused_at=NOW - 60)
-    said = wording.gate_sentence(gate, Limits(), now=NOW)
-    assert said == "paused by ada, at the desk for 1 min: 0 at the provider"
 
 
 @pytest.mark.parametrize(
@@ -43,14 +14,14 @@ def test_a_paused_gate_says_who_paused_it() -> None:
      (3600, "1 h"), (7500, "2 h 5 min"), (86400 * 3, "3 d")],
 )  # fmt: skip
 def test_durations_are_as_exact_as_they_deserve(seconds: float, said: str) -> None:
-    assert wording.duration(seconds) == said
+    assert amounts.duration(seconds) == said
 
 
 @pytest.mark.parametrize(
     ("amount", "said"), [(1840, "1,840"), (0.5, "0.5"), (12.0, "12"), (1.25, "1.25")]
 )
 def test_numbers_are_written_for_people(amount: float, said: str) -> None:
-    assert wording.number(amount) == said
+    assert amounts.number(amount) == said
 
 
 def test_a_time_holds_utc_for_programs_and_for_the_pointer() -> None:

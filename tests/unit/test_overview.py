@@ -9,16 +9,20 @@ from worker.core import overview
 from worker.core.job.models import JobId
 from worker.core.job.states import JobState
 from worker.core.overview import Filter, Histogram, Row
+from worker.core.providers.aimusic.operations import OPERATIONS
 
 ROW = Row(
     JobId("job-1"), "sonic.wav", JobState.FAILED, 100.0, tenant="acme", batch="songs",
     error_type="TaskFailed",
 )  # fmt: skip
+POLLED = next(name for name, each in OPERATIONS.items() if not each.takes_webhook)
 HOUR: overview.Counts = {
-    ("settled", "webhook", "succeeded"): 8,
-    ("settled", "webhook", "failed"): 1,
-    ("settled", "poll", "succeeded"): 3,
-    ("settled", "cancel", "cancelled"): 5,
+    ("settled", "webhook", "succeeded", "sonic.remaster"): 8,
+    ("settled", "webhook", "failed", "sonic.cover"): 1,
+    ("settled", "poll", "succeeded", "sonic.remaster"): 3,
+    ("settled", "poll", "succeeded", POLLED): 7,
+    ("settled", "poll", "succeeded", "an operation of an earlier version"): 7,
+    ("settled", "cancel", "cancelled", "sonic.remaster"): 5,
     ("wait", "10"): 4,
     ("wait", "sonic.wav", "20"): 2,
     ("wait", "+Inf"): 1,
@@ -49,14 +53,23 @@ def test_a_job_matches_if_it_is_all_that_is_asked_for(
 
 
 def test_counters_are_added_by_the_beginning_of_their_names() -> None:
-    assert overview.total(HOUR, "settled") == 17
+    assert overview.total(HOUR, "settled") == 31
     assert overview.total(HOUR, "settled", "webhook") == 9
     assert overview.added([HOUR, {("lag", "10"): 1}])["lag", "10"] == 10
 
 
 def test_the_share_of_webhooks_is_theirs_among_webhooks_and_polls() -> None:
-    assert overview.webhook_share(HOUR) == 0.75
-    assert overview.webhook_share({("settled", "cancel", "cancelled"): 5}) is None
+    found = overview.webhook_share(HOUR, OPERATIONS)
+    assert (found.webhooks, found.polls, found.share) == (9, 3, 0.75)
+    assert found.is_low
+    assert overview.webhook_share({}, OPERATIONS).share is None
+
+
+@pytest.mark.parametrize(
+    ("webhooks", "polls", "is_low"), [(9, 1, False), (8, 2, True), (0, 9, False), (0, 0, False)]
+)
+def test_a_share_is_low_if_enough_jobs_say_so(webhooks: int, polls: int, is_low: bool) -> None:
+    assert overview.WebhookShare(webhooks, polls).is_low is is_low
 
 
 def test_a_histogram_is_read_over_all_operations_by_the_bounds_that_there_are() -> None:

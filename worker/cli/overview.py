@@ -43,7 +43,9 @@ class _Status:
     gate: str
     settled_by_webhook: int
     settled_by_poll: int
+    """Jobs of operations that take a webhook."""
     webhook_share: float | None
+    webhook_share_is_low: bool
     wait_p50_seconds: float | None
     wait_p95_seconds: float | None
     oldest_seconds: Mapping[JobState, float]
@@ -91,12 +93,14 @@ def _look(settings: Settings) -> _Status:
         jobs[state] = jobs.get(state, 0) + count
     hour = views.added(overview.minutes(now=now, count=_MINUTES))
     waits = views.histogram(hour, "wait", views.WAIT_BOUNDS)
+    settled = views.webhook_share(hour, chosen().operations)
     return _Status(
         jobs=jobs,
-        gate=views.gate_sentence(overview.gate(), settings.limits),
-        settled_by_webhook=views.total(hour, "settled", "webhook"),
-        settled_by_poll=views.total(hour, "settled", "poll"),
-        webhook_share=views.webhook_share(hour),
+        gate=views.gate_sentence(overview.gate(), settings.limits, now=now),
+        settled_by_webhook=settled.webhooks,
+        settled_by_poll=settled.polls,
+        webhook_share=settled.share,
+        webhook_share_is_low=settled.is_low,
         wait_p50_seconds=waits.quantile(0.5),
         wait_p95_seconds=waits.quantile(0.95),
         oldest_seconds={state: now - since for state, since in overview.oldest().items()},
@@ -133,8 +137,9 @@ def _settled(found: _Status) -> str:
     if share is None:
         return "none by the provider"
     told = f"{share:.0%} by webhook ({found.settled_by_webhook:,}), the others by poll"
-    low = share < views.LOW_WEBHOOK_SHARE
-    return f"[yellow]{told}: do webhooks arrive? See `fermata doctor`[/]" if low else told
+    if found.webhook_share_is_low:
+        return f"[yellow]{told}: do webhooks arrive? See `fermata doctor`[/]"
+    return told
 
 
 def _waits(found: _Status) -> str:

@@ -171,4 +171,4 @@ def _open_gate(settings: Settings) -> Gate:
 
 def _show_gate(settings: Settings) -> None:
     view = Overview(open_redis(settings)).gate()
-    out.print(gate_sentence(view, settings.limits), markup=False, soft_wrap=True)
+    out.print(gate_sentence(view, settings.limits, now=time.time()), markup=False, soft_wrap=True)

@@ -8,12 +8,13 @@ line, without its request and its result, however long these are.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Final
 
+from worker.core.amounts import count, duration, number
 from worker.core.job.lanes import DEFAULT_TENANT, Limits
 from worker.core.job.models import JobId
 from worker.core.job.states import JobState
+from worker.core.wire import Operation
 
 Counts = Mapping[tuple[str, ...], int]
 """Counters by their names, which have parts: ``("settled", "webhook", "succeeded")``."""
@@ -22,6 +23,8 @@ WAIT_BOUNDS: Final = (5, 10, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200, 1800,
 """Seconds; the upper bounds of the histogram of how long the provider takes (overview.lua)."""
 LOW_WEBHOOK_SHARE: Final = 0.9
 """If fewer of the jobs are settled by a webhook, people are told that webhooks may not arrive."""
+ENOUGH_SETTLED: Final = 10
+"""Of fewer jobs in an hour, the share of webhooks says nothing."""
 LAG_BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Seconds; the upper bounds of the histogram from an event to its settled job (overview.lua)."""
 
@@ -135,36 +138,61 @@ class Histogram:
         bucket, which has no upper bound, its lower bound is returned.
         """
         rank, seen, below = share * self.count, 0, 0.0
-        for bound, count in sorted(self.counts.items()):
-            if count and seen + count >= rank:
+        for bound, size in sorted(self.counts.items()):
+            if size and seen + size >= rank:
                 if math.isinf(bound):
                     return below
-                return below + (bound - below) * (rank - seen) / count
-            seen, below = seen + count, bound
+                return below + (bound - below) * (rank - seen) / size
+            seen, below = seen + size, bound
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookShare:
+    """How many jobs webhooks have settled, and how many polls, although a webhook was to come."""
+
+    webhooks: int
+    polls: int
+
+    @property
+    def share(self) -> float | None:
+        """The part of the webhooks; None if nothing was settled."""
+        settled = self.webhooks + self.polls
+        return self.webhooks / settled if settled else None
+
+    @property
+    def is_low(self) -> bool:
+        """Whether webhooks do not arrive: look at the path to the receiver."""
+        enough = self.webhooks + self.polls >= ENOUGH_SETTLED
+        return enough and self.share is not None and self.share < LOW_WEBHOOK_SHARE
 
 
 def histogram(counts: Counts, name: str, bounds: Sequence[float]) -> Histogram:
     """Read the histogram of a name, over all operations."""
     found = dict.fromkeys((*map(float, bounds), math.inf), 0)
-    for parts, count in counts.items():
+    for parts, size in counts.items():
         if parts[0] == name and (bound := float(parts[-1])) in found:
-            found[bound] += count
+            found[bound] += size
     return Histogram(found)
 
 
 def total(counts: Counts, *name: str) -> int:
     """Add the counters whose names begin with some parts."""
-    return sum(count for parts, count in counts.items() if parts[: len(name)] == name)
+    return sum(each for parts, each in counts.items() if parts[: len(name)] == name)
 
 
-def webhook_share(counts: Counts) -> float | None:
-    """Return the share of jobs settled by a webhook, among those settled by webhook or poll.
+def webhook_share(counts: Counts, operations: Mapping[str, Operation]) -> WebhookShare:
+    """Count what webhooks and polls have settled, of the operations that take a webhook.
 
-    None if there were none. If it falls, webhooks do not arrive: look at the path to the receiver.
+    Args:
+        counts: of minutes, whose names end with the operation.
+        operations: by their names; an operation that is not among them is left out.
     """
-    webhooks, polls = total(counts, "settled", "webhook"), total(counts, "settled", "poll")
-    return webhooks / (webhooks + polls) if webhooks + polls else None
+    taking = {name for name, operation in operations.items() if operation.takes_webhook}
+    called_back = {name: n for name, n in counts.items() if name[-1] in taking}
+    return WebhookShare(
+        total(called_back, "settled", "webhook"), total(called_back, "settled", "poll")
+    )
 
 
 def added(many: Sequence[Counts]) -> Counts:
@@ -173,42 +201,39 @@ def added(many: Sequence[Counts]) -> Counts:
     return {name: sum(counts.get(name, 0) for counts in many) for name in names}
 
 
-def gate_sentence(gate: GateView, limits: Limits) -> str:
-    """Say in one sentence how the gate stands; times are in UTC.
+def gate_sentence(gate: GateView, limits: Limits, *, now: float) -> str:
+    """Say in one sentence how the gate stands.
 
     ``open: 37 of 50 at the provider, 2 a second, 1,840 credits, floor 500``
     """
-    told: list[str] = []
+    return f"{'; '.join(_standing(gate, now)) or 'open'}: {', '.join(_measures(gate, limits))}"
+
+
+def _standing(gate: GateView, now: float) -> Iterator[str]:
     if gate.paused_by is not None:
-        told += [f"paused by {gate.paused_by}", *_times(("since", gate.paused_at))]
+        yield f"paused by {gate.paused_by}{_since(gate.paused_at, now)}"
     if gate.closed_for is not None:
-        times = ("since", gate.closed_at), ("next probe", gate.probe_at)
-        told += [f"closed: {gate.closed_for}", *_times(*times)]
-    return "; ".join(told) or f"open: {', '.join(_measures(gate, limits))}"
+        probe = ""
+        if gate.probe_at is not None:
+            left = math.ceil(gate.probe_at - now)
+            probe = f", next probe {f'in {duration(left)}' if left > 0 else 'now'}"
+        yield f"closed{_since(gate.closed_at, now)} ({gate.closed_for}{probe})"
 
 
-def _times(*times: tuple[str, float | None]) -> list[str]:
-    return [f"{name} {_moment(at)}" for name, at in times if at]
+def _since(at: float | None, now: float) -> str:
+    return f" for {duration(now - at)}" if at else ""
 
 
 def _measures(gate: GateView, limits: Limits) -> Iterator[str]:
-    most = "" if limits.in_flight is None else f" of {limits.in_flight:,}"
-    yield f"{gate.in_flight:,}{most} at the provider"
+    most = "" if limits.in_flight is None else f" of {number(limits.in_flight)}"
+    yield f"{number(gate.in_flight)}{most} at the provider"
     if limits.submits_per_second is not None:
-        yield f"{limits.submits_per_second:g} a second"
+        yield f"{number(limits.submits_per_second)} a second"
     if gate.credits is not None:
-        yield f"{_amount(gate.credits)} credits"
+        yield count(gate.credits, "credit")
     elif limits.credit_floor is not None:
         yield "balance not known yet"
     if limits.credit_floor is not None:
-        yield f"floor {_amount(limits.credit_floor)}"
+        yield f"floor {number(limits.credit_floor)}"
     if waiting := sum(gate.waiting.values()):
-        yield f"{waiting:,} waiting"
-
-
-def _amount(amount: float) -> str:
-    return f"{round(amount, 3):,}".removesuffix(".0")
-
-
-def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        yield f"{number(waiting)} waiting"

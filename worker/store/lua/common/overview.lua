@@ -56,7 +56,7 @@ local SOURCES = {cancelled = 'cancel', expired = 'sweep'}
 local function count_end(operation, tenant, to, source, cost, now)
   source = source or SOURCES[to] or 'none'
   redis.call('HINCRBY', TOTALS, 'settled/' .. source .. '/' .. to .. '/' .. operation, 1)
-  of_minute(now, 'settled/' .. source .. '/' .. to, 1)
+  of_minute(now, 'settled/' .. source .. '/' .. to .. '/' .. operation, 1)
   of_day(now, 'settled/' .. to, 1)
   if to == 'succeeded' and tonumber(cost or '0') > 0 then
     redis.call('HINCRBY', TOTALS, 'credits/' .. tenant .. '/' .. operation, cost)
