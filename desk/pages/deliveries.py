@@ -23,7 +23,7 @@ def deliveries() -> str:
     """List the newest entries of the quarantine."""
     kept = desk().quarantine
     entries = list(seen(kept.newest(SHOWN)))
-    total = kept.count() if visitor().tenant is None else len(entries)
+    total = sum(kept.counts().values()) if visitor().tenant is None else len(entries)
     return render_template("deliveries.html", entries=entries, total=total, shown=SHOWN)
 
 

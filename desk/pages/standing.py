@@ -99,7 +99,7 @@ def _warnings(
     if unconfirmed:
         said = f"{unconfirmed:,} unconfirmed: nobody knows whether the provider took them."
         yield Notice(said, url_for("pages.jobs", state="unconfirmed"))
-    if kept := desk().quarantine.count():
+    if kept := sum(desk().quarantine.counts().values()):
         said = f"{kept:,} in quarantine: authentic deliveries that could not be used."
         yield Notice(said, url_for("pages.deliveries"))
 
