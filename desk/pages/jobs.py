@@ -108,7 +108,7 @@ def search() -> str | Response:
         return redirect(url_for("pages.job", job_id=asked))
     newest = desk().overview.select(Filter(tenant=visitor().tenant))
     found = [row for row in islice(newest, NEWEST) if _is_named(row, asked)]
-    return render_template("search.html", asked=asked, rows=found, newest=NEWEST)
+    return render_template("search.html", asked_for=asked, rows=found, newest=NEWEST)
 
 
 def _is_seen(job_id: JobId) -> bool:
