@@ -158,7 +158,7 @@ def test_the_command_retries_jobs_and_flows_and_says_why_not(flow: Flow) -> None
 
 def test_the_command_pauses_the_gate_and_resumes_it(flow: Flow) -> None:
     paused = flow.system.fermata("gate", "pause")
-    assert paused.stdout.startswith("paused by the operator; since ")
+    assert paused.stdout.startswith("paused by the operator for ")
     job = flow.job(clip())
     job.apply_async()
     wait_until(lambda: flow.state(job.id) == "held", what="it waits before the gate")
