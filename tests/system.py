@@ -18,7 +18,7 @@ from redis import Redis
 from tests import launcher
 from tests.launcher import Process, Started
 from tests.ports import take_port
-from tests.servers import RabbitMQ
+from tests.servers import RabbitMQ, VirtualHost
 from worker.batch.ledger import Batch, Ledger
 from worker.core import redis_url
 from worker.core.contract import QUEUE
@@ -127,7 +127,8 @@ class System:
 
     Args:
         one_database: the broker is the database that holds the records, not the one beside it.
-        rabbitmq: RabbitMQ is the broker; Valkey holds the records and the results.
+        rabbitmq: the broker is a virtual host of RabbitMQ, or this node, which then ends with the
+            system; Valkey holds the records and the results.
         redis: another server in Valkey's place.
     """
 
@@ -139,13 +140,13 @@ class System:
         folder: Path,
         *,
         one_database: bool = True,
-        rabbitmq: bool = False,
+        rabbitmq: bool | RabbitMQ = False,
         redis: Any = None,
         **settings: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.rabbitmq = RabbitMQ(folder) if rabbitmq else None
+        self.rabbitmq = VirtualHost() if rabbitmq is True else rabbitmq
         self.valkey = redis or EmbeddedValkey(folder)
         self._processes: list[Started] = []
         self._one_database = one_database

@@ -19,6 +19,7 @@ from tests.chaos import minutely
 from tests.chaos.load import RAN
 from tests.chaos.minutely import Minutely
 from tests.launcher import Started
+from tests.servers import RabbitMQ
 from tests.system import System, recording
 from worker.core.contract import QUEUE
 from worker.core.job.timing import Policy
@@ -61,7 +62,8 @@ class Stage(System):
         valkey = EmbeddedValkey(folder, appendfsync="always")
         timetable = str(folder / minutely.TIMETABLE)
         told = SETTINGS | {"FERMATA_TIMETABLE": timetable}
-        super().__init__(folder, redis=valkey, rabbitmq=rabbitmq, **told)
+        broker = rabbitmq and RabbitMQ(folder)
+        super().__init__(folder, redis=valkey, rabbitmq=broker, **told)
         self.restarts = 0
         self._running: dict[str, tuple[Started, tuple[str, ...]]] = {}
 

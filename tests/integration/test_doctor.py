@@ -263,7 +263,7 @@ def test_a_worker_refuses_a_server_that_may_evict(
     assert "allkeys-lru" in said
     assert "FERMATA_ALLOW_RISKS=eviction" in said
     redis.config_set("maxmemory-policy", "noeviction")
-    stop(system.worker(f"kept-{pool}", pool=pool))
+    stop(system.worker(f"kept-{pool}", pool=pool, concurrency=2))
 
 
 def test_a_worker_names_every_risk_and_starts_where_all_are_allowed(

@@ -33,11 +33,17 @@ IN_SECONDS = 20
 
 
 @pytest.fixture(scope="module")
-def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> RabbitMQ:
+    """A node that the tests may freeze and kill."""
+    return RabbitMQ(tmp_path_factory.mktemp("node"))
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQ) -> Iterator[System]:
     """A system on RabbitMQ in which nothing is polled: only messages move its jobs."""
     settings: dict[str, Any] = {"FERMATA_REDIS_TIMEOUT_SECONDS": "2"}
     settings |= {"FERMATA_POLL_FIRST_SECONDS": "600"}
-    with System(tmp_path_factory.mktemp("patient"), rabbitmq=True, **settings) as system:
+    with System(tmp_path_factory.mktemp("patient"), rabbitmq=rabbitmq, **settings) as system:
         system.worker(app="tests.canvas_app")
         yield system
 
@@ -47,12 +53,6 @@ def flow(patient: System) -> Iterator[Flow]:
     flows = Flows(patient)
     yield flows.open()
     flows.close()
-
-
-@pytest.fixture
-def rabbitmq(patient: System) -> RabbitMQ:
-    assert patient.rabbitmq
-    return patient.rabbitmq
 
 
 def test_a_frozen_rabbitmq_is_an_error_in_seconds_and_no_delivery_is_lost(
