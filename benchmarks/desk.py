@@ -24,7 +24,8 @@ from worker.core.contract import TENANT_HEADER
 from worker.core.job.states import JobState, Turn
 from worker.core.overview import Filter
 from worker.store import connection
-from worker.store.overview import Overview
+from worker.store.counters import Counters
+from worker.store.lists import Lists
 
 GROUP: Final = "desk"
 MANY: Final = 100_000
@@ -98,21 +99,22 @@ def _looks(crowd: Crowd) -> dict[What, Callable[[], float]]:
 
 
 def _reads(home: House) -> dict[str, Callable[[], object]]:
-    overview = Overview(connection.connect(home.system.redis_url))
+    client = connection.connect(home.system.redis_url)
+    counters, lists = Counters(client), Lists(client)
 
     def read_now() -> None:
-        overview.counts()
-        overview.oldest()
-        overview.totals()
-        overview.minutes(now=time.time(), count=MINUTES)
-        overview.gate()
-        overview.workers()
+        counters.counts()
+        counters.oldest()
+        counters.totals()
+        counters.minutes(now=time.time(), count=MINUTES)
+        counters.gate()
+        counters.workers()
 
     return {
         _NOW[0]: read_now,
-        "counts by state and operation": overview.counts,
-        "a list of any jobs": lambda: overview.page(Filter()),
-        "a list by state and tenant": lambda: overview.page(
+        "counts by state and operation": counters.counts,
+        "a list of any jobs": lambda: lists.page(Filter()),
+        "a list by state and tenant": lambda: lists.page(
             Filter(state=JobState.WAITING, tenant=TENANT)
         ),
     }

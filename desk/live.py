@@ -22,8 +22,8 @@ from worker.core.job.states import LIVE, TERMINAL, JobState
 from worker.core.overview import Turned
 from worker.core.wording import told
 from worker.store.connection import StoreUnavailable
-from worker.store.overview import Overview
 from worker.store.readings import Readings
+from worker.store.turns import Turns
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ _Heard = Iterator[Turned | None]
 
 def of_all() -> Response:
     """Stream the turns of all jobs that the visitor may see, until they hang up."""
-    after = _last_heard() or desk().overview.last_turn()
+    after = _last_heard() or desk().turns.last()
     return _answer(_all(_listen(after), visitor().sees), after)
 
 
@@ -64,14 +64,14 @@ def _last_heard() -> str | None:
 
 
 def _listen(after: str) -> _Heard:
-    overview, timeout = desk().overview, desk().settings.redis_timeout_seconds
-    return _turns(overview, after, wait_seconds=min(HEARTBEAT_SECONDS, timeout / 2))
+    turns, timeout = desk().turns, desk().settings.redis_timeout_seconds
+    return _turns(turns, after, wait_seconds=min(HEARTBEAT_SECONDS, timeout / 2))
 
 
-def _turns(overview: Overview, after: str, *, wait_seconds: float) -> _Heard:
+def _turns(turns: Turns, after: str, *, wait_seconds: float) -> _Heard:
     beat_at = time.monotonic()
     while not STOPPING.is_set():
-        for turned in overview.turns(after=after, wait_seconds=wait_seconds):
+        for turned in turns.listen(after=after, wait_seconds=wait_seconds):
             yield turned
             after = turned.turn_id
         # Also while much happens: it may all be of jobs that this stream is not about.

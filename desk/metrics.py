@@ -70,13 +70,13 @@ class Store(Collector):
         self._at = at
 
     def collect(self) -> Iterator[Metric]:
-        overview = self._parts.overview
+        counters = self._parts.counters
         tenant = _labels({DEFAULT_TENANT, *self._parts.settings.limits.weights})
-        yield from jobs(overview.counts(), overview.oldest(), self._at)
-        yield from gate(overview.gate(), tenant)
+        yield from jobs(counters.counts(), counters.oldest(), self._at)
+        yield from gate(counters.gate(), tenant)
         yield quarantine(self._parts.quarantine.counts())
-        yield conductors(overview.workers())
-        totals = overview.totals()
+        yield conductors(counters.workers())
+        totals = counters.totals()
         yield from (counter.read(totals, tenant) for counter in COUNTERS)
         yield from histograms(totals)
 

@@ -53,7 +53,7 @@ def listed(asked: dict[str, Any]) -> Any:
     """
     cursor, limit = asked.pop("cursor", None), asked.pop("limit")
     try:
-        page = desk().overview.page(_own(Filter(**asked)), cursor=cursor, limit=limit)
+        page = desk().lists.page(_own(Filter(**asked)), cursor=cursor, limit=limit)
     except ValueError as error:
         raise Problem(422, "The query is wrong.", errors={"cursor": [str(error)]}) from None
     return {"items": page.rows, "cursor": page.cursor}
@@ -81,7 +81,7 @@ def one(job_id: str) -> Response:
 @blueprint.response(200, content_type=live.MEDIA_TYPE)
 def events(job_id: str) -> Response:
     """Follow one job by server-sent events, until it has ended."""
-    at_turn = desk().overview.last_turn()
+    at_turn = desk().turns.last()
     return live.of_job(visible(job_id), at_turn=at_turn)
 
 
@@ -145,7 +145,7 @@ def cancel_all(asked: dict[str, Any]) -> Any:
     """Cancel all jobs that match a filter and have not ended. An empty filter is refused."""
     if not asked:
         raise Problem(422, "An empty filter would cancel every job: name some.")
-    found = desk().overview.select(_own(Filter(**asked)))
+    found = desk().lists.select(_own(Filter(**asked)))
     live_ones = (row.job_id for row in found if row.state not in TERMINAL)
     counts = desk().cancellations.cancel_all(live_ones, by=by())
     return {

@@ -35,7 +35,7 @@ def seen(entries: Iterable[Entry]) -> Iterator[Entry]:
         yield from entries
         return
     found = list(entries)
-    rows = desk().overview.rows(sorted({entry.job_id for entry in found}))
+    rows = desk().lists.rows(sorted({entry.job_id for entry in found}))
     own = {row.job_id for row in rows if visitor().sees(row.tenant)}
     yield from (entry for entry in found if entry.job_id in own)
 

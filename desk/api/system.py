@@ -72,7 +72,7 @@ def json_schema(parameters: dict[str, Any]) -> JSONObject:
 @blueprint.response(200, schemas.Gate)
 def gate() -> Any:
     """See how the gate before the provider stands, and who waits there."""
-    found, everything = desk().overview.gate(), visitor().tenant is None
+    found, everything = desk().counters.gate(), visitor().tenant is None
     return {
         "closed_for": found.closed_for,
         "closed_at": found.closed_at,
@@ -126,7 +126,7 @@ def spend(asked: dict[str, Any]) -> Any:
 
 
 def _spent(days: int) -> Iterator[JSONObject]:
-    found = desk().overview.days(now=now(), count=days)
+    found = desk().counters.days(now=now(), count=days)
     today = datetime.fromtimestamp(now(), UTC).date()
     for ago, counts in zip(reversed(range(days)), found, strict=True):
         for name, amount in sorted(counts.items()):
@@ -140,15 +140,15 @@ def _spent(days: int) -> Iterator[JSONObject]:
 @blueprint.response(200, schemas.Overview)
 def figures() -> Any:
     """See the whole system in figures."""
-    hour = overview.added(desk().overview.minutes(now=now(), count=_HOUR))
+    hour = overview.added(desk().counters.minutes(now=now(), count=_HOUR))
     waits = overview.histogram(hour, "wait", overview.WAIT_BOUNDS)
     states: dict[str, int] = {}
-    for (state, _), count in desk().overview.counts().items():
+    for (state, _), count in desk().counters.counts().items():
         states[state] = states.get(state, 0) + count
     return {
         "states": states,
-        "oldest": desk().overview.oldest(),
-        "workers": desk().overview.workers(),
+        "oldest": desk().counters.oldest(),
+        "workers": desk().counters.workers(),
         "webhook_share": overview.webhook_share(hour, chosen().operations).share,
         "provider_seconds": {"p50": waits.quantile(0.5), "p95": waits.quantile(0.95)},
     }

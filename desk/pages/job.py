@@ -45,7 +45,7 @@ def job(job_id: str) -> str:
     sights = _sights(record)
     return render_template(
         "job.html",
-        row=desk().overview.rows([record.job_id])[0],
+        row=desk().lists.rows([record.job_id])[0],
         record=record,
         tracks=bars.tracks(record, now=now()),
         asked=_asked(record.job_id),

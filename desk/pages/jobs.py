@@ -37,7 +37,7 @@ def jobs() -> str:
     """List jobs: ``GET /jobs?state=failed&operation=sonic.wav``."""
     wanted, cursor = read_filter(), request.args.get("cursor")
     try:
-        page = desk().overview.page(wanted, cursor=cursor)
+        page = desk().lists.page(wanted, cursor=cursor)
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
     given = _given()
@@ -95,7 +95,7 @@ def _total(wanted: Filter) -> int | None:
         return None
     return sum(
         count
-        for (state, operation), count in desk().overview.counts().items()
+        for (state, operation), count in desk().counters.counts().items()
         if wanted.state in {None, state} and wanted.operation in {None, operation}
     )
 
@@ -106,13 +106,13 @@ def search() -> str | Response:
     asked = request.args.get("q", "").strip()
     if JOB_ID.fullmatch(asked) and _is_seen(JobId(asked)):
         return redirect(url_for("pages.job", job_id=asked))
-    newest = desk().overview.select(Filter(tenant=visitor().tenant))
+    newest = desk().lists.select(Filter(tenant=visitor().tenant))
     found = [row for row in islice(newest, NEWEST) if _is_named(row, asked)]
     return render_template("search.html", asked_for=asked, rows=found, newest=NEWEST)
 
 
 def _is_seen(job_id: JobId) -> bool:
-    return any(visitor().sees(row.tenant) for row in desk().overview.rows([job_id]))
+    return any(visitor().sees(row.tenant) for row in desk().lists.rows([job_id]))
 
 
 def _is_named(row: Row, asked: str) -> bool:
@@ -162,4 +162,4 @@ def _live(wanted: Filter) -> list[JobId]:
     """Find the live jobs that match: all of them first, for a cancelled one leaves its index."""
     states = {wanted.state} if wanted.state else LIVE
     each = (replace(wanted, state=state) for state in states & LIVE)
-    return list({row.job_id: None for one in each for row in desk().overview.select(one)})
+    return list({row.job_id: None for one in each for row in desk().lists.select(one)})

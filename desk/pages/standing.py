@@ -50,9 +50,9 @@ def standing() -> str | Response:
     if visitor().tenant is not None:
         return redirect(url_for("pages.jobs"))
     parts, at = desk(), now()
-    gate, minutes = parts.overview.gate(), parts.overview.minutes(now=at, count=charts.MINUTES)
+    gate, minutes = parts.counters.gate(), parts.counters.minutes(now=at, count=charts.MINUTES)
     hour = overview.added(minutes)
-    counters, workers = _counters(), parts.overview.workers()
+    counters, workers = _counters(), parts.counters.workers()
     return render_template(
         "now.html",
         sentence=overview.gate_sentence(gate, parts.settings.limits, now=at),
@@ -68,7 +68,7 @@ def standing() -> str | Response:
 
 
 def _counters() -> list[Counter]:
-    counts, oldest = desk().overview.counts(), desk().overview.oldest()
+    counts, oldest = desk().counters.counts(), desk().counters.oldest()
     return [
         Counter(
             state,
@@ -119,16 +119,16 @@ def _webhooks(hour: Counts) -> Iterator[Notice]:
 def gate() -> str:
     """Show the gate before the provider, who waits there, and what was spent."""
     parts, at = desk(), now()
-    view = parts.overview.gate()
-    days = parts.overview.days(now=at, count=DAYS)
-    counts = parts.overview.counts()
+    view = parts.counters.gate()
+    days = parts.counters.days(now=at, count=DAYS)
+    counts = parts.counters.counts()
     return render_template(
         "gate.html",
         gate=view,
         sentence=overview.gate_sentence(view, parts.settings.limits, now=at),
         limits=parts.settings.limits,
         waiting=sorted(view.waiting.items()),
-        oldest=parts.overview.oldest(),
+        oldest=parts.counters.oldest(),
         held=sum(size for (state, _), size in counts.items() if state is JobState.HELD),
         spent=[
             (at - 86400 * ago, by_tenant)

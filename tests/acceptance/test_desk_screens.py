@@ -25,7 +25,7 @@ from tests.system import Desk, System, busyness, stop
 from worker.core.job.states import JobState
 from worker.core.overview import Filter
 from worker.store import connection
-from worker.store.overview import Overview
+from worker.store.lists import Lists
 
 ARGUMENTS: Final = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -169,7 +169,7 @@ def test_an_operator_cancels_all_500_that_match_a_filter(
     expect(page.get_by_role("heading", level=1)).to_have_text("Cancel 500 jobs?")
     page.get_by_role("button", name="Cancel 500 jobs").click()
     expect(page.get_by_text("Ending now: 500 jobs.")).to_be_visible()
-    left = [row.tenant for row in Overview(redis).select(Filter(state=JobState.WAITING))]
+    left = [row.tenant for row in Lists(redis).select(Filter(state=JobState.WAITING))]
     assert left == ["other"] * 100
 
 

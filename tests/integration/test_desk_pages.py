@@ -16,7 +16,7 @@ from worker.core.job.canvas import Step
 from worker.core.job.models import JobId, Source
 from worker.core.job.states import JobState, Turn
 from worker.core.overview import Filter
-from worker.store.overview import Overview
+from worker.store.lists import Lists
 from worker.store.readings import Readings
 
 SCREENS = ("/", "/jobs", "/batches", "/deliveries", "/gate", "/schedules", "/try",
@@ -218,8 +218,8 @@ def test_all_that_match_are_cancelled_and_nothing_else(
     answer = operator.post(action[1].replace("&amp;", "&"))
     assert answer.status_code == 302
     assert "Ending now: 30 jobs." in text(operator.get(answer.location))
-    overview = Overview(redis)
-    ending = [row.job_id for row in overview.select(Filter(state=JobState.RESUMING))]
+    lists = Lists(redis)
+    ending = [row.job_id for row in lists.select(Filter(state=JobState.RESUMING))]
     assert len(ending) == 30
     assert "later" not in ending
     timeline = Readings(redis).read(JobId("job-1")).timeline
@@ -293,7 +293,7 @@ def test_the_form_of_an_operation_shows_code_and_mistakes_and_enqueues(
     assert "fermata.enqueue(" in shown
     assert "fermata submit sonic.create_music" in shown
     assert "/api/v1/jobs" in shown
-    assert not list(Overview(redis).select(Filter()))
+    assert not list(Lists(redis).select(Filter()))
     wrong = operator.post(path, data={"custom_mode": "perhaps", "style_weight": "9", "tenant": "<"})
     assert wrong.status_code == 422
     for told in ("This is not a flag.", "A tenant must match", 'aria-invalid="true"'):

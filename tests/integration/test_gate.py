@@ -15,7 +15,7 @@ from worker.core.errors import KeyRefused, OutOfCredits, RequestRefused
 from worker.core.job.models import JobId
 from worker.core.job.states import Turn
 from worker.core.providers.aimusic.operations import find
-from worker.store.overview import Overview
+from worker.store.counters import Counters
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_paused_gate_lets_nobody_pass_until_it_is_resumed(door: Door) -> None:
     assert door.state(first) == "held"
     door.record(batch())
     assert door.release() == []
-    assert Overview(door.redis).gate().paused_by == "the operator"
+    assert Counters(door.redis).gate().paused_by == "the operator"
     assert gate.resume()
     assert first in door.release()
     assert not gate.resume()

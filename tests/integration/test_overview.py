@@ -12,9 +12,11 @@ from worker.core.job.models import Event, JobId, Source
 from worker.core.job.states import JobState, Turn
 from worker.core.overview import Filter
 from worker.core.providers.aimusic.operations import OPERATIONS, find
+from worker.store.counters import Counters
 from worker.store.gate import Gate
-from worker.store.overview import MOST_LOOKED_AT, Overview
+from worker.store.lists import MOST_LOOKED_AT, Lists
 from worker.store.records import Records
+from worker.store.turns import Turns
 
 NOW = 1_763_800_000.0
 EVENT = Event(Source.WEBHOOK, body="{}", delivery_id="d-1")
@@ -27,7 +29,7 @@ class Lab:
     def __init__(self, redis: "Redis") -> None:
         self.redis = redis
         self.records = Records(redis)
-        self.overview = Overview(redis)
+        self.counters, self.lists, self.turns = Counters(redis), Lists(redis), Turns(redis)
         self.gate = Gate(redis, Limits(), 1000)
 
     def begin(
@@ -49,7 +51,7 @@ class Lab:
     def forget(self) -> None:
         """Keep the lists; nothing has expired yet."""
         self.redis.delete(keys.TRIMMED)
-        self.overview.forget(recorded_before=0, ended_before=0)
+        self.lists.forget(recorded_before=0, ended_before=0)
 
     def accept(self, job_id: JobId, *, at: float) -> None:
         assert self.records.turn(job_id, Turn.ACCEPT, now=at, due_at=at + 60, leg="leg-1")
@@ -71,13 +73,13 @@ def lab(redis: Any) -> Lab:
 
 def test_a_job_stands_in_one_state_at_a_time(lab: Lab) -> None:
     job = lab.begin("job-1")
-    assert lab.overview.counts() == {(JobState.SUBMITTING, WAV): 1}
+    assert lab.counters.counts() == {(JobState.SUBMITTING, WAV): 1}
     lab.accept(job, at=NOW + 1)
-    assert lab.overview.counts() == {(JobState.WAITING, WAV): 1}
-    assert lab.overview.oldest() == {JobState.WAITING: NOW + 1}
+    assert lab.counters.counts() == {(JobState.WAITING, WAV): 1}
+    assert lab.counters.oldest() == {JobState.WAITING: NOW + 1}
     lab.end(job, at=NOW + 40)
-    assert lab.overview.counts() == {(JobState.SUCCEEDED, WAV): 1}
-    assert not lab.overview.oldest()
+    assert lab.counters.counts() == {(JobState.SUCCEEDED, WAV): 1}
+    assert not lab.counters.oldest()
 
 
 def test_what_ends_a_job_is_counted_by_its_source(lab: Lab) -> None:
@@ -85,7 +87,7 @@ def test_what_ends_a_job_is_counted_by_its_source(lab: Lab) -> None:
         job = lab.begin(f"job-{number}")
         lab.accept(job, at=NOW + 1)
         lab.end(job, at=NOW + 41, event=Event(source, body="{}"))
-    totals = lab.overview.totals()
+    totals = lab.counters.totals()
     assert totals["settled", "webhook", "succeeded", WAV] == 2
     assert totals["submissions", "accepted", WAV] == 3
     waits = overview.histogram(totals, "wait", overview.WAIT_BOUNDS)
@@ -94,16 +96,16 @@ def test_what_ends_a_job_is_counted_by_its_source(lab: Lab) -> None:
     assert totals["wait_ms", WAV] == 120_000
     lags = overview.histogram(totals, "lag", overview.LAG_BOUNDS)
     assert lags.counts[0.25] == 3
-    [minute] = lab.overview.minutes(now=NOW + 41, count=1)
+    [minute] = lab.counters.minutes(now=NOW + 41, count=1)
     assert overview.total(minute, "settled") == 3
     assert overview.webhook_share(minute, OPERATIONS) == overview.WebhookShare(0, 0)
-    [today] = lab.overview.days(now=NOW, count=1)
+    [today] = lab.counters.days(now=NOW, count=1)
     assert overview.total(today, "settled", "succeeded") == 3
 
 
 def test_a_webhook_before_the_answer_counts_as_accepted(lab: Lab) -> None:
     lab.end(lab.begin("job-1"), at=NOW + 3)
-    assert overview.total(lab.overview.totals(), "submissions", "accepted") == 1
+    assert overview.total(lab.counters.totals(), "submissions", "accepted") == 1
 
 
 def test_credits_are_counted_by_tenant_if_the_job_succeeds(lab: Lab) -> None:
@@ -112,7 +114,7 @@ def test_credits_are_counted_by_tenant_if_the_job_succeeds(lab: Lab) -> None:
         job = lab.begin(f"job-{number}", operation=priced, tenant="acme")
         lab.end(job, at=NOW, turn=turn)
     price = round(find(priced).credits * 1000)
-    [today] = lab.overview.days(now=NOW, count=1)
+    [today] = lab.counters.days(now=NOW, count=1)
     assert price
     assert today["credits", "acme"] == price
 
@@ -126,12 +128,12 @@ def test_lists_go_on_where_the_page_before_ended(lab: Lab) -> None:
         seen: list[str] = []
         cursor = None
         while True:
-            page = lab.overview.page(wanted, cursor=cursor, limit=5)
+            page = lab.lists.page(wanted, cursor=cursor, limit=5)
             seen += [row.job_id for row in page.rows]
             if (cursor := page.cursor) is None:
                 break
         assert seen == sorted(names, reverse=True)
-    acme = lab.overview.page(Filter(tenant="acme"))
+    acme = lab.lists.page(Filter(tenant="acme"))
     assert [row.job_id for row in acme.rows] == names[1::2][::-1]
     assert {row.tenant for row in acme.rows} == {"acme"}
     assert acme.looked_at == 6
@@ -143,9 +145,9 @@ def test_a_filter_that_no_index_answers_looks_at_a_bounded_number(lab: Lab) -> N
             pipe.zadd(keys.JOBS, {f"gone-{number}": NOW + number})
         pipe.execute()
     job = lab.begin("job-1", at=NOW - 1)
-    first = lab.overview.page(Filter(batch="none"))
+    first = lab.lists.page(Filter(batch="none"))
     assert (first.rows, first.looked_at) == ([], MOST_LOOKED_AT)
-    second = lab.overview.page(Filter(), cursor=first.cursor)
+    second = lab.lists.page(Filter(), cursor=first.cursor)
     assert [row.job_id for row in second.rows] == [job]
     assert second.cursor is None
 
@@ -153,25 +155,25 @@ def test_a_filter_that_no_index_answers_looks_at_a_bounded_number(lab: Lab) -> N
 def test_everything_that_matches_is_selected(lab: Lab) -> None:
     for number in range(450):
         lab.begin(f"job-{number}")
-    assert len({row.job_id for row in lab.overview.select(Filter(operation=WAV))}) == 450
-    assert not list(lab.overview.select(Filter(operation="sonic.midi")))
+    assert len({row.job_id for row in lab.lists.select(Filter(operation=WAV))}) == 450
+    assert not list(lab.lists.select(Filter(operation="sonic.midi")))
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "x~y", "nan~y", "inf~y"])
 def test_a_wrong_cursor_is_a_value_error(lab: Lab, cursor: str) -> None:
     with pytest.raises(ValueError, match="this cursor is not one"):
-        lab.overview.page(Filter(), cursor=cursor)
+        lab.lists.page(Filter(), cursor=cursor)
 
 
 def test_each_turn_is_heard_of_once_in_order(lab: Lab) -> None:
-    start = lab.overview.last_turn()
+    start = lab.turns.last()
     job = lab.begin("job-1", tenant="acme")
     lab.accept(job, at=NOW + 1)
-    heard = lab.overview.turns(after=start, wait_seconds=0.1)
+    heard = lab.turns.listen(after=start, wait_seconds=0.1)
     assert [each.state for each in heard] == [JobState.SUBMITTING, JobState.WAITING]
     assert {(each.job_id, each.operation, each.tenant) for each in heard} == {(job, WAV, "acme")}
-    assert lab.overview.turns(after=heard[-1].turn_id, wait_seconds=0.01) == []
-    assert lab.overview.last_turn() == heard[-1].turn_id
+    assert lab.turns.listen(after=heard[-1].turn_id, wait_seconds=0.01) == []
+    assert lab.turns.last() == heard[-1].turn_id
 
 
 def test_jobs_of_the_version_before_are_added_to_the_indexes_once(lab: Lab) -> None:
@@ -186,31 +188,31 @@ def test_jobs_of_the_version_before_are_added_to_the_indexes_once(lab: Lab) -> N
         lab.redis.zadd(keys.JOBS, {f"old-{number}": NOW})
     lab.redis.zadd(keys.JOBS, {"expired": NOW})
     lab.forget()
-    assert lab.overview.counts() == {(JobState.WAITING, WAV): 3}
-    assert len(lab.overview.page(Filter(tenant="acme")).rows) == 3
+    assert lab.counters.counts() == {(JobState.WAITING, WAV): 3}
+    assert len(lab.lists.page(Filter(tenant="acme")).rows) == 3
     lab.redis.delete(f"{keys.STATES}:waiting:{WAV}")
     lab.forget()
-    assert not lab.overview.counts()
+    assert not lab.counters.counts()
 
 
 def test_what_has_expired_leaves_the_lists(lab: Lab) -> None:
     lab.end(lab.begin("job-1", tenant="acme"), at=NOW)
     live = lab.begin("job-2", at=NOW, tenant="acme")
-    lab.overview.forget(recorded_before=NOW - 1, ended_before=NOW + 100)
-    assert lab.overview.counts() == {(JobState.SUBMITTING, WAV): 1}
+    lab.lists.forget(recorded_before=NOW - 1, ended_before=NOW + 100)
+    assert lab.counters.counts() == {(JobState.SUBMITTING, WAV): 1}
     # It is done once in a while only.
-    lab.overview.forget(recorded_before=NOW + 1, ended_before=NOW + 100)
+    lab.lists.forget(recorded_before=NOW + 1, ended_before=NOW + 100)
     assert lab.redis.zrange(keys.JOBS, 0, -1) == ["job-1", live]
     lab.redis.delete(keys.TRIMMED)
-    lab.overview.forget(recorded_before=NOW + 1, ended_before=NOW + 100)
+    lab.lists.forget(recorded_before=NOW + 1, ended_before=NOW + 100)
     assert not lab.redis.zrange(keys.JOBS, 0, -1)
-    assert not lab.overview.page(Filter(tenant="acme")).rows
+    assert not lab.lists.page(Filter(tenant="acme")).rows
 
 
 def test_the_gate_is_shown_with_who_waits(lab: Lab) -> None:
-    assert lab.overview.gate().closed_for is None
+    assert lab.counters.gate().closed_for is None
     lab.begin("job-1")
-    assert lab.overview.gate().in_flight == 1
+    assert lab.counters.gate().in_flight == 1
     closed: dict[Any, Any] = {"breaker": "OutOfCredits", "closed_at": NOW, "probe_at": NOW}
     lab.redis.hset(keys.GATE, mapping=closed)
     lane = str(Lane(Priority.BATCH, "acme"))
@@ -219,7 +221,7 @@ def test_the_gate_is_shown_with_who_waits(lab: Lab) -> None:
         fields={"operation": WAV, "lane": lane, "cost": 0},
     )  # fmt: skip
     lab.gate.learn_balance(12.5, spent_before=0)
-    gate = lab.overview.gate()
+    gate = lab.counters.gate()
     assert gate.closed_for == "OutOfCredits"
     assert (gate.closed_at, gate.probe_at) == (NOW, NOW)
     assert gate.waiting == {("batch", "acme"): 1}

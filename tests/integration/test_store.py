@@ -46,7 +46,7 @@ from worker.store.agenda import Agenda
 from worker.store.connection import StoreUnavailable, check
 from worker.store.embedded import EmbeddedValkey
 from worker.store.gate import Gate
-from worker.store.overview import Overview
+from worker.store.lists import Lists
 from worker.store.plain_steps import PlainSteps
 from worker.store.readings import Readings
 from worker.store.records import Records
@@ -733,7 +733,7 @@ def test_the_newest_jobs_come_first_and_the_forgotten_not_at_all(parts: Parts, r
         )
     redis.delete(keys.job("job-3"))
     assert [job.job_id for job in Readings(redis).recent(3)] == ["job-4", "job-2"]
-    Overview(redis).forget(recorded_before=NOW + 2, ended_before=NOW)
+    Lists(redis).forget(recorded_before=NOW + 2, ended_before=NOW)
     assert redis.zrange(keys.JOBS, 0, -1) == ["job-3", "job-4"]
 
 

@@ -35,7 +35,7 @@ from worker.store import connection
 from worker.store.agenda import Agenda
 from worker.store.embedded import EmbeddedValkey
 from worker.store.gate import Gate
-from worker.store.overview import Overview
+from worker.store.lists import Lists
 from worker.store.readings import Readings
 from worker.store.records import Records
 
@@ -140,7 +140,7 @@ class Lab:
             records=self.records,
             readings=self.readings,
             agenda=self.agenda,
-            indexes=Overview(self.redis),
+            indexes=Lists(self.redis),
             provider=chosen(),
             polls=polls,
             submit_legs=SubmitLegs(self.readings, self.agenda, publisher, clock, self.policy),

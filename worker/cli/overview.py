@@ -24,7 +24,8 @@ from worker.core.overview import Filter, Row
 from worker.core.providers import chosen, find
 from worker.engine.describe import record_json
 from worker.settings import Role, Settings, load
-from worker.store.overview import Overview
+from worker.store.counters import Counters
+from worker.store.lists import Lists
 from worker.store.quarantine import Quarantine
 from worker.store.readings import Readings
 from worker.wiring.servers import open_readings, open_redis
@@ -87,24 +88,24 @@ def _watch(settings: Settings) -> None:
 
 def _look(settings: Settings) -> _Status:
     client, now = open_redis(settings), time.time()
-    overview = Overview(client)
+    counters = Counters(client)
     jobs: dict[JobState, int] = {}
-    for (state, _), count in sorted(overview.counts().items()):
+    for (state, _), count in sorted(counters.counts().items()):
         jobs[state] = jobs.get(state, 0) + count
-    hour = views.added(overview.minutes(now=now, count=_MINUTES))
+    hour = views.added(counters.minutes(now=now, count=_MINUTES))
     waits = views.histogram(hour, "wait", views.WAIT_BOUNDS)
     settled = views.webhook_share(hour, chosen().operations)
     return _Status(
         jobs=jobs,
-        gate=views.gate_sentence(overview.gate(), settings.limits, now=now),
+        gate=views.gate_sentence(counters.gate(), settings.limits, now=now),
         settled_by_webhook=settled.webhooks,
         settled_by_poll=settled.polls,
         webhook_share=settled.share,
         webhook_share_is_low=settled.is_low,
         wait_p50_seconds=waits.quantile(0.5),
         wait_p95_seconds=waits.quantile(0.95),
-        oldest_seconds={state: now - since for state, since in overview.oldest().items()},
-        workers_silent_seconds={name: now - at for name, at in overview.workers().items()},
+        oldest_seconds={state: now - since for state, since in counters.oldest().items()},
+        workers_silent_seconds={name: now - at for name, at in counters.workers().items()},
         quarantine=sum(Quarantine(client).counts().values()),
         unconfirmed=jobs.get(JobState.UNCONFIRMED, 0),
     )
@@ -201,7 +202,7 @@ def jobs(limit: int, cursor: str | None, as_json: bool, **wanted: Any) -> None:
     """
     settings = load(Role.CLIENT)
     if cursor or any(each is not None for each in wanted.values()):
-        _list(Overview(open_redis(settings)), _filter(**wanted), cursor, limit, as_json=as_json)
+        _list(Lists(open_redis(settings)), _filter(**wanted), cursor, limit, as_json=as_json)
     else:
         _list_flows(open_readings(settings), limit, as_json=as_json)
 
@@ -212,11 +213,9 @@ def _filter(*, state: str | None, operation: str | None, **others: Any) -> Filte
     return Filter(state=JobState(state) if state else None, operation=operation, **others)
 
 
-def _list(
-    overview: Overview, wanted: Filter, cursor: str | None, limit: int, *, as_json: bool
-) -> None:
+def _list(lists: Lists, wanted: Filter, cursor: str | None, limit: int, *, as_json: bool) -> None:
     try:
-        page = overview.page(wanted, cursor=cursor, limit=limit)
+        page = lists.page(wanted, cursor=cursor, limit=limit)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--cursor") from None
     if as_json:

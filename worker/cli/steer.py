@@ -24,8 +24,8 @@ from worker.core.overview import gate_sentence
 from worker.engine.cancel import Cancellation, Cancellations
 from worker.messages.retry import Retried, Retries
 from worker.settings import Role, Settings, load
+from worker.store.counters import Counters
 from worker.store.gate import Gate
-from worker.store.overview import Overview
 from worker.store.records import Records
 from worker.wiring import worker_process
 from worker.wiring.producer import open_retries
@@ -170,5 +170,5 @@ def _open_gate(settings: Settings) -> Gate:
 
 
 def _show_gate(settings: Settings) -> None:
-    view = Overview(open_redis(settings)).gate()
+    view = Counters(open_redis(settings)).gate()
     out.print(gate_sentence(view, settings.limits, now=time.time()), markup=False, soft_wrap=True)

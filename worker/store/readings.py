@@ -4,7 +4,7 @@
 process acts on it with a change whose script looks at the state again.
 
 An index has each job by the time at which it was recorded. A record expires and its entry in the
-index does not, so a sweep trims the indexes (``Overview.forget``).
+index does not, so a sweep trims the indexes (``Lists.forget``).
 """
 
 import itertools

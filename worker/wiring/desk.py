@@ -23,11 +23,13 @@ from worker.messages.retry import Retries
 from worker.provider import HTTPTransport
 from worker.settings import Settings
 from worker.store.agenda import Agenda
+from worker.store.counters import Counters
 from worker.store.gate import Gate
-from worker.store.overview import Overview
+from worker.store.lists import Lists
 from worker.store.quarantine import Quarantine
 from worker.store.readings import Readings
 from worker.store.records import Records
+from worker.store.turns import Turns
 from worker.wiring.batches import open_batches, open_timetable
 from worker.wiring.producer import open_producer, open_retries
 from worker.wiring.receiver import open_deliveries
@@ -39,7 +41,9 @@ class Desk:
     """The parts of the desk."""
 
     settings: Settings
-    overview: Overview
+    counters: Counters
+    lists: Lists
+    turns: Turns
     readings: Readings
     quarantine: Quarantine
     ledger: Ledger
@@ -64,7 +68,9 @@ def open_desk(settings: Settings) -> Desk:
     records = Records(client)
     return Desk(
         settings=settings,
-        overview=Overview(client),
+        counters=Counters(client),
+        lists=Lists(client),
+        turns=Turns(client),
         readings=Readings(client),
         quarantine=Quarantine(client),
         ledger=batches.ledger,

@@ -19,7 +19,7 @@ from worker.provider import HTTPTransport
 from worker.settings import Role, Settings, load
 from worker.store.agenda import Agenda
 from worker.store.gate import Gate
-from worker.store.overview import Overview
+from worker.store.lists import Lists
 from worker.store.plain_steps import PlainSteps
 from worker.store.readings import Readings
 from worker.store.records import Records
@@ -104,7 +104,7 @@ def _parts_of(_pid: int) -> Parts:
             records=records,
             readings=readings,
             agenda=agenda,
-            indexes=Overview(client),
+            indexes=Lists(client),
             provider=provider,
             polls=polls,
             submit_legs=submit_legs,

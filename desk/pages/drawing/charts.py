@@ -1,6 +1,6 @@
 """The last hour as columns: jobs settled a minute by source, and how long the provider took.
 
-Both read the counters that the scripts keep by minute (``worker/store/overview.py``).
+Both read the counters that the scripts keep by minute (``worker/store/counters.py``).
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@
 -- by the time since when. `tenants` is a set of tenants. Each has a sorted set of its jobs, by the time of
 -- their records. `totals` is a hash of counters that only grow. `minutes:<n>` and `days:<n>` are hashes of
 -- the same kind, for the n-th minute or day since 1970. Credits are in thousandths.
--- The names of counters are read by worker/store/overview.py and nothing else.
+-- The names of counters are read by worker/store/counters.py and nothing else.
 local TURNS_KEPT = 10000
 local DAY_SECONDS, YEAR_SECONDS = 86400, 400 * 86400
 -- The upper bounds of the histograms, in seconds.

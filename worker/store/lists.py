@@ -1,9 +1,9 @@
-"""Adapter: what people look at, read from Redis or Valkey.
+"""Adapter: lists of jobs, and the indexes behind them, in Redis or Valkey.
 
-The scripts that change jobs keep indexes and counters (``lua/common/overview.lua``), so nothing
-here scans all records, and a list costs the same among 1,000 jobs and among 1,000,000. A filter
-that no index answers is checked on the records, a bounded number at a time: a page says how many it
-has looked at, and where to go on.
+The scripts that change jobs keep the indexes (``lua/common/overview.lua``): a sorted set of jobs
+for each state and operation, and one for each tenant. So nothing here scans all records, and a list
+costs the same among 1,000 jobs and among 1,000,000. A filter that no index answers is checked on
+the records, a bounded number at a time: a page says how many it has looked at, and where to go on.
 """
 
 import contextlib
@@ -11,14 +11,14 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from worker.core import keys
 from worker.core.job.lanes import DEFAULT_TENANT, tenant_of
 from worker.core.job.models import JobId
 from worker.core.job.states import TERMINAL, JobState
-from worker.core.overview import Counts, Filter, GateView, Page, Row, Turned
+from worker.core.overview import Filter, Page, Row
 from worker.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -32,94 +32,18 @@ _FIELDS: Final = (
     "operation", "state", "created_at", "lane", "cost", "batch",
     "error_type", "provider_task_id", "clip_id", "source",
 )  # fmt: skip
-_CLASSES: Final = ("interactive", "interactive.slow", "batch", "batch.slow")
 _SILENT_SECONDS: Final = 86400
 """A worker that was silent for so long is forgotten."""
 
 _Found = tuple[float, str]
 
 
-class Overview:
-    """Reads indexes and counters. Every method raises StoreUnavailable if Redis is away."""
+class Lists:
+    """Lists jobs. Every method raises StoreUnavailable if Redis is away."""
 
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
         self._index = Script(redis, "index_older")
-
-    # Counters.
-
-    def counts(self) -> dict[tuple[JobState, str], int]:
-        """Count the jobs by state and operation."""
-        names = self._indexes()
-        with self._redis.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.zcard(f"{keys.STATES}:{name}")
-            sizes = pipe.execute()
-        return {_named(name): size for name, size in zip(names, sizes, strict=True) if size}
-
-    def oldest(self) -> dict[JobState, float]:
-        """Return since when the oldest job of each live state stands there."""
-        names = [name for name in self._indexes() if _named(name)[0] not in TERMINAL]
-        with self._redis.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.zrange(f"{keys.STATES}:{name}", 0, 0, withscores=True)
-            firsts = pipe.execute()
-        oldest: dict[JobState, float] = {}
-        for name, first in zip(names, firsts, strict=True):
-            state = _named(name)[0]
-            for _, since in first:
-                oldest[state] = min(since, oldest.get(state, math.inf))
-        return oldest
-
-    def totals(self) -> Counts:
-        """Read the counters that only grow."""
-        return _counts(self._redis.hgetall(keys.TOTALS))
-
-    def minutes(self, *, now: float, count: int) -> list[Counts]:
-        """Read the counters of the last minutes, this one included; the oldest first."""
-        return self._spans(keys.MINUTES, int(now // 60), count)
-
-    def days(self, *, now: float, count: int) -> list[Counts]:
-        """Read the counters of the last days (UTC), today included; the oldest first."""
-        return self._spans(keys.DAYS, int(now // 86400), count)
-
-    def _spans(self, prefix: str, last: int, count: int) -> list[Counts]:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for number in range(last - count + 1, last + 1):
-                pipe.hgetall(f"{prefix}:{number}")
-            return [_counts(found) for found in pipe.execute()]
-
-    def workers(self) -> dict[str, float]:
-        """Return the time of each worker's last sign of life."""
-        found = self._redis.zrange(keys.WORKERS, 0, -1, withscores=True)
-        return dict(cast("list[tuple[str, float]]", found))
-
-    def gate(self) -> GateView:
-        """Read how the gate stands."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hgetall(keys.GATE)
-            pipe.zcard(keys.FLIGHT)
-            for each in _CLASSES:
-                pipe.zrange(keys.LANES + each, 0, -1)
-            gate, in_flight, *tenants = pipe.execute()
-        found = zip(_CLASSES, tenants, strict=True)
-        lanes = [(each, tenant) for each, names in found for tenant in names]
-        with self._redis.pipeline(transaction=False) as pipe:
-            for each, tenant in lanes:
-                pipe.zcard(f"{keys.HELD}{each}:{tenant}")
-            sizes = pipe.execute()
-        return GateView(
-            closed_for=gate.get("breaker"),
-            closed_at=_float(gate.get("closed_at")),
-            probe_at=_float(gate.get("probe_at")) if "breaker" in gate else None,
-            paused_by=gate.get("paused"),
-            paused_at=_float(gate.get("paused_at")),
-            in_flight=in_flight,
-            credits=_credits_left(gate),
-            waiting={lane: size for lane, size in zip(lanes, sizes, strict=True) if size},
-        )
-
-    # Lists.
 
     def page(self, wanted: Filter, *, cursor: str | None = None, limit: int = 25) -> Page:
         """List jobs that match a filter.
@@ -162,20 +86,20 @@ class Overview:
 
     def _walk(self, wanted: Filter, after: _Found) -> Iterator[_Found]:
         """Yield the jobs of the index that fits a filter best, the latest first."""
-        indexes = [keys.JOBS]
+        chosen = [keys.JOBS]
         if wanted.state or wanted.operation:
-            indexes = [
+            chosen = [
                 f"{keys.STATES}:{name}"
-                for name in self._indexes()
-                if wanted.state in {None, _named(name)[0]}
-                and wanted.operation in {None, _named(name)[1]}
+                for name in indexes(self._redis)
+                if wanted.state in {None, named(name)[0]}
+                and wanted.operation in {None, named(name)[1]}
             ]
         if wanted.tenant not in {None, DEFAULT_TENANT}:
             tenants = f"{keys.TENANTS}:{wanted.tenant}"
-            if indexes == [keys.JOBS] or self._size([tenants]) < self._size(indexes):
-                indexes = [tenants]
+            if chosen == [keys.JOBS] or self._size([tenants]) < self._size(chosen):
+                chosen = [tenants]
         return heapq.merge(
-            *(self._down(index, after, wanted.since) for index in indexes), reverse=True
+            *(self._down(index, after, wanted.since) for index in chosen), reverse=True
         )
 
     def _down(self, index: str, after: _Found, since: float | None) -> Iterator[_Found]:
@@ -193,9 +117,6 @@ class Overview:
             if len(found) < _CHUNK:
                 return
 
-    def _indexes(self) -> list[str]:
-        return sorted(cast("set[str]", self._redis.smembers(keys.STATES)))
-
     def _size(self, indexes: Iterable[str]) -> int:
         with self._redis.pipeline(transaction=False) as pipe:
             for index in indexes:
@@ -208,30 +129,6 @@ class Overview:
                 pipe.hmget(keys.job(JobId(job_id)), _FIELDS)
             found = pipe.execute()
         return [_row(JobId(job_id), stored) for job_id, stored in zip(job_ids, found, strict=True)]
-
-    # What happens.
-
-    def turns(self, *, after: str = "$", wait_seconds: float, limit: int = 500) -> list[Turned]:
-        """Wait for turns of any job; returns them, or nothing when the time is over.
-
-        Args:
-            after: the last turn that was heard of; ``$``: the last one there is.
-            wait_seconds: must be shorter than the timeout of the connection.
-        """
-        read = self._redis.xread({keys.TURNS: after}, count=limit, block=round(wait_seconds * 1000))
-        return [
-            Turned(turn_id, JobId(said["job"]), JobState(said["state"]), said["operation"],
-                   said["tenant"])
-            for _, entries in cast("list[Any]", read)
-            for turn_id, said in entries
-        ]  # fmt: skip
-
-    def last_turn(self) -> str:
-        """Return the id of the last turn; ``0-0`` if there was none."""
-        last = cast("list[Any]", self._redis.xrevrange(keys.TURNS, count=1))
-        return last[0][0] if last else "0-0"
-
-    # Upkeep.
 
     def _complete(self) -> None:
         """Add the jobs to the indexes that were recorded before there were any. Done once."""
@@ -253,7 +150,7 @@ class Overview:
         if not self._redis.set(keys.TRIMMED, str(time.time()), nx=True, ex=_TRIM_EVERY_SECONDS):
             return
         self._complete()
-        ended = [name for name in self._indexes() if _named(name)[0] in TERMINAL]
+        ended = [name for name in indexes(self._redis) if named(name)[0] in TERMINAL]
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.zremrangebyscore(keys.JOBS, "-inf", recorded_before)
             pipe.zremrangebyscore(keys.WORKERS, "-inf", time.time() - _SILENT_SECONDS)
@@ -268,27 +165,15 @@ class Overview:
                 pipe.execute()
 
 
-def _named(name: str) -> tuple[JobState, str]:
-    state, _, operation = name.partition(":")
+def indexes(redis: "Redis") -> list[str]:
+    """Name the indexes by state and operation that there are."""
+    return sorted(cast("set[str]", redis.smembers(keys.STATES)))
+
+
+def named(index: str) -> tuple[JobState, str]:
+    """Return the state and the operation of such an index."""
+    state, _, operation = index.partition(":")
     return JobState(state), operation
-
-
-def _counts(found: Any) -> Counts:
-    return {tuple(name.split("/")): int(count) for name, count in found.items()}
-
-
-def _float(text: str | None) -> float | None:
-    return float(text) if text else None
-
-
-def _credits_left(gate: Mapping[str, str]) -> float | None:
-    """Return the balance, less what it does not know of (gate.lua); None if it is not known."""
-    if "balance" not in gate:
-        return None
-    balance, spent, before, reserved = (
-        int(gate.get(name, 0)) for name in ("balance", "spent", "spent_before", "reserved")
-    )
-    return (balance - (spent - before) - reserved) / 1000
 
 
 def _row(job_id: JobId, stored: Sequence[str | None]) -> Row | None:
