@@ -38,6 +38,9 @@ TENANT: Final = "acme"
 SCREENS: Final = ("/", "/jobs", "/jobs/<id>")
 METRICS: Final = "/metrics"
 
+_APP: Final = ("--worker-class", "desk.server.Worker", "desk.wsgi:app")
+_SECRET: Final = "a-token-of-the-benchmark-0123456789"
+
 What = tuple[str, str]
 """What is measured, and its unit."""
 Samples = Mapping[What, list[float]]
@@ -122,8 +125,9 @@ def _reads(home: House) -> dict[str, Callable[[], object]]:
 
 def _pages(crowd: Crowd) -> dict[str, Callable[[], bytes]]:
     """The metrics, and the screens that this desk has."""
-    desk = crowd.home.server("desk", "desk.wsgi:app")
+    desk = crowd.home.server("desk", *_APP, FERMATA_DESK_TOKENS=f"benchmark:read:{_SECRET}")
     session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {_SECRET}"
 
     def ask(path: str) -> requests.Response:
         url = f"http://127.0.0.1:{desk.port}{path.replace('<id>', crowd.original)}"

@@ -30,7 +30,6 @@ from worker.core.job.lanes import DEFAULT_TENANT
 from worker.core.job.models import Kind
 from worker.core.job.states import JobState
 from worker.core.overview import LAG_BOUNDS, WAIT_BOUNDS, Counts, GateView, histogram, total
-from worker.store.connection import StoreUnavailable
 from worker.wiring.desk import Desk
 
 OTHER_TENANTS: Final = "other"
@@ -51,12 +50,6 @@ def scrape() -> Response:
     # Never OpenMetrics: the gauge fermata_credits and the counter fermata_credits_total would be
     # two families of one name there.
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-
-@blueprint.errorhandler(StoreUnavailable)
-def _unavailable(_: Exception) -> Response:
-    why = "Redis cannot be reached, so nothing can be counted.\n"
-    return Response(why, 503, mimetype="text/plain")
 
 
 class Store(Collector):

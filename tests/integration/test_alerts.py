@@ -186,7 +186,7 @@ class Prometheus(Server):
         config["rule_files"] = [str(RULES)]
         [job] = config["scrape_configs"]
         job["static_configs"] = [{"targets": [f"127.0.0.1:{desk}"]}]
-        job["authorization"] = {"credentials_file": str(self._write("token", TOKEN))}
+        job["authorization"]["credentials_file"] = str(self._write("token", TOKEN))
         self._config = self._write("prometheus.yml", yaml.safe_dump(config))
 
     def _write(self, name: str, text: str) -> Path:
