@@ -1,8 +1,8 @@
 """What people look at: the jobs that match a filter, and what the counters say of all of them.
 
 The scripts of the store keep indexes and counters (``store/lua/common/overview.lua``), and
-``store/counters.py``, ``lists.py`` and ``turns.py`` read them into the nouns of this module. A job is a :class:`Row` here: one
-line, without its request and its result, however long these are.
+``store/counters.py``, ``lists.py`` and ``turns.py`` read them into the nouns of this module. A job
+is a :class:`Row` here: one line, without its request and its result, however long these are.
 """
 
 import math
