@@ -119,6 +119,15 @@ def test_credits_are_counted_by_tenant_if_the_job_succeeds(lab: Lab) -> None:
     assert today["credits", "acme"] == price
 
 
+@pytest.mark.parametrize("cost", ["10.5", "nonsense", ""])
+def test_a_damaged_record_is_counted_somehow_and_its_job_ends(lab: Lab, cost: str) -> None:
+    job = lab.begin("job-1")
+    lab.redis.hset(keys.job(job), mapping={"cost": cost, "lane": "x"})
+    lab.redis.hdel(keys.job(job), "operation")
+    lab.end(job, at=NOW)
+    assert lab.redis.hget(keys.job(job), "state") == "succeeded"
+
+
 def test_lists_go_on_where_the_page_before_ended(lab: Lab) -> None:
     names = [f"job-{number:02}" for number in range(12)]
     for number, name in enumerate(names):

@@ -58,10 +58,12 @@ local function count_end(operation, tenant, to, source, cost, now)
   redis.call('HINCRBY', TOTALS, 'settled/' .. source .. '/' .. to .. '/' .. operation, 1)
   of_minute(now, 'settled/' .. source .. '/' .. to .. '/' .. operation, 1)
   of_day(now, 'settled/' .. to, 1)
-  if to == 'succeeded' and tonumber(cost or '0') > 0 then
-    redis.call('HINCRBY', TOTALS, 'credits/' .. tenant .. '/' .. operation, cost)
-    of_minute(now, 'credits', cost)
-    of_day(now, 'credits/' .. tenant, cost)
+  -- A whole number, whatever stands on the record: a counter must not stop a job from ending.
+  local spent = string.format('%d', tonumber(cost or '') or 0)
+  if to == 'succeeded' and spent ~= '0' then
+    redis.call('HINCRBY', TOTALS, 'credits/' .. tenant .. '/' .. operation, spent)
+    of_minute(now, 'credits', spent)
+    of_day(now, 'credits/' .. tenant, spent)
   end
 end
 
