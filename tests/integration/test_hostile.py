@@ -30,6 +30,7 @@ from tests.integration.hostile import KINDS, Delivery, Sender, Source
 from tests.system import System, stop, wait_until
 from worker.core import keys
 from worker.core.job.states import Turn
+from worker.store.counters import Counters
 from worker.store.quarantine import Quarantine
 
 SEED = "fermata 1"
@@ -126,7 +127,17 @@ def others(flow: Flow) -> dict[str, bytes | None]:
     live = {keys.DUE, keys.READY, keys.RING}.union(gate, *map(record_keys, flow.jobs))
     with Redis.from_url(flow.system.redis_url) as redis:
         names = {key.decode() for key in redis.scan_iter("*")} - live
+        # Each delivery is counted and indexed too; ``counted`` says how many were.
+        names = {
+            name for name in names if not name.startswith(tuple(keys.OF_THE_OVERVIEW.values()))
+        }
         return {name: redis.dump(name) for name in sorted(names)}
+
+
+def counted(flow: Flow) -> dict[str, int]:
+    """How many deliveries were counted, by what became of them."""
+    totals = Counters(flow.redis).totals()
+    return {name[1]: count for name, count in totals.items() if name[0] == "deliveries"}
 
 
 def deliver_during(flow: Flow, jobs: list[str], progress: Callable[[], float]) -> list[str]:
@@ -163,6 +174,7 @@ def test_ten_thousand_hostile_requests_write_nothing_and_harm_no_delivery(besieg
     expected["set"] += storm.heard["liveness"][200]
     assert calls.since() == expected, storm.told()
     assert others(flow) == before, storm.told()
+    assert counted(flow) == {"resumed": REAL + 2}, storm.told()
     assert receipts == ["resumed"] * REAL, storm.told()
 
     flow.system.worker("afterwards")
