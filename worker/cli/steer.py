@@ -18,7 +18,7 @@ from worker.cli.group import (
     out,
 )
 from worker.cli.jobs import print_job
-from worker.core.errors import InvalidRequest
+from worker.core.errors import InvalidRequest, UnknownJob
 from worker.core.job.models import JobId
 from worker.core.overview import gate_sentence
 from worker.engine.cancel import Cancellation, Cancellations
@@ -100,12 +100,14 @@ def retry(job_ids: Sequence[str], flow: bool, even_if_paid: bool, as_json: bool)
     """
     retries, done = open_retries(load(Role.CLIENT)), Retried()
     for job_id in map(JobId, job_ids):
-        if flow:
-            found = retries.retry_flow(job_id, by=_OPERATOR, even_if_paid=even_if_paid)
-            done.jobs |= found.jobs
-            done.refused |= found.refused
-        else:
-            _retry(retries, job_id, done, even_if_paid=even_if_paid)
+        try:
+            found = _retry(retries, job_id, flow=flow, even_if_paid=even_if_paid)
+        except (InvalidRequest, UnknownJob) as error:
+            # One that is refused must not hide what was enqueued before it.
+            done.refused[job_id] = error.message
+            continue
+        done.jobs |= found.jobs
+        done.refused |= found.refused
     if as_json:
         click.echo(json.dumps({"retried": done.jobs, "refused": done.refused}, indent=2))
     else:
@@ -114,11 +116,10 @@ def retry(job_ids: Sequence[str], flow: bool, even_if_paid: bool, as_json: bool)
         sys.exit(EXIT_FAILED)
 
 
-def _retry(retries: Retries, job_id: JobId, done: Retried, *, even_if_paid: bool) -> None:
-    try:
-        done.jobs[job_id] = retries.retry(job_id, by=_OPERATOR, even_if_paid=even_if_paid)
-    except InvalidRequest as error:
-        done.refused[job_id] = error.message
+def _retry(retries: Retries, job_id: JobId, *, flow: bool, even_if_paid: bool) -> Retried:
+    if flow:
+        return retries.retry_flow(job_id, by=_OPERATOR, even_if_paid=even_if_paid)
+    return Retried({job_id: retries.retry(job_id, by=_OPERATOR, even_if_paid=even_if_paid)})
 
 
 def _show_retried(done: Retried) -> None:

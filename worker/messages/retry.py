@@ -11,19 +11,29 @@ header cannot be retried alone. A job of a batch is retried with its batch, whic
 
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
 
 from worker.core.contract import DIGEST_HEADER
-from worker.core.errors import InvalidRequest, SubmissionUnconfirmed
+from worker.core.errors import (
+    FermataError,
+    InvalidRequest,
+    KeyRefused,
+    OperationRetired,
+    OutOfCredits,
+    ProviderUnavailable,
+    RateLimited,
+    RequestRefused,
+    TaskFailed,
+)
 from worker.core.job import kept
 from worker.core.job.models import JobId, JobRecord
-from worker.core.job.states import LOST, JobState
+from worker.core.job.states import LOST
 from worker.core.ports import Clock
-from worker.core.providers import find
+from worker.core.providers import chosen, find
 from worker.messages.press import Publisher, pack
 from worker.messages.recording import Recorder
 from worker.messages.watch import flow_of, look
@@ -31,6 +41,20 @@ from worker.store.readings import Readings
 from worker.store.records import Records
 
 log = structlog.get_logger()
+
+_NOT_CHARGED: Final = frozenset(
+    error.__name__
+    for error in (
+        InvalidRequest,
+        RateLimited,
+        ProviderUnavailable,
+        RequestRefused,
+        KeyRefused,
+        OperationRetired,
+        OutOfCredits,
+    )
+)
+"""The provider never took the work."""
 
 _ONCE: Final = ("eta", "expires", "timestamp")
 """Headers that were meant for the first run alone."""
@@ -78,19 +102,22 @@ class Retries:
         Raises UnknownJob; InvalidRequest if the job cannot be retried; StoreUnavailable; kombu's
         OperationalError if the broker is away: then the sweep publishes the job later.
         """
-        job = self._readings.read(job_id)
-        again = _again(job_id)
-        if self._readings.state(again) is not None:
-            return again
-        wire = self._message(job, even_if_paid=even_if_paid)
-        wire["headers"] = _renamed(wire["headers"], job_id, again)
-        wire["properties"] |= {"correlation_id": again}
+        job, again = self._readings.read(job_id), _again(job_id)
+        state = self._readings.state(again)
+        if state in LOST:
+            raise InvalidRequest(f"{job_id} was retried as {again}, which is {state}: retry that")
         told: dict[str, Any] = {"now": self._clock(), "what": "retried"}
-        self._records.note(
-            job_id, why=f"{by}, as {again}", sources=LOST, fields={"again": again}, **told
-        )
-        publishes = self._recorder().record(find(job.operation), wire)
-        self._records.note(again, why=f"{by}, in place of {job_id}", **told)
+        publishes, wire = False, dict[str, Any]()
+        if state is None:
+            wire = self._message(job, even_if_paid=even_if_paid)
+            wire["headers"] = _renamed(wire["headers"], job_id, again)
+            wire["properties"] |= {"correlation_id": again}
+            # The record comes first. If this process dies here, the sweep publishes the job.
+            publishes = self._recorder().record(find(job.operation), wire)
+            self._records.note(again, why=f"{by}, in place of {job_id}", **told)
+        if job.again is None:
+            named = {"again": again}
+            self._records.note(job_id, why=f"{by}, as {again}", sources=LOST, fields=named, **told)
         log.info("job_retried", job_id=job_id, again=again, by=by)
         if publishes:
             self._publisher.publish(pack(wire))
@@ -121,7 +148,9 @@ class Retries:
         if why or not message:
             raise InvalidRequest(f"{job.job_id} cannot be retried: {why}")
         wire, body = kept.unpack(message)
-        if wire["content-type"] == "application/json" and json.loads(body)[2].get("chord"):
+        if wire["content-type"] != "application/json":
+            raise InvalidRequest(f"{job.job_id} cannot be retried: its message is not JSON")
+        if _ends_in_a_chord(json.loads(body)[2]):
             raise InvalidRequest(
                 f"{job.job_id} cannot be retried: it is one of a chord, which failed with it"
             )
@@ -132,10 +161,10 @@ def _refusal(job: JobRecord, message: str | None, *, even_if_paid: bool) -> str:
     """Say why a job cannot be retried; empty if it can."""
     if job.state not in LOST:
         return f"it is {job.state}"
-    if job.late:
+    if _has_come_late(job):
         return "its result came late, and is on its record"
     if job.batch:
-        return f"it is one of a batch: fermata batch retry {job.batch}"
+        return f"it is one of a batch: fermata batch retry {job.batch} --failed"
     if not message:
         return "its message is not on record"
     if not even_if_paid and _may_be_paid(job):
@@ -143,13 +172,45 @@ def _refusal(job: JobRecord, message: str | None, *, even_if_paid: bool) -> str:
     return ""
 
 
+def _has_come_late(job: JobRecord) -> bool:
+    """Say whether the whole result of a job came after it had ended without it."""
+    if not (job.late and job.late["final"]):
+        return False
+    try:
+        chosen().read_result(
+            job.job_id,
+            job.operation,
+            job.late["body"],
+            clip_id=job.clip_id,
+            provider_task_id=job.provider_task_id,
+        )
+    except FermataError:
+        return False
+    return True
+
+
 def _may_be_paid(job: JobRecord) -> bool:
-    """Say whether the provider may have charged for a job that ended without its result."""
-    error_type = (job.error or {}).get("type")
-    ended_here = job.state in {JobState.EXPIRED, JobState.CANCELLED}
-    return error_type == SubmissionUnconfirmed.__name__ or (
-        ended_here and job.provider_task_id is not None
-    )
+    """Say whether the provider may have charged for a job that ended without its result.
+
+    It may for every job that was sent, unless the error itself says that it did not.
+    """
+    if job.late:
+        return True
+    if not (job.attempts and job.cost):
+        return False
+    error = job.error or {}
+    if error.get("type") == TaskFailed.__name__:
+        return (error.get("details") or {}).get("refunded") is False
+    return error.get("type") not in _NOT_CHARGED
+
+
+def _ends_in_a_chord(embed: Mapping[str, Any]) -> bool:
+    """Say whether a job, or the last step of the chain after it, is one of a chord's header.
+
+    If the job fails, Celery fails that chord too (``Backend.mark_as_failure``).
+    """
+    steps = embed.get("chain") or ()
+    return bool(embed.get("chord") or any(step["options"].get("chord") for step in steps))
 
 
 def _again(job_id: JobId) -> JobId:

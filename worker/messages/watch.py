@@ -1,5 +1,6 @@
 """Finds the jobs of a flow, and follows them until each has ended."""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, sleep
@@ -10,7 +11,7 @@ from worker.core.errors import UnknownJob
 from worker.core.job import canvas
 from worker.core.job.canvas import Step
 from worker.core.job.models import JobId, JobRecord
-from worker.core.job.states import TERMINAL, JobState
+from worker.core.job.states import LOST, TERMINAL, JobState
 from worker.core.providers import chosen
 from worker.messages.flow import Flow
 from worker.store.readings import Readings
@@ -141,7 +142,10 @@ def follow(
 
 
 def _read(readings: Readings, step: Step) -> JobRecord | None:
-    try:
-        return readings.read(step.job_id)
-    except UnknownJob:
-        return None
+    """Read the record of a step; if it failed and was retried, that of the job in its place."""
+    found, job_id = None, step.job_id
+    with contextlib.suppress(UnknownJob):
+        while (record := readings.read(job_id)).again and record.state in LOST:
+            found, job_id = record, record.again
+        return record
+    return found
