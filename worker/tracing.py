@@ -8,19 +8,23 @@ child of the first and is linked to the second. The time between is drawn when i
 span "at the provider": a span that is open when its process dies is lost. A webhook, a poll, a row
 of a batch and a job that was held for long begin traces of their own, with a link. What a worker
 repeats for ever (sweep, admission, conductor) is not traced. Nothing but this module knows
-OpenTelemetry, and no error's text goes into a span.
+OpenTelemetry, and no error's text goes into a span. An error of an SDK is logged and goes no
+further: a trace is not worth a job.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
+import structlog
 from opentelemetry import context, propagate, trace
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
+from opentelemetry.context import Context
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
     ProxyTracerProvider,
+    Span,
     SpanContext,
     SpanKind,
     StatusCode,
@@ -28,12 +32,19 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from worker.core.wording import told
+
+log = structlog.get_logger()
+
 HELD_LONG_SECONDS: Final = 60.0
 """A job that was held for longer begins a trace of its own: its producer's has long ended."""
 
 _FIELD: Final = "traceparent"
-_SUPPRESSED: Final = (_SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")
-"""Instrumentations look for one or the other."""
+_SUPPRESSED: Final = (
+    getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation"),
+    "suppress_instrumentation",
+)
+"""Instrumentations look for one or the other; the first is not public."""
 
 # A record's field has the same form whichever propagators the process is set to.
 _w3c = TraceContextTextMapPropagator()
@@ -59,7 +70,8 @@ def trace_id() -> str:
 def traceparent() -> str:
     """Return the current span's context as a record keeps it; an empty text outside a trace."""
     carrier: dict[str, str] = {}
-    _w3c.inject(carrier)
+    with _harmless():
+        _w3c.inject(carrier)
     return carrier.get(_FIELD, "")
 
 
@@ -72,7 +84,8 @@ def headers_of(traceparent: str | None) -> dict[str, str]:
     """Return the headers by which a message goes on from a span; none if there is no span."""
     headers: dict[str, str] = {}
     if traceparent:
-        propagate.inject(headers, _context(traceparent))
+        with _harmless():
+            propagate.inject(headers, _context(traceparent))
     return headers
 
 
@@ -102,22 +115,22 @@ def root(
         link: the ``traceparent`` of a span that it is linked to.
         since: when the span began, in Unix seconds; None: now.
     """
-    span = _tracer.start_span(
-        name,
-        Context(),
-        kind,
-        _named(attributes),
-        _links(link),
-        None if since is None else _nanoseconds(since),
-    )
-    # An error's own text may have a secret in it, such as the URL of Redis.
-    with trace.use_span(
-        span, end_on_exit=True, record_exception=False, set_status_on_exception=False
-    ):
+
+    def begin() -> AbstractContextManager[Span]:
+        start = None if since is None else _nanoseconds(since)
+        span = _tracer.start_span(
+            name, Context(), kind, _named(attributes), _links(link), start_time=start
+        )
+        return trace.use_span(span, end_on_exit=True)
+
+    with _shielded(begin) as span:
         try:
             yield
         except Exception as error:
-            span.set_status(StatusCode.ERROR, type(error).__name__)
+            # An error's own text may have a secret in it, such as the URL of Redis.
+            if span:
+                with _harmless():
+                    span.set_status(StatusCode.ERROR, type(error).__name__)
             raise
 
 
@@ -136,20 +149,44 @@ def request(name: str, *, job_id: str) -> Iterator[None]:
 
 def link(traceparent: str | None) -> None:
     """Link the current span to another one."""
-    for each in _links(traceparent):
-        trace.get_current_span().add_link(each.context)
+    with _harmless():
+        for each in _links(traceparent):
+            trace.get_current_span().add_link(each.context)
 
 
 def write(name: str, parent: str, since: float, until: float, **attributes: str) -> None:
     """Write a span that is over; times are Unix seconds."""
-    span = _tracer.start_span(
-        name,
-        _context(parent),
-        SpanKind.CLIENT,
-        _named(attributes),
-        start_time=_nanoseconds(since),
-    )
-    span.end(_nanoseconds(until))
+    with _harmless():
+        span = _tracer.start_span(
+            name,
+            _context(parent),
+            SpanKind.CLIENT,
+            _named(attributes),
+            start_time=_nanoseconds(since),
+        )
+        span.end(_nanoseconds(until))
+
+
+@contextlib.contextmanager
+def _shielded(begin: Callable[[], AbstractContextManager[Span]]) -> Iterator[Span | None]:
+    """Make a span current for a while; None if it could not begin: the work is done anyway."""
+    with contextlib.ExitStack() as stack:
+        span = None
+        with _harmless():
+            span = stack.enter_context(begin())
+        try:
+            yield span
+        finally:
+            with _harmless():
+                stack.close()
+
+
+@contextlib.contextmanager
+def _harmless() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # any error of an SDK, or of an exporter behind it
+        log.warning("trace_failed", error=told(error))
 
 
 # -- what is not to be seen -------------------------------------------------------------------

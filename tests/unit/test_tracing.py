@@ -1,11 +1,12 @@
 """Spans as the modules of the worker begin and link them, and nothing of it without an SDK."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from opentelemetry import context, trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
@@ -146,3 +147,34 @@ def test_a_jobs_time_at_the_provider(
 def test_a_job_was_held_when_the_gate_held_it_last() -> None:
     assert held_at(told("hold", "admit", "submit", "postpone", "hold", "admit")) == 4
     assert held_at(told("enqueue", "submit")) is None
+
+
+class Broken(SpanProcessor):
+    """An SDK whose exporter fails, as a span begins or as it ends."""
+
+    def __init__(self, at: str) -> None:
+        self._at = at
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if self._at == "start":
+            raise RuntimeError("the exporter's own error")
+
+    def on_end(self, span: Any) -> None:
+        if self._at == "end":
+            raise RuntimeError("the exporter's own error")
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+def test_an_error_of_the_sdk_reaches_nobody(at: str, written: InMemorySpanExporter) -> None:
+    provider: Any = trace.get_tracer_provider()
+    provider.add_span_processor(Broken(at))
+    done = []
+    with tracing.root("row", link=REMOTE):
+        done.append("the work")
+    with tracing.request("webhook", job_id="job-1"):
+        done.append("the webhook")
+    tracing.write("at the provider", REMOTE, 1.0, 2.0)
+    assert done == ["the work", "the webhook"]
+    with pytest.raises(ValueError, match="of the work"), tracing.root("row"):
+        raise ValueError("an error of the work")
+    assert tracing.traceparent() == ""
