@@ -204,6 +204,23 @@ def test_jobs_of_the_version_before_are_added_to_the_indexes_once(lab: Lab) -> N
     assert not lab.counters.counts()
 
 
+def test_a_job_that_an_earlier_version_has_moved_is_put_where_it_stands(lab: Lab) -> None:
+    moved, lost, stays = (lab.begin(f"job-{number}") for number in range(3))
+    lab.redis.hset(keys.job(moved), "state", "succeeded")
+    lab.redis.delete(keys.job(lost))
+    lab.forget()
+    assert lab.counters.counts() == {(JobState.SUBMITTING, WAV): 1, (JobState.SUCCEEDED, WAV): 1}
+    found = lab.lists.page(Filter(state=JobState.SUBMITTING)).rows
+    assert [row.job_id for row in found] == [stays]
+
+
+def test_a_tenant_without_jobs_is_forgotten(lab: Lab) -> None:
+    lab.begin("job-1", at=NOW, tenant="acme")
+    lab.begin("job-2", at=NOW + 10, tenant="blue")
+    lab.lists.forget(recorded_before=NOW + 5, ended_before=0)
+    assert lab.redis.smembers(keys.TENANTS) == {"blue"}
+
+
 def test_what_has_expired_leaves_the_lists(lab: Lab) -> None:
     lab.end(lab.begin("job-1", tenant="acme"), at=NOW)
     live = lab.begin("job-2", at=NOW, tenant="acme")

@@ -40,7 +40,7 @@
 | fermata:turns            | stream     | the latest turns of all jobs     | some 10,000           |
 | fermata:indexed          | string     | a mark: these indexes are whole  | for ever              |
 | fermata:trimmed          | string     | a mark: they were trimmed        | ten minutes           |
-| fermata:workers          | sorted set | worker by its last sign of life  | trimmed by the desk   |
+| fermata:workers          | sorted set | worker by its last sign of life  | trimmed by the sweep  |
 | fermata:health           | string     | nothing: a test write (SET XX)   | never                 |
 
 Times are Unix seconds. The broker's and the result backend's own keys stand beside them.

@@ -28,6 +28,8 @@ MOST_LOOKED_AT: Final = 2_000
 """So many records are looked at for one page at most."""
 _CHUNK: Final = 200
 _TRIM_EVERY_SECONDS: Final = 600
+_STRAIGHTENED: Final = 500
+"""So many jobs of each live state are looked at each time."""
 _FIELDS: Final = (
     "operation", "state", "created_at", "lane", "cost", "batch",
     "error_type", "provider_task_id", "clip_id", "source",
@@ -44,6 +46,8 @@ class Lists:
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
         self._index = Script(redis, "index_older")
+        self._trim_state = Script(redis, "trim_state")
+        self._trim_tenants = Script(redis, "trim_tenants")
 
     def page(self, wanted: Filter, *, cursor: str | None = None, limit: int = 25) -> Page:
         """List jobs that match a filter.
@@ -136,9 +140,7 @@ class Lists:
             return
         found = (job_id for job_id, _ in self._redis.zscan_iter(keys.JOBS, count=_CHUNK))
         while chunk := list(itertools.islice(found, _CHUNK)):
-            self._index(
-                states=keys.STATES, tenants=keys.TENANTS, records=keys.RECORDS, job_ids=chunk
-            )
+            self._add(chunk)
         self._redis.set(keys.INDEXED, str(time.time()))
 
     def forget(self, *, recorded_before: float, ended_before: float) -> None:
@@ -150,19 +152,29 @@ class Lists:
         if not self._redis.set(keys.TRIMMED, str(time.time()), nx=True, ex=_TRIM_EVERY_SECONDS):
             return
         self._complete()
-        ended = [name for name in indexes(self._redis) if named(name)[0] in TERMINAL]
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.zremrangebyscore(keys.JOBS, "-inf", recorded_before)
             pipe.zremrangebyscore(keys.WORKERS, "-inf", time.time() - _SILENT_SECONDS)
-            for name in ended:
-                pipe.zremrangebyscore(f"{keys.STATES}:{name}", "-inf", ended_before)
             pipe.execute()
+        for name in indexes(self._redis):
+            if named(name)[0] in TERMINAL:
+                self._redis.zremrangebyscore(f"{keys.STATES}:{name}", "-inf", ended_before)
+            else:
+                self._straighten(name)
         tenants = self._redis.sscan_iter(keys.TENANTS, count=_CHUNK)
         while chunk := list(itertools.islice(tenants, _CHUNK)):
-            with self._redis.pipeline(transaction=False) as pipe:
-                for tenant in chunk:
-                    pipe.zremrangebyscore(f"{keys.TENANTS}:{tenant}", "-inf", recorded_before)
-                pipe.execute()
+            self._trim_tenants(tenants=keys.TENANTS, before=recorded_before, tenants_named=chunk)
+
+    def _straighten(self, name: str) -> None:
+        """Put the jobs of an index where they stand, if an earlier version has moved them."""
+        moved = self._trim_state(
+            states=keys.STATES, records=keys.RECORDS, name=name, most=_STRAIGHTENED
+        )
+        if moved:
+            self._add(moved)
+
+    def _add(self, job_ids: Sequence[str]) -> None:
+        self._index(states=keys.STATES, tenants=keys.TENANTS, records=keys.RECORDS, job_ids=job_ids)
 
 
 def indexes(redis: "Redis") -> list[str]:
