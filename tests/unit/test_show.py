@@ -256,3 +256,14 @@ def test_a_request_is_shown_and_of_a_result_its_job_alone() -> None:
     plain = printed(show.job(record, (), {"source": None, "parameters": {"mv": "v5"}}))
     assert "source" not in plain
     assert "\n  mv: v5\n" in plain
+
+
+def test_what_comes_after_the_end_of_a_job_is_no_part_of_its_time() -> None:
+    timeline: tuple[JSONObject, ...] = (
+        {"at": 102.1, "what": "fail", "state": JobState.FAILED},
+        {"at": 177.0, "what": "retried", "why": "the operator"},
+    )
+    record = JobRecord(
+        JobId("job-1"), "sonic.wav", JobState.FAILED, 100.0, 200.0, timeline=timeline
+    )
+    assert " 2.1 " in printed(show.jobs_table([record], width=120))

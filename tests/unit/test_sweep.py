@@ -7,7 +7,7 @@ import pytest
 from tests import fakes
 from tests.unit import recorded
 from tests.unit.lab import HOUR, JOB, LYRICS_TIMELINE, REMASTER, WAV, Lab
-from worker.core.job.models import JobId
+from worker.core.job.models import JobId, Source
 from worker.core.job.states import LIVE, JobState
 from worker.core.job.timing import OnUnconfirmed
 from worker.core.providers import find
@@ -75,6 +75,9 @@ def test_a_job_that_was_cancelled_before_it_began_ends(state: JobState) -> None:
     lab.records.note(JOB, now=lab.now, fields={"cancelled_by": "a test"})
     sweep(lab)
     assert (lab.state(), lab.error()) == (JobState.RESUMING, "JobCancelled")
+    event = lab.readings.event(JOB)
+    assert event
+    assert event.source is Source.CANCEL
 
 
 def test_a_message_that_was_lost_is_counted_and_one_that_backed_off_is_not() -> None:

@@ -23,7 +23,7 @@ from worker.core.contract import JOB_ID
 from worker.core.job import canvas
 from worker.core.job.canvas import Step
 from worker.core.job.models import Entry, JobId, JobRecord, JSONObject
-from worker.core.job.states import JobState
+from worker.core.job.states import TERMINAL, JobState
 from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import Operation
 from worker.engine.describe import read_late
@@ -310,8 +310,10 @@ def _why(record: JobRecord) -> str:
 
 def _seconds(record: JobRecord) -> float:
     """How long a job has taken, to its last turn."""
-    last = record.timeline[-1]["at"] if record.timeline else record.created_at
-    return max(float(last) - record.created_at, 0.0)
+    # What came later, such as a late webhook or a retry, is no part of its time.
+    ended = [each["at"] for each in record.timeline if each.get("state") in TERMINAL]
+    last = ended[:1] or [each["at"] for each in record.timeline[-1:]] or [record.created_at]
+    return max(float(last[0]) - record.created_at, 0.0)
 
 
 def utc(at: float) -> datetime:

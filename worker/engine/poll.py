@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from worker import tracing
-from worker.core.errors import FermataError, InvalidRequest
+from worker.core.errors import FermataError, InvalidRequest, JobCancelled
 from worker.core.job import timing
 from worker.core.job.models import Event, JobRecord, Source
 from worker.core.job.states import JobState
@@ -163,5 +163,6 @@ def give_up(records: Records, job: JobRecord, error: FermataError, *, now: float
 
     The claim is refused if the job's leg or state has changed: the provider may have accepted it.
     """
-    event = Event(Source.SWEEP, error=error.to_json())
+    source = Source.CANCEL if isinstance(error, JobCancelled) else Source.SWEEP
+    event = Event(source, error=error.to_json())
     records.claim(job.job_id, event, now=now, leg=job.leg, seen=job.state)
