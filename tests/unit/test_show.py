@@ -267,3 +267,14 @@ def test_what_comes_after_the_end_of_a_job_is_no_part_of_its_time() -> None:
         JobId("job-1"), "sonic.wav", JobState.FAILED, 100.0, 200.0, timeline=timeline
     )
     assert " 2.1 " in printed(show.jobs_table([record], width=120))
+
+
+def test_a_job_below_one_that_it_does_not_follow_says_that_some_are_left_out() -> None:
+    first, second, third = map(JobId, ("job-1", "job-2", "job-3"))
+    jobs = [
+        JobRecord(third, "sonic.wav", JobState.SUCCEEDED, 3.0, 9.0, after=second, first=first),
+        JobRecord(second, "sonic.midi", JobState.SUCCEEDED, 2.0, 9.0, after=first, first=first),
+        JobRecord(first, "sonic.create_music", JobState.SUCCEEDED, 1.0, 9.0),
+    ]
+    assert "… " not in printed(show.jobs_table(jobs, width=120))
+    assert "└ … sonic.wav" in printed(show.jobs_table([jobs[0], jobs[2]], width=120))

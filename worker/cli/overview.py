@@ -194,7 +194,8 @@ def jobs(limit: int, cursor: str | None, as_json: bool, **wanted: Any) -> None:
     """List the newest jobs, the jobs of a flow below its first; or those that match a filter.
 
     A job behind `└` follows the one above it; branches that run side by side hang on one line
-    (`├`). The first job of a flow is shown with it, however old it is.
+    (`├`). The first job of a flow is shown with it, however old it is; `…` stands for jobs
+    between them that are not shown.
 
     With a filter, each job is one line of a plain list. With a state or an operation, the jobs that
     reached their state last come first. If the list does not end there, the cursor with which it

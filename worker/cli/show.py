@@ -92,7 +92,7 @@ def jobs_table(records: Iterable[JobRecord], *, width: int) -> Table:
     rows = [
         (
             record.job_id,
-            lines + record.operation,
+            lines + ("… " if _skips(record, known) else "") + record.operation,
             coloured(record.state),
             f"{_seconds(record):.1f}",
             utc(record.created_at).strftime("%m-%d %H:%M:%S"),
@@ -102,6 +102,11 @@ def jobs_table(records: Iterable[JobRecord], *, width: int) -> Table:
         for record in (known[step.job_id],)
     ]
     return fitted(names, rows, width)
+
+
+def _skips(record: JobRecord, known: Mapping[JobId, JobRecord]) -> bool:
+    """Say whether the job that it follows is not shown, so that it stands below the first."""
+    return record.after not in {None, record.first} and record.after not in known
 
 
 def _as_flows(known: Mapping[JobId, JobRecord]) -> Iterator[Step]:
