@@ -31,8 +31,8 @@ from worker.app.job_task import ProviderTask
 from worker.core import keys
 from worker.core.job.models import Heard, Standing
 from worker.core.job.states import JobState
+from worker.engine.attempts import Attempts
 from worker.engine.settle import Settlements
-from worker.engine.submit import Submissions
 from worker.messages.press import PUBLISH_RETRIES
 from worker.messages.recording import Recorder, resuming
 from worker.provider import HTTPTransport
@@ -138,12 +138,12 @@ def _(self: Any, deliver: Any, message: Any, queue: str) -> None:
 # The submit leg.
 
 
-@wraps(Submissions, "standing")
-def _(self: Any, standing: Any, job_id: str) -> Standing:
-    return Standing(None) if out("one submission", job_id) else standing(self, job_id)
+@wraps(ProviderTask, "_in_turn")
+def _(self: Any, in_turn: Any) -> Standing:
+    return Standing(None) if out("one submission", self.request.id) else in_turn(self)
 
 
-@wraps(Submissions, "announce")
+@wraps(Attempts, "announce")
 def _(self: Any, announce: Any, attempt: Any) -> Any:
     if reached("forgotten", attempt.job_id):
         with book() as redis:
@@ -165,7 +165,7 @@ def _(self: Any, begin: Any, job_id: str, *args: Any, **options: Any) -> Any:
     return state
 
 
-@wraps(Submissions, "begin")
+@wraps(Attempts, "begin")
 def _(self: Any, begin: Any, attempt: Any, *args: Any, **options: Any) -> Any:
     begun = begin(self, attempt, *args, **options)
     passes("begun", attempt.job_id)

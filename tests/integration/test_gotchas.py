@@ -65,7 +65,7 @@ def test_the_resumed_leg_starts_with_all_its_retries(flow: Flow) -> None:
     assert who(result.get(timeout=GET_SECONDS)) == job.id
 
 
-# 2. Handling: in ProviderTask._submit_leg, jobs.begin comes before jobs.submit; and
+# 2. Handling: in ProviderTask._submit_leg, Attempts.begin comes before Submissions.submit; and
 # Turn.CLAIM in worker/core/job/states.py may start from submitting.
 def test_a_job_can_be_resumed_before_its_submit_is_answered(flow: Flow) -> None:
     rule = {"webhook": "early", "submit": "slow", "submit_delay_seconds": 1}
@@ -140,7 +140,7 @@ class Pile:
         )
 
 
-# 4. Handling: ProviderTask._require_turn: a message of a job that goes on has nothing to do.
+# 4. Handling: ProviderTask._in_turn: a message of a job that goes on has nothing to do.
 def test_a_copy_of_a_parked_message_resumes_nothing_by_itself(flow: Flow) -> None:
     job = flow.hold()
     result = (job | flow.note()).apply_async()
@@ -161,7 +161,7 @@ def test_a_copy_of_a_parked_message_resumes_nothing_by_itself(flow: Flow) -> Non
     flow.paid_once()
 
 
-# 4. Handling: ProviderTask._require_turn and the compare-and-set of Submissions.begin.
+# 4. Handling: ProviderTask._in_turn and the compare-and-set of Attempts.begin.
 def test_copies_of_a_submit_are_accepted_once(flow: Flow) -> None:
     job = flow.job(clip())
     canvas = job | flow.note()
@@ -175,8 +175,8 @@ def test_copies_of_a_submit_are_accepted_once(flow: Flow) -> None:
     flow.paid_once()
 
 
-# 5. Handling: in ProviderTask._submit_leg, _announce_parked comes before jobs.submit. Here the
-# failure is stored while the submit is still unanswered; a later PARKED would overwrite it.
+# 5. Handling: in ProviderTask._submit_leg, _announce_parked comes before Submissions.submit. Here
+# the failure is stored while the submit is still unanswered; a later PARKED would overwrite it.
 def test_a_failure_is_not_overwritten_by_the_parked_state(flow: Flow) -> None:
     rule = {"webhook": "early", "outcome": "fail", "submit": "slow", "submit_delay_seconds": 0.5}
     job = flow.job(clip(), rule=rule)

@@ -4,8 +4,9 @@ Every operation's task has this base, and each job runs it twice. Celery calls t
 slot: it writes the record, stores ``PARKED``, calls the provider once, and raises ``Ignore``, which
 frees the slot. When the job's event has come, a conductor calls the resumed leg: the same task,
 from the message on the record. That leg returns the result or raises the error, and Celery does the
-rest natively: chain, chord, callbacks, errbacks, ``AsyncResult``. The engine (``Submissions`` and
-``Settlements``) decides what happens to the job; this module translates that into Celery's words.
+rest natively: chain, chord, callbacks, errbacks, ``AsyncResult``. The engine (``Attempts``,
+``Submissions`` and ``Settlements``) decides what happens to the job; this module translates that
+into Celery's words.
 """
 
 import contextlib
@@ -37,10 +38,10 @@ from worker.core.job.models import Event, JobId, JSONObject, Leased, Parked, Sou
 from worker.core.job.states import TRANSITIONS, JobState, Turn
 from worker.core.job.timing import at_provider, hard_time_limit, moment, soft_time_limit
 from worker.core.providers import chosen, find
-from worker.core.wire import Operation
+from worker.core.wire import Operation, Postponed
 from worker.core.wording import told
+from worker.engine.attempts import Attempt, Attempts
 from worker.engine.cancel import cancelled
-from worker.engine.submit import Attempt, Submissions
 from worker.messages.follow_ups import FollowUp
 from worker.messages.press import park
 from worker.messages.recording import resuming
@@ -92,14 +93,13 @@ class ProviderTask(FollowUp):
         self._require_worker()
         structlog.contextvars.bind_contextvars(job_id=self._job_id, operation=self.operation.name)
         self._note_what_follows()
-        jobs = worker_process.parts().submissions
+        attempts = worker_process.parts().attempts
         try:
-            standing = jobs.standing(self._job_id)
-            self._require_turn(standing)
+            standing = self._in_turn()
             body = self._check(args, kwargs)
             if self.operation.slow and self._queue == QUEUE:
-                return self._pass_on(jobs, body)
-            return self._submit_leg(jobs, body, standing)
+                return self._pass_on(attempts, body)
+            return self._submit_leg(attempts, body, standing)
         except StoreUnavailable as error:
             log.warning("state_unavailable", error=told(error))
             raise Reject(told(error), requeue=True) from None
@@ -124,12 +124,13 @@ class ProviderTask(FollowUp):
         if not JOB_ID.fullmatch(str(request.id)):
             raise InvalidRequest(f"the task id must match {JOB_ID.pattern}: it stands in a URL")
 
-    def _require_turn(self, standing: Standing) -> None:
-        """Let this message begin only if it is its turn, and the job is still wanted.
+    def _in_turn(self) -> Standing:
+        """Return where the job stands, if it is this message's turn and the job is still wanted.
 
         Raises Ignore if the record goes on without this message. If there is no record yet, raises
         the error that the job ends with.
         """
+        standing = worker_process.parts().readings.standing(self._job_id)
         if self.request.get(OURS_HEADER):
             self._make_due()
             raise Ignore
@@ -148,6 +149,7 @@ class ProviderTask(FollowUp):
             raise Ignore
         elif standing.deadline_at <= time.time():
             raise Ignore  # the sweep ends it
+        return standing
 
     def _make_due(self) -> None:
         """Make a job ready that an older version of Fermata would resume by this message."""
@@ -179,7 +181,7 @@ class ProviderTask(FollowUp):
         ours = {name: given.pop(name) for name in _OURS if name in given}
         return chosen().check(self.operation.name, given, **ours)
 
-    def _submit_leg(self, jobs: Submissions, body: JSONObject, standing: Standing) -> NoReturn:
+    def _submit_leg(self, attempts: Attempts, body: JSONObject, standing: Standing) -> NoReturn:
         attempt = Attempt(self._job_id, self.operation, secrets.token_hex(8))
         # If there is a record, it has the message already.
         parked = None if standing.state else self._park()
@@ -187,9 +189,9 @@ class ProviderTask(FollowUp):
         # ``expires`` limits the wait in the queue. After the first attempt, the deadline counts.
         expires_at = None if standing.attempts else self._expires_at
         try:
-            if not jobs.begin(attempt, body, parked, lane, expires_at=expires_at):
+            if not attempts.begin(attempt, body, parked, lane, expires_at=expires_at):
                 raise Ignore
-            current = self._announced(jobs, attempt, announced=standing.announced)
+            current = self._announced(attempts, attempt, announced=standing.announced)
         except UnknownJob as error:
             # Redis was restarted without its last writes. Nothing was sent, and the message is
             # still in hand, so it can begin again.
@@ -197,9 +199,11 @@ class ProviderTask(FollowUp):
         if not current:
             raise Ignore
         try:
-            event = self._barred(current) or jobs.submit(attempt, body)
+            event = self._barred(current) or worker_process.parts().submissions.submit(
+                attempt, body
+            )
             if event:
-                jobs.claim_here(attempt, event)
+                attempts.claim(attempt, event)
         except Exception:
             # The provider may have taken the work, so the job must not fail here. Its record lets
             # a webhook, a poll or the sweep settle it.
@@ -207,16 +211,16 @@ class ProviderTask(FollowUp):
         raise Ignore from None
 
     def _announced(
-        self, jobs: Submissions, attempt: Attempt, *, announced: bool
+        self, attempts: Attempts, attempt: Attempt, *, announced: bool
     ) -> Standing | None:
         try:
             if not announced:
                 self._announce_parked()
-            return jobs.announce(attempt)
+            return attempts.announce(attempt)
         except UnknownJob:
             raise
         except Exception as error:  # nothing was sent yet, so the attempt can be made again
-            jobs.postpone(attempt, f"not announced: {type(error).__name__}")
+            attempts.postpone(attempt, Postponed(f"not announced: {type(error).__name__}"))
             return None
 
     def _barred(self, job: Standing) -> Event | None:
@@ -231,14 +235,14 @@ class ProviderTask(FollowUp):
         """The queue that this message came from."""
         return (self.request.delivery_info or {}).get("routing_key")
 
-    def _pass_on(self, jobs: Submissions, body: JSONObject) -> NoReturn:
+    def _pass_on(self, attempts: Attempts, body: JSONObject) -> NoReturn:
         """Send a slow job on to its own queue: it came by the queue for quick ones.
 
         The record is written first, so that the deadline ends the job if no worker serves that
         queue.
         """
         parked = self._park(queue=SLOW_QUEUE, expires=self._expires)
-        stale_at = jobs.pass_on(
+        stale_at = attempts.pass_on(
             self._job_id, self.operation, body, parked, expires_at=self._expires_at
         )
         if stale_at is not None:
