@@ -28,6 +28,7 @@ from worker import log
 from worker.app.accidents import ChordBackend, PatientBackend
 from worker.app.conductor import Conductor
 from worker.app.job_task import ProviderTask
+from worker.app.submit_leg import SubmitLeg
 from worker.core import keys
 from worker.core.job.models import Heard, Standing
 from worker.core.job.states import JobState
@@ -138,9 +139,9 @@ def _(self: Any, deliver: Any, message: Any, queue: str) -> None:
 # The submit leg.
 
 
-@wraps(ProviderTask, "_in_turn")
+@wraps(SubmitLeg, "_in_turn")
 def _(self: Any, in_turn: Any) -> Standing:
-    return Standing(None) if out("one submission", self.request.id) else in_turn(self)
+    return Standing(None) if out("one submission", self._job_id) else in_turn(self)
 
 
 @wraps(Attempts, "announce")
