@@ -26,7 +26,7 @@ from urllib3.connection import HTTPConnection
 from tests.integration.flow import record_keys
 from worker import log
 from worker.app.accidents import ChordBackend, PatientBackend
-from worker.app.conductor import Conductor
+from worker.app.conductor import Legs
 from worker.app.job_task import ProviderTask
 from worker.app.submit_leg import SubmitLeg
 from worker.core import keys
@@ -212,7 +212,7 @@ def _(self: Any, lease: Any, **options: Any) -> Any:
     return leased
 
 
-@wraps(Conductor, "_run")
+@wraps(Legs, "run")
 def _(self: Any, run: Any, job: Any) -> None:
     passes("in hand", job.job_id)
     run(self, job)
