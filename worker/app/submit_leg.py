@@ -162,12 +162,9 @@ class SubmitLeg:
             raise DeadlineExceeded(f"{self._operation.name} {expired}")
 
     def _pass_on(self, body: JSONObject) -> None:
-        """Send a slow job on to its own queue: it came by the queue for quick ones.
-
-        The record is written first, so that the deadline ends the job if no worker serves that
-        queue.
-        """
+        """Send a slow job on to its own queue: it came by the queue for quick ones."""
         message = self._message
+        # The record comes first, so that the deadline ends the job if no worker serves that queue.
         parked = self._park(queue=SLOW_QUEUE, expires=message.expires)
         stale_at = self._parts.attempts.pass_on(
             self._job_id, self._operation, body, parked, expires_at=message.expires_at
@@ -215,13 +212,11 @@ class SubmitLeg:
             return None
 
     def _announce_parked(self) -> None:
-        """Tell the result backend and monitors that the job holds no slot from here on.
-
-        Nothing can settle the job yet: the record is this leg's, the provider has not heard of the
-        job, and a cancellation waits for this leg (announce.lua). Celery's backends protect only
-        SUCCESS: if ``PARKED`` were stored later, or by a copy of this message, it would overwrite
-        FAILURE.
-        """
+        """Tell the result backend and monitors that the job holds no slot from here on."""
+        # Nothing can settle the job yet: the record is this leg's, the provider has not heard of
+        # the job, and a cancellation waits for this leg (announce.lua). Celery's backends protect
+        # only SUCCESS: if ``PARKED`` were stored later, or by a copy of this message, it would
+        # overwrite FAILURE.
         task = self._task
         if not task.request.ignore_result:
             task.update_state(state=PARKED, meta={"operation": self._operation.name})
