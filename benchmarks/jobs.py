@@ -21,7 +21,8 @@ from worker.core.job.timing import Policy
 from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import find
 from worker.core.wire import Answer, Request
-from worker.engine.submit import Attempt, Callbacks, Submissions
+from worker.engine.attempts import Attempt, Attempts
+from worker.engine.submit import Callbacks, Submissions
 from worker.messages.press import park as press
 from worker.store.gate import Gate
 
@@ -86,24 +87,32 @@ class _Accepting:
 
 def park(house: House, count: int) -> list[JobId]:
     """Park jobs as a worker's submit leg does, without a worker: press, begin, announce, submit."""
-    jobs = Submissions(
+    gate, policy = Gate(house.redis, Limits(), held_seconds=60), Policy()
+    attempts = Attempts(
         records=house.system.records,
         readings=house.system.readings,
-        provider=chosen(),
-        transport=_Accepting(),
-        gate=Gate(house.redis, Limits(), held_seconds=60),
-        callbacks=Callbacks(house.system.receiver_url, SIGNING_KEY),
-        policy=Policy(),
+        gate=gate,
+        policy=policy,
         clock=time.time,
         jitter=random.random,
+    )
+    jobs = Submissions(
+        attempts=attempts,
+        records=house.system.records,
+        provider=chosen(),
+        transport=_Accepting(),
+        gate=gate,
+        callbacks=Callbacks(house.system.receiver_url, SIGNING_KEY),
+        policy=policy,
+        clock=time.time,
     )
     job_ids = [JobId(str(uuid.uuid4())) for _ in range(count)]
     headers = {OURS_HEADER: 0}
     wanted = [remaster(house, str(uuid.uuid4()), task_id=j, headers=headers) for j in job_ids]
     for job_id, parked in zip(job_ids, map(press, wanted), strict=True):
         attempt = Attempt(job_id, OPERATION, uuid.uuid4().hex)
-        jobs.begin(attempt, REQUEST, parked, Lane())
-        jobs.announce(attempt)
+        attempts.begin(attempt, REQUEST, parked, Lane())
+        attempts.announce(attempt)
         jobs.submit(attempt, REQUEST)
     house.require("waiting", job_ids)
     return job_ids

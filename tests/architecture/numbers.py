@@ -108,7 +108,8 @@ NUMBERS: Final = (
         "modules that import Celery outside its rooms", modules_that_know_celery_elsewhere, 0, 0
     ),
     Number("highest index of an argument in Lua", highest_argument_index, 0, 0),
-    Number("methods of the largest class", methods_of_the_largest_class, 23, 12),
+    # The port of a provider, core/ports.py:Provider; aimusic/provider.py:AIMusic has 13.
+    Number("methods of the largest class", methods_of_the_largest_class, 14, 12),
     Number("comments per 100 lines of code", comments_per_100_lines, 3.0, 3, more_is_better=True),
 )
 

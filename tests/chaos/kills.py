@@ -17,7 +17,7 @@ from celery.backends.redis import RedisBackend
 from urllib3.connection import HTTPConnection
 
 from worker.app.accidents import PatientBackend
-from worker.app.conductor import Conductor
+from worker.app.conductor import Legs
 from worker.app.job_task import ProviderTask
 from worker.messages.recording import Recorder
 from worker.provider import HTTPTransport
@@ -84,7 +84,7 @@ def install() -> None:
     _around(Recorder, "record", after=Point.RECORDED)
     _around_posts()
     _around(Records, "claim", after=Point.CLAIMED)
-    _around(Conductor, "_run", before=Point.LEASED)
+    _around(Legs, "run", before=Point.LEASED)
     _around(RedisBackend, "on_chord_part_return", before=Point.CHORD)
     _around(RedisBackend, "_chord_publish_claim_expires", after=Point.BODY)
     _around(RedisBackend, "chord_error_from_stack", before=Point.DOOMED)

@@ -26,13 +26,14 @@ from urllib3.connection import HTTPConnection
 from tests.integration.flow import record_keys
 from worker import log
 from worker.app.accidents import ChordBackend, PatientBackend
-from worker.app.conductor import Conductor
+from worker.app.conductor import Legs
 from worker.app.job_task import ProviderTask
+from worker.app.submit_leg import SubmitLeg
 from worker.core import keys
 from worker.core.job.models import Heard, Standing
 from worker.core.job.states import JobState
+from worker.engine.attempts import Attempts
 from worker.engine.settle import Settlements
-from worker.engine.submit import Submissions
 from worker.messages.press import PUBLISH_RETRIES
 from worker.messages.recording import Recorder, resuming
 from worker.provider import HTTPTransport
@@ -138,12 +139,12 @@ def _(self: Any, deliver: Any, message: Any, queue: str) -> None:
 # The submit leg.
 
 
-@wraps(Submissions, "standing")
-def _(self: Any, standing: Any, job_id: str) -> Standing:
-    return Standing(None) if out("one submission", job_id) else standing(self, job_id)
+@wraps(SubmitLeg, "_in_turn")
+def _(self: Any, in_turn: Any) -> Standing:
+    return Standing(None) if out("one submission", self._job_id) else in_turn(self)
 
 
-@wraps(Submissions, "announce")
+@wraps(Attempts, "announce")
 def _(self: Any, announce: Any, attempt: Any) -> Any:
     if reached("forgotten", attempt.job_id):
         with book() as redis:
@@ -165,7 +166,7 @@ def _(self: Any, begin: Any, job_id: str, *args: Any, **options: Any) -> Any:
     return state
 
 
-@wraps(Submissions, "begin")
+@wraps(Attempts, "begin")
 def _(self: Any, begin: Any, attempt: Any, *args: Any, **options: Any) -> Any:
     begun = begin(self, attempt, *args, **options)
     passes("begun", attempt.job_id)
@@ -211,7 +212,7 @@ def _(self: Any, lease: Any, **options: Any) -> Any:
     return leased
 
 
-@wraps(Conductor, "_run")
+@wraps(Legs, "run")
 def _(self: Any, run: Any, job: Any) -> None:
     passes("in hand", job.job_id)
     run(self, job)

@@ -17,7 +17,7 @@ from tests.integration.conftest import Flows
 from tests.integration.flow import GET_SECONDS, Flow, clip, completed, failed, who
 from tests.launcher import Started
 from tests.system import System, stop, wait_until, within
-from worker.app.conductor import LEASE_SECONDS, STOP_SECONDS, THREADS, Conductor
+from worker.app.conductor import LEASE_SECONDS, STOP_SECONDS, THREADS, Conductor, Legs
 from worker.core import keys
 from worker.core.contract import QUEUE
 from worker.store import connection
@@ -303,6 +303,5 @@ def test_a_conductor_that_has_nothing_to_do_takes_that_for_no_outage(
 ) -> None:
     """A wait that outlasts the timeout would be one, and be followed by a pause."""
     agenda = Agenda(connection.connect(valkey.url, timeout_seconds=0.4, retries=0))
-    app = Celery(set_as_current=False)
-    watched: dict[str, Any] = {"patience_seconds": 0.4, "is_watched": lambda: True}
-    Conductor(app, agenda, agenda, "worker@test", **watched).run_once()
+    legs = Legs(Celery(set_as_current=False), "worker@test", is_watched=lambda: True)
+    Conductor(legs, agenda, agenda, "worker@test", patience_seconds=0.4).run_once()

@@ -28,7 +28,7 @@ from worker.messages.press import Publisher
 from worker.settings import Role, load
 
 
-# 1. Handling: expires=None in ProviderTask._park; a conductor looks at no expiry.
+# 1. Handling: expires=None in SubmitLeg._park; a conductor looks at no expiry.
 def test_a_job_that_expires_while_it_is_parked_is_still_resumed(flow: Flow) -> None:
     job = flow.job(clip(), rule={"latency_seconds": 1.3}, expires=1)
 
@@ -53,7 +53,7 @@ def test_a_job_that_expires_before_it_runs_ends_natively_and_is_never_submitted(
     assert (flow.accepted(job.id), flow.state(job.id)) == ([], "expired")
 
 
-# 1. Handling: retries=0 in ProviderTask._park.
+# 1. Handling: retries=0 in SubmitLeg._park.
 def test_the_resumed_leg_starts_with_all_its_retries(flow: Flow) -> None:
     job = flow.hold()
 
@@ -65,7 +65,7 @@ def test_the_resumed_leg_starts_with_all_its_retries(flow: Flow) -> None:
     assert who(result.get(timeout=GET_SECONDS)) == job.id
 
 
-# 2. Handling: in ProviderTask._submit_leg, jobs.begin comes before jobs.submit; and
+# 2. Handling: in SubmitLeg._submit, Attempts.begin comes before Submissions.submit; and
 # Turn.CLAIM in worker/core/job/states.py may start from submitting.
 def test_a_job_can_be_resumed_before_its_submit_is_answered(flow: Flow) -> None:
     rule = {"webhook": "early", "submit": "slow", "submit_delay_seconds": 1}
@@ -82,7 +82,7 @@ def test_a_job_can_be_resumed_before_its_submit_is_answered(flow: Flow) -> None:
     assert flow.state(job.id) == "succeeded"
 
 
-# 3. Handling: ProviderTask._park changes headers alone.
+# 3. Handling: SubmitLeg._park changes headers alone.
 def test_the_parked_message_has_the_arguments_of_the_first(flow: Flow) -> None:
     job, source = flow.job(rule=HELD), clip()
     job["kwargs"] |= {"pick": 0, "variation_category": "subtle"}
@@ -140,7 +140,7 @@ class Pile:
         )
 
 
-# 4. Handling: ProviderTask._require_turn: a message of a job that goes on has nothing to do.
+# 4. Handling: SubmitLeg._in_turn: a message of a job that goes on has nothing to do.
 def test_a_copy_of_a_parked_message_resumes_nothing_by_itself(flow: Flow) -> None:
     job = flow.hold()
     result = (job | flow.note()).apply_async()
@@ -161,7 +161,7 @@ def test_a_copy_of_a_parked_message_resumes_nothing_by_itself(flow: Flow) -> Non
     flow.paid_once()
 
 
-# 4. Handling: ProviderTask._require_turn and the compare-and-set of Submissions.begin.
+# 4. Handling: SubmitLeg._in_turn and the compare-and-set of Attempts.begin.
 def test_copies_of_a_submit_are_accepted_once(flow: Flow) -> None:
     job = flow.job(clip())
     canvas = job | flow.note()
@@ -175,8 +175,8 @@ def test_copies_of_a_submit_are_accepted_once(flow: Flow) -> None:
     flow.paid_once()
 
 
-# 5. Handling: in ProviderTask._submit_leg, _announce_parked comes before jobs.submit. Here the
-# failure is stored while the submit is still unanswered; a later PARKED would overwrite it.
+# 5. Handling: in SubmitLeg._submit, _announce_parked comes before Submissions.submit. Here
+# the failure is stored while the submit is still unanswered; a later PARKED would overwrite it.
 def test_a_failure_is_not_overwritten_by_the_parked_state(flow: Flow) -> None:
     rule = {"webhook": "early", "outcome": "fail", "submit": "slow", "submit_delay_seconds": 0.5}
     job = flow.job(clip(), rule=rule)
@@ -289,7 +289,7 @@ def test_one_leg_starts_in_the_pool_and_only_the_last_one_succeeds(
     assert flow.turns(job.id) == ["submit", "accept", "claim", "succeed"]
 
 
-# 10. Handling: ProviderTask._announce_parked.
+# 10. Handling: SubmitLeg._announce_parked.
 def test_a_parked_job_says_so_and_holds_no_slot(flow: Flow) -> None:
     job = flow.hold()
 
@@ -303,7 +303,7 @@ def test_a_parked_job_says_so_and_holds_no_slot(flow: Flow) -> None:
     assert result.state == "SUCCESS"
 
 
-# 10. Handling: send_event("task-parked") in ProviderTask._announce_parked: without it, event
+# 10. Handling: send_event("task-parked") in SubmitLeg._announce_parked: without it, event
 # consumers such as Flower show a parked task as STARTED.
 def test_a_parked_job_tells_event_consumers(flow: Flow, heard: Heard) -> None:
     job = flow.hold()
@@ -317,7 +317,7 @@ def test_a_parked_job_tells_event_consumers(flow: Flow, heard: Heard) -> None:
     assert who(result.get(timeout=GET_SECONDS)) == job.id
 
 
-# 11. Handling: ProviderTask._park builds each job's signature from its own request.
+# 11. Handling: SubmitLeg._park builds each job's signature from its own request.
 def test_one_signature_applied_four_times_is_four_jobs(flow: Flow) -> None:
     job = flow.job(clip())
     flow.jobs.remove(job.options.pop("task_id"))

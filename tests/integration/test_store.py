@@ -35,11 +35,10 @@ from worker.core.job.models import (
 )
 from worker.core.job.states import TERMINAL, JobState, Turn
 from worker.core.job.timing import PUBLISH_LEASE_SECONDS, Policy
-from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import find
 from worker.core.wire import Refused, SubmitOutcome, Unknown
+from worker.engine.attempts import Attempts
 from worker.engine.cancel import Cancellation, Cancellations
-from worker.engine.submit import Callbacks, Submissions
 from worker.messages.press import Publisher, SubmitLegs
 from worker.store import connection
 from worker.store.agenda import Agenda
@@ -1036,17 +1035,14 @@ def test_a_message_in_its_queue_does_not_outlast_the_deadline(parts: Parts, redi
 def test_a_slow_job_that_could_not_be_passed_on_is_soon_published_again(
     parts: Parts, redis: Any, error: Exception | None, seconds: float
 ) -> None:
-    transport: Any = None
-    jobs = Submissions(
-        records=parts.records, readings=parts.readings, provider=chosen(), transport=transport,
-        gate=Gate(redis, Limits(), held_seconds=60),
-        callbacks=Callbacks("https://fermata.example", "k"), policy=Policy(), clock=lambda: NOW,
-        jitter=lambda: 0.0,
+    attempts = Attempts(
+        records=parts.records, readings=parts.readings, gate=Gate(redis, Limits(), held_seconds=60),
+        policy=Policy(), clock=lambda: NOW, jitter=lambda: 0.0,
     )  # fmt: skip
     publisher = Mock(spec=Publisher, **{"publish.side_effect": error})
     submit_legs = SubmitLegs(Readings(redis), parts.agenda, publisher, lambda: NOW, Policy())
 
-    stale_at = jobs.pass_on(JOB, find("sonic.upload"), {}, Parked("a message", {}))
+    stale_at = attempts.pass_on(JOB, find("sonic.upload"), {}, Parked("a message", {}))
     assert stale_at is not None
     submit_legs.publish(JOB, stale_at=stale_at)
 

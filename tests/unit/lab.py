@@ -21,11 +21,12 @@ from worker.core.providers.aimusic.provider import AIMusic
 from worker.core.signing import derive_secret
 from worker.core.wire import Answer, Request
 from worker.engine.adopt import Adoption
+from worker.engine.attempts import Attempt, Attempts
 from worker.engine.cancel import Cancellations
 from worker.engine.poll import Polls
 from worker.engine.receive import Deliveries
 from worker.engine.settle import Settlements
-from worker.engine.submit import Attempt, Callbacks, Submissions
+from worker.engine.submit import Callbacks, Submissions
 from worker.engine.sweep import Sweep
 
 JOB: Final = JobId("job-1")
@@ -93,16 +94,23 @@ class Lab:
         self.policy = Policy(**policy)
         self.answered: dict[str, Any] = {}
         self.cancellations = Cancellations(self.records, self.clock)
-        self.submissions = Submissions(
+        self.attempts = Attempts(
             records=self.records,
             readings=self.readings,
+            gate=self.gate,
+            policy=self.policy,
+            clock=self.clock,
+            jitter=lambda: 0.0,
+        )
+        self.submissions = Submissions(
+            attempts=self.attempts,
+            records=self.records,
             provider=self.provider,
             transport=self.transport,
             gate=self.gate,
             callbacks=Callbacks("https://fermata.example/webhooks/aimusic", KEY),
             policy=self.policy,
             clock=self.clock,
-            jitter=lambda: 0.0,
         )
         self.settlements = Settlements(
             records=self.records, provider=self.provider, policy=self.policy, clock=self.clock
@@ -163,13 +171,13 @@ class Lab:
     def begin(self, attempt: Attempt, *, on_record: bool = False) -> bool:
         """Begin a submit leg; with its message, unless the record has the message already."""
         parked = None if on_record else Parked("a message", {})
-        return self.submissions.begin(attempt, {}, parked, Lane())
+        return self.attempts.begin(attempt, {}, parked, Lane())
 
     def submit(self, answer: Answer | FermataError, operation: str = REMASTER) -> Event | None:
         """Run a submit leg to whose request the provider gives this answer."""
         attempt = self.attempt(operation)
         assert self.begin(attempt)
-        assert self.submissions.announce(attempt)
+        assert self.attempts.announce(attempt)
         self.transport.answers.append(answer)
         return self.submissions.submit(attempt, {})
 

@@ -30,7 +30,7 @@ def test_a_job_that_ends_or_has_ended_is_not_cancelled(state: JobState) -> None:
 def test_a_job_without_a_record_is_marked_for_the_worker_that_begins_it() -> None:
     lab = Lab()
     assert lab.cancellations.cancel(JOB, by="a test") is Cancellation.WAITING
-    standing = lab.submissions.standing(JOB)
+    standing = lab.readings.standing(JOB)
     assert (standing.state, standing.cancelled_by) == (None, "a test")
 
 
@@ -38,7 +38,7 @@ def test_a_job_that_is_not_announced_is_marked_for_its_own_leg() -> None:
     lab = Lab()
     lab.begin(lab.attempt())
     assert lab.cancellations.cancel(JOB, by="a test") is Cancellation.ENDING
-    standing = lab.submissions.announce(lab.attempt())
+    standing = lab.attempts.announce(lab.attempt())
     assert standing
     assert (standing.state, standing.cancelled_by) == (JobState.SUBMITTING, "a test")
 

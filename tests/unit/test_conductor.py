@@ -16,7 +16,8 @@ from kombu.exceptions import OperationalError
 from tests.system import wait_until
 from worker.app import conductor as conductor_module
 from worker.app import startup
-from worker.app.conductor import AT_ONCE, MOST_ASIDE, THREADS, Conductor, ConductorStep
+from worker.app.background import ConductorStep
+from worker.app.conductor import AT_ONCE, MOST_ASIDE, THREADS, Conductor, Legs
 from worker.core.contract import task_name
 from worker.core.job.models import Event, JobId, Leased, Source
 from worker.messages.press import park
@@ -61,6 +62,7 @@ class Worker:
         self.may_end = threading.Event()
         self.begun: list[Any] = []
         self.app = Celery(set_as_current=False, backend="cache+memory://")
+        self.legs = Legs(self.app, self.hostname, is_watched=lambda: False)
 
         @self.app.task(name=task_name(PAUSES), bind=True, shared=False)
         def pauses(task: Any) -> None:
@@ -68,9 +70,7 @@ class Worker:
             self.may_end.wait(60)
 
     def conductor(self, ready: Any) -> Conductor:
-        return Conductor(
-            self.app, ready, ready, self.hostname, patience_seconds=1, is_watched=lambda: False
-        )
+        return Conductor(self.legs, ready, ready, self.hostname, patience_seconds=1)
 
     def pausing(self, job_id: str) -> Leased:
         message = park(self.app.signature(task_name(PAUSES), task_id=job_id)).message
@@ -144,7 +144,7 @@ def test_a_monitor_that_cannot_be_told_puts_no_job_off(
 ) -> None:
     ready, away = Ready(worker.pausing("job")), Mock(side_effect=OperationalError("it is away"))
     conductor = worker.conductor(ready)
-    monkeypatch.setattr(conductor, "_send", away)
+    monkeypatch.setattr(worker.legs, "_send", away)
     worker.may_end.set()
     conductor.run_once()
     wait_until(lambda: away.called, what="the leg has ended")
@@ -158,7 +158,7 @@ def test_a_leg_that_would_end_its_thread_is_put_off_and_the_thread_goes_on(
 ) -> None:
     ready = Ready(*(worker.pausing(f"job-{number}") for number in range(2 * AT_ONCE)))
     conductor = worker.conductor(ready)
-    monkeypatch.setattr(conductor, "_run", Mock(side_effect=error))
+    monkeypatch.setattr(worker.legs, "run", Mock(side_effect=error))
     while ready.jobs:
         conductor.run_once()
     wait_until(lambda: len(ready.renewed) == 2 * AT_ONCE, what="all are put off")

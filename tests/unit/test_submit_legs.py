@@ -54,7 +54,7 @@ def test_a_job_that_is_settled_here_is_claimed_by_its_own_leg(case: str) -> None
     assert event
     assert event.source is Source.ANSWER
     assert (event.error or {}).get("type") == error
-    lab.submissions.claim_here(lab.attempt(operation), event)
+    lab.attempts.claim(lab.attempt(operation), event)
     assert (lab.state(), lab.error()) == (JobState.RESUMING, error)
 
 
@@ -86,10 +86,10 @@ def test_a_job_that_closes_an_open_gate_again_and_again_fails_by_it(refused_befo
 def test_a_job_is_passed_on_to_another_queue_unless_somebody_has_begun_it() -> None:
     lab = Lab()
     upload, parked = find("sonic.upload"), Parked("a message", {})
-    assert lab.submissions.pass_on(JOB, upload, {}, parked) == lab.now + PUBLISH_LEASE_SECONDS
+    assert lab.attempts.pass_on(JOB, upload, {}, parked) == lab.now + PUBLISH_LEASE_SECONDS
     assert (lab.state(), lab.due_in()) == (JobState.QUEUED, PUBLISH_LEASE_SECONDS)
     assert lab.begin(lab.attempt(upload.name), on_record=True)
-    assert lab.submissions.pass_on(JOB, upload, {}, parked) is None
+    assert lab.attempts.pass_on(JOB, upload, {}, parked) is None
 
 
 def test_a_webhook_that_was_faster_than_the_answer_has_won() -> None:
@@ -108,7 +108,7 @@ def test_a_leg_that_was_given_up_announces_nothing() -> None:
     assert lab.begin(lab.attempt())
     assert not lab.begin(lab.attempt(leg="leg-2"))
     assert lab.records.take_from(JOB, "leg-1")
-    assert lab.submissions.announce(lab.attempt()) is None
+    assert lab.attempts.announce(lab.attempt()) is None
 
 
 def test_a_job_whose_record_was_lost_is_not_submitted_without_its_message() -> None:
@@ -124,7 +124,7 @@ def test_a_job_begins_with_the_clip_that_it_works_on_if_there_is_one(case: str) 
     operation = find(wanted["operation"])
     lab = Lab()
     body = lab.provider.check(operation.name, wanted["parameters"])
-    assert lab.submissions.begin(lab.attempt(operation.name), body, Parked("{}", {}), Lane())
+    assert lab.attempts.begin(lab.attempt(operation.name), body, Parked("{}", {}), Lane())
     job, clips = lab.readings.read(JOB), wanted["parameters"].get(operation.clip_field)
     assert job.operation == operation.name
     assert job.clip_id == (clips if isinstance(clips, str) else None)

@@ -65,7 +65,7 @@ def test_a_leg_that_went_silent_before_it_was_announced_has_sent_nothing() -> No
     assert lab.begin(lab.attempt())
     sweep(lab)
     assert (lab.state(), lab.due_in()) == (JobState.QUEUED, 0)
-    assert lab.submissions.announce(lab.attempt()) is None
+    assert lab.attempts.announce(lab.attempt()) is None
 
 
 @pytest.mark.parametrize("state", [JobState.QUEUED, JobState.HELD, JobState.ADMITTED])

@@ -14,8 +14,7 @@ from celery.signals import import_modules, setup_logging
 
 from worker import log, mends
 from worker.app import startup
-from worker.app.background import AdmissionStep, SweepStep
-from worker.app.conductor import ConductorStep
+from worker.app.background import AdmissionStep, ConductorStep, SweepStep
 from worker.core import redis_url
 from worker.core.contract import QUEUE, SCHEDULE_TICK
 from worker.core.job.timing import hard_time_limit, soft_time_limit

@@ -1,8 +1,8 @@
 """The threads beside a worker's tasks: each runs in the main process, and holds no slot.
 
-Celery starts and stops each as a boot step of the worker: sweep and admission stand here, the
-conductor in ``conductor``. Every worker runs all of them, and leases in Redis keep two workers from
-doing the same work. A thread outlives any error: it logs the error, pauses, and goes on.
+Celery starts and stops each as a boot step of the worker: sweep, admission, conductor. Every worker
+runs all of them, and leases in Redis keep two workers from doing the same work. A thread outlives
+any error: it logs the error, pauses, and goes on.
 """
 
 import threading
@@ -14,9 +14,13 @@ from celery import bootsteps
 
 from worker import tracing
 from worker.app import startup
+from worker.app.conductor import RENEW_EVERY_SECONDS, STOP_SECONDS, Conductor, Legs
 from worker.core.health.checks import SKEW_REFUSED_SECONDS, Risk
 from worker.core.wording import told
 from worker.engine.admit import LISTEN_SECONDS
+from worker.settings import Settings
+from worker.store import connection
+from worker.store.agenda import Agenda
 from worker.store.connection import StoreUnavailable
 
 log = structlog.get_logger()
@@ -104,3 +108,61 @@ class AdmissionStep(Background):
         patience = self._parts.settings.redis_timeout_seconds / 2
         self._parts.gate.listen(min(wait - SOON_SECONDS / 2, LISTEN_SECONDS, patience))
         return 0
+
+
+class ConductorStep(Background):
+    """The worker's conductor, and a thread beside it that renews its leases."""
+
+    _conductor: Conductor
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._ended = threading.Event()
+        self._tending = threading.Thread(target=self._tend, name="fermata-leases", daemon=True)
+
+    def start(self, parent: Any) -> None:
+        parts = startup.parts()
+        self._conductor = Conductor(
+            Legs(parent.app, parent.hostname, is_watched=lambda: _is_watched(parent)),
+            parts.agenda,
+            _for_leases(parts.settings),
+            parent.hostname,
+            patience_seconds=parts.settings.redis_timeout_seconds,
+        )
+        self._tending.start()
+        super().start(parent)
+
+    def _tend(self) -> None:
+        wait = RENEW_EVERY_SECONDS
+        while not self._ended.wait(wait):
+            try:
+                with tracing.suppressed():
+                    self._conductor.tend()
+                wait = RENEW_EVERY_SECONDS
+            except Exception as error:  # without this thread, every lease would end under its leg
+                log.warning("leases_unrenewed", error=told(error))
+                wait = RENEW_EVERY_SECONDS / 5
+
+    def _work(self) -> float:
+        self._conductor.run_once()
+        return 0.0
+
+    def stop(self, parent: Any) -> None:
+        super().stop(parent)
+        self._thread.join(STOP_SECONDS)  # or it would lease jobs that nobody is left to run
+        # The leases are renewed until the legs that run have ended.
+        self._conductor.stop()
+        self._ended.set()
+
+
+def _for_leases(settings: Settings) -> Agenda:
+    """Open an agenda whose timeout leaves time to renew a lease at least twice before it ends."""
+    patience = min(settings.redis_timeout_seconds, RENEW_EVERY_SECONDS)
+    return Agenda(connection.connect(settings.redis_url, timeout_seconds=patience, retries=0))
+
+
+def _is_watched(worker: Any) -> bool:
+    """Say whether a worker sends task events now: by its settings, by -E, or on request."""
+    # ``celery control enable_events`` and ``disable_events`` change it while the worker runs.
+    events = getattr(getattr(worker, "consumer", None), "event_dispatcher", None)
+    return bool(events and events.enabled and (not events.groups or "task" in events.groups))

@@ -32,17 +32,13 @@ from kombu.serialization import prepare_accept_content
 from kombu.utils.encoding import safe_repr
 
 from worker import tracing
-from worker.app import startup
 from worker.app.accidents import before_errbacks
-from worker.app.background import Background
 from worker.core.contract import task_name
 from worker.core.job import kept
 from worker.core.job.models import JobId, JSONObject, Leased
 from worker.core.wording import told
 from worker.messages.follow_ups import UNPUBLISHED
 from worker.messages.recording import resuming
-from worker.settings import Settings
-from worker.store import connection
 from worker.store.agenda import Agenda
 from worker.store.connection import StoreUnavailable
 
@@ -67,32 +63,127 @@ STOP_SECONDS: Final = 10.0
 LONGEST_PUT_OFF_SECONDS: Final = 300.0
 
 
+class Legs:
+    """Runs resumed legs with Celery's own tracer, as a worker's pool runs its tasks.
+
+    Args:
+        is_watched: whether the worker sends task events to monitors.
+    """
+
+    def __init__(self, app: Celery, hostname: str, *, is_watched: Callable[[], bool]) -> None:
+        self._app = app
+        self._hostname = hostname
+        self._is_watched = is_watched
+        self._tracers: dict[str, Callable[..., Any]] = {}
+        self._accept = prepare_accept_content(app.conf.accept_content)
+
+    def run(self, job: Leased) -> None:
+        """Run one leg to its end.
+
+        Raises the error that kept Celery from ending it: the job is not settled then.
+        """
+        task = self._app.tasks[task_name(job.operation)]
+        trace = self._tracers.get(task.name)
+        if trace is None:
+            # Looked up at run time: instrumentation replaces this name with a builder of its own.
+            build = celery.app.trace.build_tracer
+            trace = build(task.name, task, app=self._app, hostname=self._hostname)
+            self._tracers[task.name] = trace
+        # The leg goes on from the span of its submit leg, and not from its message's.
+        request = self._request(job.message) | tracing.headers_of(job.traceparent)
+        traced = trace(job.job_id, request["args"], request["kwargs"], request)
+        if traced.info is None and isinstance(traced.retval, ExceptionInfo):
+            # Celery only warns of an error around a task (not of the task) and returns it. The job
+            # is not settled then: raise, so that the leg is put off.
+            error: Any = traced.retval.exception
+            raise getattr(error, "exc", error)
+        self._tell(job, traced)
+
+    def _request(self, message: str) -> JSONObject:
+        """Return a message as a worker's pool would get it (celery.worker.request)."""
+        wire, sent = kept.unpack(message)
+        properties = wire["properties"]
+        route = properties["delivery_info"]
+        body: Any = sent
+        args, kwargs, embed = Message(
+            body,
+            content_type=wire["content-type"],
+            content_encoding=wire["content-encoding"],
+            headers=wire["headers"],
+            accept=self._accept,
+        ).payload
+        for kind in ("callbacks", "errbacks"):
+            _name(embed.get(kind) or (), f"{wire['headers']['id']}/{kind}")
+        return {
+            **wire["headers"],
+            "properties": properties,
+            "reply_to": properties.get("reply_to"),
+            "correlation_id": properties.get("correlation_id"),
+            "hostname": self._hostname,
+            "delivery_info": {
+                "exchange": route["exchange"],
+                "routing_key": route["routing_key"],
+                "priority": properties.get("priority"),
+                "redelivered": False,
+            },
+            "is_eager": False,
+            "args": args,
+            "kwargs": kwargs,
+            **embed,
+        }
+
+    def _tell(self, job: Leased, traced: Any) -> None:
+        """Tell monitors how the leg ended, as the pool's requests do. The job is settled."""
+        # So an error here must not put the leg off.
+        try:
+            if traced.info is None:
+                self._send("task-succeeded", job, result=traced.retstr, runtime=traced.runtime)
+            elif traced.info.state == states.FAILURE:
+                error = safe_repr(traced.info.retval)
+                self._send("task-failed", job, exception=error, traceback=traced.retval.traceback)
+        except UNPUBLISHED as error:
+            log.warning("monitors_untold", error=told(error))
+
+    def _send(self, kind: str, job: Leased, **fields: Any) -> None:
+        if self._is_watched():
+            with self._app.events.default_dispatcher(hostname=self._hostname) as dispatcher:
+                dispatcher.send(kind, uuid=job.job_id, **fields)
+
+
+def _name(links: Sequence[JSONObject], of: str) -> None:
+    """Give each link an id that is the same whenever the leg runs.
+
+    Celery would choose a random id when it publishes the link. If the leg runs again, it publishes
+    the link again; with the same id as before, the task of the link runs once.
+    """
+    for n, link in enumerate(links):
+        if not link.get("subtask_type"):  # a chain, group or chord gives its parts their ids
+            minted = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{of}/{n}"))
+            link.setdefault("options", {}).setdefault("task_id", minted)
+
+
 class Conductor:
     """Runs the resumed legs of one worker.
 
     Args:
         leases: an agenda whose timeout is shorter than a lease, to renew leases through.
         patience_seconds: the socket's timeout. A wait for ready jobs must end before it.
-        is_watched: whether the worker sends task events to monitors.
     """
 
     def __init__(
         self,
-        app: Celery,
+        legs: Legs,
         agenda: Agenda,
         leases: Agenda,
         hostname: str,
         *,
         patience_seconds: float,
-        is_watched: Callable[[], bool],
     ) -> None:
-        self._app = app
+        self._legs = legs
         self._agenda = agenda
         self._leases = leases
         self._hostname = hostname
-        self._is_watched = is_watched
         self._listen_seconds = min(LISTEN_SECONDS, patience_seconds / 2)
-        self._tracers: dict[str, Callable[..., Any]] = {}
         self._to_run: queue.SimpleQueue[Leased] = queue.SimpleQueue()
         self._in_hand: dict[JobId, float | None] = {}
         """When the leg of each job began (monotonic); None if it waits for a thread."""
@@ -101,7 +192,6 @@ class Conductor:
         self._threads = 0
         """The number of threads that take legs; one whose leg has stepped aside takes no more."""
         self._changed = threading.Condition()
-        self._accept = prepare_accept_content(app.conf.accept_content)
 
     def run_once(self) -> None:
         """Lease as many ready jobs as there is room for; if none is ready, wait a little."""
@@ -185,7 +275,7 @@ class Conductor:
         with self._changed:
             self._in_hand[job.job_id] = time.monotonic()
         try:
-            self._run(job)
+            self._legs.run(job)
         except BaseException as error:  # an errback may call sys.exit(), to end a pool's process
             seconds = min(2.0 ** min(job.claims, 10), LONGEST_PUT_OFF_SECONDS)
             log.warning("leg_put_off", error=told(error), seconds=seconds)
@@ -218,143 +308,3 @@ class Conductor:
             agenda.renew(job_ids, seconds=seconds)
         except StoreUnavailable as error:
             log.warning("leases_end_by_themselves", error=told(error))
-
-    def _run(self, job: Leased) -> None:
-        task = self._app.tasks[task_name(job.operation)]
-        trace = self._tracers.get(task.name)
-        if trace is None:
-            # Looked up at run time: instrumentation replaces this name with a builder of its own.
-            build = celery.app.trace.build_tracer
-            trace = build(task.name, task, app=self._app, hostname=self._hostname)
-            self._tracers[task.name] = trace
-        # The leg goes on from the span of its submit leg, and not from its message's.
-        request = self._request(job.message) | tracing.headers_of(job.traceparent)
-        traced = trace(job.job_id, request["args"], request["kwargs"], request)
-        if traced.info is None and isinstance(traced.retval, ExceptionInfo):
-            # Celery only warns of an error around a task (not of the task) and returns it. The job
-            # is not settled then: raise, so that the leg is put off.
-            error: Any = traced.retval.exception
-            raise getattr(error, "exc", error)
-        self._tell(job, traced)
-
-    def _request(self, message: str) -> JSONObject:
-        """Return a message as a worker's pool would get it (celery.worker.request)."""
-        wire, sent = kept.unpack(message)
-        properties = wire["properties"]
-        route = properties["delivery_info"]
-        body: Any = sent
-        args, kwargs, embed = Message(
-            body,
-            content_type=wire["content-type"],
-            content_encoding=wire["content-encoding"],
-            headers=wire["headers"],
-            accept=self._accept,
-        ).payload
-        for kind in ("callbacks", "errbacks"):
-            _name(embed.get(kind) or (), f"{wire['headers']['id']}/{kind}")
-        return {
-            **wire["headers"],
-            "properties": properties,
-            "reply_to": properties.get("reply_to"),
-            "correlation_id": properties.get("correlation_id"),
-            "hostname": self._hostname,
-            "delivery_info": {
-                "exchange": route["exchange"],
-                "routing_key": route["routing_key"],
-                "priority": properties.get("priority"),
-                "redelivered": False,
-            },
-            "is_eager": False,
-            "args": args,
-            "kwargs": kwargs,
-            **embed,
-        }
-
-    def _tell(self, job: Leased, traced: Any) -> None:
-        """Tell monitors how the leg ended, as the pool's requests do. The job is settled."""
-        # So an error here must not put the leg off.
-        try:
-            if traced.info is None:
-                self._send("task-succeeded", job, result=traced.retstr, runtime=traced.runtime)
-            elif traced.info.state == states.FAILURE:
-                error = safe_repr(traced.info.retval)
-                self._send("task-failed", job, exception=error, traceback=traced.retval.traceback)
-        except UNPUBLISHED as error:
-            log.warning("monitors_untold", error=told(error))
-
-    def _send(self, kind: str, job: Leased, **fields: Any) -> None:
-        if self._is_watched():
-            with self._app.events.default_dispatcher(hostname=self._hostname) as dispatcher:
-                dispatcher.send(kind, uuid=job.job_id, **fields)
-
-
-def _name(links: Sequence[JSONObject], of: str) -> None:
-    """Give each link an id that is the same whenever the leg runs.
-
-    Celery would choose a random id when it publishes the link. If the leg runs again, it publishes
-    the link again; with the same id as before, the task of the link runs once.
-    """
-    for n, link in enumerate(links):
-        if not link.get("subtask_type"):  # a chain, group or chord gives its parts their ids
-            minted = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{of}/{n}"))
-            link.setdefault("options", {}).setdefault("task_id", minted)
-
-
-class ConductorStep(Background):
-    """The worker's conductor, and a thread beside it that renews its leases."""
-
-    _conductor: Conductor
-
-    def __init__(self, parent: Any, **options: Any) -> None:
-        super().__init__(parent, **options)
-        self._ended = threading.Event()
-        self._tending = threading.Thread(target=self._tend, name="fermata-leases", daemon=True)
-
-    def start(self, parent: Any) -> None:
-        parts = startup.parts()
-        patience = parts.settings.redis_timeout_seconds
-        self._conductor = Conductor(
-            parent.app,
-            parts.agenda,
-            _for_leases(parts.settings),
-            parent.hostname,
-            patience_seconds=patience,
-            is_watched=lambda: _is_watched(parent),
-        )
-        self._tending.start()
-        super().start(parent)
-
-    def _tend(self) -> None:
-        wait = RENEW_EVERY_SECONDS
-        while not self._ended.wait(wait):
-            try:
-                with tracing.suppressed():
-                    self._conductor.tend()
-                wait = RENEW_EVERY_SECONDS
-            except Exception as error:  # without this thread, every lease would end under its leg
-                log.warning("leases_unrenewed", error=told(error))
-                wait = RENEW_EVERY_SECONDS / 5
-
-    def _work(self) -> float:
-        self._conductor.run_once()
-        return 0.0
-
-    def stop(self, parent: Any) -> None:
-        super().stop(parent)
-        self._thread.join(STOP_SECONDS)  # or it would lease jobs that nobody is left to run
-        # The leases are renewed until the legs that run have ended.
-        self._conductor.stop()
-        self._ended.set()
-
-
-def _for_leases(settings: Settings) -> Agenda:
-    """Open an agenda whose timeout leaves time to renew a lease at least twice before it ends."""
-    patience = min(settings.redis_timeout_seconds, RENEW_EVERY_SECONDS)
-    return Agenda(connection.connect(settings.redis_url, timeout_seconds=patience, retries=0))
-
-
-def _is_watched(worker: Any) -> bool:
-    """Say whether a worker sends task events now: by its settings, by -E, or on request."""
-    # ``celery control enable_events`` and ``disable_events`` change it while the worker runs.
-    events = getattr(getattr(worker, "consumer", None), "event_dispatcher", None)
-    return bool(events and events.enabled and (not events.groups or "task" in events.groups))

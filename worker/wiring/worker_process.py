@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from worker.core import redis_url
 from worker.core.providers import chosen
 from worker.engine.admit import Admissions, Treasury
+from worker.engine.attempts import Attempts
 from worker.engine.cancel import Cancellations
 from worker.engine.poll import Polls
 from worker.engine.settle import Settlements
@@ -36,6 +37,7 @@ class Parts:
     agenda: Agenda
     plain_steps: PlainSteps
     submit_legs: SubmitLegs
+    attempts: Attempts
     submissions: Submissions
     settlements: Settlements
     polls: Polls
@@ -78,6 +80,14 @@ def _parts_of(_pid: int) -> Parts:
         clock=time.time,
         jitter=random.random,
     )
+    attempts = Attempts(
+        records=records,
+        readings=readings,
+        gate=gate,
+        policy=settings.policy,
+        clock=time.time,
+        jitter=random.random,
+    )
     return Parts(
         settings=settings,
         records=records,
@@ -85,16 +95,16 @@ def _parts_of(_pid: int) -> Parts:
         agenda=agenda,
         plain_steps=PlainSteps(client),
         submit_legs=submit_legs,
+        attempts=attempts,
         submissions=Submissions(
+            attempts=attempts,
             records=records,
-            readings=readings,
             provider=provider,
             transport=transport,
             gate=gate,
             callbacks=Callbacks(f"{public_url}/webhooks/{provider.name}", settings.signing_keys[0]),
             policy=settings.policy,
             clock=time.time,
-            jitter=random.random,
         ),
         settlements=Settlements(
             records=records, provider=provider, policy=settings.policy, clock=time.time

@@ -58,6 +58,10 @@ class Screen:
         with contextlib.suppress(queue.Full):
             self._lines.put_nowait(f"{line}\n")
 
+    def show(self, name: str, place: str) -> None:
+        """Show one part of the system, and where it is."""
+        self.tell(f"  {name:9}  {place}")
+
     def close(self, seconds: float) -> None:
         """Wait until the queue is written, for these seconds at most."""
         with contextlib.suppress(queue.Full):
@@ -75,6 +79,12 @@ class Screen:
     def _write(self, data: bytes) -> None:
         while data:
             data = data[os.write(self._descriptor, data) :]
+
+
+def shown(path: Path) -> str:
+    """Write a path relative to this folder, if it is in it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 class Log:

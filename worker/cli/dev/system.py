@@ -4,7 +4,6 @@ import contextlib
 import functools
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +18,8 @@ import requests
 
 from worker.cli.dev import crew, premises
 from worker.cli.dev.crew import Crew
-from worker.cli.dev.screen import Log, Screen, link_of_the_desk, summary
+from worker.cli.dev.screen import Screen, shown
+from worker.cli.dev.watch import Process, Watch
 from worker.core.broker_url import without_password
 from worker.core.contract import QUEUE, SLOW_QUEUE
 from worker.core.errors import ConfigError, InvalidRequest, Unwritable
@@ -52,14 +52,8 @@ _FOR_PEOPLE: Final = {"PYTHONUNBUFFERED": "1", "FERMATA_LOG_FORMAT": "console"}
 _SIMULATED: Final = "(nothing is paid for)"
 _NOT_SIMULATED: Final = "(NOT simulated: what is submitted is paid for)"
 
-_LOOK_EVERY_SECONDS: Final = 0.1
 _ANSWER_SECONDS: Final = 0.5
-_SLOW_SECONDS: Final = 30
 _FLUSH_SECONDS: Final = 1
-
-_TRY: Final = (
-    "submit sonic.create_music -p custom_mode=false -p gpt_description_prompt=waltz --wait"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +134,8 @@ def _require_different(ports: Mapping[str, int | None]) -> None:
             raise InvalidRequest(f"{taken[port]} and {option} are both {port}: choose two")
 
 
-@dataclass(frozen=True, slots=True)
-class _Process:
-    """A process to start, the text to show when it is up, and the port that was opened for it."""
-
-    name: str
-    command: Sequence[str]
-    place: str
-    is_up: Callable[[], bool]
-    door: socket.socket | None = None
-
-
 class _System:
-    """One run: it starts the processes, and shows what they do."""
+    """One run: it starts the processes, has them watched, and ends them."""
 
     def __init__(
         self, options: Options, folder: Path, lock: int, screen: Screen, *, simulated: bool
@@ -160,11 +143,8 @@ class _System:
         self._options = options
         self._folder = folder
         self._simulated = simulated
-        self._began = time.monotonic()
-        self._full = False
         self._desk_url = ""
         self._screen = screen
-        self._logs: list[Log] = []
         self._lock = lock
         self._crew = Crew(logs=folder / "logs", told=dev_environment(folder), lock=lock)
 
@@ -173,7 +153,11 @@ class _System:
         try:
             crew.hear(self._interrupt)
             premises.write_lock(self._lock, f"{os.getpid()} {self._crew.group}")
-            self._watch(self._start())
+            began, processes = time.monotonic(), self._start()
+            watch = Watch(
+                self._crew, self._screen, self._folder, processes, desk_url=self._desk_url
+            )
+            watch.run(began)
         except KeyboardInterrupt:
             self._screen.tell("fermata dev: ending; Ctrl-C again ends it at once")
         finally:
@@ -186,9 +170,9 @@ class _System:
         crew.hear_again(lambda *_: self._crew.kill())
         raise KeyboardInterrupt
 
-    def _start(self) -> list[_Process]:
+    def _start(self) -> list[Process]:
         """Start all processes; returns those to wait for, in this order."""
-        self._screen.tell(f"fermata dev: starting; its data is in {_shown(self._folder)}")
+        self._screen.tell(f"fermata dev: starting; its data is in {shown(self._folder)}")
         # The file stays only if this process and its keeper were both killed.
         if dev_environment(self._folder).exists():
             self._screen.tell("The last one here was killed; its jobs go on where they stood.")
@@ -206,7 +190,7 @@ class _System:
                 processes.insert(0, _simulator(simulator, self._options.scenario))
                 told |= _simulated(_url(receiver), _url(simulator))
             else:
-                self._show("provider", f"{told['FERMATA_PROVIDER_URL']} {_NOT_SIMULATED}")
+                self._screen.show("provider", f"{told['FERMATA_PROVIDER_URL']} {_NOT_SIMULATED}")
             told["FERMATA_REDIS_URL"] = self._redis()
             premises.write_privately(dev_environment(self._folder), _as_file(told))
             for each in (*processes, beat := _beat(self._folder)):
@@ -217,119 +201,22 @@ class _System:
         """Return the URL of the Redis that was given, or of a Valkey that is started."""
         for name in ("FERMATA_REDIS_URL", "FERMATA_BROKER_URL"):
             if url := configured(name):
-                self._show(name.split("_")[1].lower(), without_password(url))
+                self._screen.show(name.split("_")[1].lower(), without_password(url))
         if url := configured("FERMATA_REDIS_URL"):
             return url
         start = functools.partial(self._crew.start, "valkey", stage=2)
         url = EmbeddedValkey(self._folder, log=self._crew.log("valkey"), start=start).start()
         place = url.rpartition("@")[2].partition("/")[0]
-        self._show("valkey", f"{place} (its URL is in {_shown(dev_environment(self._folder))})")
+        self._screen.show(
+            "valkey", f"{place} (its URL is in {shown(dev_environment(self._folder))})"
+        )
         return url
 
-    def _launch(self, process: _Process, environment: Mapping[str, str]) -> None:
+    def _launch(self, process: Process, environment: Mapping[str, str]) -> None:
         descriptors = [process.door.fileno()] if process.door else []
         self._crew.start(
             process.name, process.command, environment=environment, descriptors=descriptors
         )
-        self._logs.append(Log(process.name, self._crew.log(process.name)))
-
-    # -- watching ------------------------------------------------------------------------------
-
-    def _watch(self, starting: list[_Process]) -> None:
-        """Show what happens, until nobody reads the output any more."""
-        slow_at = self._began + _SLOW_SECONDS
-        while not self._is_left_alone():
-            self._show_news(started=not starting)
-            self._require_all()
-            self._warn_of_a_full_disk()
-            if starting and starting[0].is_up():
-                self._show(starting[0].name, starting[0].place)
-                starting.pop(0)
-                if not starting:
-                    self._say_ready()
-            elif starting and time.monotonic() > slow_at:
-                slow_at = float("inf")
-                log = self._crew.log(starting[0].name)
-                self._screen.tell(f"Still waiting for the {starting[0].name}; see {_shown(log)}")
-            time.sleep(_LOOK_EVERY_SECONDS)
-
-    def _is_left_alone(self) -> bool:
-        """Say whether the reader of the output has gone; under nohup, a closed terminal may."""
-        stays = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN and self._screen.is_terminal
-        return self._screen.gone and not stays
-
-    def _show_news(self, *, started: bool) -> None:
-        now = time.strftime("%H:%M:%S")
-        for log in self._logs:
-            for line in log.lines():
-                if shown := summary(log.name, line, started=started):
-                    self._screen.tell(f"{now} {shown}")
-
-    def _require_all(self) -> None:
-        """Raise ConfigError or Unwritable if a process has ended: none should end by itself."""
-        fallen = self._crew.fallen()
-        if fallen is None:
-            return
-        self._show_news(started=True)
-        name, code = fallen
-        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-        log = self._crew.log(name)
-        cause = f": {said}" if log.exists() and (said := Log(name, log).cause()) else ""
-        said = f"the {name} ended by itself ({how}){cause}; see {_shown(log)}"
-        raise premises.failure(self._folder, said)
-
-    def _warn_of_a_full_disk(self) -> None:
-        full = premises.is_full(self._folder)
-        if full and not self._full:
-            self._screen.tell(
-                "The disk is full: nothing is kept, and jobs wait until there is room."
-            )
-        self._full = full
-
-    def _show(self, name: str, place: str) -> None:
-        self._screen.tell(f"  {name:9}  {place}")
-
-    def _say_ready(self) -> None:
-        seconds = time.monotonic() - self._began
-        logs = _shown(self._crew.log("worker").parent)
-        page = ("The page:", "", f"  {url}", "") if (url := self._page()) else ()
-        for line in (
-            f"Ready after {seconds:.1f} s.",
-            *page,
-            "Try, in another terminal in this folder:",
-            "",
-            f"  {_this_command()} {_TRY}",
-            "",
-            f"Jobs show here as they move; all that the processes say is in {logs}.",
-            "Ctrl-C ends it.",
-        ):
-            self._screen.tell(line)
-
-    def _page(self) -> str:
-        """Return the URL of the desk's page; without tokens, the desk has written its own link."""
-        if not self._desk_url:
-            return ""
-        # Without tokens the desk makes one when it starts, and only its log has it.
-        said = self._crew.log("desk").read_text("utf-8", "replace")
-        links = map(link_of_the_desk, said.splitlines())
-        return next(filter(None, links), f"{self._desk_url}/")
-
-
-def _shown(path: Path) -> str:
-    """Write a path relative to this folder, if it is in it."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def _this_command() -> str:
-    """Write the command by which another terminal in this folder runs ``fermata``."""
-    script = Path(sys.argv[0]).absolute()
-    command = f"{shlex.quote(_shown(Path(sys.executable)))} -m worker"
-    if script.name == "fermata":
-        on_every_path = "VIRTUAL_ENV" not in os.environ and shutil.which("fermata") == str(script)
-        command = "fermata" if on_every_path else shlex.quote(_shown(script))
-    given = os.environ.get("FERMATA_DATA_DIR")
-    return f"FERMATA_DATA_DIR={shlex.quote(given)} {command}" if given else command
 
 
 def _given(folder: Path) -> dict[str, str]:
@@ -370,24 +257,24 @@ def _python(*arguments: str) -> list[str]:
     return [sys.executable, "-m", *arguments]
 
 
-def _simulator(door: socket.socket, scenario: Sequence[str]) -> _Process:
+def _simulator(door: socket.socket, scenario: Sequence[str]) -> Process:
     command = _python("simulator", "--fd", str(door.fileno()), "--api-key", SIMULATED_KEY)
     command += _scenario(scenario)
     answers = _answers(f"{_url(door)}/_simulator/healthz")
-    return _Process("simulator", command, f"{_url(door)} {_SIMULATED}", answers, door)
+    return Process("simulator", command, f"{_url(door)} {_SIMULATED}", answers, door)
 
 
 def _scenario(fields: Sequence[str]) -> list[str]:
     return [f"--scenario={each}" for each in fields]
 
 
-def _receiver(door: socket.socket) -> _Process:
+def _receiver(door: socket.socket) -> Process:
     command = _python(
         "gunicorn", "--no-control-socket", "--threads", "8", "--log-level", "warning",
         "--worker-class", "webhook_receiver.server.Worker",
         "--bind", f"fd://{door.fileno()}", "webhook_receiver.wsgi:app",
     )  # fmt: skip
-    return _Process("receiver", command, _url(door), _answers(f"{_url(door)}/healthz"), door)
+    return Process("receiver", command, _url(door), _answers(f"{_url(door)}/healthz"), door)
 
 
 def desk_command(door: socket.socket, *, log_level: str = "info") -> list[str]:
@@ -400,12 +287,12 @@ def desk_command(door: socket.socket, *, log_level: str = "info") -> list[str]:
     )  # fmt: skip
 
 
-def _desk(door: socket.socket) -> _Process:
+def _desk(door: socket.socket) -> Process:
     command = desk_command(door, log_level="warning")
-    return _Process("desk", command, _url(door), _answers(f"{_url(door)}/healthz"), door)
+    return Process("desk", command, _url(door), _answers(f"{_url(door)}/healthz"), door)
 
 
-def _worker(concurrency: int) -> _Process:
+def _worker(concurrency: int) -> Process:
     # Without mingle: it asks other workers at start, and waits a second for their answers.
     node = f"dev@{socket.gethostname()}"
     command = _python(
@@ -413,16 +300,16 @@ def _worker(concurrency: int) -> _Process:
         "-P", "threads", "-c", str(concurrency), "--without-mingle", "-Q", f"{QUEUE},{SLOW_QUEUE}",
     )  # fmt: skip
     place = "1 thread" if concurrency == 1 else f"{concurrency} threads"
-    return _Process("worker", command, place, _is_pinged(node))
+    return Process("worker", command, place, _is_pinged(node))
 
 
-def _beat(folder: Path) -> _Process:
+def _beat(folder: Path) -> Process:
     command = _python("celery", "--quiet", "-A", "worker.app", "beat", "-l", "WARNING")
     timetable = configured("FERMATA_TIMETABLE")
     place = f"timetable {timetable}" if timetable else "no FERMATA_TIMETABLE"
     schedule = ["-s", str(folder / "celerybeat-schedule")]
     # Beat answers nobody. If it cannot start it ends, and _require_all notices.
-    return _Process("beat", [*command, *schedule], place, lambda: True)
+    return Process("beat", [*command, *schedule], place, lambda: True)
 
 
 def _answers(url: str) -> Callable[[], bool]:
