@@ -374,6 +374,18 @@ def test_what_cannot_be_retried_says_why(operator: FlaskClient, store: Store) ->
     assert "say that you accept that" in text(operator.get("/jobs/job-1"))
 
 
+def test_who_may_not_retry_is_shown_no_button_for_it(app: Flask, store: Store) -> None:
+    now = time.time()
+    job = store.accept(store.submit("job-1", at=now - 60), at=now - 59)
+    store.end(job, at=now, turn=Turn.EXPIRE, error={"type": "DeadlineExceeded", "message": "late"})
+    for path in ("/jobs/job-1", "/jobs/job-1/flow"):
+        shown = {
+            name: 'class="again"' in text(desk.client(app, name).get(path))
+            for name in ("operator", "enqueuer", "reader")
+        }
+        assert shown == {"operator": True, "enqueuer": False, "reader": False}, path
+
+
 @pytest.mark.parametrize("path", ["/jobs/none", "/jobs/a%20b", "/jobs/none/flow"])
 def test_an_unknown_job_is_a_page_that_says_so(operator: FlaskClient, path: str) -> None:
     answer = operator.get(path)
