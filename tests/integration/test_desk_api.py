@@ -15,6 +15,7 @@ from desk import live
 from desk.parts import EXTENSION
 from tests.integration import desk
 from tests.integration.flow import signed
+from tests.integration.populated import Store
 from tests.integration.test_desk_routes import things
 from worker.core import keys
 from worker.core.job.models import JobId, Kind
@@ -139,7 +140,8 @@ def test_all_jobs_of_a_filter_are_cancelled_and_no_others(api: Any) -> None:
         api.post("/api/v1/jobs", json={**FREE, "tenant": tenant}).json["job_id"]
         for tenant in ("acme", "globex", "acme")
     ]
-    assert api.post("/api/v1/jobs/cancel", json={}).status_code == 422
+    for wide in ({}, {"since": 0}, {"until": 9e9}, {"since": 0, "until": 9e9}):
+        assert api.post("/api/v1/jobs/cancel", json=wide).status_code == 422, wide
     assert api.post("/api/v1/jobs/cancel", json={"tennant": "acme"}).status_code == 422
     answer = api.post("/api/v1/jobs/cancel", json={"tenant": "acme"})
     assert answer.json == {"ending": 2, "too_late": 0}
@@ -150,6 +152,14 @@ def test_all_jobs_of_a_filter_are_cancelled_and_no_others(api: Any) -> None:
         if entry["what"] == "cancellation"
     ]
     assert who == ["operator, at the desk"] * 2
+
+
+def test_all_jobs_are_cancelled_however_many_they_are(api: Any, redis: Any) -> None:
+    store = Store(redis)
+    for number in range(450):
+        store.accept(store.submit(f"job-{number}", at=1000 + number), at=2000 + number)
+    answer = api.post("/api/v1/jobs/cancel", json={"state": "waiting"})
+    assert answer.json == {"ending": 450, "too_late": 0}
 
 
 def test_what_failed_is_retried_and_what_did_not_is_refused(app: Flask, api: Any) -> None:

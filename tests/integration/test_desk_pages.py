@@ -232,9 +232,12 @@ def test_an_empty_filter_cancels_nothing(operator: FlaskClient, store: Store) ->
         operator.get("/cancel"),
         operator.post("/cancel"),
         operator.post("/cancel?until=2036-01-01"),
+        operator.post("/cancel?since=2016-01-01"),
     ):
         assert answer.status_code == 400
         assert "An empty filter" in answer.text
+    assert "Cancel all" not in text(operator.get("/jobs?since=2016-01-01"))
+    assert "Cancel all" in text(operator.get("/jobs?since=2016-01-01&state=submitting"))
 
 
 def test_a_job_is_cancelled_with_the_name_of_the_visitor(
