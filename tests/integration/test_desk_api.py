@@ -5,6 +5,7 @@ import io
 import json
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -224,6 +225,40 @@ def test_a_manifest_is_priced_then_submitted_once(api: Any) -> None:
         assert (done.status_code, done.headers["Location"]) == (202, "/api/v1/batches/songs")
         assert (done.json["submitted"], done.json["present"]) == (submitted, present)
     assert api.get("/api/v1/batches/songs").json["live"] == 2
+
+
+def test_a_cancelled_batch_goes_on_only_if_somebody_asks_for_it(api: Any) -> None:
+    post_manifest(api, MANIFEST, "id=songs")
+    assert api.post("/api/v1/batches/songs/cancel").json == {"cancelled": 2}
+    longer = MANIFEST + "lyrics.generate,the rain\n"
+    refused = post_manifest(api, longer, "id=songs")
+    assert (refused.status_code, "was cancelled" in refused.json["detail"]) == (409, True)
+    assert len(api.get("/api/v1/jobs").json["items"]) == 2
+    assert api.get("/api/v1/batches/songs").json["standing"] == "cancelled"
+    again = post_manifest(api, longer, "id=songs&again=true")
+    assert (again.status_code, again.json["submitted"], again.json["present"]) == (202, 1, 2)
+    assert api.get("/api/v1/batches/songs").json["standing"] == "submitted"
+
+
+class Interrupted(io.BytesIO):
+    """A body during which somebody cancels the batch."""
+
+    def __init__(self, body: bytes, cancel: Callable[[], None]) -> None:
+        super().__init__(body)
+        self._cancel = cancel
+
+    def readinto(self, *given: Any) -> Any:
+        self._cancel()
+        return super().readinto(*given)
+
+
+def test_a_batch_that_is_cancelled_while_its_manifest_comes_stays_so(app: Flask, api: Any) -> None:
+    ledger = app.extensions[EXTENSION].ledger
+    ledger.open("songs", now=time.time(), rows=0, expected_jobs=0, expected_credits=0)
+    body = Interrupted(MANIFEST.encode(), lambda: ledger.cancel("songs"))
+    sent = {"content_type": "text/csv", "content_length": len(MANIFEST), "input_stream": body}
+    assert api.post("/api/v1/batches?id=songs&again=true", **sent).status_code == 409
+    assert api.get("/api/v1/jobs").json["items"] == []
 
 
 def test_every_mistake_of_a_manifest_is_told_by_its_line(api: Any) -> None:
