@@ -238,8 +238,9 @@ class ProviderTask(FollowUp):
         queue.
         """
         parked = self._park(queue=SLOW_QUEUE, expires=self._expires)
+        lane = lane_of(self.request.headers or {}, slow=self.operation.slow)
         stale_at = jobs.pass_on(
-            self._job_id, self.operation, body, parked, expires_at=self._expires_at
+            self._job_id, self.operation, body, parked, lane, expires_at=self._expires_at
         )
         if stale_at is not None:
             worker_process.parts().submit_legs.publish(self._job_id, stale_at=stale_at)

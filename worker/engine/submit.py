@@ -17,7 +17,7 @@ import structlog
 from worker.core import errors
 from worker.core.job import doubt, timing
 from worker.core.job.doubt import Doubt
-from worker.core.job.lanes import Lane
+from worker.core.job.lanes import Lane, thousandths
 from worker.core.job.models import (
     Event,
     JobId,
@@ -161,6 +161,7 @@ class Submissions:
         operation: Operation,
         body: Mapping[str, Any],
         parked: Parked,
+        lane: Lane,
         *,
         expires_at: float | None = None,
     ) -> float | None:
@@ -172,6 +173,7 @@ class Submissions:
         now = self._clock()
         due_at = now + timing.PUBLISH_LEASE_SECONDS
         fields = _record_fields(operation, body, parked)
+        fields |= {"lane": str(lane), "cost": thousandths(operation.credits)}
         # Until its first attempt, a job's deadline is the limit for its wait in the queue.
         fields["deadline_at"] = min(now + self._policy.queued_seconds, expires_at or math.inf)
         written = self._records.turn(job_id, Turn.REROUTE, now=now, due_at=due_at, fields=fields)
