@@ -73,15 +73,17 @@ def submit(asked: dict[str, Any]) -> Any:
     """Check a manifest, price it, and submit each row that was not submitted before.
 
     If any row is wrong, nothing is submitted. Repeat the request after a lost answer: no row is
-    submitted twice.
+    submitted twice. 409 if the batch was cancelled: `again=true` goes on with it.
     """
     # Tenants choose the names of their batches themselves: equal ones must not meet.
     own = visitor().tenant
     batch_id = f"{own}:{asked['id']}" if own else asked["id"]
+    # Asked before the check: a batch that somebody cancels during the check stays cancelled.
+    again = asked["again"] and desk().ledger.is_cancelled(batch_id)
     rows, tally = _read(request.get_data(), _FORMS.get(request.mimetype)), Tally()
     for row in rows:
         tally.add(row)
-    done = Submission() if asked["dry_run"] else _submit(batch_id, rows, tally)
+    done = Submission() if asked["dry_run"] else _submit(batch_id, rows, tally, again=again)
     told = tally.to_json() | {"submitted": done.submitted, "present": done.present}
     return told | {"batch_id": batch_id}, {"Location": f"/api/v1/batches/{batch_id}"}
 
@@ -109,17 +111,22 @@ def _own(row: Row | RowError) -> Row | RowError:
     return replace(row, tenant=own)
 
 
-def _submit(batch_id: str, rows: list[Row], tally: Tally) -> Submission:
-    ledger = desk().ledger
-    ledger.open(
+def _submit(batch_id: str, rows: list[Row], tally: Tally, *, again: bool) -> Submission:
+    """Submit the rows; raises Problem if the batch was cancelled, before this or meanwhile."""
+    opened = desk().ledger.open(
         batch_id,
         now=now(),
         rows=tally.rows,
         expected_jobs=tally.jobs,
         expected_credits=tally.credits,
-        again=ledger.is_cancelled(batch_id),
+        again=again,
     )
-    return desk().runs.submit(batch_id, rows)
+    done = desk().runs.submit(batch_id, rows) if opened else Submission(cancelled=True)
+    if done.cancelled:
+        raise Problem(
+            409, "The batch was cancelled: its rows end, or were not submitted. See `again`."
+        )
+    return done
 
 
 @blueprint.get("/batches/<batch_id>")

@@ -1,6 +1,7 @@
 """Jobs: list, look, follow, cancel, ask the provider."""
 
 import contextlib
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from desk.problems import Problem
 from worker.core.errors import InvalidRequest, UnknownJob
 from worker.core.job.lanes import tenant_of
 from worker.core.job.models import JobId, JobRecord
-from worker.core.job.states import TERMINAL
+from worker.core.job.states import LIVE, JobState
 from worker.core.overview import Filter
 from worker.core.providers import chosen
 from worker.engine.cancel import Cancellation
@@ -142,13 +143,39 @@ def poll(job_id: str) -> Response:
 @blueprint.arguments(schemas.Filter)
 @blueprint.response(200, schemas.Cancelled)
 def cancel_all(asked: dict[str, Any]) -> Any:
-    """Cancel all jobs that match a filter and have not ended. An empty filter is refused."""
-    if not asked:
-        raise Problem(422, "An empty filter would cancel every job: name some.")
-    found = desk().lists.select(_own(Filter(**asked)))
-    live_ones = (row.job_id for row in found if row.state not in TERMINAL)
-    counts = desk().cancellations.cancel_all(live_ones, by=by())
+    """Cancel all jobs that match a filter and have not ended.
+
+    A filter that names nothing but times is refused: it might match every job.
+    """
+    require_narrow(asked)
+    counts = cancel_those(live_jobs(_own(Filter(**asked))))
     return {
         "ending": counts.get(Cancellation.ENDING, 0),
         "too_late": counts.get(Cancellation.TOO_LATE, 0),
     }
+
+
+def require_narrow(given: Collection[str]) -> None:
+    """Refuse to cancel by a filter that names nothing, or nothing but times.
+
+    Raises InvalidRequest.
+    """
+    if not set(given) - {"since", "until"}:
+        raise InvalidRequest(
+            "An empty filter would cancel every job, and so may one of times alone: name more."
+        )
+
+
+def live_jobs(wanted: Filter) -> list[JobId]:
+    """Find the jobs that match and have not ended, in the order in which a job passes its states.
+
+    All of them are found before one is cancelled: a cancelled job leaves its index.
+    """
+    states = [state for state in JobState if state in LIVE and wanted.state in {None, state}]
+    each = (replace(wanted, state=state) for state in states)
+    return list({row.job_id: None for one in each for row in desk().lists.select(one)})
+
+
+def cancel_those(job_ids: list[JobId]) -> Mapping[Cancellation, int]:
+    """Cancel jobs in the visitor's name; counts what became of the requests."""
+    return desk().cancellations.cancel_all(job_ids, by=by())

@@ -258,6 +258,9 @@ class Manifest(Schema):
         metadata=told("The name of the batch."),
     )
     dry_run = fields.Boolean(load_default=False, metadata=told("Check and price it, no more."))
+    again = fields.Boolean(
+        load_default=False, metadata=told("Go on with the batch although it was cancelled.")
+    )
 
 
 class Submitted(Schema):

@@ -1,7 +1,7 @@
 """Job and Flow: what became of one job, and the canvas it is part of.
 
-The request of a job is read from its parked
-message, which the record keeps until the job ends.
+The request of a job is read from its parked message. A job that has succeeded needs it no more; one
+that failed keeps it, for it may be retried.
 """
 
 import json
@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response
 
 from desk.api.flows import seen
 from desk.api.jobs import by, visible
-from desk.doors import Role, requires
+from desk.doors import Role, requires, visitor
 from desk.pages import pages, wording
 from desk.pages.drawing import bars, canvas
 from desk.parts import desk, now
@@ -56,11 +56,20 @@ def job(job_id: str) -> str:
         late_clips=_clips((late or {}).get("result")),
         sights=[] if len(sights) < 2 else sights[:NEIGHBOURS],
         in_flow=len(sights),
-        may_poll=record.state is JobState.WAITING and desk().polls is not None,
-        may_cancel=record.state in LIVE - {JobState.RESUMING},
-        may_retry=record.state in LOST and record.again is None,
+        **_actions(record),
         watched=record.job_id,
     )
+
+
+def _actions(record: JobRecord) -> dict[str, bool]:
+    """Say what can be done with a job, and whether this visitor may do it."""
+    operates = visitor().may(Role.OPERATE)
+    waits = record.state is JobState.WAITING and desk().polls is not None
+    return {
+        "may_poll": operates and waits,
+        "may_retry": operates and record.state in LOST and record.again is None,
+        "may_cancel": visitor().may(Role.ENQUEUE) and record.state in LIVE - {JobState.RESUMING},
+    }
 
 
 @pages.get("/jobs/<job_id>/flow")
@@ -103,7 +112,7 @@ def poll_job(job_id: str) -> Response:
 
 
 @pages.post("/jobs/<job_id>/retry")
-@requires(Role.ENQUEUE)
+@requires(Role.OPERATE)
 def retry_job(job_id: str) -> Response:
     """Run a failed job again; what was to follow it follows."""
     record = visible(job_id)
@@ -117,7 +126,7 @@ def retry_job(job_id: str) -> Response:
 
 
 @pages.post("/jobs/<job_id>/flow/retry")
-@requires(Role.ENQUEUE)
+@requires(Role.OPERATE)
 def retry_flow(job_id: str) -> Response:
     """Run again what failed of a flow, and let the rest follow."""
     record = visible(job_id)

@@ -5,7 +5,6 @@ what it would have to read first. "Cancel all" is one action in the server: a pa
 jobs match, and the form on it cancels those that match and were recorded by then.
 """
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
@@ -13,7 +12,7 @@ from typing import Any, Final
 from flask import flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from desk.api.jobs import by
+from desk.api.jobs import cancel_those, live_jobs, require_narrow
 from desk.doors import Role, requires, visitor
 from desk.pages import pages
 from desk.parts import desk, now
@@ -51,7 +50,7 @@ def jobs() -> str:
         cancel_url=url_for("pages.cancel_matching", **given),
         states=list(JobState),
         operations=sorted(chosen().operations),
-        may_end=bool(given) and wanted.state in {None, *LIVE},
+        may_end=bool(set(given) - {"since", "until"}) and wanted.state in {None, *LIVE},
     )
 
 
@@ -129,7 +128,7 @@ def cancel_matching() -> str:
     given: dict[str, Any] = {"until": until} | _given()
     return render_template(
         "cancel.html",
-        matching=len(_live(_narrow())),
+        matching=len(live_jobs(_narrow())),
         given=given,
         back=url_for("pages.jobs", **_given()),
         action=url_for("pages.cancel_matching_now", **given),
@@ -140,7 +139,7 @@ def cancel_matching() -> str:
 @requires(Role.ENQUEUE)
 def cancel_matching_now() -> Response:
     """Cancel all jobs that match a filter."""
-    counts = desk().cancellations.cancel_all(_live(_narrow()), by=by())
+    counts = cancel_those(live_jobs(_narrow()))
     late = counts.get(Cancellation.TOO_LATE, 0)
     flash(f"Ending now: {amounts.count(counts.get(Cancellation.ENDING, 0), 'job')}.")
     if late:
@@ -153,13 +152,5 @@ def _narrow() -> Filter:
 
     Raises InvalidRequest.
     """
-    if not set(_given()) - {"until"}:
-        raise InvalidRequest("An empty filter would cancel every job: name some.")
+    require_narrow(_given())
     return read_filter()
-
-
-def _live(wanted: Filter) -> list[JobId]:
-    """Find the live jobs that match: all of them first, for a cancelled one leaves its index."""
-    states = {wanted.state} if wanted.state else LIVE
-    each = (replace(wanted, state=state) for state in states & LIVE)
-    return list({row.job_id: None for one in each for row in desk().lists.select(one)})

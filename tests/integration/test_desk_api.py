@@ -5,6 +5,7 @@ import io
 import json
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,6 +16,7 @@ from desk import live
 from desk.parts import EXTENSION
 from tests.integration import desk
 from tests.integration.flow import signed
+from tests.integration.populated import Store
 from tests.integration.test_desk_routes import things
 from worker.core import keys
 from worker.core.job.models import JobId, Kind
@@ -139,7 +141,8 @@ def test_all_jobs_of_a_filter_are_cancelled_and_no_others(api: Any) -> None:
         api.post("/api/v1/jobs", json={**FREE, "tenant": tenant}).json["job_id"]
         for tenant in ("acme", "globex", "acme")
     ]
-    assert api.post("/api/v1/jobs/cancel", json={}).status_code == 422
+    for wide in ({}, {"since": 0}, {"until": 9e9}, {"since": 0, "until": 9e9}):
+        assert api.post("/api/v1/jobs/cancel", json=wide).status_code == 422, wide
     assert api.post("/api/v1/jobs/cancel", json={"tennant": "acme"}).status_code == 422
     answer = api.post("/api/v1/jobs/cancel", json={"tenant": "acme"})
     assert answer.json == {"ending": 2, "too_late": 0}
@@ -150,6 +153,14 @@ def test_all_jobs_of_a_filter_are_cancelled_and_no_others(api: Any) -> None:
         if entry["what"] == "cancellation"
     ]
     assert who == ["operator, at the desk"] * 2
+
+
+def test_all_jobs_are_cancelled_however_many_they_are(api: Any, redis: Any) -> None:
+    store = Store(redis)
+    for number in range(450):
+        store.accept(store.submit(f"job-{number}", at=1000 + number), at=2000 + number)
+    answer = api.post("/api/v1/jobs/cancel", json={"state": "waiting"})
+    assert answer.json == {"ending": 450, "too_late": 0}
 
 
 def test_what_failed_is_retried_and_what_did_not_is_refused(app: Flask, api: Any) -> None:
@@ -214,6 +225,40 @@ def test_a_manifest_is_priced_then_submitted_once(api: Any) -> None:
         assert (done.status_code, done.headers["Location"]) == (202, "/api/v1/batches/songs")
         assert (done.json["submitted"], done.json["present"]) == (submitted, present)
     assert api.get("/api/v1/batches/songs").json["live"] == 2
+
+
+def test_a_cancelled_batch_goes_on_only_if_somebody_asks_for_it(api: Any) -> None:
+    post_manifest(api, MANIFEST, "id=songs")
+    assert api.post("/api/v1/batches/songs/cancel").json == {"cancelled": 2}
+    longer = MANIFEST + "lyrics.generate,the rain\n"
+    refused = post_manifest(api, longer, "id=songs")
+    assert (refused.status_code, "was cancelled" in refused.json["detail"]) == (409, True)
+    assert len(api.get("/api/v1/jobs").json["items"]) == 2
+    assert api.get("/api/v1/batches/songs").json["standing"] == "cancelled"
+    again = post_manifest(api, longer, "id=songs&again=true")
+    assert (again.status_code, again.json["submitted"], again.json["present"]) == (202, 1, 2)
+    assert api.get("/api/v1/batches/songs").json["standing"] == "submitted"
+
+
+class Interrupted(io.BytesIO):
+    """A body during which somebody cancels the batch."""
+
+    def __init__(self, body: bytes, cancel: Callable[[], None]) -> None:
+        super().__init__(body)
+        self._cancel = cancel
+
+    def readinto(self, *given: Any) -> Any:
+        self._cancel()
+        return super().readinto(*given)
+
+
+def test_a_batch_that_is_cancelled_while_its_manifest_comes_stays_so(app: Flask, api: Any) -> None:
+    ledger = app.extensions[EXTENSION].ledger
+    ledger.open("songs", now=time.time(), rows=0, expected_jobs=0, expected_credits=0)
+    body = Interrupted(MANIFEST.encode(), lambda: ledger.cancel("songs"))
+    sent = {"content_type": "text/csv", "content_length": len(MANIFEST), "input_stream": body}
+    assert api.post("/api/v1/batches?id=songs&again=true", **sent).status_code == 409
+    assert api.get("/api/v1/jobs").json["items"] == []
 
 
 def test_every_mistake_of_a_manifest_is_told_by_its_line(api: Any) -> None:

@@ -232,9 +232,12 @@ def test_an_empty_filter_cancels_nothing(operator: FlaskClient, store: Store) ->
         operator.get("/cancel"),
         operator.post("/cancel"),
         operator.post("/cancel?until=2036-01-01"),
+        operator.post("/cancel?since=2016-01-01"),
     ):
         assert answer.status_code == 400
         assert "An empty filter" in answer.text
+    assert "Cancel all" not in text(operator.get("/jobs?since=2016-01-01"))
+    assert "Cancel all" in text(operator.get("/jobs?since=2016-01-01&state=submitting"))
 
 
 def test_a_job_is_cancelled_with_the_name_of_the_visitor(
@@ -372,6 +375,18 @@ def test_what_cannot_be_retried_says_why(operator: FlaskClient, store: Store) ->
     assert "Run again, 1 credit<" in text(operator.get("/jobs/job-1"))
     operator.post("/jobs/job-1/retry")
     assert "say that you accept that" in text(operator.get("/jobs/job-1"))
+
+
+def test_who_may_not_retry_is_shown_no_button_for_it(app: Flask, store: Store) -> None:
+    now = time.time()
+    job = store.accept(store.submit("job-1", at=now - 60), at=now - 59)
+    store.end(job, at=now, turn=Turn.EXPIRE, error={"type": "DeadlineExceeded", "message": "late"})
+    for path in ("/jobs/job-1", "/jobs/job-1/flow"):
+        shown = {
+            name: 'class="again"' in text(desk.client(app, name).get(path))
+            for name in ("operator", "enqueuer", "reader")
+        }
+        assert shown == {"operator": True, "enqueuer": False, "reader": False}, path
 
 
 @pytest.mark.parametrize("path", ["/jobs/none", "/jobs/a%20b", "/jobs/none/flow"])

@@ -33,6 +33,20 @@ OF_EVERYBODY: Final = {"pages.trial_of", "pages.enqueue"}
 ENDLESS: Final = {"jobs.all_events"}
 """Streams that end with the client; they have tests of their own."""
 SAFE: Final = {"GET", "HEAD", "OPTIONS"}
+THE_SAME: Final = {
+    "pages.cancel_batch": "batches.cancel",
+    "pages.cancel_job": "jobs.cancel",
+    "pages.cancel_matching_now": "jobs.cancel_all",
+    "pages.drop": "quarantine.drop",
+    "pages.enqueue": "flows.enqueue_job",
+    "pages.pause_gate": "system.pause",
+    "pages.poll_job": "jobs.poll",
+    "pages.replay": "quarantine.replay",
+    "pages.resume_gate": "system.resume",
+    "pages.retry_flow": "flows.retry",
+    "pages.retry_job": "jobs.retry",
+}
+"""What the page does, and the same by the API."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +135,16 @@ def test_every_view_that_changes_something_asks_for_a_role(app: Flask) -> None:
         if method not in SAFE and rule.endpoint not in OPEN | OWN:
             view = app.view_functions[rule.endpoint]
             assert "guarded" in chain_of(view), f"{rule.endpoint} lacks `requires`"
+
+
+def test_the_page_and_the_api_ask_for_the_same_role(app: Flask, globex: Things) -> None:
+    actions = {r.endpoint: (r, m) for r, m in walk(app) if m not in SAFE}
+    assert {name for name in actions if name.startswith("pages.")} == THE_SAME.keys()
+    for page, api in THE_SAME.items():
+        for name in ("reader", "enqueuer", "operator"):
+            client = desk.client(app, name)
+            answers = [ask(client, *actions[e], globex, json={}).status_code for e in (page, api)]
+            assert len({status == 403 for status in answers}) == 1, (page, name, answers)
 
 
 def chain_of(view: Any) -> list[str]:

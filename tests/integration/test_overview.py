@@ -168,6 +168,17 @@ def test_everything_that_matches_is_selected(lab: Lab) -> None:
     assert not list(lab.lists.select(Filter(operation="sonic.midi")))
 
 
+@pytest.mark.parametrize("apart", [0, 1], ids=["at one time", "one after the other"])
+def test_a_list_misses_nothing_while_its_reader_takes_jobs_from_it(lab: Lab, apart: int) -> None:
+    for number in range(650):
+        lab.begin(f"job-{number}", at=NOW + number * apart)
+    seen = []
+    for row in lab.lists.select(Filter(state=JobState.SUBMITTING)):
+        lab.accept(row.job_id, at=NOW + 1000)
+        seen.append(row.job_id)
+    assert len(seen) == len(set(seen)) == 650
+
+
 @pytest.mark.parametrize("cursor", ["", "x", "x~y", "nan~y", "inf~y"])
 def test_a_wrong_cursor_is_a_value_error(lab: Lab, cursor: str) -> None:
     with pytest.raises(ValueError, match="this cursor is not one"):

@@ -22,7 +22,7 @@ from tests import fakes, servers
 from tests.system import wait_until, within
 from worker.core import keys, ports
 from worker.core.errors import OutOfCredits, RequestRefused, UnknownJob
-from worker.core.job.lanes import Lane, Limits
+from worker.core.job.lanes import Lane, Limits, Priority
 from worker.core.job.models import (
     Event,
     Heard,
@@ -1042,12 +1042,19 @@ def test_a_slow_job_that_could_not_be_passed_on_is_soon_published_again(
     publisher = Mock(spec=Publisher, **{"publish.side_effect": error})
     submit_legs = SubmitLegs(Readings(redis), parts.agenda, publisher, lambda: NOW, Policy())
 
-    stale_at = attempts.pass_on(JOB, find("sonic.upload"), {}, Parked("a message", {}))
+    lane = Lane(Priority.BATCH, "acme", slow=True)
+    upload = find("sonic.upload")
+    stale_at = attempts.pass_on(JOB, upload, {}, Parked("a message", {}), lane)
     assert stale_at is not None
     submit_legs.publish(JOB, stale_at=stale_at)
 
     publisher.publish.assert_called_once()
     assert due_at(redis) == NOW + seconds
+    assert redis.hmget(keys.job(JOB), "lane", "cost") == [
+        "batch.slow:acme",
+        str(round(upload.credits * 1000)),
+    ]
+    assert redis.zrange(f"{keys.TENANTS}:acme", 0, -1) == [JOB]
 
 
 def test_polls_are_spaced_by_the_servers_own_clock(parts: Parts) -> None:

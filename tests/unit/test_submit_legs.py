@@ -86,10 +86,11 @@ def test_a_job_that_closes_an_open_gate_again_and_again_fails_by_it(refused_befo
 def test_a_job_is_passed_on_to_another_queue_unless_somebody_has_begun_it() -> None:
     lab = Lab()
     upload, parked = find("sonic.upload"), Parked("a message", {})
-    assert lab.attempts.pass_on(JOB, upload, {}, parked) == lab.now + PUBLISH_LEASE_SECONDS
+    leased_until = lab.now + PUBLISH_LEASE_SECONDS
+    assert lab.attempts.pass_on(JOB, upload, {}, parked, Lane()) == leased_until
     assert (lab.state(), lab.due_in()) == (JobState.QUEUED, PUBLISH_LEASE_SECONDS)
     assert lab.begin(lab.attempt(upload.name), on_record=True)
-    assert lab.attempts.pass_on(JOB, upload, {}, parked) is None
+    assert lab.attempts.pass_on(JOB, upload, {}, parked, Lane()) is None
 
 
 def test_a_webhook_that_was_faster_than_the_answer_has_won() -> None:

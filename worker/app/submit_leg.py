@@ -167,7 +167,7 @@ class SubmitLeg:
         # The record comes first, so that the deadline ends the job if no worker serves that queue.
         parked = self._park(queue=SLOW_QUEUE, expires=message.expires)
         stale_at = self._parts.attempts.pass_on(
-            self._job_id, self._operation, body, parked, expires_at=message.expires_at
+            self._job_id, self._operation, body, parked, message.lane, expires_at=message.expires_at
         )
         if stale_at is not None:
             self._parts.submit_legs.publish(self._job_id, stale_at=stale_at)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from worker.core.job import timing
-from worker.core.job.lanes import Lane
+from worker.core.job.lanes import Lane, thousandths
 from worker.core.job.models import Event, JobId, JobRecord, Parked, Standing
 from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy
@@ -97,6 +97,7 @@ class Attempts:
         operation: Operation,
         body: Mapping[str, Any],
         parked: Parked,
+        lane: Lane,
         *,
         expires_at: float | None = None,
     ) -> float | None:
@@ -108,6 +109,7 @@ class Attempts:
         now = self._clock()
         due_at = now + timing.PUBLISH_LEASE_SECONDS
         fields = _record_fields(operation, body, parked)
+        fields |= {"lane": str(lane), "cost": thousandths(operation.credits)}
         # Until its first attempt, a job's deadline is the limit for its wait in the queue.
         fields["deadline_at"] = min(now + self._policy.queued_seconds, expires_at or math.inf)
         written = self._records.turn(job_id, Turn.REROUTE, now=now, due_at=due_at, fields=fields)

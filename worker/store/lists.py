@@ -107,19 +107,29 @@ class Lists:
         )
 
     def _down(self, index: str, after: _Found, since: float | None) -> Iterator[_Found]:
-        """Yield the members of a sorted set that come after one, from the highest score down."""
+        """Yield the members of a sorted set that come after one, from the highest score down.
+
+        Each read goes on from the last member that was seen, and not by its number: meanwhile
+        members may leave the set, as jobs do that the reader of a list cancels.
+        """
         lowest: Any = "-inf" if since is None else since
-        for start in itertools.count(0, _CHUNK):
+        size = _CHUNK
+        while True:
             found = cast(
                 "list[tuple[str, float]]",
                 self._redis.zrevrangebyscore(
-                    index, after[0], lowest, start=start, num=_CHUNK, withscores=True
+                    index, after[0], lowest, start=0, num=size, withscores=True
                 ),
             )
             places = [(score, job_id) for job_id, score in found]
-            yield from (place for place in places if place < after or after[0] == math.inf)
-            if len(found) < _CHUNK:
+            new = [place for place in places if place < after]
+            yield from new
+            if len(found) < size:
                 return
+            if new:
+                after = new[-1]
+            else:  # all of these have the score of the last one, and come before it
+                size *= 2
 
     def _size(self, indexes: Iterable[str]) -> int:
         with self._redis.pipeline(transaction=False) as pipe:
