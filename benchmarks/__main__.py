@@ -14,6 +14,7 @@ from benchmarks import (
     acknowledge,
     beside,
     crash,
+    house,
     latency,
     machine,
     memory,
@@ -91,6 +92,8 @@ def main(
         )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _be_quiet()
+    if quick:
+        house.share_imports()
     made_on = machine.look()
     figures: list[Figure] = []
     for group in groups or GROUPS:
