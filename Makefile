@@ -9,6 +9,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-input
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header $(if $(UPGRADE),--upgrade) pyproject.toml
 
+# Whatever the environment says: what one process of the tests has compiled, the others find.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check style core apart test chaos bench bench-peers numbers reference run lock
 

@@ -15,6 +15,7 @@ from benchmarks import (
     beside,
     crash,
     desk,
+    house,
     latency,
     machine,
     memory,
@@ -94,6 +95,8 @@ def main(
         )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _be_quiet()
+    if quick:
+        house.share_imports()
     made_on = machine.look()
     figures: list[Figure] = []
     for group in groups or GROUPS:

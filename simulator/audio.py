@@ -46,7 +46,11 @@ def render_wav(clip_id: str, stem: str = "") -> bytes:
 
 def mix(parts: Iterable[array[int]]) -> array[int]:
     """Add parts sample by sample. The shares of all parts sum to 1, so the mix cannot clip."""
-    return array("h", map(sum, zip(*parts, strict=True)))
+    first, *others = parts
+    samples: Iterable[int] = first
+    for part in others:
+        samples = map(add, samples, part)
+    return array("h", samples)
 
 
 @lru_cache(maxsize=CACHED_SONGS * len(Part))

@@ -1,5 +1,6 @@
 """A worker with plain tasks beside the provider tasks, from which tests compose canvas."""
 
+import functools
 import sys
 import warnings
 from typing import Any
@@ -11,7 +12,9 @@ from worker.store import connection
 __all__ = ["app"]
 
 
-def _book() -> Any:
+@functools.cache
+def book() -> Any:
+    """Open the Redis in which steps are counted, once for each process."""
     # Long timeouts: a plain step that fails because Redis is frozen says nothing about parked jobs.
     return connection.connect(load(Role.CLIENT).redis_url, timeout_seconds=60)
 
@@ -19,14 +22,14 @@ def _book() -> Any:
 @app.task(name="test.note", shared=False)
 def note(result: Any, key: str) -> Any:
     """Count that this step ran, and pass its input on."""
-    _book().rpush(f"test:{key}", "ran")
+    book().rpush(f"test:{key}", "ran")
     return result
 
 
 @app.task(name="test.note_at_last", shared=False, bind=True)
 def note_at_last(self: Any, result: Any, key: str) -> Any:
     """Count that this step ran, and succeed the second time."""
-    _book().rpush(f"test:{key}", "ran")
+    book().rpush(f"test:{key}", "ran")
     if not self.request.retries:
         raise self.retry(countdown=0)
     return result
@@ -35,7 +38,7 @@ def note_at_last(self: Any, result: Any, key: str) -> Any:
 @app.task(name="test.noted_error", shared=False)
 def noted_error(request: Any, exc: Any, traceback: Any, key: str) -> None:
     """An errback: count that it ran, with the error's type."""
-    _book().rpush(f"test:{key}", type(exc).__name__)
+    book().rpush(f"test:{key}", type(exc).__name__)
 
 
 @app.task(name="test.talk", shared=False)

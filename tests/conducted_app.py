@@ -1,13 +1,11 @@
 """A worker that notes the signals of its legs, and whose legs pause if a test says so."""
 
-import functools
 import time
 from typing import Any
 
 from celery import signals
 
-from tests import canvas_app
-from tests.canvas_app import app
+from tests.canvas_app import app, book
 
 __all__ = ["PAUSES", "app"]
 
@@ -22,8 +20,6 @@ TOLD = {
 }
 
 
-_book = functools.cache(canvas_app._book)
-
 DAWDLES = "test:dawdles"
 """A list: an errback waits until it holds a word for each job that failed."""
 
@@ -31,17 +27,17 @@ DAWDLES = "test:dawdles"
 @app.task(name="test.dawdle", shared=False)
 def dawdle(request: Any, exc: Any, traceback: Any) -> None:
     """An errback that takes long, and then raises."""
-    _book().rpush(f"test:dawdled:{request.id}", type(exc).__name__)
-    _book().blpop([DAWDLES], timeout=60)
+    book().rpush(f"test:dawdled:{request.id}", type(exc).__name__)
+    book().blpop([DAWDLES], timeout=60)
     raise RuntimeError("an errback that raises")
 
 
 def _tell(signal: Any, sender: Any, **_: Any) -> None:
     [name] = [name for name, each in TOLD.items() if each is signal]
-    job_id, book = sender.request.id, _book()
-    book.rpush(f"test:signals:{job_id}", name)
-    if name == "prerun" and (seconds := book.hget(PAUSES, job_id)):
-        book.hdel(PAUSES, job_id)
+    job_id = sender.request.id
+    book().rpush(f"test:signals:{job_id}", name)
+    if name == "prerun" and (seconds := book().hget(PAUSES, job_id)):
+        book().hdel(PAUSES, job_id)
         time.sleep(float(seconds))
 
 

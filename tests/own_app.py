@@ -8,7 +8,7 @@ from typing import Any
 from celery import Task
 from celery.signals import after_task_publish, before_task_publish
 
-from tests.canvas_app import _book
+from tests.canvas_app import book
 from worker.app import app
 
 app.conf.task_send_sent_event = True
@@ -27,7 +27,7 @@ def _audit(signal: Any, headers: dict[str, Any], **_: Any) -> None:
 
 
 def _runs(key: str) -> int:
-    return int(_book().rpush(f"test:{key}", "ran"))
+    return int(book().rpush(f"test:{key}", "ran"))
 
 
 @app.task(name="own.limited", shared=False, time_limit=60)
@@ -77,7 +77,7 @@ def exiting(result: Any, key: str) -> None:
 def lingering(key: str) -> Any:
     """Wait until a word comes, and return it."""
     _runs(key)
-    _, word = _book().blpop([f"test:told:{key}"], timeout=60)
+    _, word = book().blpop([f"test:told:{key}"], timeout=60)
     return word
 
 
@@ -114,7 +114,7 @@ def sends_wrongly(request: Any, error: Any, traceback: Any, key: str) -> None:
         try:
             send()
         except Exception as refused:
-            _book().rpush(f"test:{key}", type(refused).__name__)
+            book().rpush(f"test:{key}", type(refused).__name__)
 
 
 @app.task(name="own.told", shared=False)

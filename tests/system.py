@@ -2,11 +2,13 @@
 
 import contextlib
 import functools
+import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -108,6 +110,11 @@ class Simulator:
         """The provider tasks that the simulator accepted, by its own books."""
         tasks: list[dict[str, Any]] = self.books(match)["tasks"]
         return tasks
+
+    def submissions(self, wanted: Iterable[str]) -> Counter[str]:
+        """How often it accepted a request with each of these texts, by one look at its books."""
+        accepted = [json.dumps(task["request"]) for task in self.accepted("")]
+        return Counter(text for text in wanted for request in accepted if text in request)
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def test_a_run_that_no_peer_can_be_fetched_for_says_why_of_each(tmp_path: Path) 
     ("module", "children", "number"),
     [
         (("benchmarks", "memory"), 3, signal.SIGINT),
-        (("benchmarks.rows", "1000000"), 4, signal.SIGTERM),
+        (("benchmarks.rows", "100000"), 4, signal.SIGTERM),
         (("benchmarks.peers", "celery"), 5, signal.SIGINT),
     ],
     ids=["Ctrl-C", "SIGTERM", "Ctrl-C beside a peer"],

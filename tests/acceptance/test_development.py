@@ -32,6 +32,7 @@ COMMAND = [
 DESK = ("--desk", "--desk-port", "0")
 START_SECONDS = 60
 ENOUGH = END_SECONDS + 5
+ANY_NAME = 'it\'s a "folder", ü \\d\\ \udcff${HOME} %n' + "l" * 170
 CLIP = "26c9c592-0566-46cf-bb71-91ac1deaa7b5"
 
 
@@ -111,7 +112,9 @@ def dev(tmp_path: Path) -> Iterator[Dev]:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     """One for all tests that let it run."""
-    dev = Dev(tmp_path_factory.mktemp("running")).start(*DESK)
+    folder = tmp_path_factory.mktemp("running") / ANY_NAME
+    folder.mkdir()
+    dev = Dev(folder).start(*DESK)
     yield dev
     stop(dev.process)
 
@@ -162,14 +165,9 @@ def test_a_desk_alone_says_its_link_and_ends_with_ctrl_c(running: Dev) -> None:
     assert "Traceback" not in (desk.before or "")
 
 
-def test_its_folder_may_have_any_name(tmp_path: Path) -> None:
-    folder = tmp_path / ('it\'s a "folder", ü \\d\\ \udcff${HOME} %n' + "l" * 170)
-    folder.mkdir()
-    dev = Dev(folder).start()
-    try:
-        asked = dev.fermata("submit", "account.credits", "--wait")
-    finally:
-        stop(dev.process)
+def test_its_folder_may_have_any_name(running: Dev) -> None:
+    assert running.folder.name == ANY_NAME
+    asked = running.fermata("submit", "account.credits", "--wait")
     assert asked.returncode == 0, asked.stderr
 
 
@@ -404,8 +402,8 @@ def test_ctrl_c_while_it_starts_leaves_nothing(line: str, tmp_path: Path) -> Non
 def test_a_second_start_says_that_the_first_one_runs(running: Dev) -> None:
     second = running.fermata("dev", "--port", "0", "--simulator-port", "0")
     assert second.returncode == 3
-    where = f"already runs in {running.data} (process {running.process.pid})"
-    assert where in second.stderr
+    folder = str(running.data).encode(errors="replace").decode()
+    assert f"already runs in {folder} (process {running.process.pid})" in second.stderr
 
 
 def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:

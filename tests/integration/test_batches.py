@@ -78,9 +78,7 @@ class Desk:
 
     def paid(self) -> Counter[str]:
         """How often the provider accepted the first job of each row."""
-        accepted = [self.system.simulator.accepted(row["source"]) for row in self.rows]
-        return Counter(row["source"] for row, tasks in zip(self.rows, accepted, strict=True)
-                       for _ in tasks)  # fmt: skip
+        return self.system.simulator.submissions(row["source"] for row in self.rows)
 
     def each_row_once(self) -> None:
         assert self.paid() == Counter(row["source"] for row in self.rows)

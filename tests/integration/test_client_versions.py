@@ -114,7 +114,7 @@ def interpreter(cache: Path, versions: str) -> str:
         new = Path(tempfile.mkdtemp(dir=cache))
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(new)], check=True)
         pip = [sys.executable, "-m", "pip", "--python", str(new / "bin/python")]
-        options = ["--quiet", "--disable-pip-version-check", "--retries", "1"]
+        options = ["--quiet", "--disable-pip-version-check", "--retries", "1", "--no-compile"]
         fetched = subprocess.run(
             [*pip, "install", *options, "--only-binary", ":all:", *VERSIONS[versions]],
             capture_output=True, text=True, check=False,
