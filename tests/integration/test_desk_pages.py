@@ -374,7 +374,7 @@ def test_what_cannot_be_retried_says_why(operator: FlaskClient, store: Store) ->
     store.end(job, at=now, turn=Turn.EXPIRE, error={"type": "DeadlineExceeded", "message": "late"})
     assert "Run again, 1 credit<" in text(operator.get("/jobs/job-1"))
     operator.post("/jobs/job-1/retry")
-    assert "say that you accept that" in text(operator.get("/jobs/job-1"))
+    assert "the provider may have charged for it" in text(operator.get("/jobs/job-1"))
 
 
 def test_who_may_not_retry_is_shown_no_button_for_it(app: Flask, store: Store) -> None:

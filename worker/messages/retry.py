@@ -168,7 +168,7 @@ def _refusal(job: JobRecord, message: str | None, *, even_if_paid: bool) -> str:
     if not message:
         return "its message is not on record"
     if not even_if_paid and _may_be_paid(job):
-        return "the provider may have charged for it (--even-if-paid accepts that)"
+        return "the provider may have charged for it: if you accept that, retry it 'even if paid'"
     return ""
 
 
