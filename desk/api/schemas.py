@@ -149,6 +149,9 @@ class Row(Schema):
     source = fields.String(
         required=True, allow_none=True, metadata=told("webhook, poll, answer, sweep or cancel")
     )
+    again = fields.String(
+        required=True, allow_none=True, metadata=told("The job that runs in its place, if any.")
+    )
 
 
 class Rows(Schema):

@@ -17,6 +17,7 @@ from desk.doors import Role, requires, visitor
 from desk.pages import pages, wording
 from desk.pages.drawing import bars, canvas
 from desk.parts import desk, now
+from worker.core import amounts
 from worker.core.errors import InvalidRequest
 from worker.core.job import kept
 from worker.core.job.models import JobId, JobRecord, JSONObject
@@ -67,7 +68,7 @@ def _actions(record: JobRecord) -> dict[str, bool]:
     waits = record.state is JobState.WAITING and desk().polls is not None
     return {
         "may_poll": operates and waits,
-        "may_retry": operates and record.state in LOST and record.again is None,
+        "may_retry": operates and _may_retry(record),
         "may_cancel": visitor().may(Role.ENQUEUE) and record.state in LIVE - {JobState.RESUMING},
     }
 
@@ -82,10 +83,10 @@ def flow(job_id: str) -> str:
         record=record,
         picture=canvas.draw(sights),
         sights=sights,
-        may_retry=any(each.record and each.record.state in LOST for each in sights),
+        may_retry=any(_may_retry(each.record) for each in sights if each.record),
         cut=len(sights) >= watch.MOST_STEPS,
         most=watch.MOST_STEPS,
-        watched=" ".join(sight.step.job_id for sight in sights),
+        watched=" ".join((s.record.job_id if s.record else s.step.job_id) for s in sights),
     )
 
 
@@ -121,7 +122,7 @@ def retry_job(job_id: str) -> Response:
     except InvalidRequest as error:
         flash(error.message)
         return redirect(url_for("pages.job", job_id=job_id))
-    flash(f"This job runs in the place of {job_id}.")
+    flash("It runs again already: this is the job." if record.again else "This job runs again.")
     return redirect(url_for("pages.job", job_id=again))
 
 
@@ -130,13 +131,22 @@ def retry_job(job_id: str) -> Response:
 def retry_flow(job_id: str) -> Response:
     """Run again what failed of a flow, and let the rest follow."""
     record = visible(job_id)
-    if len(_sights(record)) < len(_flow(record)):
+    whole = _flow(record)
+    if len(list(seen(whole))) < len(whole):
         abort(403, "Another tenant's jobs are part of this flow.")
+    if not any(_may_retry(each.record) for each in whole if each.record):
+        flash("Nothing is left to retry: what failed runs again already, or has run.")
+        return redirect(url_for("pages.flow", job_id=job_id))
     done = desk().retries.retry_flow(record.job_id, by=by(), even_if_paid=_even_if_paid())
-    flash(f"{len(done.jobs)} of {len(done.jobs) + len(done.refused)} failed jobs run again.")
+    failed = len(done.jobs) + len(done.refused)
+    flash(f"{len(done.jobs)} of {amounts.count(failed, 'failed job')} run again.")
     for why in done.refused.values():
         flash(why)
     return redirect(url_for("pages.flow", job_id=job_id))
+
+
+def _may_retry(record: JobRecord) -> bool:
+    return record.state in LOST and record.again is None
 
 
 def _even_if_paid() -> bool:

@@ -150,7 +150,7 @@ def test_an_operator_finds_the_one_failed_job_among_2000_and_runs_it_again(
     expect(page.get_by_text("The lyrics were refused.")).to_be_visible()
     page.get_by_role("button", name="Run again").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("queued")
-    expect(page.get_by_text("This job runs in the place of job-lost.")).to_be_visible()
+    expect(page.get_by_text("This job runs again.")).to_be_visible()
     assert not reader.complaints
 
 

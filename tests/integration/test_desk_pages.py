@@ -389,6 +389,39 @@ def test_who_may_not_retry_is_shown_no_button_for_it(app: Flask, store: Store) -
         assert shown == {"operator": True, "enqueuer": False, "reader": False}, path
 
 
+def test_a_flow_goes_on_with_the_job_in_the_place_of_the_one_that_failed(
+    operator: FlaskClient, store: Store, redis: Any
+) -> None:
+    now = time.time()
+    store.flow("top", [Step(JobId("wav"), "sonic.wav", JobId("top"))], at=now - 200)
+    wav = store.submit("wav", at=now - 100, after="top", first="top")
+    store.fail(store.accept(wav, at=now - 99), at=now - 50)
+    assert "Retry what failed" in text(operator.get("/jobs/top/flow"))
+    operator.post("/jobs/top/flow/retry")
+    again = Readings(redis).read(wav).again
+    page = text(operator.get("/jobs/top/flow"))
+    assert "1 of 1 failed job run again." in page
+    assert f'<a href="/jobs/{again}"><g class="node s-queued"' in page
+    assert "Retry what failed" not in page
+    for job in (wav, again):
+        page = text(operator.get(f"/jobs/{job}/flow"))
+        assert "2 jobs" in page
+        assert "s-queued here" in page
+        assert f'data-watch="top {again}"' in page
+    for action in (f"/jobs/{wav}/flow/retry", f"/jobs/{again}/flow/retry"):
+        assert "Nothing is left to retry" in text(operator.get(operator.post(action).location))
+    answer = operator.post(f"/jobs/{wav}/retry")
+    assert answer.location == f"/jobs/{again}"
+    page = text(operator.get(answer.location))
+    assert "It runs again already: this is the job." in page
+    assert re.search(rf'Runs in place of</dt><dd><a href="/jobs/{wav}"', page)
+    assert re.search(
+        rf'Runs again as</dt><dd><a href="/jobs/{again}"', text(operator.get(f"/jobs/{wav}"))
+    )
+    assert "TaskFailed, retried" in text(operator.get("/jobs?state=failed"))
+    assert len(list(Lists(redis).select(Filter(operation="sonic.wav")))) == 2
+
+
 @pytest.mark.parametrize("path", ["/jobs/none", "/jobs/a%20b", "/jobs/none/flow"])
 def test_an_unknown_job_is_a_page_that_says_so(operator: FlaskClient, path: str) -> None:
     answer = operator.get(path)

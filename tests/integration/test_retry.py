@@ -75,6 +75,7 @@ def test_the_rest_of_a_chain_follows_and_what_succeeded_is_not_paid_again(
     assert 0 < lifetimes[0] == lifetimes[1]
     assert flow.record(again).state is JobState.SUCCEEDED
     assert flow.record(again).after == first.id
+    assert flow.record(again).instead_of == second.id
     flow.ends()
     flow.paid_once(first.id, again, third.id)
 

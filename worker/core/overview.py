@@ -76,6 +76,8 @@ class Row:
     clip_id: str | None = None
     source: str | None = None
     """Where the event came from that ended it (:class:`worker.core.job.models.Source`)."""
+    again: str | None = None
+    """The job that runs in its place: this one failed, and was retried."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,8 @@ class Retries:
             wire["properties"] |= {"correlation_id": again}
             # The record comes first. If this process dies here, the sweep publishes the job.
             publishes = self._recorder().record(find(job.operation), wire)
-            self._records.note(again, why=f"{by}, in place of {job_id}", **told)
+            named = {"instead_of": job_id}
+            self._records.note(again, why=f"{by}, in place of {job_id}", fields=named, **told)
         if job.again is None:
             named = {"again": again}
             self._records.note(job_id, why=f"{by}, as {again}", sources=LOST, fields=named, **told)

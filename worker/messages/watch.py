@@ -65,8 +65,9 @@ def look(readings: Readings, flow: Flow) -> list[Sight]:
 
 def flow_of(readings: Readings, record: JobRecord) -> Flow:
     """Find the flow that a job is part of: the first job on record, and the jobs after it."""
+    record = _original(readings, record)
     above = readings.read_those([job_id for job_id in (record.first, record.after) if job_id])
-    top = above[0] if above else record
+    top = _original(readings, above[0]) if above else record
     steps = {top.job_id: Step(top.job_id, top.operation)}
     _descend(readings, [top], steps)
     if record.job_id not in steps:
@@ -75,6 +76,16 @@ def flow_of(readings: Readings, record: JobRecord) -> Flow:
         steps[record.job_id] = Step(record.job_id, record.operation, before)
         _descend(readings, [record], steps)
     return Flow(tuple(steps.values()))
+
+
+def _original(readings: Readings, record: JobRecord) -> JobRecord:
+    """Find the job that the flow names: the first one, if this job runs in the place of another."""
+    while record.instead_of:
+        try:
+            record = readings.read(record.instead_of)
+        except UnknownJob:
+            return record
+    return record
 
 
 def those(readings: Readings, job_ids: Sequence[JobId]) -> Flow:

@@ -32,7 +32,7 @@ _STRAIGHTENED: Final = 500
 """So many jobs of each live state are looked at each time."""
 _FIELDS: Final = (
     "operation", "state", "created_at", "lane", "cost", "batch",
-    "error_type", "provider_task_id", "clip_id", "source",
+    "error_type", "provider_task_id", "clip_id", "source", "again",
 )  # fmt: skip
 _SILENT_SECONDS: Final = 86400
 """A worker that was silent for so long is forgotten."""

@@ -180,6 +180,7 @@ def parse(
         after=JobId(stored["after"]) if "after" in stored else None,
         first=JobId(stored["first"]) if "first" in stored else None,
         again=JobId(stored["again"]) if "again" in stored else None,
+        instead_of=JobId(stored["instead_of"]) if "instead_of" in stored else None,
         batch=stored.get("batch"),
         following=documents.get("following"),
         lane=stored.get("lane", ""),

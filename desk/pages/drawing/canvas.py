@@ -64,11 +64,8 @@ class Node:
     y: int
     to_come: bool
     """It has no record yet: it is drawn hollow."""
-
-    @property
-    def job_id(self) -> JobId | None:
-        """The job to go to; None if there is none to see yet, or if there are many."""
-        return None if self.to_come or len(self.job_ids) > 1 else self.job_ids[0]
+    job_id: JobId | None
+    """The job to go to: of a retried one, that in its place. None: none to see yet, or many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +80,9 @@ class Picture:
 
 def draw(sights: Sequence[Sight]) -> Picture:
     """Lay out the jobs of a flow."""
-    states = {sight.step.job_id: sight.state for sight in sights}
+    by_id = {sight.step.job_id: sight for sight in sights}
     parts = _in_order(_plant(sight.step for sight in sights))
-    nodes = {id(part): _node(part, states) for part in parts}
+    nodes = {id(part): _node(part, by_id) for part in parts}
     lines = [
         _line(nodes[id(end)], nodes[id(following)])
         for part in parts
@@ -216,8 +213,9 @@ def _ends_of(fork: _Part) -> list[_Part]:
     return found
 
 
-def _node(part: _Part, states: Mapping[JobId, str]) -> Node:
-    own = [states[job_id] for job_id in part.job_ids]
+def _node(part: _Part, sights: Mapping[JobId, Sight]) -> Node:
+    own = [sights[job_id].state for job_id in part.job_ids]
+    record = sights[part.job_ids[0]].record
     state = min(own, key=_urgency)
     done = own.count(JobState.SUCCEEDED)
     return Node(
@@ -228,6 +226,7 @@ def _node(part: _Part, states: Mapping[JobId, str]) -> Node:
         MARGIN + part.column * COLUMN,
         round(MARGIN + part.row * ROW),
         all(each in _TO_COME for each in own),
+        record.job_id if record and len(own) == 1 else None,
     )
 
 

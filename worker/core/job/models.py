@@ -83,6 +83,8 @@ class JobRecord:
     """The first job of its flow, if that is another job."""
     again: JobId | None = None
     """The job that runs in its place: this one failed, and was retried."""
+    instead_of: JobId | None = None
+    """The failed job in whose place this one runs."""
     batch: str | None = None
     following: JSONObject | None = None
     """The steps after it when it ended: ``steps``, each a :class:`.canvas.Step`."""
