@@ -40,9 +40,15 @@ def test_every_mistake_of_a_token_is_named_without_it(text: str, mistakes: int) 
 
 def test_each_wrong_token_of_a_list_is_named_by_its_place() -> None:
     right = f"ada:read:{SECRET}"
-    wrong = list(wrong_tokens([right, "x", f"ada:operate:{SECRET}", right.replace("ada", "bob")]))
+    wrong = list(wrong_tokens([right, "x", f"ada:operate:{SECRET[::-1]}", f"bob:read:{SECRET}x"]))
     assert [each.partition(":")[0] for each in wrong] == ["Token 2", "Token 3"]
     assert wrong[1].endswith("its name is that of token 1.")
+
+
+def test_two_tokens_with_one_secret_are_refused_without_it() -> None:
+    [wrong] = wrong_tokens([f"ada:operate:{SECRET}", f"bob:read:{SECRET}"])
+    assert wrong.startswith("Token 2: its secret is that of token 1")
+    assert SECRET not in wrong
 
 
 def test_a_role_may_do_what_the_one_before_it_may() -> None:

@@ -88,11 +88,14 @@ def _mistakes(name: str, role: str, tenant: str | None, secret: str) -> Iterator
 def wrong_tokens(texts: Iterable[str]) -> Iterator[str]:
     """Yield what is wrong with a list of tokens; each is named by its place, from 1."""
     names: dict[str, int] = {}
+    secrets: dict[str, int] = {}
     for place, text in enumerate(texts, start=1):
         try:
-            name = read_token(text).visitor.name
+            token = read_token(text)
         except ValueError as error:
             yield f"Token {place}: {error}."
             continue
-        if names.setdefault(name, place) != place:
-            yield f"Token {place}: its name is that of token {names[name]}."
+        if (first := names.setdefault(token.visitor.name, place)) != place:
+            yield f"Token {place}: its name is that of token {first}."
+        if (first := secrets.setdefault(token.secret, place)) != place:
+            yield f"Token {place}: its secret is that of token {first}."
