@@ -1,13 +1,13 @@
-"""Errors as programs want them: problem documents (RFC 9457), ``application/problem+json``."""
+"""Errors: problem documents (RFC 9457) where programs ask, and a page like the others elsewhere."""
 
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
-from flask import Flask, Response, json, request
+from flask import Flask, Response, json, make_response, render_template, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException, ServiceUnavailable
+from werkzeug.exceptions import HTTPException, NotFound, ServiceUnavailable
 
 from desk.doors import is_for_programs
 from worker.core.errors import ConfigError, FermataError, UnknownBatch, UnknownJob
@@ -17,6 +17,8 @@ from worker.messages.follow_ups import AWAY
 log = structlog.get_logger()
 
 MEDIA_TYPE: Final = "application/problem+json"
+
+_NO_PAGE: Final = "The desk has no such page."
 
 # Not any OSError: a missing template is one too, and no fault of a server.
 _AWAY: Final = (*(each for each in AWAY if each is not OSError), ConnectionError, TimeoutError)
@@ -46,9 +48,19 @@ def install(app: Flask) -> None:
 
 def answer(error: HTTPException) -> ResponseReturnValue:
     """Answer an HTTP error."""
-    if not is_for_programs(request.path):
+    if (error.code or 500) < 400:  # a redirect
         return error
-    return document(error)
+    return document(error) if is_for_programs(request.path) else _page(error)
+
+
+def page(why: str, status: int) -> tuple[str, int]:
+    """Say on a page what went wrong."""
+    return render_template("error.html", why=why, status=status), status
+
+
+def _page(error: HTTPException) -> Response:
+    why = _NO_PAGE if error.description == NotFound.description else error.description
+    return _with_headers(make_response(page(why or error.name, error.code or 500)), error)
 
 
 def document(error: HTTPException) -> Response:
@@ -61,7 +73,10 @@ def document(error: HTTPException) -> Response:
         "detail": error.description,
         **getattr(error, "members", _mistakes(error)),
     }
-    response = Response(json.dumps(members), status, content_type=MEDIA_TYPE)
+    return _with_headers(Response(json.dumps(members), status, content_type=MEDIA_TYPE), error)
+
+
+def _with_headers(response: Response, error: HTTPException) -> Response:
     for name, value in error.get_headers():
         if name.lower() not in {"content-type", "content-length"}:
             response.headers.add(name, value)

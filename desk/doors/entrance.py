@@ -21,6 +21,7 @@ NAME: Final = "name"
 
 _OPEN: Final = frozenset({"doors.login", "static", "health.healthz"})
 """Endpoints for everybody: they say nothing about any job."""
+_SHOW_ONE: Final = "Show a token: `Authorization: Bearer TOKEN`."
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -48,7 +49,7 @@ def admit() -> ResponseReturnValue | None:
     shown = _token()
     found = _by_session() if shown is None else doors().tokens.visitor_of(shown)
     if found is None and request.endpoint not in _OPEN:
-        return _ask_to_log_in()
+        return _ask_to_log_in(shown)
     g.visitor = found
     if request.method in _SAFE:
         return None
@@ -79,12 +80,11 @@ def _by_session() -> Visitor | None:
     return doors().tokens.named(session.get(NAME))
 
 
-def _ask_to_log_in() -> ResponseReturnValue:
+def _ask_to_log_in(shown: str | None) -> ResponseReturnValue:
     if is_for_programs(request.path):
         challenge = WWWAuthenticate("bearer", {"realm": "fermata desk"})
-        raise Unauthorized(
-            "Show a token: `Authorization: Bearer TOKEN`.", www_authenticate=challenge
-        )
+        wrong = "This is no token of the desk." if shown is not None else _SHOW_ONE
+        raise Unauthorized(wrong, www_authenticate=challenge)
     wanted = request.full_path.removesuffix("?") if request.method in _SAFE else "/"
     return redirect(f"/login?next={quote(wanted, safe='/')}", 303)
 

@@ -7,7 +7,6 @@ from typing import Final
 import structlog
 from flask import Blueprint, redirect, render_template, request, session
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import TooManyRequests
 
 from desk.doors.entrance import NAME, doors
 
@@ -28,7 +27,7 @@ def login() -> ResponseReturnValue:
         return _enter(request.form.get("token", ""))
     if doors().takes_links and "token" in request.args:
         return _enter(request.args["token"])
-    return render_template("login.html", next=_wanted(), wrong=False)
+    return _form()
 
 
 @blueprint.post("/logout")
@@ -41,15 +40,21 @@ def logout() -> ResponseReturnValue:
 def _enter(secret: str) -> ResponseReturnValue:
     address = request.remote_addr or ""
     if wait := doors().throttle.wait_seconds(address):
-        raise TooManyRequests("Too many failed logins.", retry_after=math.ceil(wait))
+        said = "Too many failed logins from this address. Try again in a minute."
+        return _form(said), 429, {"Retry-After": str(math.ceil(wait))}
     found = doors().tokens.visitor_of(secret.strip())
     if found is None:
         doors().throttle.note_failure(address)
         log.warning("login_refused", address=address)
-        return render_template("login.html", next=_wanted(), wrong=True), 401
+        return _form("This is no token of the desk."), 401
     session.clear()  # the CSRF token too: another one counts from here on
     session[NAME] = found.name
     return redirect(_wanted(), 303)
+
+
+def _form(wrong: str = "") -> str:
+    takes_links = doors().takes_links
+    return render_template("login.html", next=_wanted(), wrong=wrong, takes_links=takes_links)
 
 
 def _wanted() -> str:

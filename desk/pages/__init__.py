@@ -12,13 +12,13 @@ screens about all tenants together are answered 403, and no link leads there.
 
 from typing import Any, Final
 
-from flask import Blueprint, g, render_template, url_for
+from flask import Blueprint, g, url_for
 from flask.sansio.blueprints import BlueprintSetupState
-from werkzeug.exceptions import HTTPException
 
 from desk.doors import Role
 from desk.pages import wording
 from desk.parts import now
+from desk.problems import page
 from worker.core import amounts
 from worker.core.errors import FermataError, InvalidRequest, UnknownBatch, UnknownJob
 from worker.store.connection import StoreUnavailable
@@ -61,7 +61,7 @@ def _teach_words(setup: BlueprintSetupState) -> None:
     )
 
 
-@pages.context_processor
+@pages.app_context_processor
 def _around() -> dict[str, Any]:
     who = g.get("visitor")
     screens = () if who is None else _OF_ALL if who.tenant is None else _OF_A_TENANT
@@ -71,23 +71,12 @@ def _around() -> dict[str, Any]:
 @pages.errorhandler(FermataError)
 def _refused(error: FermataError) -> tuple[str, int]:
     found = (status for kind, status in _STATUS.items() if isinstance(error, kind))
-    return _error(error.message, next(found, 500))
+    return page(error.message, next(found, 500))
 
 
 @pages.errorhandler(StoreUnavailable)
 def _away(error: Exception) -> tuple[str, int]:
-    return _error("Redis cannot be reached, or does not write. This page needs nothing else.", 503)
-
-
-@pages.errorhandler(HTTPException)
-def _failed(error: HTTPException) -> tuple[str, int] | HTTPException:
-    if error.code is None or error.code < 400:
-        return error
-    return _error(error.description or error.name, error.code)
-
-
-def _error(why: str, status: int) -> tuple[str, int]:
-    return render_template("error.html", why=why, status=status), status
+    return page("Redis cannot be reached, or does not write. This page needs nothing else.", 503)
 
 
 def register() -> Blueprint:

@@ -39,7 +39,8 @@ def test_a_wrong_token_is_refused_even_beside_a_good_session(app: Flask) -> None
     desk.log_in(client, "operator")
     wrong = {"Authorization": f"Bearer {'x' * 40}"}
     assert client.get("/api/v1/nothing").status_code == 404
-    assert client.get("/api/v1/nothing", headers=wrong).status_code == 401
+    refused: Any = client.get("/api/v1/nothing", headers=wrong)
+    assert (refused.status_code, refused.json["detail"]) == (401, "This is no token of the desk.")
     basic = {"Authorization": "Basic b3BlcmF0b3I6eA=="}
     assert app.test_client().get("/api/v1/nothing", headers=basic).status_code == 401
 
@@ -52,7 +53,10 @@ def test_a_person_logs_in_and_goes_on_where_they_wanted(app: Flask) -> None:
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
     assert "Secure" not in cookie
-    assert client.get("/nothing").status_code == 404
+    missing = client.get("/nothing")
+    assert missing.status_code == 404
+    for shown in ("Not found", "The desk has no such page.", 'aria-label="Screens"'):
+        assert shown in missing.text
 
 
 def test_over_tls_the_cookie_is_never_sent_without(app: Flask) -> None:
@@ -100,7 +104,9 @@ def test_a_form_without_its_csrf_token_is_refused(app: Flask, form: dict[str, st
     assert client.post("/login", data=form | {"token": desk.SECRETS["operator"]}).status_code == 403
     desk.log_in(client, "operator")
     for path in ("/logout", "/api/v1/nothing"):
-        assert client.post(path, data=form).status_code == 403
+        refused = client.post(path, data=form)
+        assert refused.status_code == 403
+        assert ("<h1>Not allowed</h1>" in refused.text) is (path == "/logout")
     basic = {"Authorization": "Basic b3BlcmF0b3I6eA=="}
     assert client.post("/logout", data=form, headers=basic).status_code == 403
     right = {"X-CSRF-Token": desk.csrf(client)}
@@ -140,6 +146,8 @@ def test_guesses_are_slowed_down_for_each_address_and_in_all(valkey: Any) -> Non
     assert [guess("192.0.2.1").status_code for _ in range(EACH + 1)] == [401] * EACH + [429]
     refused = guess("192.0.2.1", desk.SECRETS["operator"])
     assert (refused.status_code, refused.headers["Retry-After"]) == (429, str(WINDOW_SECONDS))
+    assert 'name="token"' in refused.text
+    assert "Too many failed logins from this address. Try again in a minute." in refused.text
     others = [guess(f"192.0.2.{n}").status_code for n in range(2, 60)]
     assert others.count(401) == 45
     assert others[-1] == 429
@@ -171,6 +179,8 @@ def test_without_tokens_the_link_of_this_run_opens_the_desk(valkey: Any) -> None
     token = Token(Visitor("this-machine", Role.OPERATE), "made-at-start-0123456789abcdefghij")
     without = desk.settings(valkey.url, FERMATA_DESK_TOKENS="")
     client = create_app(without, this_run=token).test_client()
+    printed = "Open the link that the desk printed when it started"
+    assert printed in client.get("/login").text
     assert client.get(f"/login?token={token.secret}x").status_code == 401
     assert client.get("/nothing").status_code == 303
     assert client.get(f"/login?token={token.secret}").location == "/"
@@ -181,5 +191,7 @@ def test_without_tokens_the_link_of_this_run_opens_the_desk(valkey: Any) -> None
 
 def test_a_token_of_the_settings_opens_nothing_by_a_link(app: Flask) -> None:
     client = app.test_client()
-    assert client.get(f"/login?token={desk.SECRETS['operator']}").status_code == 200
+    form = client.get(f"/login?token={desk.SECRETS['operator']}")
+    assert form.status_code == 200
+    assert "the link that the desk printed" not in form.text
     assert client.get("/nothing").status_code == 303
