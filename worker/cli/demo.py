@@ -236,6 +236,8 @@ def _describe(sight: Sight) -> JSONObject:
 def _point(console: Console, output: Path, files: list[Path], *, succeeded: bool) -> None:
     console.print(f"\n{len(files)} files are in {output}:", soft_wrap=True)
     for pattern, what in (
+        ("create_music/*", "the takes of the new song"),
+        ("remaster/*", "the remaster of its first take"),
         ("stems_full/*.wav", "the stems, which add up to the remaster"),
         ("wav.wav", "the remaster as WAV"),
         ("midi.mid", "its notes as MIDI"),

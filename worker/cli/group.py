@@ -138,7 +138,7 @@ def main() -> None:
     """Fermata: Celery jobs that wait for a webhook without holding a worker.
 
     Start with `fermata dev` in one terminal: a private Valkey, a simulated provider, the
-    receiver, a worker and beat. Then, in another one:
+    receiver, a worker, beat and the desk, whose page it links to. Then, in another one:
 
     \b
       fermata submit sonic.create_music -p custom_mode=false \\
