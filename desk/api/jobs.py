@@ -40,7 +40,7 @@ def visible(job_id: str) -> JobRecord:
 
 def by() -> str:
     """Name the visitor, for the timeline of what they change."""
-    return f"{visitor().name}, at the desk"
+    return f"{visitor().name} (desk)"
 
 
 @blueprint.get("/jobs")

@@ -404,6 +404,13 @@ class Overview(Schema):
     """The whole system in figures."""
 
     states = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
+    gate = fields.Nested(Gate, required=True)
+    quarantine = fields.Dict(
+        keys=fields.String(),
+        values=fields.Integer(),
+        required=True,
+        metadata=told("How many deliveries are kept, by kind: unreadable, orphan."),
+    )
     oldest = fields.Dict(
         keys=fields.String(),
         values=fields.Float(),

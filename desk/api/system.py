@@ -72,6 +72,10 @@ def json_schema(parameters: dict[str, Any]) -> JSONObject:
 @blueprint.response(200, schemas.Gate)
 def gate() -> Any:
     """See how the gate before the provider stands, and who waits there."""
+    return _gate()
+
+
+def _gate() -> JSONObject:
     found, everything = desk().counters.gate(), visitor().tenant is None
     return {
         "closed_for": found.closed_for,
@@ -147,6 +151,8 @@ def figures() -> Any:
         states[state] = states.get(state, 0) + count
     return {
         "states": states,
+        "gate": _gate(),
+        "quarantine": desk().quarantine.counts(),
         "oldest": desk().counters.oldest(),
         "workers": desk().counters.workers(),
         "webhook_share": overview.webhook_share(hour, chosen().operations).share,

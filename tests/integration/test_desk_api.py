@@ -152,7 +152,7 @@ def test_all_jobs_of_a_filter_are_cancelled_and_no_others(api: Any) -> None:
         for entry in api.get(f"/api/v1/jobs/{job_id}").json["timeline"]
         if entry["what"] == "cancellation"
     ]
-    assert who == ["operator, at the desk"] * 2
+    assert who == ["operator (desk)"] * 2
 
 
 def test_all_jobs_are_cancelled_however_many_they_are(api: Any, redis: Any) -> None:
@@ -180,7 +180,7 @@ def test_what_failed_is_retried_and_what_did_not_is_refused(app: Flask, api: Any
 
 def test_the_gate_is_paused_and_resumed(api: Any) -> None:
     assert api.post("/api/v1/gate/pause").status_code == 204
-    assert api.get("/api/v1/gate").json["paused_by"] == "operator, at the desk"
+    assert api.get("/api/v1/gate").json["paused_by"] == "operator (desk)"
     assert api.post("/api/v1/gate/resume").json == {"was_paused": True}
     assert api.post("/api/v1/gate/resume").json == {"was_paused": False}
 
@@ -341,6 +341,8 @@ def test_the_system_is_told_in_figures(app: Flask, api: Any, redis: Any) -> None
     spend = {"credits/acme": 1500, "credits/globex": 10}
     redis.hset(f"{keys.DAYS}:{int(time.time() // 86400)}", mapping=spend)
     figures = api.get("/api/v1/overview").json
+    assert figures["gate"] == api.get("/api/v1/gate").json
+    assert figures["quarantine"] == {"orphan": 0, "unreadable": 1}
     assert figures["states"] == {"held": 1, "queued": 1}
     assert set(figures["oldest"]) == {"held", "queued"}
     spent, others = api.get("/api/v1/spend?days=1").json["items"]

@@ -16,32 +16,30 @@ def test_an_open_gate_is_one_sentence() -> None:
 def test_without_limits_the_sentence_says_only_what_is_known() -> None:
     gate = GateView(in_flight=3, waiting={("batch", "acme"): 1200})
     said = gate_sentence(gate, Limits(), now=NOW)
-    assert said == "open: 3 at the provider, 1,200 waiting"
+    assert said == "open: 3 jobs at the provider, 1,200 waiting"
 
 
 def test_a_closed_gate_says_why_for_how_long_and_when_it_probes() -> None:
     gate = GateView("OutOfCredits", closed_at=NOW - 240, probe_at=NOW + 12.3)
     said = gate_sentence(gate, Limits(), now=NOW)
-    assert said == "closed for 4 min (OutOfCredits, next probe in 13 s): 0 at the provider"
+    assert said == "closed for 4 min (OutOfCredits, next probe in 13 s): 0 jobs at the provider"
     late = GateView("KeyRefused", probe_at=NOW - 1)
     said = gate_sentence(late, Limits(), now=NOW)
-    assert said == "closed (KeyRefused, next probe now): 0 at the provider"
+    assert said == "closed (KeyRefused, next probe now): 0 jobs at the provider"
 
 
 def test_a_paused_gate_says_who_paused_it() -> None:
-    gate = GateView("OutOfCredits", paused_by="ada, at the desk", paused_at=NOW - 60)
+    gate = GateView("OutOfCredits", paused_by="ada (desk)", paused_at=NOW - 8)
     said = gate_sentence(gate, Limits(), now=NOW)
-    assert said == (
-        "paused by ada, at the desk for 1 min; closed (OutOfCredits): 0 at the provider"
-    )
+    assert said == ("paused 8 s ago by ada (desk); closed (OutOfCredits): 0 jobs at the provider")
 
 
 def test_a_floor_without_a_balance_says_so() -> None:
     said = gate_sentence(GateView(credits=None), Limits(credit_floor=0.5), now=NOW)
-    assert said == "open: 0 at the provider, balance not known yet, floor 0.5"
+    assert said == "open: 0 jobs at the provider, balance not known yet, floor 0.5"
 
 
 def test_a_gate_whose_times_were_not_written_names_none() -> None:
     # Written by hand, or between the two commands of a worker that closes it.
     said = gate_sentence(GateView("a reason", paused_by="ada"), Limits(), now=NOW)
-    assert said == "paused by ada; closed (a reason): 0 at the provider"
+    assert said == "paused by ada; closed (a reason): 0 jobs at the provider"

@@ -213,22 +213,26 @@ def gate_sentence(gate: GateView, limits: Limits, *, now: float) -> str:
 
 def _standing(gate: GateView, now: float) -> Iterator[str]:
     if gate.paused_by is not None:
-        yield f"paused by {gate.paused_by}{_since(gate.paused_at, now)}"
+        ago = f" {_roughly(now - gate.paused_at)} ago" if gate.paused_at else ""
+        yield f"paused{ago} by {gate.paused_by}"
     if gate.closed_for is not None:
         probe = ""
         if gate.probe_at is not None:
             left = math.ceil(gate.probe_at - now)
             probe = f", next probe {f'in {duration(left)}' if left > 0 else 'now'}"
-        yield f"closed{_since(gate.closed_at, now)} ({gate.closed_for}{probe})"
+        since = f" for {_roughly(now - gate.closed_at)}" if gate.closed_at else ""
+        yield f"closed{since} ({gate.closed_for}{probe})"
 
 
-def _since(at: float | None, now: float) -> str:
-    return f" for {duration(now - at)}" if at else ""
+def _roughly(seconds: float) -> str:
+    return f"{max(seconds, 0):.0f} s" if seconds < 60 else duration(seconds)
 
 
 def _measures(gate: GateView, limits: Limits) -> Iterator[str]:
-    most = "" if limits.in_flight is None else f" of {number(limits.in_flight)}"
-    yield f"{number(gate.in_flight)}{most} at the provider"
+    if limits.in_flight is None:
+        yield f"{count(gate.in_flight, 'job')} at the provider"
+    else:
+        yield f"{number(gate.in_flight)} of {number(limits.in_flight)} at the provider"
     if limits.submits_per_second is not None:
         yield f"{number(limits.submits_per_second)} a second"
     if gate.credits is not None:
