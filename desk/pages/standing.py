@@ -55,16 +55,23 @@ def standing() -> str | Response:
     counters, workers = _counters(), parts.counters.workers()
     return render_template(
         "now.html",
-        sentence=overview.gate_sentence(gate, parts.settings.limits, now=at),
+        sentence=_headline(gate, at),
         counters=counters,
         warnings=list(_warnings(gate, counters, hour, workers)),
         share=overview.webhook_share(hour, chosen().operations).share,
         spent=overview.total(hour, "credits") / 1000,
         settled=charts.settled(minutes, now=at),
         waits=charts.waits(minutes, now=at),
+        quantiles=charts.quantiles(hour),
         workers=sorted(workers.items()),
         silent_before=at - SILENT_SECONDS,
     )
+
+
+def _headline(gate: GateView, at: float) -> str:
+    said = overview.gate_sentence(gate, desk().settings.limits, now=at)
+    is_open = gate.paused_by is None and gate.closed_for is None
+    return f"The gate is {said}." if is_open else f"{said[0].upper()}{said[1:]}."
 
 
 def _counters() -> list[Counter]:
@@ -107,9 +114,9 @@ def _webhooks(hour: Counts) -> Iterator[Notice]:
     settled = overview.webhook_share(hour, chosen().operations)
     if settled.is_low:
         said = (
-            f"Only {settled.share:.0%} of {settled.webhooks + settled.polls:,} jobs that should "
-            "be were settled by a webhook in the last hour. "
-            "Webhooks do not arrive: look at the path to the receiver."
+            f"Of {settled.webhooks + settled.polls:,} jobs in the last hour that should have been "
+            f"settled by a webhook, only {(settled.share or 0) * 100:.0f} % were: look at the path "
+            "to the receiver."
         )
         yield Notice(said, "#settled")
 
@@ -125,7 +132,7 @@ def gate() -> str:
     return render_template(
         "gate.html",
         gate=view,
-        sentence=overview.gate_sentence(view, parts.settings.limits, now=at),
+        sentence=_headline(view, at),
         limits=parts.settings.limits,
         waiting=sorted(view.waiting.items()),
         oldest=parts.counters.oldest(),

@@ -46,6 +46,10 @@
     setTimeout(refresh, Math.max(0, last + EVERY_MS - Date.now()));
   }
 
+  // What stands outside jobs, as a gate that is paused elsewhere, is no turn: look now and then.
+  const every = Number(live().dataset.every);
+  if (every) setInterval(() => { if (!waits && !document.hidden) refresh(); }, every * 1000);
+
   const turns = new EventSource("/api/v1/events");
   turns.addEventListener("turn", heard);
   document.addEventListener("visibilitychange", () => {

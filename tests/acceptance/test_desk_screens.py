@@ -208,6 +208,22 @@ def test_now_counts_without_a_reload(reader: Reader, store: Store) -> None:
     assert page.evaluate("window.same")
 
 
+def test_now_and_gate_follow_a_pause_from_elsewhere_while_no_job_turns(
+    reader: Reader, store: Store
+) -> None:
+    page = reader.page
+    for path, headline in (("/gate", "Paused"), ("/", "The gate is open")):
+        page.goto(path)
+        page.evaluate("window.same = true")
+        if headline == "Paused":
+            store.gate.pause("somebody (elsewhere)", now=time.time())
+        else:
+            store.gate.resume()
+        expect(page.get_by_role("heading", level=1)).to_contain_text(headline)
+        assert page.evaluate("window.same")
+    assert not reader.complaints
+
+
 def test_a_time_is_in_the_readers_zone_with_utc_behind_it(reader: Reader, store: Store) -> None:
     store.submit("job-1", at=1_763_800_000)
     reader.page.goto("/jobs/job-1")

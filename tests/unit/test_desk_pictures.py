@@ -1,6 +1,7 @@
 """What the desk draws: the bars of a job, the canvas of a flow, the charts of the last hour."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -73,7 +74,10 @@ def draw(steps: Iterable[Step], **states: str) -> Picture:
     """Draw steps whose states are given; those of the others are ``succeeded``."""
     return canvas.draw(
         [
-            Sight(each, record(state=states.get(each.job_id, "succeeded")))
+            Sight(
+                each,
+                replace(record(state=states.get(each.job_id, "succeeded")), job_id=each.job_id),
+            )
             if states.get(each.job_id) != "to come"
             else Sight(each, None)
             for each in steps
@@ -164,6 +168,12 @@ def test_what_is_still_to_come_is_hollow_and_no_link() -> None:
     nodes = placed(draw([step("a"), step("b", "a")], a="waiting", b="to come"))
     assert (nodes["a"].to_come, nodes["a"].job_id) == (False, "a")
     assert (nodes["b"].to_come, nodes["b"].job_id) == (True, None)
+
+
+def test_a_retried_job_leads_to_the_one_that_runs_in_its_place() -> None:
+    again = replace(record(state="waiting"), job_id=JobId("again"))
+    [node] = canvas.draw([Sight(step("a"), again)]).nodes
+    assert (node.job_ids, node.job_id, node.state) == (["a"], "again", "waiting")
 
 
 def test_steps_in_a_circle_and_strangers_are_drawn_once_each() -> None:

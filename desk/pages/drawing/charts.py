@@ -89,22 +89,23 @@ def _stack(counts: Sequence[tuple[Source, int]], *, x: float, scale: float) -> l
 def waits(minutes: Sequence[Counts], *, now: float) -> Chart:
     """Draw how long the provider took: columns from the median to the 95th percentile."""
     parts = [minutes[start : start + BUCKET] for start in range(0, len(minutes), BUCKET)]
-    found = [_quantiles(overview.added(part)) for part in parts]
+    found = [quantiles(overview.added(part)) for part in parts]
     top = max((p95 for _, p95 in filter(None, found)), default=0.0)
     scale = HEIGHT / max(top, 1e-9)
     columns = []
-    for place, quantiles in enumerate(found):
+    for place, each in enumerate(found):
         since = _clock(now, len(minutes) - 1 - place * BUCKET)
-        if quantiles is None:
+        if each is None:
             columns.append(Column(f"from {since}: none", []))
             continue
-        median, p95 = quantiles
+        median, p95 = each
         said = f"from {since}: half within {median:.0f} s, 95 % within {p95:.0f} s"
         columns.append(Column(said, _range(place * COLUMN * BUCKET, median * scale, p95 * scale)))
     return Chart(columns, top)
 
 
-def _quantiles(counts: Counts) -> tuple[float, float] | None:
+def quantiles(counts: Counts) -> tuple[float, float] | None:
+    """Say within how many seconds the provider took half, and 95 %, of the jobs; None: of none."""
     waited = overview.histogram(counts, "wait", overview.WAIT_BOUNDS)
     median, p95 = waited.quantile(0.5), waited.quantile(0.95)
     return None if median is None or p95 is None else (median, p95)
