@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, Final
 
 from flask import flash, redirect, render_template, request, url_for
+from markupsafe import Markup
 from werkzeug.wrappers import Response
 
 from desk.api.jobs import cancel_those, live_jobs, require_narrow
@@ -88,6 +89,10 @@ def _time(name: str, text: str | None) -> float | None:
         raise InvalidRequest(f"{name} is not a time as 2026-11-29T12:00 (UTC)") from None
 
 
+def _utc(at: float | None) -> str:
+    return f"{datetime.fromtimestamp(at or 0, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _total(wanted: Filter) -> int | None:
     """Say how many jobs match, if the counters know it."""
     if wanted != Filter(state=wanted.state, operation=wanted.operation):
@@ -126,10 +131,11 @@ def cancel_matching() -> str:
     """Ask before all jobs that match a filter are cancelled, and say how many they are."""
     until = datetime.fromtimestamp(now(), UTC).isoformat()
     given: dict[str, Any] = {"until": until} | _given()
+    times = {name: _utc(_time(name, given[name])) for name in ("since", "until") if name in given}
     return render_template(
         "cancel.html",
         matching=len(live_jobs(_narrow())),
-        given=given,
+        told=given | times,
         back=url_for("pages.jobs", **_given()),
         action=url_for("pages.cancel_matching_now", **given),
     )
@@ -141,7 +147,10 @@ def cancel_matching_now() -> Response:
     """Cancel all jobs that match a filter."""
     counts = cancel_those(live_jobs(_narrow()))
     late = counts.get(Cancellation.TOO_LATE, 0)
-    flash(f"Ending now: {amounts.count(counts.get(Cancellation.ENDING, 0), 'job')}.")
+    ending = amounts.count(counts.get(Cancellation.ENDING, 0), "job")
+    cancelled = url_for("pages.jobs", **_given() | {"state": JobState.CANCELLED})
+    said = Markup('Ending now: {}. <a href="{}">See those that are cancelled</a>.')
+    flash(said.format(ending, cancelled))
     if late:
         flash(f"{late:,} had ended by themselves.")
     return redirect(url_for("pages.jobs", **_given()))

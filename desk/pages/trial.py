@@ -29,6 +29,12 @@ from worker.core.providers import chosen
 
 _LONG: Final = frozenset({"prompt", "lyrics", "description", "gpt_description_prompt"})
 """Texts of several lines."""
+_CLIENT: Final = """import os
+
+from fermata_client import Fermata
+
+fermata = Fermata(os.environ["BROKER_URL"])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ def trial() -> str:
     families: dict[str, list[tuple[str, str, float]]] = {}
     for name, row in sorted(chosen().operations.items()):
         if not getattr(row, "retired", ""):
-            summary = row.summary.partition(". ")[0].rstrip(".")
+            summary = row.summary.partition(". ")[0].rstrip(".").replace("`", "")
             families.setdefault(name.partition(".")[0], []).append((name, summary, row.credits))
     named = [
         (name, " + ".join(flow.plan({}).operations), flow.plan({}).credits)
@@ -189,7 +195,7 @@ def _python(name: str, parameters: JSONObject, source: str | None, lane: Mapping
     call = "enqueue_flow" if name in FLOWS else "enqueue"
     given = [repr(name)] + ([repr(source)] if source else [])
     lines = [*given, *(f"{key}={value!r}" for key, value in {**parameters, **lane}.items())]
-    return f"fermata.{call}(\n" + "".join(f"    {line},\n" for line in lines) + ")"
+    return f"{_CLIENT}job = fermata.{call}(\n" + "".join(f"    {line},\n" for line in lines) + ")"
 
 
 def _command(name: str, parameters: JSONObject, source: str | None, lane: Mapping[str, str]) -> str:

@@ -1,5 +1,6 @@
 """The screens of the desk on a real Valkey: empty, full, hostile, and for each kind of visitor."""
 
+import html
 import json
 import re
 import time
@@ -52,7 +53,7 @@ def test_every_screen_is_there_before_the_first_job(operator: FlaskClient) -> No
     for path in SCREENS:
         assert "<h1" in text(operator.get(path)), path
     assert "There are no jobs yet" in text(operator.get("/jobs"))
-    assert "Open: 0 of 50 at the provider, 2 a second." in text(operator.get("/"))
+    assert "The gate is open: 0 of 50 at the provider, 2 a second." in text(operator.get("/"))
 
 
 def test_every_screen_of_a_full_store_is_small(operator: FlaskClient, redis: Any) -> None:
@@ -81,9 +82,12 @@ def test_now_warns_when_webhooks_stop_coming(operator: FlaskClient, store: Store
         source = Source.WEBHOOK if number < 5 else Source.POLL
         job = store.submit(f"job-{number}", "sonic.remaster", at=now - 90)
         store.accept(job, at=now - 89)
-        assert "Webhooks do not arrive" not in text(operator.get("/"))
+        assert "path to the receiver" not in text(operator.get("/"))
         store.end(job, at=now - 30, source=source)
-    assert "Only 50% of 10 jobs that should be were settled by a webhook" in text(operator.get("/"))
+    page = text(operator.get("/"))
+    assert "settled by a webhook, only 50 % were: look at the path to the receiver." in page
+    assert re.search(r"half within about \d+ s.*95 % within about \d+ s", page)
+    assert "Credits spent in the last hour" in page
 
 
 def test_jobs_are_filtered_by_the_url_and_paged_by_a_cursor(
@@ -197,8 +201,11 @@ def test_a_flow_is_drawn_and_each_job_of_it_is_a_link(operator: FlaskClient, sto
     assert '<a href="/jobs/top"><g class="node s-succeeded"' in page
     assert "s-waiting here" in page
     assert "to-come" in page
+    assert "Dashed: still to come." in page
+    store.settle("alone", at=now - 90)
+    assert "Dashed" not in text(operator.get("/jobs/alone/flow"))
     assert 'href="/jobs/midi"' not in page
-    assert "3 jobs, drawn" in text(operator.get("/jobs/wav"))
+    assert "3 jobs: see the drawing" in text(operator.get("/jobs/wav"))
 
 
 def test_all_that_match_are_cancelled_and_nothing_else(
@@ -211,13 +218,16 @@ def test_all_that_match_are_cancelled_and_nothing_else(
     store.settle("done", at=now - 100, tenant="acme")
     page = text(operator.get("/cancel?tenant=acme"))
     assert "Cancel 30 jobs?" in page
+    assert re.search(r"<dt>until</dt><dd>[0-9-]{10} [0-9:]{8} UTC</dd>", page)
     action = re.search(r'action="(/cancel\?[^"]+)"', page)
     assert action
     # Recorded after the number was shown: it is not among those that were confirmed.
     store.accept(store.submit("later", at=time.time() + 5, tenant="acme"), at=time.time() + 6)
     answer = operator.post(action[1].replace("&amp;", "&"))
     assert answer.status_code == 302
-    assert "Ending now: 30 jobs." in text(operator.get(answer.location))
+    page = text(operator.get(answer.location))
+    assert "Ending now: 30 jobs." in page
+    assert re.search(r'href="/jobs\?[^"]*state=cancelled[^"]*">See those', page)
     lists = Lists(redis)
     ending = [row.job_id for row in lists.select(Filter(state=JobState.RESUMING))]
     assert len(ending) == 30
@@ -258,9 +268,9 @@ def test_the_gate_is_paused_and_resumed(operator: FlaskClient, store: Store) -> 
     assert ", 1 waiting" in page
     assert 'href="/jobs?state=held&amp;tenant=acme"' in page
     operator.post("/gate/pause")
-    assert "Paused by operator, at the desk for" in text(operator.get("/gate"))
+    assert re.search(r"Paused \d+ s ago by operator \(desk\): ", text(operator.get("/gate")))
     operator.post("/gate/resume")
-    assert "Open:" in text(operator.get("/gate"))
+    assert "The gate is open:" in text(operator.get("/gate"))
 
 
 def test_a_delivery_is_looked_at_replayed_and_dropped(operator: FlaskClient, store: Store) -> None:
@@ -294,6 +304,8 @@ def test_the_form_of_an_operation_shows_code_and_mistakes_and_enqueues(
     given = {"custom_mode": "true", "prompt": "a 'song'", "style_weight": "0.5", "key": "k"}
     shown = text(operator.post(path, data=given | {"do": "show"}))
     assert "fermata.enqueue(" in shown
+    assert '<th class="n">Credits</th>' in text(operator.get("/try"))
+    assert "`" not in text(operator.get("/try"))
     assert "fermata submit sonic.create_music" in shown
     assert "/api/v1/jobs" in shown
     assert not list(Lists(redis).select(Filter()))
@@ -307,6 +319,19 @@ def test_the_form_of_an_operation_shows_code_and_mistakes_and_enqueues(
     assert first.status_code == 303
     assert again.location == first.location
     assert "queued" in text(operator.get(first.location))
+
+
+def test_the_python_that_is_shown_runs_as_it_is(
+    operator: FlaskClient, monkeypatch: pytest.MonkeyPatch, valkey: Any
+) -> None:
+    given = {"custom_mode": "true", "prompt": "a 'song'", "tenant": "acme", "do": "show"}
+    shown = operator.post("/try/sonic.create_music", data=given).text
+    found = re.search(r"<h2>Python</h2><pre>(.*?)</pre>", shown, re.DOTALL)
+    assert found
+    monkeypatch.setenv("BROKER_URL", valkey.url)
+    scope: dict[str, Any] = {}
+    exec(html.unescape(found[1]), scope)
+    assert scope["job"].id
 
 
 def test_a_reader_has_no_button_and_changes_nothing(app: Flask, store: Store) -> None:
@@ -345,10 +370,12 @@ def test_a_form_without_its_csrf_token_is_refused(app: Flask, store: Store) -> N
 
 def test_a_tenant_sees_and_touches_its_own_jobs_alone(app: Flask, store: Store, redis: Any) -> None:
     now = time.time()
+    store.settle("job-1", at=now - 99)
     for tenant in ("acme", "other"):
         store.accept(store.submit(f"{tenant}-1", at=now - 60, tenant=tenant), at=now - 59)
     acme = desk.client(app, "acme")
     assert acme.get("/").location == "/jobs"
+    assert '<td class="wide">default</td>' in text(desk.client(app, "operator").get("/jobs"))
     listed = text(acme.get("/jobs"))
     assert 'id="j-acme-1"' in listed
     assert "other-1" not in listed
