@@ -49,12 +49,14 @@ def by() -> str:
 def listed(asked: dict[str, Any]) -> Any:
     """List jobs.
 
-    If a state or an operation is given, those that reached their state last come first; else the
-    newest.
+    If a state or an operation is given, those that reached their state last come first; else, and
+    for a token with a tenant, the newest.
     """
     cursor, limit = asked.pop("cursor", None), asked.pop("limit")
     try:
-        page = desk().lists.page(_own(Filter(**asked)), cursor=cursor, limit=limit)
+        page = desk().lists.page(
+            _own(Filter(**asked)), cursor=cursor, limit=limit, own=visitor().tenant is not None
+        )
     except ValueError as error:
         raise Problem(422, "The query is wrong.", errors={"cursor": [str(error)]}) from None
     return {"items": page.rows, "cursor": page.cursor}

@@ -3,7 +3,7 @@
 import base64
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from flask_smorest import Blueprint
 from marshmallow import RAISE
@@ -16,6 +16,8 @@ from worker.core.errors import FermataError, InvalidPayload, InvalidRequest
 from worker.core.job.models import Entry, JSONObject
 
 blueprint = Blueprint("quarantine", __name__, description=__doc__)
+
+_AT_ONCE: Final = 50
 
 
 def visible(entry_id: str) -> Entry:
@@ -44,14 +46,22 @@ def seen(entries: Iterable[Entry]) -> Iterator[Entry]:
 @blueprint.arguments(schemas.Paging, location="query", unknown=RAISE)
 @blueprint.response(200, schemas.Entries)
 def listed(asked: dict[str, Any]) -> Any:
-    """List the entries, the oldest first. A page may be short, and still have a cursor."""
+    """List the entries, the oldest first."""
+    limit = asked["limit"]
     try:
-        entries = desk().quarantine.entries(after=asked.get("cursor"))
-        found = list(itertools.islice(entries, asked["limit"]))
+        found = _first(desk().quarantine.entries(after=asked.get("cursor")), limit)
     except InvalidRequest as error:
         raise Problem(422, "The query is wrong.", errors={"cursor": [error.message]}) from None
-    cursor = found[-1].entry_id if len(found) == asked["limit"] else None
-    return {"items": [entry.to_json() for entry in seen(found)], "cursor": cursor}
+    cursor = found[-1].entry_id if len(found) == limit else None
+    return {"items": [entry.to_json() for entry in found], "cursor": cursor}
+
+
+def _first(entries: Iterator[Entry], limit: int) -> list[Entry]:
+    """Read the first entries that the visitor may see: a cursor names none but these."""
+    found: list[Entry] = []
+    while len(found) < limit and (some := list(itertools.islice(entries, _AT_ONCE))):
+        found += seen(some)
+    return found[:limit]
 
 
 @blueprint.get("/quarantine/<entry_id>")

@@ -5,9 +5,9 @@ from typing import Final
 from flask import flash, redirect, render_template, url_for
 from werkzeug.wrappers import Response
 
-from desk.api.batches import is_seen, visible
+from desk.api.batches import visible
 from desk.api.jobs import by
-from desk.doors import Role, requires, system_wide
+from desk.doors import Role, requires, system_wide, visitor
 from desk.pages import pages
 from desk.pages.drawing.bars import WIDTH
 from desk.parts import desk, now
@@ -22,7 +22,7 @@ NEWEST: Final = 50
 @pages.get("/batches")
 def batches() -> str:
     """List the newest batches."""
-    found = filter(is_seen, desk().ledger.recent(NEWEST))
+    found = desk().ledger.recent(NEWEST, tenant=visitor().tenant)
     return render_template("batches.html", batches=[(each, _shares(each)) for each in found])
 
 

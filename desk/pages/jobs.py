@@ -36,7 +36,7 @@ def jobs() -> str:
     """List jobs: ``GET /jobs?state=failed&operation=sonic.wav``."""
     wanted, cursor = read_filter(), request.args.get("cursor")
     try:
-        page = desk().lists.page(wanted, cursor=cursor)
+        page = desk().lists.page(wanted, cursor=cursor, own=visitor().tenant is not None)
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
     given = _given()

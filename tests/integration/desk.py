@@ -14,7 +14,7 @@ from worker.settings import Role, Settings, load
 
 SECRETS: Final = {
     name: f"{name}-secret-0123456789abcdefghijklmnopqrstuvwxyz"
-    for name in ("reader", "enqueuer", "operator", "acme", "acme-reader")
+    for name in ("reader", "enqueuer", "operator", "acme", "acme-reader", "default-reader")
 }
 TOKENS: Final = ",".join(
     f"{name}:{role}:{SECRETS[name]}"
@@ -24,6 +24,7 @@ TOKENS: Final = ",".join(
         "operator": "operate",
         "acme": "operate@acme",
         "acme-reader": "read@acme",
+        "default-reader": "read@default",
     }.items()
 )
 

@@ -17,8 +17,10 @@ from desk.doors import is_for_programs
 from desk.parts import EXTENSION
 from tests.integration import desk
 from worker.batch.manifest import Format, read
+from worker.core import keys
 from worker.core.batch import Row
 from worker.core.job.models import JobId, Kind
+from worker.store.lists import MOST_LOOKED_AT
 
 OPEN: Final = {"static", "doors.login", "health.healthz"}
 OWN: Final = {"doors.logout"}
@@ -70,12 +72,12 @@ class Things:
         }
 
 
-def things(app: Flask, tenant: str) -> Things:
+def things(app: Flask, tenant: str, name: str = "songs") -> Things:
     """Make a job, a batch and a quarantined delivery of a tenant."""
     asked = {"operation": "lyrics.generate", "parameters": {"description": "sea"}, "tenant": tenant}
     made = desk.client(app, "enqueuer").post("/api/v1/jobs", json=asked)
     job_id = made.json["job_id"]
-    parts, batch_id = app.extensions[EXTENSION], f"songs-of-{tenant}"
+    parts, batch_id = app.extensions[EXTENSION], f"{name}-of-{tenant}"
     line = f'{{"operation": "account.credits", "tenant": "{tenant}"}}'.encode()
     rows = [row for row in read([line], form=Format.JSONL) if isinstance(row, Row)]
     parts.ledger.open(batch_id, now=1.0, rows=1, expected_jobs=1, expected_credits=0)
@@ -198,6 +200,46 @@ def test_an_unknown_id_and_another_tenants_id_are_told_apart_by_nothing(
         if rule.arguments and rule.endpoint not in OPEN | OF_EVERYBODY:
             theirs, nobodys = (ask(client, rule, method, of) for of in (globex, none))
             assert (theirs.status_code, theirs.data) == (nobodys.status_code, nobodys.data)
+
+
+@pytest.mark.parametrize("tenant", ["acme", "default"])
+def test_a_tenants_cursors_say_nothing_of_others(app: Flask, tenant: str) -> None:
+    own: dict[str, list[str]] = {"job_id": [], "batch_id": [], "entry_id": []}
+    others: dict[str, list[str]] = {name: [] for name in own}
+    for number in range(2):
+        for kept, made in (
+            (others, things(app, "globex", f"a-{number}")),
+            (own, things(app, tenant, f"b-{number}")),
+            (others, things(app, "globex", f"c-{number}")),
+        ):
+            for name, ids in kept.items():
+                ids.append(made.ids[name])
+    client = desk.client(app, f"{tenant}-reader")
+    lists = {"jobs?state=queued&": "job_id", "batches?": "batch_id", "quarantine?": "entry_id"}
+    for path, name in lists.items():
+        seen, cursors, cursor = [], [], ""
+        while cursor is not None:
+            page = client.get(f"/api/v1/{path}limit=1{cursor and '&cursor='}{cursor}").json
+            seen += [item[name] for item in page["items"]]
+            cursors += [cursor := page["cursor"]]
+        assert sorted(seen) == sorted(own[name]), path
+        said = [str(each).rpartition("~")[2] for each in cursors if each]
+        assert set(said) <= set(own[name]), path
+    for batch_id in (*others["batch_id"], "none"):
+        answer = client.get(f"/api/v1/batches?cursor={batch_id}")
+        assert answer.json == {"items": [], "cursor": None}
+
+
+def test_a_tenants_empty_page_goes_on_from_a_job_of_its_own(app: Flask, redis: Any) -> None:
+    # The index of the state is the smaller one.
+    redis.sadd(keys.STATES, "failed:sonic.wav")
+    others = {f"globex-{number}": number for number in range(MOST_LOOKED_AT + 1)}
+    own = {f"acme-{number}": number for number in range(MOST_LOOKED_AT + 2)}
+    redis.zadd(f"{keys.STATES}:failed:sonic.wav", others)
+    redis.zadd(f"{keys.TENANTS}:acme", own)
+    client = desk.client(app, "acme-reader")
+    assert "~acme-" in client.get("/api/v1/jobs?state=failed").json["cursor"]
+    assert "~acme-" in client.get("/jobs?state=failed").text
 
 
 def test_a_tenant_sees_its_own(app: Flask, globex: Things) -> None:

@@ -128,6 +128,50 @@ def test_a_damaged_record_is_counted_somehow_and_its_job_ends(lab: Lab, cost: st
     assert lab.redis.hget(keys.job(job), "state") == "succeeded"
 
 
+@pytest.mark.parametrize("to", [JobState.HELD, JobState.SUBMITTING])
+def test_a_job_is_listed_for_its_tenant_as_soon_as_its_record_has_one(
+    lab: Lab, to: JobState
+) -> None:
+    job = JobId("job-1")
+    lab.records.turn(job, Turn.ENQUEUE, now=NOW, due_at=NOW + 9, fields={"operation": WAV})
+    assert listed(lab, "default") == [job]
+    if to is JobState.HELD:
+        lab.redis.hset(keys.GATE, "paused", "ada")
+    bid = lab.gate.bid(find(WAV), Lane(Priority.INTERACTIVE, "acme"), now=NOW, expires_at=None)
+    begun = lab.records.begin(
+        job, bid, now=NOW, due_at=NOW + 9, deadline_at=NOW + 99, fields={}, leg="leg-1"
+    )
+    assert begun is to
+    assert (listed(lab, "default"), listed(lab, "acme")) == ([], [job])
+
+
+def listed(lab: Lab, tenant: str) -> list[str]:
+    return [row.job_id for row in lab.lists.page(Filter(tenant=tenant), own=True).rows]
+
+
+def test_a_tenants_own_list_never_names_the_jobs_of_others(lab: Lab) -> None:
+    names: dict[str, list[str]] = {"acme": [], "default": [], "globex": []}
+    for number in range(12):
+        tenant = [*names][number % 3]
+        names[tenant].insert(0, lab.begin(f"{tenant}-{number:02}", at=NOW + number, tenant=tenant))
+    index = f"{keys.STATES}:{JobState.SUBMITTING}:{WAV}"
+    lab.redis.zadd(index, {f"globex-{n}": NOW + 100 + n for n in range(MOST_LOOKED_AT + 10)})
+    for tenant in ("acme", "default"):
+        for wanted in (Filter(tenant=tenant), Filter(JobState.SUBMITTING, WAV, tenant)):
+            seen: list[str] = []
+            cursor = None
+            for _ in range(9):
+                page = lab.lists.page(wanted, cursor=cursor, limit=1, own=True)
+                seen += [row.job_id for row in page.rows]
+                if (cursor := page.cursor) is None:
+                    break
+                assert cursor.partition("~")[2] in names[tenant]
+            assert seen == names[tenant]
+            foreign = lab.lists.page(wanted, cursor=f"{NOW + 2}~globex-02", own=True)
+            nobodys = lab.lists.page(wanted, cursor=f"{NOW + 2}~globex-none", own=True)
+            assert foreign == nobodys
+
+
 def test_lists_go_on_where_the_page_before_ended(lab: Lab) -> None:
     names = [f"job-{number:02}" for number in range(12)]
     for number, name in enumerate(names):

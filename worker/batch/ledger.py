@@ -4,7 +4,7 @@ The counters of a batch are written by the scripts that turn its jobs (tally.lua
 as the turn. So they agree with the records, and reading a batch costs the same for any size.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ERROR: Final = "error:"
 """With the type of an error after it: the counter of the jobs that failed with it."""
 _TENANT: Final = "tenant:"
+_PAGE: Final = 100
 
 
 class Phase(StrEnum):
@@ -150,39 +151,59 @@ class Ledger:
         # A job that outlives its batch may still count itself here: then there is no phase.
         if "phase" not in stored:
             raise UnknownBatch(f"there is no batch {batch_id}: see `fermata batch list`")
-        ended = {state: int(stored.get(state, 0)) for state in JobState if state in TERMINAL}
-        counts = {n.removeprefix(ERROR): int(c) for n, c in stored.items() if n.startswith(ERROR)}
-        return Batch(
-            batch_id=batch_id,
-            phase=Phase(stored["phase"]),
-            created_at=float(stored["created_at"]),
-            rows=int(stored["rows"]),
-            expected_jobs=int(stored["expected_jobs"]),
-            expected_credits=float(stored["expected_credits"]),
-            jobs=int(stored.get("jobs", 0)),
-            ended=ended,
-            spent=int(stored.get("spent", 0)) / 1000,
-            errors={name: count for name, count in counts.items() if count},
-            manifest=stored.get("manifest") or None,
-            form=stored.get("form") or None,
-            tenants=tuple(sorted(n.removeprefix(_TENANT) for n in stored if n.startswith(_TENANT))),
-        )
+        return _batch(batch_id, stored)
 
-    def recent(self, limit: int, *, after: str | None = None) -> list[Batch]:
+    def recent(
+        self, limit: int, *, after: str | None = None, tenant: str | None = None
+    ) -> list[Batch]:
         """Read the newest batches, newest first.
 
         Args:
             after: begin behind this batch; there are none behind an unknown one.
+            tenant: only the batches whose rows all run on its behalf; others are unknown.
         """
         start = 0
         if after is not None:
             rank = cast("int | None", self._redis.zrevrank(keys.BATCHES, after))
-            if rank is None:
+            if rank is None or (tenant is not None and not self._those([after], tenant)):
                 return []
             start = rank + 1
-        last = start + limit - 1
-        found = cast("list[str]", self._redis.zrange(keys.BATCHES, start, last, desc=True))
-        return [self.read(batch_id) for batch_id in found if self._exists(batch_id)]
+        found: list[Batch] = []
+        while ids := cast(
+            "list[str]", self._redis.zrange(keys.BATCHES, start, start + _PAGE - 1, desc=True)
+        ):
+            found += self._those(ids, tenant)
+            if len(found) >= limit:
+                break
+            start += _PAGE
+        return found[:limit]
 
-    def _exists(self, batch_id: str) -> bool:
-        return bool(self._redis.hexists(keys.BATCH + batch_id, "phase"))
+    def _those(self, batch_ids: Sequence[str], tenant: str | None) -> list[Batch]:
+        """Read those of some batches that are there and belong to a tenant; None: to anybody."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for batch_id in batch_ids:
+                pipe.hgetall(keys.BATCH + batch_id)
+            stored = zip(batch_ids, pipe.execute(), strict=True)
+        found = [_batch(batch_id, fields) for batch_id, fields in stored if "phase" in fields]
+        return [each for each in found if tenant is None or each.tenants == (tenant,)]
+
+
+def _batch(batch_id: str, stored: Mapping[str, str]) -> Batch:
+    """Read a batch from its hash."""
+    ended = {state: int(stored.get(state, 0)) for state in JobState if state in TERMINAL}
+    counts = {n.removeprefix(ERROR): int(c) for n, c in stored.items() if n.startswith(ERROR)}
+    return Batch(
+        batch_id=batch_id,
+        phase=Phase(stored["phase"]),
+        created_at=float(stored["created_at"]),
+        rows=int(stored["rows"]),
+        expected_jobs=int(stored["expected_jobs"]),
+        expected_credits=float(stored["expected_credits"]),
+        jobs=int(stored.get("jobs", 0)),
+        ended=ended,
+        spent=int(stored.get("spent", 0)) / 1000,
+        errors={name: count for name, count in counts.items() if count},
+        manifest=stored.get("manifest") or None,
+        form=stored.get("form") or None,
+        tenants=tuple(sorted(n.removeprefix(_TENANT) for n in stored if n.startswith(_TENANT))),
+    )

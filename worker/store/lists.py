@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from worker.core import keys
-from worker.core.job.lanes import DEFAULT_TENANT, tenant_of
+from worker.core.job.lanes import tenant_of
 from worker.core.job.models import JobId
 from worker.core.job.states import TERMINAL, JobState
 from worker.core.overview import Filter, Page, Row
@@ -49,7 +49,14 @@ class Lists:
         self._trim_state = Script(redis, "trim_state")
         self._trim_tenants = Script(redis, "trim_tenants")
 
-    def page(self, wanted: Filter, *, cursor: str | None = None, limit: int = 25) -> Page:
+    def page(
+        self,
+        wanted: Filter,
+        *,
+        cursor: str | None = None,
+        limit: int = 25,
+        own: bool = False,
+    ) -> Page:
         """List jobs that match a filter.
 
         If a state or an operation is given, the jobs that reached their state last come first; else
@@ -57,10 +64,13 @@ class Lists:
 
         Args:
             cursor: of the page before.
+            own: for the filter's tenant itself: only its own jobs are looked at, the newest first.
+                So a cursor tells it nothing about others.
 
         Raises ValueError if the cursor is not one of ours.
         """
-        found = self._walk(wanted, _read_cursor(cursor))
+        chosen = [_of_tenant(wanted.tenant)] if own and wanted.tenant else self._fitting(wanted)
+        found = self._walk(chosen, _read_cursor(cursor), wanted.since)
         rows: list[Row] = []
         looked_at, last = 0, None
         while looked_at < MOST_LOOKED_AT:
@@ -80,7 +90,7 @@ class Lists:
 
         A job that reaches another state meanwhile may be left out.
         """
-        found = self._walk(wanted, (math.inf, ""))
+        found = self._walk(self._fitting(wanted), (math.inf, ""), wanted.since)
         while chunk := [job_id for _, job_id in itertools.islice(found, _CHUNK)]:
             yield from (row for row in self._rows(chunk) if row and wanted.matches(row))
 
@@ -88,8 +98,8 @@ class Lists:
         """Read those of some jobs that have a record."""
         return [row for row in self._rows(job_ids) if row]
 
-    def _walk(self, wanted: Filter, after: _Found) -> Iterator[_Found]:
-        """Yield the jobs of the index that fits a filter best, the latest first."""
+    def _fitting(self, wanted: Filter) -> list[str]:
+        """Choose the indexes that fit a filter best."""
         chosen = [keys.JOBS]
         if wanted.state or wanted.operation:
             chosen = [
@@ -98,13 +108,15 @@ class Lists:
                 if wanted.state in {None, named(name)[0]}
                 and wanted.operation in {None, named(name)[1]}
             ]
-        if wanted.tenant not in {None, DEFAULT_TENANT}:
-            tenants = f"{keys.TENANTS}:{wanted.tenant}"
-            if chosen == [keys.JOBS] or self._size([tenants]) < self._size(chosen):
-                chosen = [tenants]
-        return heapq.merge(
-            *(self._down(index, after, wanted.since) for index in chosen), reverse=True
-        )
+        if wanted.tenant is not None:
+            tenants = [_of_tenant(wanted.tenant)]
+            if chosen == [keys.JOBS] or self._size(tenants) < self._size(chosen):
+                return tenants
+        return chosen
+
+    def _walk(self, chosen: Iterable[str], after: _Found, since: float | None) -> Iterator[_Found]:
+        """Yield the jobs of some indexes, the latest first."""
+        return heapq.merge(*(self._down(index, after, since) for index in chosen), reverse=True)
 
     def _down(self, index: str, after: _Found, since: float | None) -> Iterator[_Found]:
         """Yield the members of a sorted set that come after one, from the highest score down.
@@ -185,6 +197,10 @@ class Lists:
 
     def _add(self, job_ids: Sequence[str]) -> None:
         self._index(states=keys.STATES, tenants=keys.TENANTS, records=keys.RECORDS, job_ids=job_ids)
+
+
+def _of_tenant(tenant: str) -> str:
+    return f"{keys.TENANTS}:{tenant}"
 
 
 def indexes(redis: "Redis") -> list[str]:

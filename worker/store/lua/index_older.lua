@@ -9,10 +9,8 @@ for _, id in ipairs(job_ids) do
     redis.call('SADD', STATES, name)
     -- NX: a job that has moved since has a better time there.
     redis.call('ZADD', STATES .. ':' .. name, 'NX', r[3], id)
-    local tenant = r[4] and string.match(r[4], ':(.*)$')
-    if tenant and tenant ~= 'default' then
-      redis.call('SADD', TENANTS, tenant)
-      redis.call('ZADD', TENANTS .. ':' .. tenant, 'NX', r[3], id)
-    end
+    local tenant = r[4] and string.match(r[4], ':(.*)$') or 'default'
+    redis.call('SADD', TENANTS, tenant)
+    redis.call('ZADD', TENANTS .. ':' .. tenant, 'NX', r[3], id)
   end
 end

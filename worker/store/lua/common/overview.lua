@@ -80,8 +80,12 @@ local function show_turn(job_id, job, before, to, at)
     since = tonumber(redis.call('ZSCORE', left, job_id) or '')
     redis.call('ZREM', left, job_id)
   end
-  -- A job that was sent by name has its tenant on record only when a worker begins it.
-  if tenant ~= DEFAULT_TENANT and (before == '' or to == 'submitting') then
+  -- The record of a job that was sent by name may have its tenant only when a worker begins or holds it.
+  -- Until then the job is the default tenant's.
+  if before == '' or to == 'submitting' or to == 'held' then
+    if before ~= '' and tenant ~= DEFAULT_TENANT then
+      redis.call('ZREM', TENANTS .. ':' .. DEFAULT_TENANT, job_id)
+    end
     redis.call('SADD', TENANTS, tenant)
     redis.call('ZADD', TENANTS .. ':' .. tenant, 'NX', now, job_id)
   end
