@@ -39,17 +39,22 @@ def logout() -> ResponseReturnValue:
 
 
 def _enter(secret: str) -> ResponseReturnValue:
-    address = request.remote_addr or ""
-    if wait := doors().throttle.wait_seconds(address):
-        raise TooManyRequests("Too many failed logins.", retry_after=math.ceil(wait))
     found = doors().tokens.visitor_of(secret.strip())
     if found is None:
-        doors().throttle.note_failure(address)
-        log.warning("login_refused", address=address)
-        return render_template("login.html", next=_wanted(), wrong=True), 401
+        return _refuse()
     session.clear()  # the CSRF token too: another one counts from here on
     session[NAME] = found.name
     return redirect(_wanted(), 303)
+
+
+def _refuse() -> ResponseReturnValue:
+    """Answer a wrong token. Whoever has a right one gets in, however many others guess."""
+    address = request.remote_addr or ""
+    if wait := doors().throttle.wait_seconds(address):
+        raise TooManyRequests("Too many failed logins.", retry_after=math.ceil(wait))
+    doors().throttle.note_failure(address)
+    log.warning("login_refused", address=address)
+    return render_template("login.html", next=_wanted(), wrong=True), 401
 
 
 def _wanted() -> str:
