@@ -61,6 +61,13 @@ def test_over_tls_the_cookie_is_never_sent_without(app: Flask) -> None:
     assert "Secure" in answer.headers["Set-Cookie"]
 
 
+def test_behind_a_proxy_that_ends_tls_the_cookie_is_secure_too(valkey: Any) -> None:
+    client = desk.build(valkey.url, FERMATA_DESK_HOSTS="desk.example").test_client()
+    for host, secure in (("desk.example", True), ("127.0.0.1:8002", False), ("[::1]", False)):
+        answer = client.get("/login", headers={"Host": host})
+        assert ("Secure" in answer.headers["Set-Cookie"]) == secure, host
+
+
 @pytest.mark.parametrize(
     "wanted", ["//evil.example", "/\\evil.example", "https://evil.example", ""]
 )
