@@ -10,19 +10,20 @@ import secrets
 import sys
 from typing import Any, ClassVar
 
-from gunicorn.workers.gthread import ThreadWorker
-
 from desk import parts
 from worker import log
 from worker.core.errors import ConfigError
 from worker.core.visitors import Role as VisitorRole
 from worker.core.visitors import Token, Visitor
 from worker.settings import Role, is_loopback, load
+from worker.wiring.limited_worker import LimitedWorker
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]
+class Worker(LimitedWorker):
     """gunicorn's threaded worker, which knows on which addresses the desk may be open."""
 
+    request_seconds: ClassVar[float] = 30
+    """A long manifest needs more than a webhook."""
     has_tokens: ClassVar[bool] = False
     this_run: ClassVar[Token | None] = None
     """The token of this run, if the settings have none: the master makes it before it forks."""

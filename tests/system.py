@@ -272,7 +272,15 @@ class System:
         wait_until(lambda: b"ready." in log.read_bytes(), seconds=60, what=f"{name} is ready")
         return process
 
-    def desk(self, name: str = "desk", *, port: int = 0, **settings: str) -> Desk:
+    def desk(
+        self,
+        name: str = "desk",
+        *,
+        port: int = 0,
+        threads: int = 128,
+        worker_class: str = "desk.server.Worker",
+        **settings: str,
+    ) -> Desk:
         """Start a desk, as the Procfile does, and wait until it answers.
 
         Args:
@@ -280,8 +288,8 @@ class System:
         """
         port = port or take_port()
         process = self.run(
-            name, "-m", "gunicorn", "--no-control-socket", "--threads", "128",
-            "--worker-class", "desk.server.Worker",
+            name, "-m", "gunicorn", "--no-control-socket", "--threads", str(threads),
+            "--worker-class", worker_class,
             "--bind", f"127.0.0.1:{port}", "desk.wsgi:app", **settings,
         )  # fmt: skip
         desk = Desk(process, port)

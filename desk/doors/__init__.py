@@ -22,7 +22,7 @@ from desk.doors.guards import requires, system_wide, visitor
 from desk.doors.throttle import Throttle
 from desk.doors.tokens import Tokens
 from worker.core.visitors import Role, Token, Visitor
-from worker.settings import Settings
+from worker.settings import Settings, is_loopback
 
 __all__ = [
     "Role",
@@ -69,7 +69,10 @@ def install(
 
 
 class _Sessions(SecureCookieSessionInterface):
-    """Marks the cookie ``Secure`` if this very request came by TLS: on loopback, it does not."""
+    """Marks the cookie ``Secure``, unless the desk was reached on this machine without TLS.
+
+    A proxy may end TLS, and the request then looks as if there had been none.
+    """
 
     def get_cookie_secure(self, app: Flask) -> bool:
-        return request.is_secure
+        return request.is_secure or not is_loopback(request.host_url)

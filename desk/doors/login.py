@@ -38,18 +38,23 @@ def logout() -> ResponseReturnValue:
 
 
 def _enter(secret: str) -> ResponseReturnValue:
+    found = doors().tokens.visitor_of(secret.strip())
+    if found is None:
+        return _refuse()
+    session.clear()  # the CSRF token too: another one counts from here on
+    session[NAME] = found.name
+    return redirect(_wanted(), 303)
+
+
+def _refuse() -> ResponseReturnValue:
+    """Answer a wrong token. Whoever has a right one gets in, however many others guess."""
     address = request.remote_addr or ""
     if wait := doors().throttle.wait_seconds(address):
         said = "Too many failed logins from this address. Try again in a minute."
         return _form(said), 429, {"Retry-After": str(math.ceil(wait))}
-    found = doors().tokens.visitor_of(secret.strip())
-    if found is None:
-        doors().throttle.note_failure(address)
-        log.warning("login_refused", address=address)
-        return _form("This is no token of the desk."), 401
-    session.clear()  # the CSRF token too: another one counts from here on
-    session[NAME] = found.name
-    return redirect(_wanted(), 303)
+    doors().throttle.note_failure(address)
+    log.warning("login_refused", address=address)
+    return _form("This is no token of the desk."), 401
 
 
 def _form(wrong: str = "") -> str:

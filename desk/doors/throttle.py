@@ -1,4 +1,8 @@
-"""Slows down whoever guesses at the login form."""
+"""Slows down whoever guesses at the login form: wrong tokens alone count, and wait.
+
+A token is a long secret, so the throttle need not keep a right one out: it spares the log, and says
+what happens.
+"""
 
 from collections import deque
 from collections.abc import Callable

@@ -23,7 +23,7 @@ from worker.core.overview import Counts, GateView
 from worker.core.providers import chosen
 
 SILENT_SECONDS: Final = 60
-"""A worker gives a sign of life each time it sweeps, every few seconds."""
+"""The conductor of each worker gives a sign of life every few seconds."""
 DAYS: Final = 14
 
 

@@ -65,6 +65,13 @@ def test_over_tls_the_cookie_is_never_sent_without(app: Flask) -> None:
     assert "Secure" in answer.headers["Set-Cookie"]
 
 
+def test_behind_a_proxy_that_ends_tls_the_cookie_is_secure_too(valkey: Any) -> None:
+    client = desk.build(valkey.url, FERMATA_DESK_HOSTS="desk.example").test_client()
+    for host, secure in (("desk.example", True), ("127.0.0.1:8002", False), ("[::1]", False)):
+        answer = client.get("/login", headers={"Host": host})
+        assert ("Secure" in answer.headers["Set-Cookie"]) == secure, host
+
+
 @pytest.mark.parametrize(
     "wanted", ["//evil.example", "/\\evil.example", "https://evil.example", ""]
 )
@@ -144,7 +151,7 @@ def test_guesses_are_slowed_down_for_each_address_and_in_all(valkey: Any) -> Non
         return client.post("/login", data=form, environ_base={"REMOTE_ADDR": address})
 
     assert [guess("192.0.2.1").status_code for _ in range(EACH + 1)] == [401] * EACH + [429]
-    refused = guess("192.0.2.1", desk.SECRETS["operator"])
+    refused = guess("192.0.2.1")
     assert (refused.status_code, refused.headers["Retry-After"]) == (429, str(WINDOW_SECONDS))
     assert 'name="token"' in refused.text
     assert "Too many failed logins from this address. Try again in a minute." in refused.text
@@ -152,7 +159,18 @@ def test_guesses_are_slowed_down_for_each_address_and_in_all(valkey: Any) -> Non
     assert others.count(401) == 45
     assert others[-1] == 429
     now[0] = WINDOW_SECONDS + 1.0
-    assert guess("192.0.2.1", desk.SECRETS["operator"]).status_code == 303
+    assert guess("192.0.2.1").status_code == 401
+
+
+def test_a_right_token_gets_in_however_many_others_guess(app: Flask) -> None:
+    client = app.test_client()
+    token = desk.csrf(client)
+    for number in range(60):
+        form = {"token": "x", "csrf_token": token}
+        address = {"REMOTE_ADDR": f"192.0.2.{number % 12}"}
+        refused = client.post("/login", data=form, environ_base=address)
+    assert refused.status_code == 429
+    assert desk.log_in(client, "operator").status_code == 303
 
 
 def test_every_answer_says_what_a_browser_may_load(app: Flask) -> None:

@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from tests.integration import desk
+from tests.integration.hostile import Sender
 from tests.system import ANSWER_SECONDS, Desk, System, stop
 
 JOB = {"operation": "lyrics.generate", "parameters": {"description": "the sea at night"}}
@@ -148,6 +149,37 @@ def test_what_happens_while_the_desk_restarts_is_heard_afterwards(running: Syste
                 break
     assert states[0] == "queued"
     stop(second.process)
+
+
+HEAD = b"POST /login HTTP/1.1\r\nHost: localhost\r\n"
+SILENT = {"in its head": HEAD, "in its body": HEAD + b"Content-Length: 99\r\n\r\n{"}
+
+
+@pytest.fixture(scope="module")
+def impatient(running: System) -> Desk:
+    return running.desk(
+        "impatient", threads=4, worker_class="tests.integration.impatient_desk.Worker"
+    )
+
+
+@pytest.mark.parametrize("where", SILENT)
+def test_strangers_who_fall_silent_hold_no_thread_and_streams_go_on(
+    impatient: Desk, where: str
+) -> None:
+    """Three times as many as there are threads, beside a stream."""
+    with stream(impatient, "/events", "reader") as heard:
+        next(heard)
+        strangers = [Sender(impatient.url) for _ in range(12)]
+        for stranger in strangers:
+            stranger.begin(SILENT[where])
+        made = job_id(post(impatient, "/jobs", "enqueuer", {"operation": "account.credits"}))
+        assert all(stranger.ended() for stranger in strangers)
+        states = []
+        while "succeeded" not in states:
+            said = next(heard).data
+            states += [said["state"]] if said.get("job_id") == made else []
+    for stranger in strangers:
+        stranger.close()
 
 
 def test_without_tokens_the_link_that_is_printed_opens_the_desk(

@@ -17,8 +17,10 @@ from desk.doors import is_for_programs
 from desk.parts import EXTENSION
 from tests.integration import desk
 from worker.batch.manifest import Format, read
+from worker.core import keys
 from worker.core.batch import Row
 from worker.core.job.models import JobId, Kind
+from worker.store.lists import MOST_LOOKED_AT
 
 OPEN: Final = {"static", "doors.login", "health.healthz"}
 OWN: Final = {"doors.logout"}
@@ -226,6 +228,18 @@ def test_a_tenants_cursors_say_nothing_of_others(app: Flask, tenant: str) -> Non
     for batch_id in (*others["batch_id"], "none"):
         answer = client.get(f"/api/v1/batches?cursor={batch_id}")
         assert answer.json == {"items": [], "cursor": None}
+
+
+def test_a_tenants_empty_page_goes_on_from_a_job_of_its_own(app: Flask, redis: Any) -> None:
+    # The index of the state is the smaller one.
+    redis.sadd(keys.STATES, "failed:sonic.wav")
+    others = {f"globex-{number}": number for number in range(MOST_LOOKED_AT + 1)}
+    own = {f"acme-{number}": number for number in range(MOST_LOOKED_AT + 2)}
+    redis.zadd(f"{keys.STATES}:failed:sonic.wav", others)
+    redis.zadd(f"{keys.TENANTS}:acme", own)
+    client = desk.client(app, "acme-reader")
+    assert "~acme-" in client.get("/api/v1/jobs?state=failed").json["cursor"]
+    assert "~acme-" in client.get("/jobs?state=failed").text
 
 
 def test_a_tenant_sees_its_own(app: Flask, globex: Things) -> None:

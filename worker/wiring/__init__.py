@@ -2,5 +2,5 @@
 
 ``receiver`` is the root of the web process, ``worker_process`` of a worker, ``producer`` of a
 process that only publishes, ``batches`` of one that runs batches. ``servers`` opens the clients
-that they share.
+that they share. ``limited_worker`` is the gunicorn worker of those that serve HTTP.
 """
