@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -190,6 +191,10 @@ def _(self: Any, send: Any, request: Any) -> Any:
 # The claim, and the leases.
 
 
+_hearing = threading.Lock()
+"""The receiver hears in several threads, and a key that is patched is patched for all of them."""
+
+
 @wraps(Records, "_hear")
 def _(self: Any, hear: Any, job_id: str, *args: Any, **options: Any) -> Heard:
     with book() as redis:
@@ -197,7 +202,7 @@ def _(self: Any, hear: Any, job_id: str, *args: Any, **options: Any) -> Heard:
     if early and out("claim while submitting", job_id):
         return Heard.NOT_WON
     lost = out("made ready", job_id)
-    with mock.patch.object(keys, "READY", NOWHERE) if lost else nullcontext():
+    with _hearing, mock.patch.object(keys, "READY", NOWHERE) if lost else nullcontext():
         heard: Heard = hear(self, job_id, *args, **options)
     passes("claimed", job_id)
     return heard
