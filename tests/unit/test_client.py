@@ -312,17 +312,26 @@ def test_a_request_ends_in_time_beside_one_that_has_more_time(stage: Stage) -> N
 
 
 AFTER_A_FORK = """
-import os, signal, sys, threading, time
+import os, signal, socket, sys, threading
 from worker import provider
 from worker.core.wire import Request
+
+# Fork while the other thread waits for the answer: before that, it may hold a lock of an import or
+# of the resolver, which no process could open after a fork.
+waits, read = threading.Event(), socket.SocketIO.readinto
+
+def readinto(self, buffer):
+    waits.set()
+    return read(self, buffer)
+
+socket.SocketIO.readinto = readinto
 
 def send(seconds):
     sending = provider.HTTPTransport(sys.argv[1], "key", connect_seconds=9, total_seconds=seconds)
     sending.send(Request("POST", "/sonic/create", {}))
 
 threading.Thread(target=send, args=(60,), daemon=True).start()
-while len(threading.enumerate()) < 3:
-    time.sleep(0.01)
+assert waits.wait(10)
 provider._watchdog._lock.acquire()
 child = os.fork()
 if not child:
