@@ -1,8 +1,10 @@
-"""A job by the name of its task, as a backend that has none of our code sends it."""
+"""A job by the name of its task, as a backend that has none of our code sends it; its record."""
 
 from typing import Any
 
 from celery.canvas import Signature
+
+from worker.core import keys
 
 
 class Job(Signature[Any]):
@@ -15,3 +17,8 @@ class Job(Signature[Any]):
     def __ror__(self, step: Signature[Any]) -> Signature[Any]:  # type: ignore[override]
         """Follow a step as any signature does; without this, mypy takes ``|`` for a dict's."""
         return step.__or__(self)
+
+
+def record_keys(job_id: str) -> set[str]:
+    """The Redis keys of a job's record."""
+    return {keys.job(job_id), keys.message(job_id), keys.timeline(job_id)}

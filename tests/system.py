@@ -80,29 +80,33 @@ class Simulator:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._http = requests.Session()
+        self._http.trust_env = False  # to look for a proxy costs as much as the request
 
     def rule(self, match: str, *, times: int | None = None, **scenario: Any) -> None:
         """Choose the scenario of submits whose request holds a text (a job id, a clip id)."""
         rule = {"match": match, "times": times, "scenario": scenario}
-        answer = requests.post(
+        answer = self._http.post(
             f"{self.url}/_simulator/scenarios", json=rule, timeout=ANSWER_SECONDS
         )
         assert answer.ok, answer.text
 
     def forget_rules(self) -> None:
-        requests.delete(
+        self._http.delete(
             f"{self.url}/_simulator/scenarios", timeout=ANSWER_SECONDS
         ).raise_for_status()
 
     def set_credits(self, balance: float) -> None:
-        answer = requests.put(
+        answer = self._http.put(
             f"{self.url}/_simulator/credits", json={"credits": balance}, timeout=ANSWER_SECONDS
         )
         answer.raise_for_status()
 
     def books(self, match: str = "") -> dict[str, Any]:
         params = {"match": match}
-        answer = requests.get(f"{self.url}/_simulator/books", params=params, timeout=ANSWER_SECONDS)
+        answer = self._http.get(
+            f"{self.url}/_simulator/books", params=params, timeout=ANSWER_SECONDS
+        )
         books: dict[str, Any] = answer.json()
         return books
 

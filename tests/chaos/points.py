@@ -24,7 +24,7 @@ from kombu.transport.redis import Transport
 from redis import Redis
 from urllib3.connection import HTTPConnection
 
-from tests.integration.flow import record_keys
+from tests.job import record_keys
 from worker import log
 from worker.app.accidents import ChordBackend, PatientBackend
 from worker.app.conductor import Legs

@@ -15,7 +15,7 @@ from redis import Redis
 from tests.integration import tongue
 from tests.job import Job
 from tests.system import SIGNING_KEY, System, wait_until
-from worker.core import keys, signing
+from worker.core import signing
 from worker.core.job import kept
 from worker.core.job.models import Entry, JobId, JobRecord
 from worker.core.job.states import TERMINAL
@@ -147,11 +147,6 @@ class Flow:
     def entries(self, job_id: str) -> list[Entry]:
         """The entries of a job in the quarantine."""
         return [each for each in Quarantine(self.redis).entries() if each.job_id == job_id]
-
-
-def record_keys(job_id: str) -> set[str]:
-    """The Redis keys of a job's record."""
-    return {keys.job(job_id), keys.message(job_id), keys.timeline(job_id)}
 
 
 def active(system: System, name: str = "worker") -> list[str]:

@@ -22,11 +22,11 @@ from tests.integration.flow import (
     Flow,
     completed,
     raw,
-    record_keys,
     signed,
     streaming,
 )
 from tests.integration.hostile import KINDS, Delivery, Sender, Source
+from tests.job import record_keys
 from tests.system import System, stop, wait_until
 from worker.core import keys
 from worker.core.job.states import Turn

@@ -18,10 +18,10 @@ from tests.integration.flow import (
     completed,
     failed,
     raw,
-    record_keys,
     signed,
     streaming,
 )
+from tests.job import record_keys
 from tests.system import SIGNING_KEY, System, wait_until
 from worker.core import keys
 from worker.core.errors import DeadlineExceeded, InvalidRequest, TaskFailed
