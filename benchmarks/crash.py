@@ -14,13 +14,14 @@ from benchmarks.effort import Effort
 from benchmarks.figures import Figure, Subject, compare_pooled, quantile
 from benchmarks.house import House, house
 from tests.system import stop, wait_until
-from worker.app.conductor import AT_ONCE, LEASE_SECONDS
+from worker.app.conductor import AT_ONCE, LEASE_SECONDS, THREADS
 from worker.core import keys
 
 GROUP: Final = "crash"
 AGAINST: Final = f"a lease of {LEASE_SECONDS:g} s"
 JOBS: Final = 100
 """For each worker that is killed: more than it has in hand at once."""
+MOMENT_SECONDS: Final = 0.02
 
 
 def measure(effort: Effort) -> list[Figure]:
@@ -48,9 +49,7 @@ def _round(home: House, heir: psutil.Process, number: int, kills: int) -> list[f
     for each in (heir, *workers):
         each.suspend()
     jobs.claim(home, job_ids)
-    for each in workers:
-        each.resume()
-    wait_until(lambda: _leased(home) > (kills - 1) * AT_ONCE, what="each resumes some")
+    wait_until(lambda: _caught(home, workers), what="each resumes some")
     killed_at = time.time()
     for process in started:
         stop(process, kill=True)
@@ -62,6 +61,19 @@ def _round(home: House, heir: psutil.Process, number: int, kills: int) -> list[f
     if not waits:
         raise RuntimeError("the workers had no job in hand when they were killed")
     return waits
+
+
+def _caught(home: House, workers: list[psutil.Process]) -> bool:
+    """Let the workers go on for a moment; say whether each then stands in the middle of some jobs.
+
+    Each of its threads may have sent the end of one already.
+    """
+    for each in workers:
+        each.resume()
+    time.sleep(MOMENT_SECONDS)
+    for each in workers:
+        each.suspend()
+    return _leased(home) > (len(workers) - 1) * AT_ONCE + THREADS
 
 
 def _leased(home: House) -> int:
