@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +48,22 @@ def gone(family: list[psutil.Process]) -> bool:
     return all(each.status() == psutil.STATUS_ZOMBIE for each in alive)
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose name leaves room for the names of sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="fermata-") as name:
+        yield Path(name)
+
+
 @pytest.mark.timeout(COMMAND_SECONDS + 60)
 @pytest.mark.parametrize("groups", [[*GROUPS][::2], [*GROUPS][1::2]], ids=" ".join)
 def test_a_quick_run_measures_each_group_and_leaves_the_page_alone(
-    tmp_path: Path, groups: list[str]
+    folder: Path, groups: list[str]
 ) -> None:
     page = (ROOT / "benchmarks" / "README.md").read_bytes()
-    said = run(tmp_path, "benchmarks", *groups, "--quick", "--markdown", "--json", "figures.json")
+    said = run(folder, "benchmarks", *groups, "--quick", "--markdown", "--json", "figures.json")
 
-    found = json.loads((tmp_path / "figures.json").read_text())
+    found = json.loads((folder / "figures.json").read_text())
     figures: list[dict[str, Any]] = found["figures"]
     assert {figure["group"] for figure in figures} == set(groups)
     for figure in figures:
@@ -65,7 +74,7 @@ def test_a_quick_run_measures_each_group_and_leaves_the_page_alone(
     assert set(found["versions"]) >= {"Python", "Celery", "kombu"}
     assert (ROOT / "benchmarks" / "README.md").read_bytes() == page
     # A worker that is killed leaves billiard's own folder.
-    left = [each.name for each in tmp_path.iterdir() if not each.name.startswith("pymp-")]
+    left = [each.name for each in folder.iterdir() if not each.name.startswith("pymp-")]
     assert left == ["figures.json"]
 
 
