@@ -25,6 +25,8 @@ _RETRIES: Final = {
     "interval_max": 0.5,
 }
 
+_UNLIMITED: Final = 2**31 - 1  # connections: by default redis-py 8 refuses the 101st thread
+
 # Closes the race with a worker that is just beginning the job: either its record is here first, and
 # we return its state, or the mark is, and the worker sees the mark.
 _BAR: Final = f"""
@@ -64,6 +66,7 @@ def open_app(broker_url: str, result_backend: str | None, timeout_seconds: float
         broker_connection_timeout=timeout_seconds,
         redis_socket_timeout=timeout_seconds,
         redis_socket_connect_timeout=min(timeout_seconds, 2),
+        redis_max_connections=_UNLIMITED,
         task_default_queue=QUEUE,
         task_publish_retry_policy=_RETRIES,
     )
@@ -110,6 +113,7 @@ class Records:
             socket_timeout=timeout_seconds,
             socket_connect_timeout=min(timeout_seconds, 2),
             health_check_interval=30,
+            max_connections=_UNLIMITED,
             retry=Retry(EqualJitterBackoff(cap=0.5, base=0.05), 2),
             # redis-py 5 retries only the errors that are named here.
             retry_on_error=[exceptions.ConnectionError, exceptions.TimeoutError],

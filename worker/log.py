@@ -74,6 +74,12 @@ def configure(settings: Settings) -> None:
     root.setLevel(settings.log_level)
     for name in _TELLTALES:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("celery.beat").addFilter(_is_no_new_file)
+
+
+def _is_no_new_file(record: logging.LogRecord) -> bool:
+    """Drop beat's warning of a reset: it logs one for each new schedule file, which had nothing."""
+    return not record.getMessage().startswith("DB Reset: Account for new")
 
 
 def answer_to_a_person() -> None:

@@ -50,6 +50,7 @@ def test_every_line_of_a_running_system_is_json(tmp_path: Path) -> None:
     assert {"job_settled", "printed\non two lines", "worker_shuts_down"} <= set(worker)
     assert any("UserWarning: warned" in event for event in worker)
     assert "is starting." in beat[0]
+    assert not any("DB Reset" in event for event in beat)
     assert receiver[0].startswith("Starting gunicorn")
     assert receiver[-1] == "delivery_received"  # the server's own farewells are left out
     assert desk[0].startswith("Starting gunicorn")

@@ -110,6 +110,19 @@ class Flow:
     def accepted(self, match: str) -> list[dict[str, Any]]:
         return self.system.simulator.accepted(match)
 
+    def delivered(self, job_id: str, *events: str) -> None:
+        """Wait until the simulator has noted these deliveries of a job, each answered with 200.
+
+        It notes a delivery when it has the answer: that may be after the job's end.
+        """
+
+        def noted() -> list[tuple[str, int]]:
+            [task] = self.accepted(job_id)
+            return sorted((each["event"], each["http_status"]) for each in task["deliveries"])
+
+        expected = sorted((event, 200) for event in events)
+        wait_until(lambda: noted() == expected, what=f"{job_id} was delivered: {expected}")
+
     def state(self, job_id: str) -> str | None:
         return self.system.state(job_id)
 

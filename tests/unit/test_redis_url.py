@@ -1,6 +1,7 @@
 """One URL, and three libraries: whatever is not refused leads all of them to the same place."""
 
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +10,11 @@ from kombu import Connection
 from kombu.transport.redis import Channel, SentinelChannel
 from redis.sentinel import SentinelConnectionPool
 
+from fermata_client import Fermata
+from fermata_client.connections import Records
+from tests.unit.processes import python
 from worker.core import broker_url, redis_url
+from worker.core.health.checks import THREADS
 from worker.store import connection
 
 SENTINELS = "redis+sentinel://me:p%40ss%2F@one:26379,two,three:26380/music/2"
@@ -232,6 +237,30 @@ def test_the_store_asks_the_sentinels_for_the_master() -> None:
     assert (kwargs["db"], kwargs["username"], kwargs["socket_timeout"]) == (2, "me", 3)
     [first, *_] = pool.sentinel_manager.sentinels
     assert first.connection_pool.connection_kwargs["socket_timeout"] == 3
+
+
+def results_of_the_client() -> Any:
+    backend: Any = Fermata("redis://h", result_backend="redis://h").app.backend
+    return backend.client.connection_pool
+
+
+POOLS: dict[str, Callable[[], Any]] = {
+    "the store": lambda: connection.connect("redis://h").connection_pool,
+    "the store, by sentinels": lambda: connection.connect(SENTINELS).connection_pool,
+    "the client's records": lambda: Records("redis://h", 5)._redis.connection_pool,
+    "the client's results": results_of_the_client,
+}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_pool_has_a_connection_for_every_thread(pool: str) -> None:
+    made = [POOLS[pool]().make_connection() for _ in range(2 * THREADS)]
+    assert len(set(map(id, made))) == 2 * THREADS
+
+
+def test_a_worker_has_a_connection_for_the_result_of_every_thread() -> None:
+    said = "from worker.app import app; print(app.backend.client.connection_pool.max_connections)"
+    assert python(said) == redis_url.UNLIMITED
 
 
 def asked(manager: Any) -> list[tuple[str, int]]:

@@ -46,6 +46,7 @@ def _configuration() -> dict[str, Any]:
         # Without timeouts, a publisher blocks on a dead Redis for as long as it is dead.
         "redis_socket_timeout": timeouts["socket_timeout"],
         "redis_socket_connect_timeout": timeouts["socket_connect_timeout"],
+        "redis_max_connections": redis_url.UNLIMITED,
         "redis_backend_health_check_interval": backend.get("health_check_interval"),
         "broker_heartbeat": AMQP_HEARTBEAT_SECONDS,
         "broker_connection_retry_on_startup": True,

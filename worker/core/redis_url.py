@@ -32,6 +32,9 @@ _TLS: Final = (
     "ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile",
     "ssl_keyfile", "ssl_password", "ssl_ciphers",
 )  # fmt: skip
+UNLIMITED: Final = 2**31 - 1
+"""``max_connections``: each thread uses one at most. By default redis-py 8 refuses the 101st."""
+
 TLS_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _SENTINELS_OWN: Final = {"sentinel_username": "username", "sentinel_password": "password"}
 _OURS: Final = dict.fromkeys(

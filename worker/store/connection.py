@@ -15,7 +15,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from worker.core import keys
-from worker.core.redis_url import client_url, is_sentinel, read
+from worker.core.redis_url import UNLIMITED, client_url, is_sentinel, read
 
 StoreUnavailable: Final = RedisError
 """The error of every method if Redis is away or will not write: out of memory, read-only."""
@@ -47,6 +47,7 @@ def connect(url: str, *, timeout_seconds: float = 5, retries: int = 2) -> "Redis
         "encoding_errors": _HALVES,
         "command_packer": _Packer(),
         "health_check_interval": 30,
+        "max_connections": UNLIMITED,
         "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries),
         **timeouts,
     }
