@@ -1,10 +1,10 @@
 """The page: what people see of Fermata, drawn on the server.
 
 Every screen is a URL that works without JavaScript. ``standing`` shows the whole, ``jobs`` lists,
-``job`` shows one job and its flow, ``deliveries``, ``batches`` and ``trial`` are the other screens.
-Each reads through the parts of the desk and fills a template; ``wording`` says how a number or a
-time is written, ``drawing/`` where the marks of a picture go. What changes something is a form that
-is posted, with a CSRF token.
+``job`` shows one job and its flow; ``matching`` changes all that match; ``batches``, ``manifest``,
+``schedules``, ``deliveries`` and ``trial`` are the other screens. Each reads through the parts of
+the desk and fills a template; ``wording`` says how a number or a time is written, ``drawing/``
+where the marks of a picture go. What changes something is a form that is posted, with a CSRF token.
 
 What a visitor with a tenant may see is decided where the API decides it (``desk/api/``). The
 screens about all tenants together are answered 403, and no link leads there.
@@ -81,6 +81,15 @@ def _away(error: Exception) -> tuple[str, int]:
 
 def register() -> Blueprint:
     """Return the blueprint with all its screens."""
-    from desk.pages import batches, deliveries, job, jobs, standing, trial  # noqa: F401, PLC0415
+    from desk.pages import (  # noqa: F401, PLC0415
+        batches,
+        deliveries,
+        job,
+        jobs,
+        matching,
+        schedules,
+        standing,
+        trial,
+    )
 
     return pages

@@ -137,8 +137,8 @@ class Lab:
         self.journal.over("lab", batch_id, "")
 
     def last(self) -> str:
-        last = self.journal.last("lab")
-        return last.outcome if last else ""
+        latest = self.journal.latest("lab")
+        return latest[0].outcome if latest else ""
 
     def missed(self) -> Any:
         return self.redis.hget(keys.SCHEDULE + "lab", "missed")
