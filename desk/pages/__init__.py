@@ -86,6 +86,7 @@ def register() -> Blueprint:
         deliveries,
         job,
         jobs,
+        manifest,
         matching,
         schedules,
         standing,
