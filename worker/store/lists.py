@@ -112,11 +112,6 @@ class Lists:
         """Read those of some jobs that have a record."""
         return [row for row in self._rows(job_ids) if row]
 
-    def _places(self, wanted: Filter, cursor: str | None, *, own: bool) -> Iterator[_Found]:
-        """Yield the places of jobs that may match, from a cursor on."""
-        chosen = [_of_tenant(wanted.tenant)] if own and wanted.tenant else self._fitting(wanted)
-        return self._walk(chosen, _read_cursor(cursor), wanted.since)
-
     def _fitting(self, wanted: Filter) -> list[str]:
         """Choose the indexes that fit a filter best."""
         chosen = [keys.JOBS]
@@ -132,9 +127,12 @@ class Lists:
                 return tenants
         return chosen
 
-    def _walk(self, chosen: Iterable[str], after: _Found, since: float | None) -> Iterator[_Found]:
-        """Yield the jobs of some indexes, the latest first."""
-        return heapq.merge(*(self._down(index, after, since) for index in chosen), reverse=True)
+    def _places(self, wanted: Filter, cursor: str | None, *, own: bool) -> Iterator[_Found]:
+        """Yield the places of jobs that may match, from a cursor on, the latest first."""
+        chosen = [_of_tenant(wanted.tenant)] if own and wanted.tenant else self._fitting(wanted)
+        after = _read_cursor(cursor)
+        each = (self._down(index, after, wanted.since) for index in chosen)
+        return heapq.merge(*each, reverse=True)
 
     def _down(self, index: str, after: _Found, since: float | None) -> Iterator[_Found]:
         """Yield the members of a sorted set that come after one, from the highest score down.

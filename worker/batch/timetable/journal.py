@@ -81,10 +81,12 @@ class Journal:
 
     def note(self, schedule: str, batch_id: str, outcome: str) -> None:
         """Note how a run ended, or how far it is; forget the oldest ones."""
-        noted = json.dumps([batch_id, outcome, self._clock()])
-        self._redis.hset(keys.SCHEDULE + schedule, _NOTED + batch_id, noted)
+        key = keys.SCHEDULE + schedule
+        place = self._redis.hincrby(key, "notes", 1)
+        noted = json.dumps([place, batch_id, outcome, self._clock()])
+        self._redis.hset(key, _NOTED + batch_id, noted)
         if outdated := [_NOTED + each.batch_id for each in self.latest(schedule)[_KEPT:]]:
-            self._redis.hdel(keys.SCHEDULE + schedule, *outdated)
+            self._redis.hdel(key, *outdated)
 
     def newest(self, schedule: str) -> str | None:
         """Return the batch of the run that was begun last."""
@@ -93,5 +95,5 @@ class Journal:
     def latest(self, schedule: str) -> list[Run]:
         """Return a schedule's latest runs; that of which something was noted last is the first."""
         stored = cast("dict[str, str]", self._redis.hgetall(keys.SCHEDULE + schedule))
-        runs = (Run(*json.loads(text)) for name, text in stored.items() if name.startswith(_NOTED))
-        return sorted(runs, key=lambda run: run.at, reverse=True)
+        noted = (json.loads(text) for name, text in stored.items() if name.startswith(_NOTED))
+        return [Run(*told) for _, *told in sorted(noted, reverse=True)]
