@@ -16,7 +16,7 @@ from itertools import islice
 from time import monotonic
 from typing import Final
 
-from worker.core.errors import UnknownJob
+from worker.core.errors import InvalidRequest, UnknownJob
 from worker.core.job.models import JobId
 from worker.core.job.states import LOST, UNSETTLED, JobState
 from worker.core.overview import Filter, Row
@@ -141,6 +141,9 @@ class Matching:
                 done.retried += 1
             except NotRetried as error:
                 done.refused[error.why] += 1
+            except InvalidRequest as error:
+                # As an operation that is gone: no later slice could get past it.
+                done.refused[error.message] += 1
             except UnknownJob:
                 continue
             if monotonic() > until:

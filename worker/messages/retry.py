@@ -60,7 +60,6 @@ _NOT_CHARGED: Final = frozenset(
 _ONCE: Final = ("eta", "expires", "timestamp")
 """Headers that were meant for the first run alone."""
 
-
 PERHAPS_PAID: Final = (
     "the provider may have charged for it: if you accept that, retry it 'even if paid'"
 )
@@ -149,17 +148,17 @@ class Retries:
                 failed = sight.record.job_id
                 try:
                     done.jobs[failed] = self.retry(failed, by=by, even_if_paid=even_if_paid)
-                except NotRetried as error:
+                except InvalidRequest as error:
                     done.refused[failed] = error.message
         return done
 
-    def refusal(self, job_id: JobId, *, even_if_paid: bool = False) -> str:
-        """Say why a job would not be retried; empty if it would.
+    def refusal(self, job_id: JobId) -> str:
+        """Say why a job would not be retried without further consent; empty if it would.
 
         Raises UnknownJob, StoreUnavailable.
         """
         try:
-            self._message(self._readings.read(job_id), even_if_paid=even_if_paid)
+            self._message(self._readings.read(job_id), even_if_paid=False)
         except NotRetried as error:
             return error.why
         return ""
