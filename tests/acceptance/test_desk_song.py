@@ -1,5 +1,6 @@
 """The Song screen as a listener uses it: real music of the simulator, archived, in a browser."""
 
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,8 +15,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests import servers
 from tests.acceptance.test_desk_screens import ARGUMENTS, NARROW, WIDE, Reader, keep_picture
 from tests.integration.desk import TOKENS
+from tests.integration.populated import CLIP, Store
 from tests.system import Desk, System, wait_until
 from worker.core.contract import QUEUE, SLOW_QUEUE, task_name
+from worker.store import connection
 
 MAKING_SECONDS: Final = 60
 SIDEWAYS: Final = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -176,6 +179,34 @@ def test_the_song_is_accessible_and_fits(
     assert not reader.complaints
     assert not reader.elsewhere
     reader.close()
+
+
+def test_words_follow_the_plain_player_of_the_provider_and_a_link_that_has_ended_says_so(
+    reader: Reader, system: System
+) -> None:
+    media = f"{system.simulator.url}/media"
+    urls = [f"{media}/{CLIP}.wav", f"{media}/no-longer-there.wav"]
+    clips = [
+        {"clip_id": f"clip-{n}", "state": "succeeded", "audio_url": url}
+        for n, url in enumerate(urls)
+    ]
+    words = [{"word": f"word-{n}", "start_s": n, "end_s": n + 1} for n in range(9)]
+    with connection.connect(system.redis_url) as redis:
+        store = Store(redis)
+        job = store.accept(store.submit("linked", "sonic.remaster", at=time.time()), at=time.time())
+        result = {"clips": clips, "data": {"alignment": words}}
+        store.end(job, at=time.time(), result=result)
+    page = reader.page
+    page.goto("/jobs/linked/song")
+    expect(page.get_by_text("They end some day")).to_be_visible()
+    expect(page.locator(".transport")).to_be_hidden()
+    lit = page.locator(".lyrics .lit")
+    page.evaluate("document.querySelector('audio').play()")
+    expect(lit).to_have_text("word-2")
+    page.evaluate("document.querySelectorAll('audio')[1].play().catch(() => null)")
+    expect(page.get_by_text("The provider’s link has ended")).to_be_visible()
+    assert page.locator("audio").count() == 1
+    assert not reader.complaints
 
 
 def test_without_javascript_each_track_has_a_player_and_each_file_a_link(

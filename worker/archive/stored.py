@@ -56,7 +56,7 @@ class Stored:
                     continue
                 info = zipfile.ZipInfo(file.name, datetime.fromisoformat(file.at).timetuple()[:6])
                 info.file_size = file.bytes
-                with self.open(file) as source, archive.open(info, "w") as entry:
+                with self.open(file) as source, archive.open(info, mode="w") as entry:
                     while chunk := source.read(CHUNK_BYTES):
                         entry.write(chunk)
                         yield sink.take()
