@@ -34,18 +34,16 @@ class Found:
     job_id: JobId
     """The job that made its takes."""
     song: Song
+    files: list[StoredFile]
+    """All that the archive has of its jobs."""
     stored: dict[tuple[JobId, str], StoredFile]
-    """By job, and by the provider's link without its query."""
+    """Those that are copies of what a link of the song leads to, by job and link."""
     unread: str = ""
     """Why the archive could not be read."""
 
-    def file_of(self, job_id: JobId, url: str) -> StoredFile | None:
-        """Return the stored copy of what a link of a job's result leads to."""
-        return self.stored.get((job_id, shown(url)))
-
     def address_of(self, job_id: JobId, url: str) -> str | None:
-        """Return the address of that copy here."""
-        file = self.file_of(job_id, url)
+        """Return the address here of the copy of what a link leads to."""
+        file = self.stored.get((job_id, url))
         return f"/api/v1/jobs/{job_id}/files/{quote(file.name)}" if file else None
 
 
@@ -56,13 +54,21 @@ def find(record: JobRecord) -> Found:
     flow.setdefault(record.job_id, _part(record, record.after))  # it failed, and runs again
     parts = song.parts_of_song(record.job_id, list(flow.values()))
     found, unread = song.read_song(parts), ""
-    stored: dict[tuple[JobId, str], StoredFile] = {}
+    jobs = dict.fromkeys([parts[0].job_id, *(file.job_id for file in found.files)])
+    kept: list[tuple[JobId, StoredFile]] = []
     try:
-        for job_id in dict.fromkeys([parts[0].job_id, *(file.job_id for file in found.files)]):
-            stored |= {(job_id, file.source): file for file in desk().archive.files(job_id)}
+        for job_id in jobs:
+            kept += [(job_id, file) for file in desk().archive.files(job_id)]
     except FermataError as error:
         unread = error.message
-    return Found(parts[0].job_id, found, stored, unread)
+    # A manifest notes no queries, and links may differ in nothing else: the clip tells them apart.
+    known = {(job_id, file.kind, file.clip_id, file.source): file for job_id, file in kept}
+    stored = {
+        (file.job_id, file.url): copy
+        for file in found.files
+        if (copy := known.get((file.job_id, file.kind, file.clip_id, shown(file.url))))
+    }
+    return Found(parts[0].job_id, found, [file for _, file in kept], stored, unread)
 
 
 def _parts(sights: list[Sight]) -> Iterator[Part]:
@@ -100,9 +106,9 @@ def _told(found: Found, track: Track) -> JSONObject:
 def zipped(job_id: str) -> Response:
     """Download all that the archive has of a song, as one ZIP file."""
     found = find(visible(job_id))
-    if not found.stored:
+    if not found.files:
         raise Problem(404, found.unread or "The archive has nothing of this song.")
-    files = desk().archive.zipped(found.stored.values())
-    response = Response(files, content_type="application/zip")
+    zipped_as_sent = desk().archive.zipped(found.files)
+    response = Response(zipped_as_sent, content_type="application/zip")
     response.headers.set("Content-Disposition", "attachment", filename="song.zip")
     return response

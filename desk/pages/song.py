@@ -58,7 +58,7 @@ def song_of(job_id: str) -> str:
         tracks=tracks,
         of_the_provider=any(not each.here for of in tracks.values() for each in of),
         files=[_listed(found, each) for each in found.song.files[:MOST_FILES]],
-        bytes=sum(file.bytes for file in found.stored.values()),
+        bytes=sum(file.bytes for file in found.files),
     )
 
 
@@ -68,6 +68,6 @@ def _shown(found: Found, track: Track) -> Shown:
 
 
 def _listed(found: Found, file: File) -> Listed:
-    stored = found.file_of(file.job_id, file.url)
+    stored = found.stored.get((file.job_id, file.url))
     here = found.address_of(file.job_id, file.url)
     return Listed(file, here, wording.link(file.url), stored.bytes if stored else None)

@@ -63,14 +63,20 @@ def get(client: Any, path: str, **headers: str) -> Any:
     return client.get(path, headers=named, buffered=True, follow_redirects=True)
 
 
-def put(app: Flask, job_id: str, *files: tuple[str, str, bytes]) -> list[str]:
+def put(
+    app: Flask,
+    job_id: str,
+    *files: tuple[str, str, bytes],
+    kind: str = "audio",
+    clip_id: str = "clip-1",
+) -> list[str]:
     """Archive files of a job as ``archive.store`` does: name, source, content."""
     target = open_target(app.extensions[EXTENSION].settings.archive.url)
     manifest = links.new_manifest({"job_id": job_id}, BEGAN)
     for name, source, content in files:
         target.replace(f"{job_id}/{name}", content)
         manifest["files"][f"{job_id}/{name}"] = {
-            "kind": "audio", "clip_id": "clip-1", "source": source, "bytes": len(content),
+            "kind": kind, "clip_id": clip_id, "source": source, "bytes": len(content),
             "sha256": hashlib.sha256(content).hexdigest(), "content_type": "text/javascript",
             "at": BEGAN.isoformat(),
         }  # fmt: skip
@@ -200,6 +206,10 @@ def test_a_long_file_is_never_whole_in_memory(local: Flask, store: Store, folder
         assert most < 8 * 1024**2, asked
 
 
+STEM: Final = (("stem-3.mp3", "cdn.test/stem.mp3", SOUND),)
+OF_STEM: Final = {"kind": "Stem 3", "clip_id": "stem-3"}
+
+
 def song_of(store: Store, **clip: Any) -> JobId:
     """Settle a song of two takes, its stems and its notes; returns the id of the song's job."""
     now = time.time()
@@ -209,7 +219,7 @@ def song_of(store: Store, **clip: Any) -> JobId:
     for job_id, operation, after, result in (
         ("stems", "sonic.stems_full", "song", {"clips": [
             {"clip_id": f"stem-{n}", "state": "succeeded", "stem_type": f"Stem {n}",
-             "audio_url": f"https://cdn.test/{n}.mp3?token=hush", **clip} for n in range(12)]}),
+             "audio_url": f"https://cdn.test/stem.mp3?n={n}", **clip} for n in range(12)]}),
         ("midi", "sonic.midi", "stems", {"clips": [], "data": {"instruments": [
             {"name": HOSTILE, "notes": [{"start": 0, "end": 1, "pitch": 60}]}]}}),
     ):  # fmt: skip
@@ -220,7 +230,7 @@ def song_of(store: Store, **clip: Any) -> JobId:
 
 def test_the_song_of_any_job_of_a_flow_is_the_same(app: Flask, store: Store) -> None:
     song_of(store, title=HOSTILE)
-    (path,) = put(app, "stems", ("stem-3-audio.mp3", "cdn.test/3.mp3", SOUND))
+    (path,) = put(app, "stems", *STEM, **OF_STEM)
     client = desk.client(app, "reader")
     told = [client.get(f"/api/v1/jobs/{job}/song").json for job in ("song", "stems", "midi")]
     assert told[0] == told[1] == told[2]
@@ -234,11 +244,11 @@ def test_the_song_of_any_job_of_a_flow_is_the_same(app: Flask, store: Store) -> 
 
 def test_a_song_plays_from_the_archive_and_else_from_the_provider(app: Flask, store: Store) -> None:
     song_of(store, title=HOSTILE)
-    (path,) = put(app, "stems", ("stem-3-audio.mp3", "cdn.test/3.mp3", SOUND))
+    (path,) = put(app, "stems", *STEM, **OF_STEM)
     answer = desk.client(app, "reader").get("/jobs/midi/song")
     assert answer.text.count("<audio controls") == 14
     assert f'src="{path}"' in answer.text
-    assert 'src="https://cdn.test/4.mp3?token=hush"' in answer.text
+    assert 'src="https://cdn.test/stem.mp3?n=4"' in answer.text
     assert "They end some day" in answer.text
     assert "1 file of the archive" in answer.text
     assert "alert('1')" not in answer.text
@@ -284,13 +294,13 @@ def test_all_of_a_song_is_one_zip(app: Flask, store: Store) -> None:
     missing = client.get("/api/v1/jobs/song/song.zip")
     assert (missing.status_code, missing.json["status"]) == (404, 404)
     put(app, "song", ("clip-1-audio.mp3", "cdn.aimusicapi.ai/song-1.mp3", SOUND))
-    put(app, "stems", ("stem-3-audio.mp3", "cdn.test/3.mp3", SOUND[:9]))
+    put(app, "stems", *STEM, **OF_STEM)
     answer = client.get("/api/v1/jobs/midi/song.zip")
     assert answer.headers["Content-Type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
         assert archive.testzip() is None
         assert archive.read("song/clip-1-audio.mp3") == SOUND
-        assert archive.read("stems/stem-3-audio.mp3") == SOUND[:9]
+        assert archive.read("stems/stem-3.mp3") == SOUND
 
 
 def test_jobs_that_made_something_to_hear_can_be_played_from_the_list(

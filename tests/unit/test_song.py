@@ -103,7 +103,7 @@ def test_notes_are_in_the_order_in_which_they_sound() -> None:
 
 
 def test_every_file_is_listed_with_its_job_and_clip() -> None:
-    kinds = [(each.job_id, each.kind, each.clip) for each in read().files]
+    kinds = [(each.job_id, each.kind, each.of) for each in read().files]
     assert kinds == [
         ("create", "audio", "Take 1"), ("create", "audio", "Take 2"),
         ("stems", "Drums", "Drums"), ("stems", "audio", "Bass"), ("midi", "midi", "Drums"),

@@ -87,7 +87,9 @@ class File:
     job_id: JobId
     operation: str
     kind: str
-    clip: str
+    clip_id: str
+    of: str
+    """The take or stem that it belongs to."""
     url: str = field(repr=False)
 
 
@@ -237,7 +239,14 @@ def _lyrics(clip: JSONObject) -> str:
 
 def _files(part: Part, names: Mapping[str, str]) -> list[File]:
     return [
-        File(part.job_id, part.operation, link.kind, names.get(link.clip_id, ""), link.url)
+        File(
+            part.job_id,
+            part.operation,
+            link.kind,
+            link.clip_id,
+            names.get(link.clip_id, ""),
+            link.url,
+        )
         for link in find_links(part.result)
     ]
 
