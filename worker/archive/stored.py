@@ -35,6 +35,7 @@ class Stored:
 
     def files(self, job_id: JobId) -> list[StoredFile]:
         """List the files of a job's manifest; there are none before it is archived."""
+        # Read anew each time: a run of the archive may have stored more since.
         content = self._target.read(links.manifest_name(job_id))
         return [] if content is None else links.stored_files(links.read_manifest(content))
 
@@ -55,6 +56,7 @@ class Stored:
                 if self._target.size(file.name) != file.bytes:
                     continue
                 info = zipfile.ZipInfo(file.name, datetime.fromisoformat(file.at).timetuple()[:6])
+                # From 2 GiB on, the entry begins with a longer head: it is sent before the file.
                 info.file_size = file.bytes
                 with self.open(file) as source, archive.open(info, mode="w") as entry:
                     while chunk := source.read(CHUNK_BYTES):

@@ -136,6 +136,7 @@ class Folder(Target):
 
     def open(self, name: str) -> BinaryIO:
         with _target_errors(name, "give"):
+            # The file may have become a link since its size was read.
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             return os.fdopen(os.open(self._inside(name), flags), "rb")
 

@@ -117,7 +117,8 @@ def parts_of_song(job_id: JobId, flow: Sequence[Part]) -> list[Part]:
     line = list(_line(job_id, known))
     own = next((part for part in [*line, *flow] if _takes(part)), line[-1])
     chosen = {own.job_id: own}
-    for part in flow:  # a job stands behind those that it follows
+    # A job stands behind those that it follows, so one pass finds what follows what was found.
+    for part in flow:
         if part.after in chosen and not _takes(part) and len(chosen) <= MOST_JOBS:
             chosen.setdefault(part.job_id, part)
     return list(chosen.values())
@@ -136,6 +137,7 @@ def _line(job_id: JobId, known: Mapping[JobId, Part]) -> Iterator[Part]:
 def read_song(parts: Sequence[Part]) -> Song:
     """Read the song of some jobs, the song's own first."""
     takes = tuple(_takes(parts[0])[:MOST_TRACKS])
+    # A result that was made of a clip names it by its id alone.
     names = {take.clip_id: take.name for take in takes}
     stems = tuple(stem for part in parts for stem in _stems(part, names))[:MOST_TRACKS]
     names |= {stem.clip_id: stem.name for stem in stems}
@@ -167,6 +169,7 @@ def _audible(part: Part) -> list[JSONObject]:
 
 
 def _is_stem(part: Part, clip: JSONObject) -> bool:
+    # Not each stem has a type: some are named by their title alone (provider-api.md §3.6).
     return bool(clip.get("stem_type")) or "stems" in part.operation
 
 
@@ -256,6 +259,7 @@ def _objects(value: Any) -> list[JSONObject]:
 
 
 def _number(value: Any) -> float | None:
+    # In Python true is a number, and JSON may hold one that is none.
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
