@@ -123,18 +123,18 @@ def schedules() -> Any:
     return {"items": [timetable.describe(each) for each in timetable.schedules.values()]}
 
 
-@blueprint.post("/schedules/<name>/run")
+@blueprint.post("/schedules/<schedule>/run")
 @requires(Role.OPERATE)
 @system_wide
 @blueprint.response(202, schemas.ScheduleRun, headers={"Location": {"schema": {"type": "string"}}})
-def run(name: str) -> Any:
+def run(schedule: str) -> Any:
     """Start a run of a schedule now, as a batch named after this minute; a worker submits it.
 
     Asked for twice in a minute, it runs once. 409 if the run before has not ended, and the schedule
     skips a run then.
     """
     try:
-        batch_id = run_now(name)
+        batch_id = run_now(schedule)
     except InvalidRequest as error:
         raise Problem(409, error.message) from None
     return {"batch_id": batch_id}, {"Location": f"/api/v1/batches/{batch_id}"}

@@ -1,10 +1,11 @@
 """The page: what people see of Fermata, drawn on the server.
 
 Every screen is a URL that works without JavaScript. ``standing`` shows the whole, ``jobs`` lists,
-``job`` shows one job and its flow; ``matching`` changes all that match; ``batches``, ``manifest``,
-``schedules``, ``deliveries`` and ``trial`` are the other screens. Each reads through the parts of
-the desk and fills a template; ``wording`` says how a number or a time is written, ``drawing/``
-where the marks of a picture go. What changes something is a form that is posted, with a CSRF token.
+``job`` shows one job and its flow, ``song`` plays what they made; ``matching`` changes all that
+match; ``batches``, ``manifest``, ``schedules``, ``deliveries`` and ``trial`` are the other screens.
+Each reads through the parts of the desk and fills a template; ``wording`` says how a number or a
+time is written, ``drawing/`` where the marks of a picture go. What changes something is a form that
+is posted, with a CSRF token.
 
 What a visitor with a tenant may see is decided where the API decides it (``desk/api/``). The
 screens about all tenants together are answered 403, and no link leads there.
@@ -21,6 +22,9 @@ from desk.parts import now
 from desk.problems import page
 from worker.core import amounts
 from worker.core.errors import FermataError, InvalidRequest, UnknownBatch, UnknownJob
+from worker.core.job.states import JobState
+from worker.core.overview import Row
+from worker.core.providers import chosen
 from worker.store.connection import StoreUnavailable
 
 pages = Blueprint("pages", __name__, template_folder="../templates")
@@ -55,10 +59,17 @@ def _teach_words(setup: BlueprintSetupState) -> None:
         day=wording.day,
         document=wording.document,
         duration=amounts.duration,
+        makes_music=_makes_music,
         mark=wording.mark,
         moment=wording.moment,
         number=amounts.number,
     )
+
+
+def _makes_music(row: Row) -> bool:
+    """Say whether a job in a list has made something to hear."""
+    operation = chosen().operations.get(row.operation)
+    return row.state is JobState.SUCCEEDED and operation is not None and operation.makes_music
 
 
 @pages.app_context_processor
@@ -89,6 +100,7 @@ def register() -> Blueprint:
         manifest,
         matching,
         schedules,
+        song,
         standing,
         trial,
     )

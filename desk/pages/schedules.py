@@ -26,13 +26,13 @@ def schedules() -> str:
     return render_template("schedules.html", schedules=found, wrong=wrong)
 
 
-@pages.post("/schedules/<name>/run")
+@pages.post("/schedules/<schedule>/run")
 @requires(Role.OPERATE)
 @system_wide
-def run_schedule(name: str) -> Response:
+def run_schedule(schedule: str) -> Response:
     """Start a run of a schedule now."""
     try:
-        flash(f"{run_now(name)} is left to a worker. What comes of it is shown below.")
+        flash(f"{run_now(schedule)} is left to a worker. What comes of it is shown below.")
     except InvalidRequest as error:
         flash(f"Not started: {error.message}.")
     return redirect(url_for("pages.schedules"))

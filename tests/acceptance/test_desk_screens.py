@@ -39,6 +39,7 @@ SCREENS: Final = {
     "now": "/",
     "jobs": "/jobs",
     "job": "/jobs/song-001",
+    "song-of-the-provider": "/jobs/song-001/song",
     "waiting": "/jobs/wait-1",
     "failed": "/jobs/flow-lyrics",
     "flow": "/jobs/flow-1/flow",
@@ -363,10 +364,10 @@ def _is_good(page: Page, name: str) -> None:
     found = Axe().run(page).response["violations"]
     grave = [each for each in found if each["impact"] in {"serious", "critical"}]
     assert not grave, (name, grave)
-    _keep_picture(page, name)
+    keep_picture(page, name)
 
 
-def _keep_picture(page: Page, name: str) -> None:
+def keep_picture(page: Page, name: str) -> None:
     if folder := os.environ.get("DESK_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
@@ -408,7 +409,7 @@ def test_without_javascript_a_button_goes_on(browser: Browser, desk: Desk, redis
     page.goto("/cancel?state=held")
     page.get_by_role("button", name="Cancel 10,000 jobs or more").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Cancelling")
-    _keep_picture(page, "goes-on-light")
+    keep_picture(page, "goes-on-light")
     said = page.get_by_role("status").inner_text()
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_text(said)).not_to_be_visible()

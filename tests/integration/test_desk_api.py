@@ -33,8 +33,8 @@ PROBLEM = "application/problem+json"
 
 
 @pytest.fixture
-def app(valkey: Any, redis: Any) -> Flask:
-    return desk.build(valkey.url)
+def app(valkey: Any, redis: Any, tmp_path: Path) -> Flask:
+    return desk.build(valkey.url, FERMATA_ARCHIVE_URL=f"file://{tmp_path}")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from worker.archive.stored import Stored
 from worker.batch import BatchRows, Ledger, Matching, Runs
 from worker.batch.timetable import Timetable
 from worker.core.providers import chosen
@@ -45,6 +46,7 @@ class Desk:
     lists: Lists
     turns: Turns
     readings: Readings
+    archive: Stored
     quarantine: Quarantine
     ledger: Ledger
     batch_rows: BatchRows
@@ -75,6 +77,7 @@ def open_desk(settings: Settings) -> Desk:
         lists=Lists(client),
         turns=Turns(client),
         readings=Readings(client),
+        archive=Stored(settings.archive.url),
         quarantine=Quarantine(client),
         ledger=batches.ledger,
         batch_rows=batches.rows,
