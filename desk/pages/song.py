@@ -13,7 +13,7 @@ from desk.api import song
 from desk.api.jobs import visible
 from desk.api.song import Found
 from desk.pages import pages, wording
-from worker.core.song import File, Track
+from worker.core.song import MOST_LYRICS, File, Song, Track
 
 MOST_FILES: Final = 50
 """So many files are listed; the ZIP has all that are in the archive."""
@@ -55,11 +55,16 @@ def song_of(job_id: str) -> str:
         job_id=job_id,
         found=found,
         song=found.song,
+        lyrics=found.song.lyrics or _sung(found.song),
         tracks=tracks,
         of_the_provider=any(not each.here for of in tracks.values() for each in of),
         files=[_listed(found, each) for each in found.song.files[:MOST_FILES]],
         bytes=sum(file.bytes for file in found.files),
     )
+
+
+def _sung(song: Song) -> str:
+    return " ".join(each.word for each in song.words)[:MOST_LYRICS]
 
 
 def _shown(found: Found, track: Track) -> Shown:

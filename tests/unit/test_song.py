@@ -4,7 +4,7 @@ from typing import Any
 
 from worker.core import song
 from worker.core.job.models import JobId
-from worker.core.song import MOST_JOBS, MOST_NOTES, Note, Part, Song, Word
+from worker.core.song import MOST_JOBS, MOST_NOTES, MOST_TRACKS, Note, Part, Song, Word
 
 
 def clip(clip_id: str, **fields: Any) -> dict[str, Any]:
@@ -114,6 +114,7 @@ def test_what_is_no_note_no_word_and_no_clip_is_left_out() -> None:
     nonsense = [
         "C4", {}, {"start": 0, "end": 1}, {"start": True, "end": 1, "pitch": 60},
         {"start": 0, "end": float("inf"), "pitch": 60}, {"start": 0, "end": 1, "pitch": 128},
+        {"start": 0, "end": 10**400, "pitch": 60},
     ]  # fmt: skip
     data = {
         "instruments": [{"name": 7, "notes": [*nonsense, *NOTES]}, {"notes": nonsense}, None],
@@ -131,3 +132,9 @@ def test_there_are_never_more_notes_than_a_page_can_draw() -> None:
     many = [{"name": "Synth", "notes": NOTES * (MOST_NOTES // 3)}] * 3
     found = song.read_song([part("job", "sonic.midi", data={"instruments": many})])
     assert sum(len(each.notes) for each in found.instruments) == MOST_NOTES
+
+
+def test_there_are_never_more_instruments_than_a_page_can_name() -> None:
+    many = [{"name": f"Synth {number}", "notes": NOTES} for number in range(999)]
+    found = song.read_song([part("job", "sonic.midi", data={"instruments": many})])
+    assert len(found.instruments) == MOST_TRACKS

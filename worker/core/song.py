@@ -8,6 +8,7 @@ tolerantly: what is no note or no link is left out.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 from worker.core.archive.links import find_links
@@ -19,7 +20,7 @@ MOST_TRACKS: Final = 24
 MOST_NOTES: Final = 20_000
 MOST_WORDS: Final = 5_000
 _LONGEST: Final = 80
-_MOST_LYRICS: Final = 10_000
+MOST_LYRICS: Final = 10_000
 """Characters: twice what the longest song has."""
 
 
@@ -220,7 +221,7 @@ def _note(said: JSONObject) -> Note | None:
 
 def _within_reason(instruments: Iterator[Instrument]) -> Iterator[Instrument]:
     left = MOST_NOTES
-    for each in instruments:
+    for each in islice(instruments, MOST_TRACKS):
         if left > 0:
             yield Instrument(each.name, each.notes[:left], each.of)
         left -= len(each.notes)
@@ -237,7 +238,7 @@ def _words(data: JSONObject) -> list[Word]:
 
 def _lyrics(clip: JSONObject) -> str:
     lyrics = clip.get("lyrics")
-    return lyrics[:_MOST_LYRICS] if isinstance(lyrics, str) else ""
+    return lyrics[:MOST_LYRICS] if isinstance(lyrics, str) else ""
 
 
 def _files(part: Part, names: Mapping[str, str]) -> list[File]:
@@ -259,10 +260,14 @@ def _objects(value: Any) -> list[JSONObject]:
 
 
 def _number(value: Any) -> float | None:
-    # In Python true is a number, and JSON may hold one that is none.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # In Python true is a number, and JSON may hold one that is none, or longer than any float.
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _text(value: Any) -> str:
