@@ -6,16 +6,14 @@ nothing, whichever process answers it. A heartbeat shows both sides that the con
 """
 
 import re
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
 import structlog
 from flask import Response, json, request
-from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
 
+from desk import places
 from desk.doors import visitor
 from desk.parts import STOPPING, desk
 from worker.core.job.models import JobId, JobRecord
@@ -30,43 +28,12 @@ log = structlog.get_logger()
 
 MEDIA_TYPE: Final = "text/event-stream"
 HEARTBEAT_SECONDS: Final = 3
-MOST_AT_ONCE: Final = 100
-"""So many streams are open in one process at most: each holds one of its threads."""
-MOST_OF_ONE: Final = 20
-"""So many of them may be of one visitor."""
 
 _HEARTBEAT: Final = ": still here\n\n"
 _TURN_ID: Final = re.compile(r"[0-9]{1,16}-[0-9]{1,16}")
 
 _Heard = Iterator[Turned | None]
 """Turns, and None every few seconds."""
-
-
-class _Places:
-    """The streams that are open, by visitor."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: Counter[str] = Counter()
-
-    def take(self, name: str) -> None:
-        """Take a place for a visitor.
-
-        Raises ServiceUnavailable if all are taken, TooManyRequests if the visitor has enough.
-        """
-        with self._lock:
-            if self._open[name] >= MOST_OF_ONE:
-                raise TooManyRequests(f"You have {MOST_OF_ONE} live streams open.", retry_after=10)
-            if self._open.total() >= MOST_AT_ONCE:
-                raise ServiceUnavailable("Too many live streams are open here.", retry_after=10)
-            self._open[name] += 1
-
-    def give_back(self, name: str) -> None:
-        with self._lock:
-            self._open[name] -= 1
-
-
-_places: Final = _Places()
 
 
 def of_all() -> Response:
@@ -146,12 +113,9 @@ def _event(job_id: JobId, state: JobState, operation: str, turn_id: str = "") ->
 
 
 def _answer(events: Iterator[str], after: str) -> Response:
-    name = visitor().name
-    _places.take(name)
     response = Response(_until_away(events, after), content_type=MEDIA_TYPE)
     response.headers["X-Accel-Buffering"] = "no"  # nginx would keep events until it has 4 KB
-    response.call_on_close(lambda: _places.give_back(name))
-    return response
+    return places.hold(response)
 
 
 def _until_away(events: Iterator[str], after: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 
+from desk import places
 from desk.api import schemas
 from desk.api.jobs import by, understood
 from desk.doors import Role, requires, visitor
@@ -24,6 +25,8 @@ blueprint = Blueprint("batches", __name__, description=__doc__)
 
 MOST_ROWS: Final = 10_000
 """Of one request: it answers within some twenty seconds."""
+MOST_LINES: Final = 1_000_000
+"""Most manifests have one line for each row; lyrics take more, and empty ones are no rows."""
 _FORMS: Final = {
     "text/csv": Format.CSV,
     "application/x-ndjson": Format.JSONL,
@@ -103,6 +106,8 @@ def own_id(name: str) -> str:
 
 def check(body: bytes, form: Format) -> Checked:
     """Read and price a manifest in the visitor's name. Raises Problem if it is too long."""
+    if body.count(b"\n") > MOST_LINES:
+        raise Problem(413, f"Of more than {MOST_LINES:,} lines: `fermata batch submit` takes it.")
     found = [_own(row) for row in itertools.islice(read([body], form=form), MOST_ROWS + 1)]
     if len(found) > MOST_ROWS:
         raise Problem(413, f"Of more than {MOST_ROWS:,} rows: `fermata batch submit` takes it.")
@@ -182,4 +187,4 @@ def reported(batch_id: str) -> Response:
     lines = report.csv_lines(report.lines(desk().batch_rows, visible(batch_id).batch_id))
     response = Response(lines, content_type="text/csv; charset=utf-8")
     response.headers["Content-Disposition"] = "attachment; filename=report.csv"
-    return response
+    return places.hold(response)

@@ -7,6 +7,7 @@ from flask_smorest import Blueprint
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wsgi import FileWrapper
 
+from desk import places
 from desk.api import schemas
 from desk.api.jobs import visible
 from desk.parts import desk
@@ -38,9 +39,7 @@ def one(job_id: str, name: str) -> Response:
     if found is None:
         raise Problem(404, "The archive has no such file of this job.")
     file = archive.open(found)
-    response = Response(
-        FileWrapper(file, CHUNK_BYTES), content_type=found.media_type, direct_passthrough=True
-    )
+    response = Response(FileWrapper(file, CHUNK_BYTES), content_type=found.media_type)
     response.call_on_close(file.close)
     response.content_length = found.bytes
     response.set_etag(found.sha256)
@@ -51,7 +50,7 @@ def one(job_id: str, name: str) -> Response:
     except RequestedRangeNotSatisfiable:
         response.close()
         raise
-    return response
+    return places.hold(response)
 
 
 def _file_name(name: str) -> str:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from flask import Response
 from flask_smorest import Blueprint
 
+from desk import places
 from desk.api import schemas
 from desk.api.flows import seen
 from desk.api.jobs import visible
@@ -111,4 +112,4 @@ def zipped(job_id: str) -> Response:
     zipped_as_sent = desk().archive.zipped(found.files)
     response = Response(zipped_as_sent, content_type="application/zip")
     response.headers.set("Content-Disposition", "attachment", filename="song.zip")
-    return response
+    return places.hold(response)
