@@ -1,10 +1,10 @@
 """The Flask application factory of the desk."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from flask import Flask
+from flask import Flask, Response
 
 from desk import api, doors, health, metrics, pages, problems
 from desk.parts import EXTENSION
@@ -14,6 +14,17 @@ from worker.settings import Settings
 from worker.wiring.desk import open_desk
 
 _LONGEST_BODY: Final = 32 * 1024**2
+
+
+class _Answer(Response):
+    """Text in UTF-8, with `?` for half a surrogate pair, which the provider's JSON may hold."""
+
+    def set_data(self, value: str | bytes) -> None:
+        super().set_data(value.encode(errors="replace") if isinstance(value, str) else value)
+
+    def iter_encoded(self) -> Iterator[bytes]:
+        for part in self.response:
+            yield part.encode(errors="replace") if isinstance(part, str) else part
 
 
 def create_app(
@@ -35,6 +46,7 @@ def create_app(
             "set FERMATA_DESK_TOKENS, or start gunicorn with --worker-class desk.server.Worker"
         )
     app = Flask(__name__)
+    app.response_class = _Answer
     app.config["MAX_CONTENT_LENGTH"] = _LONGEST_BODY
     app.extensions[EXTENSION] = open_desk(settings)
     doors.install(app, settings, this_run=this_run, clock=clock)

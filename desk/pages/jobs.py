@@ -85,7 +85,8 @@ def read_time(name: str, text: str | None) -> float | None:
         return None
     try:
         at = datetime.fromisoformat(text)
-        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        # In UTC it may be before the first year or after the last one: then it is no time.
+        return (at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise InvalidRequest(f"{name} is not a time as 2026-11-29T12:00 (UTC)") from None
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from desk import live
+from desk import live, places
 from desk.parts import EXTENSION
 from tests.integration import desk
 from tests.integration.flow import signed
@@ -308,7 +308,7 @@ def test_a_batch_is_looked_at_reported_and_cancelled(app: Flask, api: Any) -> No
     assert api.get("/api/v1/batches?cursor=none").json == {"items": [], "cursor": None}
     found = api.get(f"/api/v1/batches/{acme.batch_id}").json
     assert (found["tenants"], found["rows"], found["live"]) == (["acme"], 1, 1)
-    report = api.get(f"/api/v1/batches/{acme.batch_id}/report")
+    report = api.get(f"/api/v1/batches/{acme.batch_id}/report", buffered=True)
     assert report.content_type == "text/csv; charset=utf-8"
     [row] = csv.DictReader(io.StringIO(report.text))
     assert (row["name"], row["state"]) == ("account.credits", "held")
@@ -504,7 +504,7 @@ def test_only_so_many_streams_are_open_at_once(app: Flask) -> None:
     first, *others, last = (desk.client(app, name) for name in desk.SECRETS)
 
     def open_all(client: Any) -> list[Any]:
-        asked = range(live.MOST_OF_ONE)
+        asked = range(places.MOST_OF_ONE)
         return [client.get("/api/v1/events", buffered=False) for _ in asked]
 
     opened = open_all(first)
@@ -513,7 +513,7 @@ def test_only_so_many_streams_are_open_at_once(app: Flask) -> None:
     for client in others:
         opened += open_all(client)
     assert {each.status_code for each in opened} == {200}
-    assert len(opened) == live.MOST_AT_ONCE
+    assert len(opened) == places.MOST_AT_ONCE
     refused = last.get("/api/v1/events")
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "10")
     for each in opened:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 from flask import Flask
 
+from desk import places
 from desk.parts import EXTENSION
 from tests.integration import desk
 from tests.integration.populated import Store
@@ -255,8 +256,9 @@ def test_a_song_plays_from_the_archive_and_else_from_the_provider(app: Flask, st
     assert len(answer.data) < MOST_BYTES
 
 
+@pytest.mark.parametrize("length", [60, 0])
 def test_a_song_with_all_that_a_stranger_can_put_in_it_is_a_small_page(
-    app: Flask, store: Store
+    app: Flask, store: Store, length: int
 ) -> None:
     job = store.submit("job-1", "sonic.stems_full", at=time.time() - 90)
     clips = [
@@ -264,11 +266,15 @@ def test_a_song_with_all_that_a_stranger_can_put_in_it_is_a_small_page(
          "audio_url": f"https://cdn.test/{n}.mp3", "lyrics": "la " * 9_999}
         for n in range(60)
     ]  # fmt: skip
-    words = [{"word": "la", "start_s": n, "end_s": n + 1} for n in range(9999)]
+    words = [{"word": "la" * 40, "start_s": n, "end_s": n + 1} for n in range(9999)]
+    instruments = [
+        {"name": HOSTILE * 9, "notes": [{"start": 0, "end": 1, "pitch": 60}]} for _ in range(9999)
+    ]
+    data = {"alignment": words, "instruments": instruments}
     store.end(
         store.accept(job, at=time.time() - 89),
         at=time.time(),
-        result={"clips": clips, "data": {"alignment": words}},
+        result={"clips": clips[:length], "data": data},
     )
     answer = desk.client(app, "reader").get("/jobs/job-1/song")
     assert answer.status_code == 200
@@ -286,6 +292,36 @@ def test_where_there_is_nothing_to_hear_or_the_archive_cannot_be_read_the_page_s
     assert "The archive cannot be read" in page
     assert page.count("<audio controls") == 14
     assert client.get("/api/v1/jobs/song/files").status_code == 500
+
+
+def test_an_archive_on_a_server_that_is_away_is_not_redis(valkey: Any, store: Store) -> None:
+    song_of(store)
+    client = desk.client(build(valkey, "ftp://127.0.0.1:1/songs"), "reader")
+    page = client.get("/jobs/song/song").text
+    assert "The archive cannot be read" in page
+    assert page.count("<audio controls") == 14
+    answer = client.get("/api/v1/jobs/song/files")
+    assert (answer.status_code, "the archive" in answer.json["detail"]) == (503, True)
+
+
+def test_downloads_that_nobody_reads_leave_threads_for_others(app: Flask, store: Store) -> None:
+    song_of(store)
+    (path,) = put(app, "stems", *STEM, **OF_STEM)
+    client = desk.client(app, "reader")
+    paths = [path, "/api/v1/jobs/song/song.zip"] * (places.MOST_OF_ONE // 2)
+    opened = [client.get(each, buffered=False) for each in paths]
+    assert {each.status_code for each in opened} == {200}
+    refused = client.get(path)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "10")
+    assert client.get("/jobs/song/song").status_code == 200
+    assert get(desk.client(app, "operator"), path).status_code == 200
+    for each in opened:
+        each.close()
+    # Each of these gives its place back, whatever it is answered.
+    for given in ({"Range": "bytes=0-9"}, {"Range": "bytes=999999-"}, {"If-None-Match": "*"}):
+        for _ in range(places.MOST_OF_ONE + 1):
+            assert get(client, path, **given).status_code in {206, 304, 416}
+            assert client.head(path, buffered=True).status_code == 200
 
 
 def test_all_of_a_song_is_one_zip(app: Flask, store: Store) -> None:

@@ -1,10 +1,12 @@
 """The screens of the desk on a real Valkey: empty, full, hostile, and for each kind of visitor."""
 
+import base64
 import html
 import io
 import json
 import re
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +123,23 @@ def test_jobs_are_filtered_by_the_url_and_paged_by_a_cursor(
     assert "No jobs match" in text(operator.get(f"/jobs?since={later}"))
 
 
-@pytest.mark.parametrize("query", ["state=none", "since=yesterday", "cursor=x", "until=9999999"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "state=none",
+        "since=yesterday",
+        "cursor=x",
+        "until=9999999",
+        "since=0001-01-01T00:00%2B23:00",
+        "until=9999-12-31T23:59-23:00",
+    ],
+)
 def test_a_filter_that_cannot_be_read_is_explained(operator: FlaskClient, query: str) -> None:
-    answer = operator.get(f"/jobs?{query}")
-    assert answer.status_code == 400
-    assert "Not understood" in answer.text
+    for path in ("/jobs", "/cancel", "/retry"):
+        answer = operator.get(f"{path}?operation=sonic.wav&{query}")
+        if path == "/jobs" or not query.startswith("cursor"):  # these two have no pages
+            assert answer.status_code == 400
+            assert "Not understood" in answer.text
 
 
 def test_search_finds_a_job_by_any_of_its_ids(operator: FlaskClient, store: Store) -> None:
@@ -187,6 +201,20 @@ def test_a_hostile_result_stays_text(operator: FlaskClient, store: Store) -> Non
     for path in ("/search", "/jobs"):
         shown = operator.get(path, query_string={"q": HOSTILE, "batch": HOSTILE, "error": HOSTILE})
         assert "<script>" not in text(shown)
+
+
+def test_half_a_surrogate_pair_is_shown_and_not_stumbled_over(
+    operator: FlaskClient, store: Store
+) -> None:
+    """JSON may hold one, and UTF-8 cannot."""
+    now, half = time.time(), "night \ud83d train"
+    store.batch("songs", 2, at=now - 60)
+    clip = {"clip_id": "c", "state": "succeeded", "title": half, "audio_url": f"https://h/{half}"}
+    job = store.accept(store.submit("job-1", at=now - 9), at=now - 8)
+    store.end(job, at=now - 1, result={"clips": [clip], "data": {half: half}})
+    store.fail(store.accept(store.submit("job-2", at=now - 9), at=now - 8), at=now, message=half)
+    for path in ("/jobs/job-1", "/jobs/job-1/song", "/jobs/job-2"):
+        assert "night ? train" in text(operator.get(path)), path
 
 
 def test_what_came_late_is_shown(operator: FlaskClient, store: Store) -> None:
@@ -382,6 +410,20 @@ def test_a_manifest_that_is_too_long_names_the_command(operator: FlaskClient) ->
     assert (answer.status_code, "fermata batch submit" in answer.text) == (413, True)
 
 
+@pytest.mark.parametrize("path", ["/manifest/submit", "/manifest", "/api/v1/batches?id=songs"])
+def test_a_manifest_of_a_million_lines_is_not_read(operator: FlaskClient, path: str) -> None:
+    """A form of a few KB may hold 32 MB of line ends, which took half a GB and a minute."""
+    body = b"\n" * 32_000_000
+    packed = base64.b64encode(zlib.compress(body)).decode()
+    given: dict[str, Any] = {"data": {"packed": packed, "format": "csv", "id": "songs"}}
+    if path == "/manifest":
+        given = {"data": {"file": (io.BytesIO(b"operation" + body), "songs.csv")}}
+    elif path.startswith("/api"):
+        given = {"data": body, "content_type": "text/csv"}
+    answer = operator.post(path, **given)
+    assert (answer.status_code, "fermata batch submit" in answer.text) == (413, True)
+
+
 def test_a_cancelled_batch_goes_on_by_its_form_only_if_that_is_said(operator: FlaskClient) -> None:
     given = {"text": MANIFEST, "format": "csv", "id": "songs"}
     form = fields_of(text(operator.post("/manifest", data=given)), "/manifest/submit")
@@ -420,7 +462,7 @@ def test_a_batch_links_to_what_failed_and_runs_it_again(
     page = text(operator.get("/batches/album"))
     assert 'href="/jobs?batch=album&amp;error=TaskFailed"' in page
     assert 'href="/api/v1/batches/album/report"' in page
-    assert operator.get("/api/v1/batches/album/report").text.startswith("line,")
+    assert operator.get("/api/v1/batches/album/report", buffered=True).text.startswith("line,")
     assert len(re.findall(r'id="j-', operator.get("/jobs?batch=album&error=TaskFailed").text)) == 2
     assert "Run 2 jobs again" in text(operator.get("/batches/album/retry"))
     page = text(operator.get(operator.post("/batches/album/retry").location))

@@ -92,13 +92,16 @@ class Target(ABC):
 
 
 def open_target(url: str) -> Target:
-    """Open an archive by its fsspec URL. Raises ConfigError."""
+    """Open an archive by its fsspec URL. Raises ConfigError, ArchiveFailed."""
     try:
         fs, root = fsspec.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise ConfigError(
             f"FERMATA_ARCHIVE_URL: {error} (pip install '.[s3]' or '.[gcs]')"
         ) from None
+    except Exception as error:  # some file systems connect at once, and have errors of their own
+        why = f"the archive cannot be reached: {_said(error)}"
+        raise ArchiveFailed(why, {"retryable": True}) from error
     return Folder(Path(root)) if isinstance(fs, LocalFileSystem) else Remote(fs, root)
 
 
@@ -111,9 +114,12 @@ def _target_errors(name: str, does: str = "take") -> Iterator[None]:
     # Every file system of fsspec has errors of its own. All are retryable: somebody may empty a
     # full disk, or raise a quota.
     except Exception as error:
-        said = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
-        why = f"the archive cannot {does} {name}: {said}"
+        why = f"the archive cannot {does} {name}: {_said(error)}"
         raise ArchiveFailed(why, {"retryable": True}) from error
+
+
+def _said(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
 
 
 class Folder(Target):
