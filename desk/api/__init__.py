@@ -2,7 +2,8 @@
 
 Each view reads what it is asked, lets a use case of ``worker`` do it, and writes what that returns.
 Lists go on by a cursor. An error is a problem document (``desk/problems.py``). What belongs to
-another tenant is not there: 404.
+another tenant is not there: 404. Each view has an ``operationId`` of its own: generated clients
+name their functions by it, so it never changes.
 """
 
 from typing import Any, Final

@@ -43,6 +43,7 @@ def seen(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 @blueprint.get("/quarantine")
+@blueprint.doc(operationId="listQuarantine")
 @blueprint.arguments(schemas.Paging, location="query", unknown=RAISE)
 @blueprint.response(200, schemas.Entries)
 def listed(asked: dict[str, Any]) -> Any:
@@ -65,6 +66,7 @@ def _first(entries: Iterator[Entry], limit: int) -> list[Entry]:
 
 
 @blueprint.get("/quarantine/<entry_id>")
+@blueprint.doc(operationId="getQuarantined")
 @blueprint.response(200, schemas.WholeEntry)
 def one(entry_id: str) -> Any:
     """Look at one delivery: why it was kept, its headers, its body."""
@@ -82,6 +84,7 @@ def _body(entry: Entry) -> JSONObject:
 
 
 @blueprint.post("/quarantine/<entry_id>/replay")
+@blueprint.doc(operationId="replayQuarantined")
 @requires(Role.OPERATE)
 @blueprint.response(200, schemas.Outcome)
 def replay(entry_id: str) -> Any:
@@ -101,6 +104,7 @@ def replay(entry_id: str) -> Any:
 
 
 @blueprint.delete("/quarantine/<entry_id>")
+@blueprint.doc(operationId="dropQuarantined")
 @requires(Role.OPERATE)
 @blueprint.response(204)
 def drop(entry_id: str) -> None:

@@ -29,6 +29,7 @@ APISpec("", "", "3.1.0", plugins=[_json_schema])
 
 
 @blueprint.get("/operations")
+@blueprint.doc(operationId="listOperations")
 @blueprint.response(200, schemas.Operations)
 def operations() -> Any:
     """List what can be enqueued: the operations, then the named flows."""
@@ -69,6 +70,7 @@ def json_schema(parameters: dict[str, Any]) -> JSONObject:
 
 
 @blueprint.get("/gate")
+@blueprint.doc(operationId="getGate")
 @blueprint.response(200, schemas.Gate)
 def gate() -> Any:
     """See how the gate before the provider stands, and who waits there."""
@@ -93,6 +95,7 @@ def _gate() -> JSONObject:
 
 
 @blueprint.post("/gate/pause")
+@blueprint.doc(operationId="pauseGate")
 @requires(Role.OPERATE)
 @system_wide
 @blueprint.response(204)
@@ -102,6 +105,7 @@ def pause() -> None:
 
 
 @blueprint.post("/gate/resume")
+@blueprint.doc(operationId="resumeGate")
 @requires(Role.OPERATE)
 @system_wide
 @blueprint.response(200, schemas.Paused)
@@ -111,6 +115,7 @@ def resume() -> Any:
 
 
 @blueprint.get("/schedules")
+@blueprint.doc(operationId="listSchedules")
 @system_wide
 @blueprint.response(200, schemas.Schedules)
 def schedules() -> Any:
@@ -122,6 +127,7 @@ def schedules() -> Any:
 
 
 @blueprint.get("/spend")
+@blueprint.doc(operationId="listSpend")
 @blueprint.arguments(schemas.Days, location="query", unknown=RAISE)
 @blueprint.response(200, schemas.Spend)
 def spend(asked: dict[str, Any]) -> Any:
@@ -140,6 +146,7 @@ def _spent(days: int) -> Iterator[JSONObject]:
 
 
 @blueprint.get("/overview")
+@blueprint.doc(operationId="getOverview")
 @system_wide
 @blueprint.response(200, schemas.Overview)
 def figures() -> Any:
