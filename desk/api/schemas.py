@@ -68,6 +68,15 @@ class Request(Schema):
         load_default=None,
         metadata=told("The clip to work on: its id, a clip, a result, or a list of these."),
     )
+    pick = fields.Raw(
+        allow_none=True,
+        load_default=None,
+        metadata=told(
+            "Which clip of the source: its index from 0, or its id. Without a source: which one of "
+            "the result, by its index, the follow-ups work on. Default: the first that succeeded.",
+            type=["integer", "string"],
+        ),
+    )
     then = fields.List(
         fields.String(),
         load_default=list,
@@ -83,6 +92,10 @@ class Request(Schema):
             "On whose behalf it runs; a tenant's own token needs none.",
             pattern=f"^{TENANT.pattern}$",
         ),
+    )
+    notify = fields.String(
+        load_default=None,
+        metadata=told("A URL that is told, by a signed POST, when the flow has ended."),
     )
 
 

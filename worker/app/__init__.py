@@ -97,7 +97,7 @@ follow_ups.install(lambda: (worker_process.parts().records, worker_process.parts
 app = Celery(
     "fermata",
     task_cls="worker.app.plain_task:Step",
-    include=[*chosen().task_modules, "tasks.archive", "tasks.schedule"],
+    include=[*chosen().task_modules, "tasks.archive", "tasks.notify", "tasks.schedule"],
     amqp=recording(lambda: load(Role.CLIENT)),
 )
 app.add_defaults(_configuration)

@@ -215,9 +215,14 @@ def _rest(plan: Plan, row: BatchRow, step: Step, jobs: dict[JobId, Job]) -> Plan
     # The second operation of a flow has parameters of its own. Any later step takes a result alone.
     if place == 1 and plan.then:
         operation, parameters = plan.then
-        return Plan(operation, parameters, source=before, branches=plan.branches)
+        return Plan(
+            operation, parameters, source=before, branches=plan.branches, pick=plan.next_pick
+        )
     following = _following(row, step)
-    return Plan(step.operation, {}, source=before, branches=(following,) if following else ())
+    branches = (following,) if following else ()
+    is_next = step.after == row.steps[0].job_id and not plan.then
+    pick = plan.next_pick if is_next else None
+    return Plan(step.operation, {}, source=before, branches=branches, pick=pick)
 
 
 def _following(row: BatchRow, step: Step) -> tuple[str, ...]:

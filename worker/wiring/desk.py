@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from worker.archive.notices import Notices, open_notices
 from worker.batch import BatchRows, Ledger, Runs
 from worker.batch.timetable import Timetable
 from worker.core.providers import chosen
@@ -53,6 +54,7 @@ class Desk:
     cancellations: Cancellations
     enqueue: Callable[..., Flow]
     """:func:`worker.messages.flow.enqueue`, with its producer."""
+    notices: Notices
     gate: Gate
     retries: Retries
     polls: Polls | None
@@ -79,6 +81,7 @@ def open_desk(settings: Settings) -> Desk:
         timetable=open_timetable(settings),
         cancellations=Cancellations(records, time.time),
         enqueue=functools.partial(flow.enqueue, open_producer(settings)),
+        notices=open_notices(settings),
         gate=Gate(client, settings.limits, settings.policy.held_seconds),
         retries=open_retries(settings),
         polls=_open_polls(settings, records, Agenda(client)) if settings.api_key else None,
