@@ -31,7 +31,7 @@ def measure(home: House, worker: psutil.Process, effort: Effort) -> list[Figure]
         "live-desk", *_DESK,
         FERMATA_DESK_TOKENS=tokens, FERMATA_REDIS_TIMEOUT_SECONDS=str(_REDIS_SECONDS),
     )  # fmt: skip
-    seconds = max(effort.idle_seconds, 2 * HEARTBEAT_SECONDS)
+    seconds = max(effort.idle_seconds, HEARTBEAT_SECONDS)
     cpu: dict[bool, list[float]] = {False: [], True: []}
     reads: list[float] = []
     for _ in range(effort.long_rounds):

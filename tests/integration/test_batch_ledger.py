@@ -351,6 +351,38 @@ def test_a_row_that_lost_what_it_works_on_does_not_stop_the_retry(desk: Desk) ->
     assert desk.states() == ["failed", "held"]
 
 
+def test_a_retried_follow_up_picks_as_its_row_says(desk: Desk) -> None:
+    song = {"operation": "sonic.create_music", "custom_mode": True, "prompt": "la"}
+    rows = read(
+        song | {"then": "sonic.wav+sonic.midi", "pick": -1}, song | {"then": "sonic.wav", "pick": 7}
+    )
+    desk.submit(rows)
+    for row in desk.rows():
+        desk.end(row.steps[0].job_id, Turn.SUCCEED)
+        desk.begin_follow_up(row.steps[1].job_id)
+        desk.end(row.steps[1].job_id)
+    plans: list[Plan] = []
+
+    def enqueue(plan: Plan, **options: Any) -> flow.Flow:
+        plans.append(plan)
+        return flow.enqueue(desk.app, plan, **options)
+
+    desk.enqueue = enqueue
+    # The result of the second row has no such clip; the first row is retried all the same.
+    assert desk.retry(rows) == Retry(retried=1, lost=[2])
+    assert [(plan.operation, plan.own_pick, plan.branches) for plan in plans] == [
+        ("sonic.wav", -1, (("sonic.midi",),)), ("sonic.wav", 7, ()),
+    ]  # fmt: skip
+    del plans[:]
+    again = desk.rows()[0].steps[1].job_id
+    desk.end(again, Turn.SUCCEED)
+    midi = desk.rows()[0].steps[2].job_id
+    desk.begin_follow_up(midi)
+    desk.end(midi)
+    desk.retry(rows)
+    assert (plans[0].operation, plans[0].own_pick) == ("sonic.midi", None)
+
+
 def keep_late(desk: Desk, job_id: JobId, body: JSONObject) -> None:
     late: JSONObject = {"at": time.time(), "final": True, "body": json.dumps(body)}
     assert desk.records.keep_late(

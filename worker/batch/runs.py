@@ -17,6 +17,7 @@ from worker.batch.rows import BatchRow, BatchRows
 from worker.core.batch import Row, row_id
 from worker.core.batch.flows import Plan
 from worker.core.contract import BATCH_HEADER, PRIORITY_HEADER, TENANT_HEADER
+from worker.core.errors import InvalidRequest
 from worker.core.job.canvas import Step
 from worker.core.job.models import JobId
 from worker.engine.cancel import Cancellation, Cancellations
@@ -51,7 +52,7 @@ class Retry:
     retried: int = 0
     """Jobs that were submitted anew."""
     lost: list[int] = field(default_factory=list)
-    """Lines of rows with a job that needs a result that is past its retention."""
+    """Lines of rows with a job that needs a result that is past its retention, or of no use."""
     late: list[int] = field(default_factory=list)
     """Lines of rows with a failed job whose result came afterwards: it is not bought again."""
 
@@ -170,11 +171,16 @@ class Runs:
         ready = [step for step in unpaid if step.after is None or by_id[step.after].result]
         if len(ready) < len(unpaid):
             done.lost.append(row.line)
-        done.retried += len(ready)
         for step in ready:
             plan = _rest(wanted.plan, row, step, by_id)
             again = _again(step.job_id)
-            enqueued = self._enqueue_row(batch_id, wanted, plan, job_id=again)
+            try:
+                enqueued = self._enqueue_row(batch_id, wanted, plan, job_id=again)
+            except InvalidRequest:
+                # The result has no such clip; that is no reason to leave out the other rows.
+                done.lost.append(row.line)
+                continue
+            done.retried += 1
             renewed = _renewed(row, step, enqueued.steps)
             self._rows.replace(batch_id, row, renewed, by_id[step.job_id])
             if self._ledger.is_cancelled(batch_id):

@@ -259,7 +259,9 @@ def retry(batch_id: str, failed: bool, file: str | None, form: str | None, as_js
     else:
         out.print(f"batch {batch_id}: {done.retried:,} jobs submitted anew")
     for line in done.lost:
-        tell(f"line {line}: not retried, for what it would work on is past its retention")
+        tell(
+            f"line {line}: not retried: what it works on is past its retention, or has no such clip"
+        )
     for line in done.late:
         tell(f"line {line}: not retried, for its result came late: see `fermata batch report`")
     if done.lost or done.late:
