@@ -8,8 +8,7 @@ from celery import Task
 from celery.exceptions import Reject
 
 from worker.app import app
-from worker.archive.notices import CALL_SECONDS, open_notices
-from worker.core.archive.egress import shown
+from worker.archive.notices import CALL_SECONDS, host_of, open_notices
 from worker.core.contract import NOTIFY, SLOW_QUEUE
 from worker.core.errors import CallFailed, FermataError, InvalidRequest
 from worker.core.job.timing import backoff
@@ -64,16 +63,18 @@ def notify(
     try:
         open_notices(worker_process.parts().settings).tell(url, Notice(flow_id, ends))
     except (CallFailed, InvalidRequest) as error:
-        log.warning("flow_not_told", flow_id=flow_id, url=shown(url), error=error.message)
+        log.warning("flow_not_told", flow_id=flow_id, host=host_of(url), error=error.message)
         if not (isinstance(error, CallFailed) and error.retryable):
             raise
         wait = backoff(self.request.retries + 1, None, now=0, jitter=random.random())
         try:
-            raise self.retry(exc=error, countdown=wait)
+            # Monitors see of the arguments what they saw before: a URL may be a secret.
+            options: dict[str, Any] = {"kwargsrepr": repr({"flow_id": flow_id})}
+            raise self.retry(exc=error, countdown=wait, **options)
         except Reject as unpublished:
             # The broker is away: this message is the only one there is.
             raise Reject(str(unpublished), requeue=True) from None
-    log.info("flow_told", flow_id=flow_id, url=shown(url))
+    log.info("flow_told", flow_id=flow_id, host=host_of(url))
 
 
 def _end(task: Task[..., Any], ended: Any) -> End:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
@@ -33,30 +34,47 @@ class Notices:
 
         Raises InvalidRequest.
         """
+        self._require_settings()
+        if len(url) > URL_LIMIT:
+            raise InvalidRequest(f"longer than {URL_LIMIT} characters")
+        try:
+            self.caller.egress.admit(url)
+        except CallFailed as error:
+            raise InvalidRequest(error.message) from None
+
+    def tell(self, url: str, notice: Notice) -> None:
+        """Tell a URL. Raises CallFailed; InvalidRequest if this process tells nobody.
+
+        A worker decides by its own settings, whatever the desk has let through.
+        """
+        self._require_settings()
+        now, give_up = self.clock(), time.monotonic() + CALL_SECONDS
+        body = notice.body(now=now)
+        headers = notice.headers(self.secret, body, now=now)
+        call = self.caller.call("POST", url, headers=headers, body=body, give_up=give_up)
+        try:
+            with call as answer:
+                status = answer.status
+        except CallFailed as error:
+            # The path may be a secret too: some receivers know their senders by nothing else.
+            message = error.message.replace(shown(url), host_of(url))
+            raise CallFailed(message, error.details) from None
+        # A redirect is no answer: it might lead anywhere, and the body is for this host.
+        if not 200 <= status < 300:
+            why = f"{host_of(url)}: HTTP {status}"
+            raise CallFailed(why) if status == _GONE else later(why)
+
+    def _require_settings(self) -> None:
         egress = self.caller.egress
         if not self.secret or not (egress.hosts or egress.inner):
             raise InvalidRequest(
                 "nobody is told here: FERMATA_NOTIFY_HOSTS and FERMATA_NOTIFY_SECRET are not set"
             )
-        if len(url) > URL_LIMIT:
-            raise InvalidRequest(f"longer than {URL_LIMIT} characters")
-        try:
-            egress.admit(url)
-        except CallFailed as error:
-            raise InvalidRequest(error.message) from None
 
-    def tell(self, url: str, notice: Notice) -> None:
-        """Tell a URL. Raises CallFailed; InvalidRequest if this process may not tell it."""
-        # Again: the worker decides by its own settings, whatever the desk has let through.
-        self.check(url)
-        now, give_up = self.clock(), time.monotonic() + CALL_SECONDS
-        body = notice.body(now=now)
-        headers = notice.headers(self.secret, body, now=now)
-        with self.caller.call("POST", url, headers=headers, body=body, give_up=give_up) as answer:
-            # A redirect is no answer: it might lead anywhere, and the body is for this host.
-            if not 200 <= answer.status < 300:
-                why = f"{shown(url)}: HTTP {answer.status}"
-                raise CallFailed(why) if answer.status == _GONE else later(why)
+
+def host_of(url: str) -> str:
+    """Name the host of a URL that was checked, for a log."""
+    return urlsplit(url).hostname or ""
 
 
 def open_notices(settings: Settings) -> Notices:

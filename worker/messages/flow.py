@@ -158,6 +158,8 @@ def _tell(app: Celery, url: str, flow_id: JobId, stem: Steps, tails: Sequence[St
 
     def told(**where: int) -> Signature[Any]:
         named: Signature[Any] = app.signature(NOTIFY, kwargs=given | where, queue=SLOW_QUEUE)
+        # Monitors are shown the arguments of every task, and a URL may be a secret.
+        named.options["kwargsrepr"] = repr({"flow_id": flow_id})
         return named
 
     # Not a chord: it would fail with its first branch, and no job of it could be retried. Each
