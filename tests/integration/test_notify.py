@@ -85,11 +85,11 @@ def desk(system: System) -> Desk:
     return system.desk()
 
 
-def post(desk: Desk, asked: dict[str, Any], name: str = "operator", **headers: str) -> Any:
+def post(desk: Desk, asked: dict[str, Any], *, path: str = "jobs", **headers: str) -> Any:
     return requests.post(
-        f"{desk.url}/api/v1/jobs",
+        f"{desk.url}/api/v1/{path}",
         json=asked,
-        headers={**bearer(name), **headers},
+        headers={**bearer("operator"), **headers},
         timeout=ANSWER_SECONDS,
     )
 
@@ -150,6 +150,17 @@ def test_a_flow_has_ended_when_its_last_branch_has(system: System, desk: Desk, t
     assert (data["flow_id"], data["state"]) == (flow["job_id"], "succeeded")
     wait_until(lambda: not system.backlog(SLOW_QUEUE)[0], what="all messages were taken")
     assert len(messages) == 1
+
+
+def test_a_named_flow_has_ended_with_its_second_operation(desk: Desk, told: Told) -> None:
+    asked = {
+        "name": "flows.song_from_idea",
+        "parameters": {"description": "a note that is held", "tags": "waltz"},
+        "notify": f"{told.url}/named",
+    }
+    flow = post(desk, asked, path="flows").json()
+    [message] = told.hears("/named")
+    assert verified(message) == ended(flow, job_id=flow["steps"][1]["job_id"])
 
 
 def test_a_branch_that_still_runs_keeps_the_message_back(
