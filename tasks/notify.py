@@ -7,7 +7,7 @@ import structlog
 from celery import Task
 from celery.exceptions import Reject
 
-from worker.app import app
+from worker.app import RESULT_SECONDS, app
 from worker.archive.notices import CALL_SECONDS, host_of, open_notices
 from worker.core.contract import NOTIFY, SLOW_QUEUE
 from worker.core.errors import CallFailed, FermataError, InvalidRequest
@@ -85,7 +85,7 @@ def _end(task: Task[..., Any], ended: Any) -> End:
 
 
 def _noted(flow_id: str, branch: int, end: End) -> list[End]:
-    parts = worker_process.parts()
-    seconds = parts.settings.policy.retention_seconds
-    noted = parts.endings.note(flow_id, branch, end.to_text(), seconds=seconds)
+    # As long as a chord's count: other branches may end many days later.
+    endings = worker_process.parts().endings
+    noted = endings.note(flow_id, branch, end.to_text(), seconds=RESULT_SECONDS)
     return [read_end(each) for each in noted]

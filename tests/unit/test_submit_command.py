@@ -33,7 +33,7 @@ def test_every_mistake_is_named_at_once() -> None:
 
 
 def test_an_unknown_operation_does_not_hide_what_else_is_wrong() -> None:
-    told = refused("sonic.remastr", "--then", "sonic.wave")
+    told = refused("sonic.remastr", "-p", "mv=chirp-v5", "--then", "sonic.wave")
     assert "did you mean 'sonic.remaster'" in told
     assert "did you mean 'sonic.wav'" in told
 

@@ -163,7 +163,10 @@ def _as_typed(value: str) -> str:
 
 def _typed(operation: str, name: str, value: str) -> Any:
     """Read a value as JSON, unless the request's field holds text."""
-    field = find_flow(operation).parameters.get(name)
+    try:
+        field = find_flow(operation).parameters.get(name)
+    except InvalidRequest:
+        return value  # the check names it, with all other mistakes
     if field is None or type(field).__name__ == "String":
         return value
     try:

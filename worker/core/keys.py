@@ -7,7 +7,7 @@
 | … <job_id>/timeline      | string     | each turn of the job, as a line  | as long as the record |
 | fermata:step:<run>       | string     | which copy of a plain step runs  | a retention           |
 | fermata:deaths:<run>     | string     | how often its process died       | to its end            |
-| fermata:endings:<flow>   | hash       | branch -> how it ended           | a retention           |
+| fermata:endings:<flow>   | hash       | branch -> how it ended           | 21 days               |
 | fermata:due              | sorted set | job_id by its due time           | until its event       |
 | fermata:ready            | sorted set | job_id by when it may be leased  | claim to settlement   |
 | fermata:ring             | list       | a word to idle conductors        | until it is heard     |
