@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from celery import chain, group
 from playwright.sync_api import sync_playwright
 
 from tests import servers
@@ -18,16 +19,19 @@ from tests.acceptance.test_desk_screens import ARGUMENTS, Reader
 from tests.integration import populated
 from tests.integration.desk import TOKENS
 from tests.system import ROOT, System, stop, wait_until
-from worker.core.contract import QUEUE, SLOW_QUEUE
+from worker.core.contract import QUEUE, SLOW_QUEUE, task_name
 from worker.core.job.states import JobState
 from worker.store import connection
 
 FOLDER: Final = ROOT / "docs" / "desk"
 SONG: Final = "night-train"
+HEARD: Final = "night-train-heard"
+"""Another song, of which all is archived."""
 PICTURES: Final = {
     "now": "/",
     "job": f"/jobs/{SONG}",
     "flow": f"/jobs/{SONG}/flow",
+    "song": f"/jobs/{HEARD}/song",
 }
 """Each picture's name, and the screen that it shows."""
 
@@ -82,7 +86,22 @@ def _play(system: System) -> None:
         (held, JobState.WAITING),
     ):
         wait_until(lambda j=job_id, s=state: system.state(j) == s, seconds=60, what=job_id)
+    _archive(system)
     stop(worker)  # it would look after the jobs that are only put there
+
+
+def _archive(system: System) -> None:
+    """Make a song with all that can be heard of it, and archive that."""
+
+    def task(name: str, queue: str = QUEUE, **parameters: Any) -> Any:
+        return system.app.signature(task_name(name), kwargs=parameters, queue=queue)
+
+    store = task("archive.store", SLOW_QUEUE)
+    song = task("sonic.create_music", custom_mode=True, title="Night train", prompt=_WORDS)
+    made = [chain(task(f"sonic.{name}"), store) for name in ("stems_full", "midi", "wav")]
+    more = [task(f"sonic.{name}") for name in ("lyrics_timeline", "bpm")]
+    flow: Any = chain(song.set(task_id=HEARD), group([store, *made, *more], app=system.app))
+    flow.apply_async().get(timeout=60)
 
 
 def _after(steps: list[dict[str, Any]], job_id: str) -> Iterator[str]:

@@ -18,9 +18,9 @@ from tests.integration.desk import SECRETS, TOKENS, bearer
 from tests.system import ANSWER_SECONDS, Desk, System
 
 OPERATIONS: Final = {
-    "cancelBatch", "cancelJob", "cancelJobs", "dropQuarantined", "enqueueFlow", "enqueueJob",
+    "cancelBatch", "cancelJob", "cancelJobs", "downloadFile", "downloadSong", "dropQuarantined", "enqueueFlow", "enqueueJob",
     "followJob", "followJobs", "getBatch", "getFlow", "getGate", "getJob", "getOverview",
-    "getQuarantined", "listBatches", "listJobs", "listOperations", "listQuarantine",
+    "getQuarantined", "getSong", "listBatches", "listFiles", "listJobs", "listOperations", "listQuarantine",
     "listSchedules", "listSpend", "pauseGate", "pollJob", "replayQuarantined", "reportBatch",
     "resumeGate", "retryFlow", "retryJob", "submitBatch",
 }  # fmt: skip

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.archive.notices import Notices, open_notices
+from worker.archive.stored import Stored
 from worker.batch import BatchRows, Ledger, Runs
 from worker.batch.timetable import Timetable
 from worker.core.providers import chosen
@@ -46,6 +47,7 @@ class Desk:
     lists: Lists
     turns: Turns
     readings: Readings
+    archive: Stored
     quarantine: Quarantine
     ledger: Ledger
     batch_rows: BatchRows
@@ -74,6 +76,7 @@ def open_desk(settings: Settings) -> Desk:
         lists=Lists(client),
         turns=Turns(client),
         readings=Readings(client),
+        archive=Stored(settings.archive.url),
         quarantine=Quarantine(client),
         ledger=batches.ledger,
         batch_rows=batches.rows,
