@@ -44,6 +44,7 @@ SCREENS: Final = (
     "/jobs?state=waiting&tenant=acme",
     "/jobs/<id>",
     "/jobs/<id>/flow",
+    "/jobs/<id>/song",
     "/search?q=nothing",
     "/gate",
     "/deliveries",

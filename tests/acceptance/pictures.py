@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from celery import chain, group
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from tests import servers
 from tests.acceptance.test_desk_screens import ARGUMENTS, Reader
+from tests.acceptance.test_desk_song import hear, level, position
 from tests.integration import populated
 from tests.integration.desk import TOKENS
 from tests.system import ROOT, System, stop, wait_until
@@ -58,6 +59,8 @@ def take(folder: Path) -> None:
         reader = Reader(browser, system.desk())
         for name, path in PICTURES.items():
             reader.page.goto(path)
+            if name == "song":
+                _listen(reader.page)
             reader.page.screenshot(path=folder / f"{name}.png", full_page=True)
         reader.close()
         browser.close()
@@ -97,11 +100,18 @@ def _archive(system: System) -> None:
         return system.app.signature(task_name(name), kwargs=parameters, queue=queue)
 
     store = task("archive.store", SLOW_QUEUE)
-    song = task("sonic.create_music", custom_mode=True, title="Night train", prompt=_WORDS)
+    song = task("sonic.create_music", custom_mode=False, gpt_description_prompt="a waltz")
     made = [chain(task(f"sonic.{name}"), store) for name in ("stems_full", "midi", "wav")]
     more = [task(f"sonic.{name}") for name in ("lyrics_timeline", "bpm")]
     flow: Any = chain(song.set(task_id=HEARD), group([store, *made, *more], app=system.app))
     flow.apply_async().get(timeout=60)
+
+
+def _listen(page: Page) -> None:
+    """Play the stems for a while, one of them muted."""
+    page.get_by_role("radio", name="Stems").check()
+    hear(page, lambda: level(page, "Drums") > 0 and position(page) > 1, "drums are heard")
+    page.get_by_role("button", name="Mute Drums").click()
 
 
 def _after(steps: list[dict[str, Any]], job_id: str) -> Iterator[str]:

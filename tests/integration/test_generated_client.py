@@ -18,18 +18,20 @@ from tests.integration.desk import SECRETS, TOKENS, bearer
 from tests.system import ANSWER_SECONDS, Desk, System
 
 OPERATIONS: Final = {
-    "cancelBatch", "cancelJob", "cancelJobs", "downloadFile", "downloadSong", "dropQuarantined", "enqueueFlow", "enqueueJob",
-    "followJob", "followJobs", "getBatch", "getFlow", "getGate", "getJob", "getOverview",
-    "getQuarantined", "getSong", "listBatches", "listFiles", "listJobs", "listOperations", "listQuarantine",
-    "listSchedules", "listSpend", "pauseGate", "pollJob", "replayQuarantined", "reportBatch",
-    "resumeGate", "retryFlow", "retryJob", "submitBatch",
+    "cancelBatch", "cancelJob", "cancelJobs", "downloadFile", "downloadSong", "dropQuarantined",
+    "enqueueFlow", "enqueueJob", "followJob", "followJobs", "getBatch", "getFlow", "getGate",
+    "getJob", "getOverview", "getQuarantined", "getSong", "listBatches", "listFiles",
+    "listJobs", "listOperations", "listQuarantine", "listSchedules", "listSpend", "pauseGate",
+    "pollJob", "replayQuarantined", "reportBatch", "resumeGate", "retryFlow", "retryJob",
+    "submitBatch",
 }  # fmt: skip
 """Published names: a client calls them, so none is ever renamed."""
 
-# The generator knows no body of text: a manifest is a file to it.
+# The generator knows no other body that is no JSON: each is a file to it.
 CONFIG: Final = {
     "content_type_overrides": dict.fromkeys(
-        ("text/csv", "application/x-ndjson", "application/yaml"), "application/octet-stream"
+        ("text/csv", "application/x-ndjson", "application/yaml", "application/zip", "*/*"),
+        "application/octet-stream",
     ),
     "post_hooks": [],
 }
