@@ -218,7 +218,7 @@ def test_now_and_gate_follow_a_pause_from_elsewhere_while_no_job_turns(
         if headline == "Paused":
             store.gate.pause("somebody (elsewhere)", now=time.time())
         else:
-            store.gate.resume()
+            store.gate.resume("somebody (elsewhere)", now=time.time())
         expect(page.get_by_role("heading", level=1)).to_contain_text(headline)
         assert page.evaluate("window.same")
     assert not reader.complaints

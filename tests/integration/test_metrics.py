@@ -157,7 +157,7 @@ def test_the_gate_the_credits_and_the_conductors_are_shown_once_they_are_known(d
 def test_a_paused_gate_is_not_open(desk: Desk) -> None:
     desk.jobs.gate.pause("an operator", now=NOW)
     assert desk.scrape()["fermata_gate_open", {}] == 0
-    desk.jobs.gate.resume()
+    desk.jobs.gate.resume("an operator", now=NOW)
     assert desk.scrape()["fermata_gate_open", {}] == 1
 
 

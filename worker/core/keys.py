@@ -17,9 +17,12 @@
 | fermata:gate             | hash       | rate, credits, breaker: gate.lua | for ever              |
 | … gate:admitted:<class>  | sorted set | job_id by when it was admitted   | on its way to a worker|
 | … gate:balance           | string     | a mark: the balance was asked for| to the next time      |
+| … gate:history           | list       | when it closed, opened, paused   | the latest 100        |
 | fermata:flight           | sorted set | job_id by cost: at the provider  | submission to event   |
 | fermata:lanes:<class>    | sorted set | waiting tenants, by their share  | while they wait       |
 | fermata:held:<lane>      | sorted set | job_id by when it began to wait  | until admitted        |
+| fermata:lanes:paused     | set        | <part>/<lane> that wait aside    | while they wait       |
+| … held:paused:<that>     | sorted set | job_id by when it began to wait  | until it is resumed   |
 | fermata:wake             | list       | a word to the admissions         | until it is heard     |
 | fermata:batch:<batch_id> | hash       | counters of its jobs             | see docs/batches.md   |
 | fermata:rows:<batch_id>  | sorted set | row_id by line: submitted rows   | see docs/batches.md   |
@@ -57,9 +60,11 @@ RECORDS: Final = "fermata:job:"
 STEPS: Final = "fermata:step:"
 DEATHS: Final = "fermata:deaths:"
 GATE: Final = "fermata:gate"
+GATE_HISTORY: Final = "fermata:gate:history"
 FLIGHT: Final = "fermata:flight"
 LANES: Final = "fermata:lanes:"
 HELD: Final = "fermata:held:"
+ASIDE: Final = "fermata:lanes:paused"
 WAKE: Final = "fermata:wake"
 BEFORE_THE_GATE: Final = {
     "gate": GATE,

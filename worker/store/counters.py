@@ -4,19 +4,23 @@ The scripts that change jobs keep them (``lua/common/overview.lua``), so they co
 with 1,000 jobs and with 1,000,000.
 """
 
+import json
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from worker.core import keys
 from worker.core.job.states import TERMINAL, JobState
-from worker.core.overview import Counts, GateView
+from worker.core.overview import Counts, GateChange, GateView, Pause
 from worker.store.lists import indexes, named
 
 if TYPE_CHECKING:
     from redis import Redis
 
 _CLASSES: Final = ("interactive", "interactive.slow", "batch", "batch.slow")
+_PAUSED: Final = "paused:"
+"""So begin the gate's fields of pauses, and what waits aside because of them (gate.lua)."""
 
 
 class Counters:
@@ -76,29 +80,51 @@ class Counters:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(keys.GATE)
             pipe.zcard(keys.FLIGHT)
+            pipe.smembers(keys.ASIDE)
             for each in _CLASSES:
                 pipe.zrange(keys.LANES + each, 0, -1)
-            gate, in_flight, *tenants = pipe.execute()
+            gate, in_flight, aside, *tenants = pipe.execute()
         found = zip(_CLASSES, tenants, strict=True)
-        lanes = [(each, tenant) for each, names in found for tenant in names]
+        lanes = [f"{each}:{tenant}" for each, names in found for tenant in names]
+        # Those that wait aside stand in their lanes too, for whoever looks.
+        lanes += [f"{_PAUSED}{name}" for name in sorted(aside)]
         with self._redis.pipeline(transaction=False) as pipe:
-            for each, tenant in lanes:
-                pipe.zcard(f"{keys.HELD}{each}:{tenant}")
+            for lane in lanes:
+                pipe.zcard(keys.HELD + lane)
             sizes = pipe.execute()
+        waiting, aside_of = Counter[tuple[str, str]](), Counter[str]()
+        for name, size in zip(lanes, sizes, strict=True):
+            part, _, lane = name.removeprefix(_PAUSED).rpartition("/")
+            aside_of[part] += size
+            priority, _, tenant = lane.partition(":")
+            waiting[priority, tenant] += size
         return GateView(
             closed_for=gate.get("breaker"),
             closed_at=_float(gate.get("closed_at")),
             probe_at=_float(gate.get("probe_at")) if "breaker" in gate else None,
             paused_by=gate.get("paused"),
             paused_at=_float(gate.get("paused_at")),
+            pauses=tuple(_pauses(gate, aside_of)),
             in_flight=in_flight,
             credits=_credits_left(gate),
-            waiting={lane: size for lane, size in zip(lanes, sizes, strict=True) if size},
+            waiting={lane: size for lane, size in waiting.items() if size},
         )
+
+    def gate_history(self, limit: int = 20) -> list[GateChange]:
+        """Read what happened to the gate last, the latest first."""
+        found = cast("list[str]", self._redis.lrange(keys.GATE_HISTORY, 0, limit - 1))
+        return [GateChange(**json.loads(said)) for said in found]
 
 
 def _counts(found: Any) -> Counts:
     return {tuple(name.split("/")): int(count) for name, count in found.items()}
+
+
+def _pauses(gate: Mapping[str, str], aside_of: Mapping[str, int]) -> Iterator[Pause]:
+    for field in sorted(gate):
+        if field.startswith(_PAUSED):
+            part, said = field.removeprefix(_PAUSED), json.loads(gate[field])
+            yield Pause(part, said["by"], said["at"], aside_of.get(part, 0))
 
 
 def _float(text: str | None) -> float | None:

@@ -49,7 +49,9 @@ if to == 'waiting' then
   redis.call('HDEL', GATE, 'failures')
   open(JOB, tonumber(now))
 elseif to == 'held' then
-  hold(job_id, JOB, redis.call('HGET', JOB, 'lane'), tonumber(now), due_at)
+  local at, pause, why = tonumber(now), pause_of(JOB)
+  if why then tell(JOB, cjson.encode({at = at, what = 'hold', state = 'held', why = why}), TURN_ROOM) end
+  hold(job_id, JOB, redis.call('HGET', JOB, 'lane'), at, due_at, pause)
 elseif due_at == '-' or (to ~= '' and to ~= 'submitting' and to ~= 'unconfirmed') then
   -- Also if the record is gone: otherwise the job would keep its place at the provider for ever.
   if state == 'unconfirmed' then charge(job_id) end

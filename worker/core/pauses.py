@@ -1,0 +1,21 @@
+"""What a pause of the gate is about: all jobs, those of one tenant, or those of one operation."""
+
+from worker.core.errors import InvalidRequest
+from worker.core.job.lanes import TENANT
+from worker.core.providers import find
+
+EVERYTHING = ""
+
+
+def part(*, tenant: str | None = None, operation: str | None = None) -> str:
+    """Name a part of all jobs as the gate does: ``tenant:acme``, ``operation:sonic.wav``.
+
+    Raises InvalidRequest if both are given, or if there can be no such tenant or operation.
+    """
+    if tenant and operation:
+        raise InvalidRequest("name a tenant or an operation, not both")
+    if tenant and not TENANT.fullmatch(tenant):
+        raise InvalidRequest(f"a tenant must match {TENANT.pattern}")
+    if tenant:
+        return f"tenant:{tenant}"
+    return f"operation:{find(operation).name}" if operation else EVERYTHING
