@@ -337,6 +337,47 @@ class Waiting(Schema):
     jobs = fields.Integer(required=True)
 
 
+class Part(Schema):
+    """What a pause is about: one tenant or one operation; all jobs if neither is named."""
+
+    tenant = fields.String(validate=_TEXT)
+    operation = fields.String(validate=_TEXT)
+
+
+class Pause(Schema):
+    """A tenant or an operation whose jobs do not pass."""
+
+    tenant = fields.String(metadata=told("If a tenant is paused."))
+    operation = fields.String(metadata=told("If an operation is paused."))
+    by = fields.String(required=True)
+    at = fields.Float(required=True)
+    waiting = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata=told("Its jobs that wait for the end of this pause; null for a tenant's token."),
+    )
+
+
+class GateChange(Schema):
+    """What happened to the gate."""
+
+    at = fields.Float(required=True)
+    what = fields.String(required=True, metadata=told("closed, opened, paused or resumed"))
+    why = fields.String(
+        required=True,
+        metadata=told("Why it closed; or what was paused: `tenant:acme`, empty if everything."),
+    )
+    by = fields.String(required=True)
+
+
+class InFlight(Schema):
+    """The jobs of one operation at the provider."""
+
+    operation = fields.String(required=True)
+    jobs = fields.Integer(required=True)
+    oldest = fields.Float(required=True, metadata=told("Since when the oldest is there."))
+
+
 class Gate(Schema):
     """The gate before the provider. A tenant sees no figures of all tenants together."""
 
@@ -344,13 +385,19 @@ class Gate(Schema):
     closed_at = fields.Float(required=True, allow_none=True)
     probe_at = fields.Float(required=True, allow_none=True)
     paused_by = fields.String(required=True, allow_none=True)
+    paused_at = fields.Float(required=True, allow_none=True)
+    pauses = fields.List(fields.Nested(Pause), required=True)
     in_flight = fields.Integer(required=True, allow_none=True)
+    at_provider = fields.List(fields.Nested(InFlight), required=True)
     credits = fields.Float(required=True, allow_none=True)
     waiting = fields.List(fields.Nested(Waiting), required=True)
+    history = fields.List(
+        fields.Nested(GateChange), required=True, metadata=told("The latest first.")
+    )
 
 
 class Paused(Schema):
-    """Whether the gate was paused before."""
+    """Whether that was paused before."""
 
     was_paused = fields.Boolean(required=True)
 

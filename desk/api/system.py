@@ -1,6 +1,7 @@
 """The system: operations and their prices, the gate, schedules, spend, and all of it in figures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
@@ -14,8 +15,10 @@ from desk.api import schemas
 from desk.api.jobs import by
 from desk.doors import Role, requires, system_wide, visitor
 from desk.parts import desk, now
-from worker.core import overview
+from desk.problems import Problem
+from worker.core import overview, pauses
 from worker.core.batch.flows import FLOWS, find_flow
+from worker.core.errors import InvalidRequest
 from worker.core.job.models import JSONObject
 from worker.core.providers import chosen
 
@@ -76,38 +79,71 @@ def gate() -> Any:
 
 
 def _gate() -> JSONObject:
-    found, everything = desk().counters.gate(), visitor().tenant is None
+    counters, everything = desk().counters, visitor().tenant is None
+    found = counters.gate()
     return {
         "closed_for": found.closed_for,
         "closed_at": found.closed_at,
         "probe_at": found.probe_at,
         "paused_by": found.paused_by,
+        "paused_at": found.paused_at,
+        "pauses": [
+            {
+                each.kind: each.name,
+                "by": each.by,
+                "at": each.at,
+                "waiting": each.waiting if everything else None,
+            }
+            for each in found.pauses
+            if each.kind != "tenant" or visitor().sees(each.name)
+        ],
         "in_flight": found.in_flight if everything else None,
+        "at_provider": [
+            {"operation": operation, "jobs": jobs, "oldest": oldest}
+            for operation, jobs, oldest in (counters.at_provider() if everything else ())
+        ],
         "credits": found.credits if everything else None,
         "waiting": [
             {"lane": lane, "tenant": tenant, "jobs": jobs}
             for (lane, tenant), jobs in found.waiting.items()
             if visitor().sees(tenant)
         ],
+        "history": [asdict(each) for each in (counters.gate_history() if everything else ())],
     }
 
 
 @blueprint.post("/gate/pause")
 @requires(Role.OPERATE)
 @system_wide
+@blueprint.arguments(schemas.Part, required=False, unknown=RAISE)
 @blueprint.response(204)
-def pause() -> None:
-    """Let no job pass the gate until it is resumed; jobs at the provider go on."""
-    desk().gate.pause(by(), now=now())
+def pause(asked: dict[str, str]) -> None:
+    """Let no job pass the gate, of all, of a tenant or of an operation, until it is resumed.
+
+    Jobs at the provider go on.
+    """
+    desk().gate.pause(by(), now=now(), part=part(asked))
 
 
 @blueprint.post("/gate/resume")
 @requires(Role.OPERATE)
 @system_wide
+@blueprint.arguments(schemas.Part, required=False, unknown=RAISE)
 @blueprint.response(200, schemas.Paused)
-def resume() -> Any:
-    """Let jobs pass the gate again."""
-    return {"was_paused": desk().gate.resume()}
+def resume(asked: dict[str, str]) -> Any:
+    """End a pause; another one stays."""
+    return {"was_paused": desk().gate.resume(by(), now=now(), part=part(asked))}
+
+
+def part(asked: Mapping[str, str]) -> str:
+    """Read what a pause is about.
+
+    Raises Problem.
+    """
+    try:
+        return pauses.part(tenant=asked.get("tenant"), operation=asked.get("operation"))
+    except InvalidRequest as error:
+        raise Problem(422, error.message) from None
 
 
 @blueprint.get("/schedules")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 _CLASSES: Final = ("interactive", "interactive.slow", "batch", "batch.slow")
+_AT_PROVIDER: Final = {JobState.SUBMITTING, JobState.WAITING, JobState.UNCONFIRMED}
 _PAUSED: Final = "paused:"
 """So begin the gate's fields of pauses, and what waits aside because of them (gate.lua)."""
 
@@ -51,6 +52,25 @@ class Counters:
             for _, since in first:
                 oldest[state] = min(since, oldest.get(state, math.inf))
         return oldest
+
+    def at_provider(self) -> list[tuple[str, int, float]]:
+        """Return for each operation how many jobs are at the provider, and since when the oldest is.
+
+        A job is there from its submission on; one that nobody knows to be there counts too.
+        """
+        names = [name for name in indexes(self._redis) if named(name)[0] in _AT_PROVIDER]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.zcard(f"{keys.STATES}:{name}")
+                pipe.zrange(f"{keys.STATES}:{name}", 0, 0, withscores=True)
+            found = pipe.execute()
+        sizes, oldest = Counter[str](), dict[str, float]()
+        for name, size, first in zip(names, found[::2], found[1::2], strict=True):
+            operation = named(name)[1]
+            for _, since in first:
+                sizes[operation] += size
+                oldest[operation] = min(since, oldest.get(operation, math.inf))
+        return [(each, sizes[each], since) for each, since in sorted(oldest.items())]
 
     def totals(self) -> Counts:
         """Read the counters that only grow."""
