@@ -84,7 +84,7 @@ def one(job_id: str) -> Response:
 @blueprint.response(200, content_type=live.MEDIA_TYPE)
 def events(job_id: str) -> Response:
     """Follow one job by server-sent events, until it has ended."""
-    at_turn = desk().turns.last()
+    at_turn = desk().turns.now()
     return live.of_job(visible(job_id), at_turn=at_turn)
 
 

@@ -313,6 +313,53 @@ class Entries(Schema):
     cursor = fields.String(required=True, allow_none=True)
 
 
+class Delivery(Schema):
+    """A webhook that came, and what became of it."""
+
+    receipt_id = fields.String(required=True)
+    at = fields.Float(required=True)
+    receipt = fields.String(
+        required=True,
+        metadata=told("resumed, progress, without effect, late or quarantined"),
+    )
+    job_id = fields.String(required=True)
+    operation = fields.String(
+        required=True, allow_none=True, metadata=told("Null if the job has no record.")
+    )
+    what = fields.String(
+        required=True, metadata=told("As the job's timeline has it: the event, or `claim`.")
+    )
+    why = fields.String(
+        required=True, metadata=told("The webhook's own id, or why it is in quarantine.")
+    )
+    entry_id = fields.String(
+        required=True,
+        allow_none=True,
+        metadata=told("Its entry in quarantine, if it was put there."),
+    )
+
+
+class Deliveries(Schema):
+    """Some deliveries, the newest first."""
+
+    items = fields.List(fields.Nested(Delivery), required=True)
+    cursor = fields.String(required=True, allow_none=True)
+
+
+class Verified(Schema):
+    """A delivery whose signature is right."""
+
+    event = fields.String(required=True)
+    final = fields.Boolean(required=True, metadata=told("Whether it ends a job."))
+
+
+class Adopt(Schema):
+    """What was lost with the record of an orphan."""
+
+    operation = fields.String(required=True, validate=_TEXT)
+    tenant = fields.String(validate=_TEXT, metadata=told("Else the default tenant."))
+
+
 class Operation(Schema):
     """An operation or a named flow: what it does, takes and costs."""
 
@@ -447,6 +494,16 @@ class Waits(Schema):
     p95 = fields.Float(required=True, allow_none=True)
 
 
+class TenantDay(Schema):
+    """What became of the jobs of one tenant today (UTC); credits at list price."""
+
+    tenant = fields.String(required=True)
+    succeeded = fields.Integer(required=True)
+    failed = fields.Integer(required=True, metadata=told("The expired ones too."))
+    cancelled = fields.Integer(required=True)
+    credits = fields.Float(required=True)
+
+
 class Overview(Schema):
     """The whole system in figures."""
 
@@ -470,6 +527,7 @@ class Overview(Schema):
         required=True,
         metadata=told("The last sign of life of each."),
     )
+    today = fields.List(fields.Nested(TenantDay), required=True)
     webhook_share = fields.Float(
         required=True,
         allow_none=True,

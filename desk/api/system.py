@@ -181,6 +181,7 @@ def _spent(days: int) -> Iterator[JSONObject]:
 def figures() -> Any:
     """See the whole system in figures."""
     hour = overview.added(desk().counters.minutes(now=now(), count=_HOUR))
+    [today] = desk().counters.days(now=now(), count=1)
     waits = overview.histogram(hour, "wait", overview.WAIT_BOUNDS)
     states: dict[str, int] = {}
     for (state, _), count in desk().counters.counts().items():
@@ -191,6 +192,7 @@ def figures() -> Any:
         "quarantine": desk().quarantine.counts(),
         "oldest": desk().counters.oldest(),
         "workers": desk().counters.workers(),
+        "today": [asdict(each) for each in overview.by_tenant(today)],
         "webhook_share": overview.webhook_share(hour, chosen().operations).share,
         "provider_seconds": {"p50": waits.quantile(0.5), "p95": waits.quantile(0.95)},
     }

@@ -25,6 +25,7 @@ from worker.core.providers import chosen
 SILENT_SECONDS: Final = 60
 """The conductor of each worker gives a sign of life every few seconds."""
 DAYS: Final = 14
+TENANTS: Final = 20
 PARTS: Final = ("tenant", "operation")
 """What a pause may be about, besides everything."""
 
@@ -54,6 +55,8 @@ def standing() -> str | Response:
     parts, at = desk(), now()
     gate, minutes = parts.counters.gate(), parts.counters.minutes(now=at, count=charts.MINUTES)
     hour = overview.added(minutes)
+    [today] = parts.counters.days(now=at, count=1)
+    tenants = overview.by_tenant(today)
     counters, workers = _counters(), parts.counters.workers()
     return render_template(
         "now.html",
@@ -65,6 +68,8 @@ def standing() -> str | Response:
         settled=charts.settled(minutes, now=at),
         waits=charts.waits(minutes, now=at),
         quantiles=charts.quantiles(hour),
+        tenants=tenants[:TENANTS],
+        more_tenants=max(len(tenants) - TENANTS, 0),
         workers=sorted(workers.items()),
         silent_before=at - SILENT_SECONDS,
     )

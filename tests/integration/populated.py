@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from redis import Redis
 
+from tests.system import SIGNING_KEY
 from worker.batch import BatchRow, BatchRows, Ledger, Phase
 from worker.core import keys
 from worker.core.contract import QUEUE, task_name
@@ -15,7 +16,9 @@ from worker.core.job.canvas import Step
 from worker.core.job.lanes import Lane, Limits, Priority
 from worker.core.job.models import Event, JobId, Kind, Source
 from worker.core.job.states import Turn
+from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import find
+from worker.core.signing import derive_secret
 from worker.store.gate import Gate
 from worker.store.quarantine import Quarantine
 from worker.store.records import Records
@@ -133,8 +136,13 @@ class Store:
         self.redis.hset(keys.job(job), "following", json.dumps(following))
         return self.end(job, at=at + 60)
 
-    def quarantined(self, job_id: str, body: bytes, *, at: float, why: str = "no job") -> str:
+    def quarantined(
+        self, job_id: str, body: bytes, *, at: float, why: str = "no job", signed: bool = False
+    ) -> str:
         headers = {"X-Webhook-Id": "d-1", "Content-Type": "application/json"}
+        if signed:
+            secret = derive_secret(SIGNING_KEY, JobId(job_id))
+            headers |= chosen().scheme.headers(secret, str(int(at)), body, delivery_id="d-1")
         return self.quarantine.keep(Kind.ORPHAN, JobId(job_id), headers, body, why, now=at)
 
     def batch(self, batch_id: str, jobs: int, *, at: float) -> None:

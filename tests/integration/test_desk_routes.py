@@ -26,8 +26,8 @@ OPEN: Final = {"static", "doors.login", "health.healthz"}
 OWN: Final = {"doors.logout"}
 """What a visitor of any role may change: their own session."""
 SYSTEM_WIDE: Final = {
-    "system.schedules", "system.figures", "system.pause", "system.resume",
-    "pages.schedules", "pages.gate", "pages.pause_gate", "pages.resume_gate",
+    "system.schedules", "system.figures", "system.pause", "system.resume", "deliveries.adopt",
+    "pages.schedules", "pages.gate", "pages.pause_gate", "pages.resume_gate", "pages.adopt",
 }  # fmt: skip
 """What a tenant may not see, because it is about all of them."""
 OF_EVERYBODY: Final = {"pages.trial_of", "pages.enqueue"}
@@ -36,15 +36,17 @@ ENDLESS: Final = {"jobs.all_events"}
 """Streams that end with the client; they have tests of their own."""
 SAFE: Final = {"GET", "HEAD", "OPTIONS"}
 THE_SAME: Final = {
+    "pages.adopt": "deliveries.adopt",
     "pages.cancel_batch": "batches.cancel",
     "pages.cancel_job": "jobs.cancel",
     "pages.cancel_matching_now": "jobs.cancel_all",
-    "pages.drop": "quarantine.drop",
+    "pages.drop": "deliveries.drop",
     "pages.enqueue": "flows.enqueue_job",
     "pages.pause_gate": "system.pause",
     "pages.poll_job": "jobs.poll",
-    "pages.replay": "quarantine.replay",
+    "pages.replay": "deliveries.replay",
     "pages.resume_gate": "system.resume",
+    "pages.verify": "deliveries.verify",
     "pages.retry_flow": "flows.retry",
     "pages.retry_job": "jobs.retry",
 }

@@ -140,7 +140,7 @@ def test_the_gate_the_credits_and_the_conductors_are_shown_once_they_are_known(d
     before = desk.scrape()
     assert before["fermata_gate_open", {}] == 1
     last_seen = "fermata_conductor_last_seen_timestamp_seconds"
-    assert not {"fermata_credits", last_seen} & before.names()
+    assert not {"fermata_credits_left", last_seen} & before.names()
 
     closed: dict[Any, Any] = {"breaker": "OutOfCredits", "closed_at": NOW, "probe_at": NOW}
     desk.redis.hset(keys.GATE, mapping=closed)
@@ -150,7 +150,7 @@ def test_the_gate_the_credits_and_the_conductors_are_shown_once_they_are_known(d
     after = desk.scrape()
     assert after["fermata_gate_open", {}] == 0
     assert after["fermata_gate_in_flight", {}] == 1
-    assert after["fermata_credits", {}] == pytest.approx(12.5 - find(WAV).credits)
+    assert after["fermata_credits_left", {}] == pytest.approx(12.5 - find(WAV).credits)
     assert (after[last_seen, {}] or 0) > NOW
 
 

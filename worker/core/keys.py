@@ -41,6 +41,7 @@
 | fermata:minutes:<n>      | hash       | counters of the n-th minute      | 25 hours              |
 | fermata:days:<n>         | hash       | counters of the n-th day         | 400 days              |
 | fermata:turns            | stream     | the latest turns of all jobs     | some 10,000           |
+| fermata:deliveries       | stream     | the latest webhooks, and receipts| some 1,000            |
 | fermata:indexed          | string     | a mark: these indexes are whole  | for ever              |
 | fermata:trimmed          | string     | a mark: they were trimmed        | ten minutes           |
 | fermata:workers          | sorted set | worker by its last sign of life  | trimmed by the sweep  |
@@ -97,6 +98,9 @@ TOTALS: Final = "fermata:totals"
 MINUTES: Final = "fermata:minutes"
 DAYS: Final = "fermata:days"
 TURNS: Final = "fermata:turns"
+DELIVERIES: Final = "fermata:deliveries"
+OF_DELIVERIES: Final = {"totals": TOTALS, "deliveries": DELIVERIES}
+"""The count of the deliveries, and the latest of them (common/receipts.lua)."""
 OF_THE_OVERVIEW: Final = {
     "states": STATES,
     "tenants": TENANTS,

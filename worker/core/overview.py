@@ -106,6 +106,24 @@ class Turned:
 
 
 @dataclass(frozen=True, slots=True)
+class Received:
+    """A delivery that came, and what became of it."""
+
+    receipt_id: str
+    """Give this back to read of those that came before it."""
+    at: float
+    job_id: JobId
+    receipt: str
+    """As :class:`worker.engine.receive.Receipt` names it."""
+    what: str
+    """What the job's timeline calls it: the provider's event, or the turn that it brought."""
+    why: str = ""
+    """The webhook's own id; or why it is in quarantine."""
+    entry_id: str | None = None
+    """Its entry, if it was put in quarantine."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """One tenant or one operation whose jobs do not pass the gate."""
 
@@ -156,6 +174,22 @@ class GateView:
     """The balance, less what was spent or reserved since it was asked for."""
     waiting: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """How many jobs wait before it, by their class (lanes.py) and tenant; the paused ones too."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantDay:
+    """What became of the jobs of one tenant on one day, and what they cost at list price."""
+
+    tenant: str
+    succeeded: int = 0
+    failed: int = 0
+    """The expired ones too."""
+    cancelled: int = 0
+    credits: float = 0.0
+
+    @property
+    def settled(self) -> int:
+        return self.succeeded + self.failed + self.cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +271,26 @@ def added(many: Sequence[Counts]) -> Counts:
     """Add counters of the same names."""
     names = {name for counts in many for name in counts}
     return {name: sum(counts.get(name, 0) for counts in many) for name in names}
+
+
+def by_tenant(day: Counts) -> list[TenantDay]:
+    """Read a day's counters by tenant, the one with most settled jobs first."""
+    # A worker of an earlier version counts what has settled without a tenant.
+    tenants = {parts[-1] for parts in day if len(parts) == (2 if parts[0] == "credits" else 3)}
+    found = [
+        TenantDay(
+            tenant,
+            succeeded=day.get(("settled", JobState.SUCCEEDED, tenant), 0),
+            failed=sum(
+                day.get(("settled", state, tenant), 0)
+                for state in (JobState.FAILED, JobState.EXPIRED)
+            ),
+            cancelled=day.get(("settled", JobState.CANCELLED, tenant), 0),
+            credits=day.get(("credits", tenant), 0) / 1000,
+        )
+        for tenant in tenants
+    ]
+    return sorted(found, key=lambda each: (-each.settled, each.tenant))
 
 
 def gate_sentence(gate: GateView, limits: Limits, *, now: float) -> str:

@@ -54,7 +54,7 @@ class Counters:
         return oldest
 
     def at_provider(self) -> list[tuple[str, int, float]]:
-        """Return for each operation how many jobs are at the provider, and since when the oldest is.
+        """Say of each operation how many jobs are at the provider, and since when the oldest is.
 
         A job is there from its submission on; one that nobody knows to be there counts too.
         """
