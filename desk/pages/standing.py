@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from flask import abort, redirect, render_template, request, url_for
+from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from desk.api.jobs import by
@@ -182,11 +182,8 @@ def resume_gate() -> Response:
 
 
 def _part() -> str:
-    """Read from a form what a pause is about. An empty field of a part is not everything."""
-    asked = {name: request.form[name].strip() for name in PARTS if name in request.form}
-    if asked and not any(asked.values()):
-        abort(400, "Name a tenant or an operation.")
-    return pauses.part(**asked)
+    """Read from a form what a pause is about."""
+    return pauses.part(**{n: request.form[n].strip() for n in PARTS if n in request.form})
 
 
 def _by_tenant(day: Counts) -> dict[str, float]:

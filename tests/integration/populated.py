@@ -15,7 +15,7 @@ from worker.core.job import kept
 from worker.core.job.canvas import Step
 from worker.core.job.lanes import Lane, Limits, Priority
 from worker.core.job.models import Event, JobId, Kind, Source
-from worker.core.job.states import Turn
+from worker.core.job.states import JobState, Turn
 from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import find
 from worker.core.signing import derive_secret
@@ -275,6 +275,14 @@ def everything(redis: "Redis") -> Store:
             at=now - 300 - number,
             tenant=("acme", "blue-note")[number % 2],
         )
+    for number in range(12):
+        store.records.note(
+            JobId(f"song-{number + 100}"), now=now, what="song.streaming",
+            why=f"webhook 7d0127ba-8249-4a88-8f3a-{number:012}", sources=JobState,
+            receipt="progress",
+        )  # fmt: skip
+    store.gate.pause("ada (desk)", now=now - 1300, part="tenant:blue-note")
+    store.gate.pause("ada (desk)", now=now - 40, part="operation:sonic.create_music")
     redis.zadd(
         keys.WORKERS,
         {"worker-1@studio": now - 1, "worker-2@studio": now - 2, "worker-9@attic": now - 4000},

@@ -249,7 +249,7 @@ def test_a_tenant_sees_its_own(app: Flask, globex: Things) -> None:
     for rule, method in walk(app):
         if method == "GET" and rule.arguments and rule.endpoint not in OPEN | {"jobs.events"}:
             assert ask(client, rule, method, own).status_code == 200, rule
-    for path, wanted in (("jobs", 2), ("batches", 1), ("quarantine", 1)):
+    for path, wanted in (("jobs", 2), ("batches", 1), ("quarantine", 1), ("deliveries", 1)):
         assert len(client.get(f"/api/v1/{path}").json["items"]) == wanted
 
 

@@ -12,10 +12,12 @@ def part(*, tenant: str | None = None, operation: str | None = None) -> str:
 
     Raises InvalidRequest if both are given, or if there can be no such tenant or operation.
     """
-    if tenant and operation:
+    if tenant is not None and operation is not None:
         raise InvalidRequest("name a tenant or an operation, not both")
-    if tenant and not TENANT.fullmatch(tenant):
+    if operation is not None:
+        return f"operation:{find(operation).name}"
+    if tenant is None:
+        return EVERYTHING
+    if not TENANT.fullmatch(tenant):
         raise InvalidRequest(f"a tenant must match {TENANT.pattern}")
-    if tenant:
-        return f"tenant:{tenant}"
-    return f"operation:{find(operation).name}" if operation else EVERYTHING
+    return f"tenant:{tenant}"
