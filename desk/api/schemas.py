@@ -398,10 +398,10 @@ class Pause(Schema):
     operation = fields.String(metadata=told("If an operation is paused."))
     by = fields.String(required=True)
     at = fields.Float(required=True)
-    waiting = fields.Integer(
+    held = fields.Integer(
         required=True,
         allow_none=True,
-        metadata=told("Its jobs that wait for the end of this pause; null for a tenant's token."),
+        metadata=told("How many of its jobs are held; null for a tenant's token."),
     )
 
 

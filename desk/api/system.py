@@ -92,7 +92,7 @@ def _gate() -> JSONObject:
                 each.kind: each.name,
                 "by": each.by,
                 "at": each.at,
-                "waiting": each.waiting if everything else None,
+                "held": each.held if everything else None,
             }
             for each in found.pauses
             if each.kind != "tenant" or visitor().sees(each.name)

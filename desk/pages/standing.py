@@ -99,11 +99,10 @@ def _warnings(
     if gate.paused_by is not None:
         yield Notice(f"The gate was paused by {gate.paused_by}.", url_for("pages.gate"))
     if gate.pauses:
-        named = [f"{each.kind} {each.name}" for each in gate.pauses]
+        named = [f"{each.kind} {each.name}, {count(each.held, 'job')} held" for each in gate.pauses]
         if len(named) > overview.PAUSES_NAMED:
             named = [f"{len(named):,} tenants and operations"]
-        waiting = count(sum(each.waiting for each in gate.pauses), "job")
-        said = f"Paused: {', '.join(named)}; {waiting} held for that."
+        said = f"Paused: {'; '.join(named)}."
         yield Notice(said, url_for("pages.gate"))
     if gate.closed_for is not None:
         yield Notice(f"The gate is closed: {gate.closed_for}.", url_for("pages.gate"))

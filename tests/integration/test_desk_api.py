@@ -193,7 +193,7 @@ def test_a_tenant_and_an_operation_are_paused_and_resumed(app: Flask, api: Any) 
         assert api.post("/api/v1/gate/pause", json=part).status_code == 204
     gate = api.get("/api/v1/gate").json
     assert (gate["paused_by"], gate["closed_for"]) == (None, None)
-    said = {"by": "operator (desk)", "waiting": 0}
+    said = {"by": "operator (desk)", "held": 0}
     assert [{k: v for k, v in each.items() if k != "at"} for each in gate["pauses"]] == [
         operation | said, tenant | said,
     ]  # fmt: skip

@@ -152,7 +152,7 @@ def test_what_has_ended_while_it_was_paused_is_forgotten(door: Door) -> None:
     for job in jobs[:2]:
         door.claim(job)
     assert door.release() == []
-    assert [each.waiting for each in Counters(door.redis).gate().pauses] == [1]
+    assert [each.held for each in Counters(door.redis).gate().pauses] == [1]
     door.claim(jobs[2])
     door.release()
     assert not door.redis.exists(keys.ASIDE)
@@ -195,9 +195,9 @@ def test_pauses_are_shown_with_who_waits(door: Door) -> None:
     pause(door, REMASTERS)
     door.begin(lane()), door.record(batch()), door.record(batch("b"))
     view = Counters(door.redis).gate()
-    shown = [(p.kind, p.name, p.by, p.at, p.waiting) for p in view.pauses]
+    shown = [(p.kind, p.name, p.by, p.at, p.held) for p in view.pauses]
     assert shown == [
-        ("operation", "sonic.remaster", "ada", START, 1),
+        ("operation", "sonic.remaster", "ada", START, 3),
         ("tenant", "acme", "ada", START, 2),
     ]
     assert view.waiting == {("interactive", "acme"): 1, ("batch", "acme"): 1, ("batch", "b"): 1}

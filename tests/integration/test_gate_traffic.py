@@ -39,7 +39,7 @@ class Traffic(RuleBasedStateMachine):
         return data.draw(st.sampled_from(found)) if found else None
 
     def paused(self) -> set[str]:
-        return {each.part for each in Counters(self.redis).gate().pauses}
+        return {f"{each.kind}:{each.name}" for each in Counters(self.redis).gate().pauses}
 
     def begin(self, job: str | None, where: Any) -> None:
         admitted = job is not None and self.door.state(job) == "admitted"

@@ -127,21 +127,13 @@ class Received:
 class Pause:
     """One tenant or one operation whose jobs do not pass the gate."""
 
-    part: str
-    """As :func:`worker.core.pauses.part` names it."""
+    kind: str
+    """``tenant`` or ``operation``."""
+    name: str
     by: str
     at: float
-    waiting: int = 0
-    """How many of its jobs wait for the end of this pause."""
-
-    @property
-    def kind(self) -> str:
-        """``tenant`` or ``operation``."""
-        return self.part.partition(":")[0]
-
-    @property
-    def name(self) -> str:
-        return self.part.partition(":")[2]
+    held: int = 0
+    """How many of its jobs are held."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,11 +112,9 @@ class Counters:
             for lane in lanes:
                 pipe.zcard(keys.HELD + lane)
             sizes = pipe.execute()
-        waiting, aside_of = Counter[tuple[str, str]](), Counter[str]()
+        waiting = Counter[tuple[str, str]]()
         for name, size in zip(lanes, sizes, strict=True):
-            part, _, lane = name.removeprefix(_PAUSED).rpartition("/")
-            aside_of[part] += size
-            priority, _, tenant = lane.partition(":")
+            priority, _, tenant = name.rpartition("/")[2].partition(":")
             waiting[priority, tenant] += size
         return GateView(
             closed_for=gate.get("breaker"),
@@ -124,11 +122,25 @@ class Counters:
             probe_at=_float(gate.get("probe_at")) if "breaker" in gate else None,
             paused_by=gate.get("paused"),
             paused_at=_float(gate.get("paused_at")),
-            pauses=tuple(_pauses(gate, aside_of)),
+            pauses=tuple(self._pauses(gate, waiting)),
             in_flight=in_flight,
             credits=_credits_left(gate),
             waiting={lane: size for lane, size in waiting.items() if size},
         )
+
+    def _pauses(
+        self, gate: Mapping[str, str], waiting: Mapping[tuple[str, str], int]
+    ) -> Iterator[Pause]:
+        for field in sorted(gate):
+            if not field.startswith(_PAUSED):
+                continue
+            kind, _, name = field.removeprefix(_PAUSED).partition(":")
+            if kind == "tenant":
+                size = sum(each for (_, tenant), each in waiting.items() if tenant == name)
+            else:
+                size = self._redis.zcard(f"{keys.STATES}:{JobState.HELD}:{name}")
+            said = json.loads(gate[field])
+            yield Pause(kind, name, said["by"], said["at"], size)
 
     def gate_history(self, limit: int = 20) -> list[GateChange]:
         """Read what happened to the gate last, the latest first."""
@@ -138,13 +150,6 @@ class Counters:
 
 def _counts(found: Any) -> Counts:
     return {tuple(name.split("/")): int(count) for name, count in found.items()}
-
-
-def _pauses(gate: Mapping[str, str], aside_of: Mapping[str, int]) -> Iterator[Pause]:
-    for field in sorted(gate):
-        if field.startswith(_PAUSED):
-            part, said = field.removeprefix(_PAUSED), json.loads(gate[field])
-            yield Pause(part, said["by"], said["at"], aside_of.get(part, 0))
 
 
 def _float(text: str | None) -> float | None:

@@ -6,10 +6,11 @@
 --! args other kept...
 local stays = {[other] = true}
 for _, tenant in ipairs(kept) do stays[tenant] = true end
+for _, tenant in ipairs(redis.call('SMEMBERS', TENANTS)) do stays[tenant] = true end
 local all = redis.call('HGETALL', TOTALS)
 for i = 1, #all, 2 do
   local tenant, operation = string.match(all[i], '^credits/([^/]*)/(.*)$')
-  if tenant and not stays[tenant] and redis.call('SISMEMBER', TENANTS, tenant) == 0 then
+  if tenant and not stays[tenant] then
     redis.call('HINCRBY', TOTALS, 'credits/' .. other .. '/' .. operation, all[i + 1])
     redis.call('HDEL', TOTALS, all[i])
   end
