@@ -52,6 +52,8 @@ SCREENS: Final = {
     "search": "/search?q=nothing",
     "missing": "/jobs/none",
 }
+PAUSED: Final = {"paused-now": "/", "paused-gate": "/gate"}
+"""What is looked at once something is paused."""
 WIDE: Final = {"width": 1280, "height": 800}
 NARROW: Final = {"width": 360, "height": 740}
 
@@ -263,7 +265,9 @@ def test_every_screen_is_accessible_fits_and_asks_nobody_else(
     [entry] = store.quarantine.entries()
     reader = Reader(browser, desk, color_scheme=scheme, viewport=viewport)
     page = reader.page
-    for name, path in SCREENS.items():
+    for name, path in (SCREENS | PAUSED).items():
+        if name in PAUSED:
+            store.gate.pause("ada (desk)", now=time.time(), part=f"tenant:{name}")
         page.goto(path.format(entry=entry.entry_id))
         wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert page.evaluate(wider) <= 0, f"{name} scrolls sideways"

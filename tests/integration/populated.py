@@ -281,8 +281,6 @@ def everything(redis: "Redis") -> Store:
             why=f"webhook 7d0127ba-8249-4a88-8f3a-{number:012}", sources=JobState,
             receipt="progress",
         )  # fmt: skip
-    store.gate.pause("ada (desk)", now=now - 1300, part="tenant:blue-note")
-    store.gate.pause("ada (desk)", now=now - 40, part="operation:sonic.create_music")
     redis.zadd(
         keys.WORKERS,
         {"worker-1@studio": now - 1, "worker-2@studio": now - 2, "worker-9@attic": now - 4000},

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from worker.core.errors import InvalidRequest
-from worker.core.pauses import EVERYTHING, part
+from worker.core.job.lanes import EVERYTHING
+from worker.core.pauses import part
 
 
 def test_a_part_is_named_as_the_gate_names_it() -> None:

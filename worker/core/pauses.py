@@ -1,10 +1,8 @@
 """What a pause of the gate is about: all jobs, those of one tenant, or those of one operation."""
 
 from worker.core.errors import InvalidRequest
-from worker.core.job.lanes import TENANT
+from worker.core.job.lanes import EVERYTHING, TENANT
 from worker.core.providers import find
-
-EVERYTHING = ""
 
 
 def part(*, tenant: str | None = None, operation: str | None = None) -> str:

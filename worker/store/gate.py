@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import structlog
 
 from worker.core import keys
-from worker.core.job.lanes import TRIPS_AFTER, Bid, Lane, Limits, Released, thousandths
+from worker.core.job.lanes import EVERYTHING, TRIPS_AFTER, Bid, Lane, Limits, Released, thousandths
 from worker.core.job.models import JobId
-from worker.core.pauses import EVERYTHING
 from worker.core.wire import Completed, Operation, Postponed, Refused, SubmitOutcome, Unknown
 from worker.store.scripts import Script
 
