@@ -14,6 +14,7 @@ from flask_smorest import Blueprint
 from marshmallow import RAISE
 
 from desk.api import schemas
+from desk.api.schemas import MOST
 from desk.doors import Role, requires, system_wide, visitor
 from desk.parts import desk
 from desk.problems import Problem
@@ -57,7 +58,7 @@ def latest(limit: int, *, before: str | None = None) -> list[tuple[Received, str
     """
     found: list[tuple[Received, str]] = []
     all_of_them = desk().receipts.newest(before=before)
-    while len(found) < limit and (some := list(itertools.islice(all_of_them, _AT_ONCE))):
+    while len(found) < limit and (some := list(itertools.islice(all_of_them, MOST))):
         rows = {row.job_id: row for row in desk().lists.rows(sorted({r.job_id for r in some}))}
         for received in some:
             row = rows.get(received.job_id)

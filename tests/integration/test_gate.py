@@ -131,6 +131,21 @@ def test_after_a_pause_the_first_is_first_and_nobody_has_saved_a_share(door: Doo
     assert of_acme[-3:] == late
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["waits already", "comes later"])
+def test_a_job_comes_back_to_the_place_that_it_had(door: Door, before: bool) -> None:
+    if not before:
+        pause(door, ACME)
+    door.now += 10
+    late = door.record(batch())
+    door.now -= 10
+    early = door.record(batch())  # its clock is behind
+    if before:
+        pause(door, ACME)
+    assert door.release() == []
+    resume(door, ACME)
+    assert door.serve() == [early, late]
+
+
 def test_a_thousand_that_wait_aside_come_back_in_calls_that_are_bounded(door: Door) -> None:
     pause(door, ACME)
     jobs = [door.record(batch()) for _ in range(1000)]

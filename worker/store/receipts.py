@@ -45,13 +45,13 @@ class Receipts:
 
 
 def _received(receipt_id: str, stored: dict[str, str]) -> Received:
-    said = json.loads(stored["said"])
+    said = json.loads(stored["said"] or "{}")  # a note may say nothing
     return Received(
         receipt_id,
         at=int(receipt_id.partition("-")[0]) / 1000,
         job_id=JobId(stored["job"]),
         receipt=stored["receipt"],
-        what=said["what"],
+        what=said.get("what", ""),
         why=said.get("why", ""),
         entry_id=stored["entry"] or None,
     )

@@ -78,8 +78,8 @@ local function let_back()
       if left == 0 then return false end
       left = left - 1
       redis.call('ZREM', aside, id)
-      -- Not without another look: its tenant and its operation may both have been paused.
-      if is_held then line_up(id, lane, since, (pause_of(RECORDS .. id))) end
+      -- If something else of it is paused too, it is set aside again as soon as it stands first.
+      if is_held then line_up(id, lane, since) end
     end
   end
   return true
