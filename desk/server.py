@@ -67,6 +67,13 @@ class Worker(LimitedWorker):
         parts.STOPPING.set()
         super().handle_exit(sig, frame)
 
+    def is_parent_alive(self) -> bool:
+        """Say whether the master lives; if it was killed, this process ends, and its live pages."""
+        lives = bool(super().is_parent_alive())
+        if not lives:
+            parts.STOPPING.set()
+        return lives
+
 
 def _url(address: tuple[Any, ...] | str) -> str:
     """Write the address of a socket as a URL; '' if it is a socket of another kind."""

@@ -15,7 +15,7 @@ import pytest
 
 from tests.servers import MISSING
 
-PROCESSES_PER_CORE: Final = 2
+PROCESSES_PER_CORE: Final = 3
 
 SHARED: Final = ("system", "impatient")
 """Systems of the whole session: the tests of many modules share one."""

@@ -154,13 +154,17 @@ def test_a_desk_alone_says_its_link_and_ends_with_ctrl_c(running: Dev) -> None:
     port = str(take_port())
     desk = running.terminal(sys.executable, "-m", "worker", "desk", "--port", port)
     desk.expect(rf"(http://127\.0\.0\.1:{port}/login\?token=[\w-]+)", timeout=START_SECONDS)
-    entered = requests.get(desk.match[1], timeout=5, allow_redirects=False)
-    assert entered.status_code == 303
+    visitor = requests.Session()
+    assert visitor.get(desk.match[1], timeout=5, allow_redirects=False).status_code == 303
+    live = visitor.get(f"http://127.0.0.1:{port}/api/v1/events", timeout=5, stream=True)
+    assert live.status_code == 200
     taken = running.fermata("desk", "--port", port)
     assert taken.returncode == 3
     assert f"port {port} cannot be used" in taken.stderr
     desk.sendintr()
     desk.expect(pexpect.EOF, timeout=ENOUGH)
+    # The live page has ended with it: nothing had to be killed.
+    assert "SIGKILL" not in desk.before
     assert desk.wait() == 0
     assert "Traceback" not in (desk.before or "")
 

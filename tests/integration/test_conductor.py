@@ -18,6 +18,7 @@ from tests.integration.flow import GET_SECONDS, Flow, clip, completed, failed, w
 from tests.launcher import Started
 from tests.system import System, stop, wait_until, within
 from worker.app.conductor import LEASE_SECONDS, STOP_SECONDS, THREADS, Conductor, Legs
+from worker.app.monitors import Monitors
 from worker.core import keys
 from worker.core.contract import QUEUE
 from worker.store import connection
@@ -303,5 +304,5 @@ def test_a_conductor_that_has_nothing_to_do_takes_that_for_no_outage(
 ) -> None:
     """A wait that outlasts the timeout would be one, and be followed by a pause."""
     agenda = Agenda(connection.connect(valkey.url, timeout_seconds=0.4, retries=0))
-    legs = Legs(Celery(set_as_current=False), "worker@test", is_watched=lambda: True)
+    legs = Legs(Celery(set_as_current=False), "worker@test", Monitors(None))
     Conductor(legs, agenda, agenda, "worker@test", patience_seconds=0.4).run_once()

@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
 from tests.integration import desk
 from tests.integration.hostile import Sender
-from tests.system import ANSWER_SECONDS, Desk, System, stop
+from tests.system import ANSWER_SECONDS, Desk, System, stop, wait_until
 
 JOB = {"operation": "lyrics.generate", "parameters": {"description": "the sea at night"}}
 SONG = {
@@ -160,6 +161,23 @@ def impatient(running: System) -> Desk:
     return running.desk(
         "impatient", threads=4, worker_class="tests.integration.impatient_desk.Worker"
     )
+
+
+def test_live_pages_do_not_keep_a_desk_whose_master_was_killed(running: System) -> None:
+    opened = running.desk("orphaned")
+    master = psutil.Process(opened.process.pid)
+    [worker] = master.children()
+    with stream(opened, "/events", "reader") as heard:
+        next(heard)
+        master.kill()
+        wait_until(lambda: has_ended(worker), seconds=10, what="its worker has ended")
+
+
+def has_ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @pytest.mark.parametrize("where", SILENT)

@@ -256,6 +256,11 @@ class Heard:
         self._connection = connection
         self._events = events
 
+    def success(self, job_id: str) -> dict[str, Any]:
+        """The event of a job's success, after :meth:`of` has named it."""
+        of_success = (each for each in self._events if each["type"] == "task-succeeded")
+        return next(each for each in of_success if each["uuid"] == job_id)
+
     def of(self, job_id: str) -> list[str]:
         with contextlib.suppress(TimeoutError):
             while True:
@@ -286,6 +291,9 @@ def test_one_leg_starts_in_the_pool_and_only_the_last_one_succeeds(
     wait_until(lambda: "task-succeeded" in heard.of(job.id), what="the event of the success")
     events = heard.of(job.id)
     assert (events.count("task-started"), events.count("task-succeeded")) == (1, 1)
+    shown = heard.success(job.id)["result"]
+    assert job.id in shown
+    assert "audio_url" not in shown  # links and lyrics are nobody's business there
     assert flow.turns(job.id) == ["submit", "accept", "claim", "succeed"]
 
 
@@ -303,7 +311,7 @@ def test_a_parked_job_says_so_and_holds_no_slot(flow: Flow) -> None:
     assert result.state == "SUCCESS"
 
 
-# 10. Handling: send_event("task-parked") in SubmitLeg._announce_parked: without it, event
+# 10. Handling: tell_parked in SubmitLeg._announce_parked: without it, event
 # consumers such as Flower show a parked task as STARTED.
 def test_a_parked_job_tells_event_consumers(flow: Flow, heard: Heard) -> None:
     job = flow.hold()

@@ -242,7 +242,7 @@ def test_adoption_leaves_a_result_alone_that_is_still_there(flow: Flow) -> None:
     entry = orphan(flow, completed(), job.id)
     assert fermata(flow.system, "adopt", entry.entry_id, "sonic.create_music").returncode == 0
     assert AsyncResult(job.id, app=flow.system.app).get(timeout=GET_SECONDS) == first
-    assert flow.state(job.id) == "succeeded"
+    wait_until(lambda: flow.state(job.id) == "succeeded", what="the job has settled again")
 
 
 @pytest.mark.parametrize("content", [completed, failed])

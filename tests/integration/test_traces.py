@@ -258,7 +258,9 @@ def test_without_an_sdk_a_chain_loads_nothing_of_it(tmp_path: Path) -> None:
             | system.app.signature("test.loaded", queue="fermata")
         )
         loaded = chain.apply_async().get(timeout=60)
+        # A job settles when what follows it is published, which may be after that has run.
+        wait_until(succeeded(system, second), what="the second job settles")
         record = system.readings.read(JobId(second))
     assert "opentelemetry.trace" in loaded
     assert not [name for name in loaded if name.startswith("opentelemetry.sdk")]
-    assert (record.state, record.traceparent) == (JobState.SUCCEEDED, None)
+    assert record.traceparent is None

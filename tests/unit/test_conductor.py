@@ -18,6 +18,7 @@ from worker.app import conductor as conductor_module
 from worker.app import startup
 from worker.app.background import ConductorStep
 from worker.app.conductor import AT_ONCE, MOST_ASIDE, THREADS, Conductor, Legs
+from worker.app.monitors import Monitors
 from worker.core.contract import task_name
 from worker.core.job.models import Event, JobId, Leased, Source
 from worker.messages.press import park
@@ -59,10 +60,11 @@ class Worker:
     hostname = "worker@test"
 
     def __init__(self) -> None:
+        self.consumer: Any = None
         self.may_end = threading.Event()
         self.begun: list[Any] = []
         self.app = Celery(set_as_current=False, backend="cache+memory://")
-        self.legs = Legs(self.app, self.hostname, is_watched=lambda: False)
+        self.legs = Legs(self.app, self.hostname, Monitors(self))
 
         @self.app.task(name=task_name(PAUSES), bind=True, shared=False)
         def pauses(task: Any) -> None:
@@ -139,12 +141,10 @@ def test_a_job_that_is_in_hand_already_is_not_run_a_second_time(worker: Worker) 
     assert (ready.leased, worker.begun) == (["job", "job"], ["job"])
 
 
-def test_a_monitor_that_cannot_be_told_puts_no_job_off(
-    monkeypatch: pytest.MonkeyPatch, worker: Worker
-) -> None:
+def test_a_monitor_that_cannot_be_told_puts_no_job_off(worker: Worker) -> None:
     ready, away = Ready(worker.pausing("job")), Mock(side_effect=OperationalError("it is away"))
     conductor = worker.conductor(ready)
-    monkeypatch.setattr(worker.legs, "_send", away)
+    worker.consumer = Mock(event_dispatcher=Mock(enabled=True, groups=None, send=away))
     worker.may_end.set()
     conductor.run_once()
     wait_until(lambda: away.called, what="the leg has ended")

@@ -13,7 +13,7 @@ import structlog
 from celery import bootsteps
 
 from worker import tracing
-from worker.app import startup
+from worker.app import monitors, startup
 from worker.app.conductor import RENEW_EVERY_SECONDS, STOP_SECONDS, Conductor, Legs
 from worker.core.health.checks import SKEW_REFUSED_SECONDS, Risk
 from worker.core.wording import told
@@ -123,7 +123,7 @@ class ConductorStep(Background):
     def start(self, parent: Any) -> None:
         parts = startup.parts()
         self._conductor = Conductor(
-            Legs(parent.app, parent.hostname, is_watched=lambda: _is_watched(parent)),
+            Legs(parent.app, parent.hostname, monitors.attend(parent)),
             parts.agenda,
             _for_leases(parts.settings),
             parent.hostname,
@@ -159,10 +159,3 @@ def _for_leases(settings: Settings) -> Agenda:
     """Open an agenda whose timeout leaves time to renew a lease at least twice before it ends."""
     patience = min(settings.redis_timeout_seconds, RENEW_EVERY_SECONDS)
     return Agenda(connection.connect(settings.redis_url, timeout_seconds=patience, retries=0))
-
-
-def _is_watched(worker: Any) -> bool:
-    """Say whether a worker sends task events now: by its settings, by -E, or on request."""
-    # ``celery control enable_events`` and ``disable_events`` change it while the worker runs.
-    events = getattr(getattr(worker, "consumer", None), "event_dispatcher", None)
-    return bool(events and events.enabled and (not events.groups or "task" in events.groups))

@@ -33,11 +33,11 @@ from kombu.utils.encoding import safe_repr
 
 from worker import tracing
 from worker.app.accidents import before_errbacks
+from worker.app.monitors import Monitors
 from worker.core.contract import task_name
 from worker.core.job import kept
 from worker.core.job.models import JobId, JSONObject, Leased
 from worker.core.wording import told
-from worker.messages.follow_ups import UNPUBLISHED
 from worker.messages.recording import resuming
 from worker.store.agenda import Agenda
 from worker.store.connection import StoreUnavailable
@@ -64,16 +64,12 @@ LONGEST_PUT_OFF_SECONDS: Final = 300.0
 
 
 class Legs:
-    """Runs resumed legs with Celery's own tracer, as a worker's pool runs its tasks.
+    """Runs resumed legs with Celery's own tracer, as a worker's pool runs its tasks."""
 
-    Args:
-        is_watched: whether the worker sends task events to monitors.
-    """
-
-    def __init__(self, app: Celery, hostname: str, *, is_watched: Callable[[], bool]) -> None:
+    def __init__(self, app: Celery, hostname: str, monitors: Monitors) -> None:
         self._app = app
         self._hostname = hostname
-        self._is_watched = is_watched
+        self._monitors = monitors
         self._tracers: dict[str, Callable[..., Any]] = {}
         self._accept = prepare_accept_content(app.conf.accept_content)
 
@@ -134,20 +130,15 @@ class Legs:
 
     def _tell(self, job: Leased, traced: Any) -> None:
         """Tell monitors how the leg ended, as the pool's requests do. The job is settled."""
-        # So an error here must not put the leg off.
-        try:
-            if traced.info is None:
-                self._send("task-succeeded", job, result=traced.retstr, runtime=traced.runtime)
-            elif traced.info.state == states.FAILURE:
-                error = safe_repr(traced.info.retval)
-                self._send("task-failed", job, exception=error, traceback=traced.retval.traceback)
-        except UNPUBLISHED as error:
-            log.warning("monitors_untold", error=told(error))
-
-    def _send(self, kind: str, job: Leased, **fields: Any) -> None:
-        if self._is_watched():
-            with self._app.events.default_dispatcher(hostname=self._hostname) as dispatcher:
-                dispatcher.send(kind, uuid=job.job_id, **fields)
+        if traced.info is None:
+            ended = {"result": traced.retstr, "runtime": traced.runtime}
+            self._monitors.tell("task-succeeded", job.job_id, **ended)
+        elif traced.info.state == states.FAILURE:
+            ended = {
+                "exception": safe_repr(traced.info.retval),
+                "traceback": traced.retval.traceback,
+            }
+            self._monitors.tell("task-failed", job.job_id, **ended)
 
 
 def _name(links: Sequence[JSONObject], of: str) -> None:

@@ -58,6 +58,8 @@ class ProviderTask(FollowUp):
         ("time_limit", "fermata_time_limit"),
         *Task.from_config,
     )
+    # So much of a result is told to monitors. More would be lyrics and links, and cost CPU.
+    resultrepr_maxsize = 128
     Request = "worker.app.revoke:ProviderRequest"
 
     @property  # type: ignore[misc]

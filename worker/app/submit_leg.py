@@ -18,6 +18,7 @@ import structlog
 from celery import Task
 from celery.exceptions import Ignore, Reject
 
+from worker.app.monitors import tell_parked
 from worker.core.contract import OURS_HEADER, PARKED, QUEUE, SLOW_QUEUE
 from worker.core.errors import DeadlineExceeded, InvalidRequest, UnknownJob
 from worker.core.job.lanes import Lane, lane_of
@@ -220,8 +221,7 @@ class SubmitLeg:
         task = self._task
         if not task.request.ignore_result:
             task.update_state(state=PARKED, meta={"operation": self._operation.name})
-        if task.app.conf.worker_send_task_events:
-            task.send_event("task-parked")
+        tell_parked(task)
 
     def _barred(self, job: Standing) -> Event | None:
         """Return the event of a job that was cancelled while its record was being written."""

@@ -5,8 +5,10 @@ worker that hangs on a frozen server would keep its slot, and a receiver would a
 Text that the provider sends may hold half of a surrogate pair; the client writes it all the same.
 """
 
+import contextlib
 from typing import Any, Final, cast
 
+from hiredis import pack_command
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.connection import HiredisRespSerializer
@@ -26,9 +28,16 @@ _HALVES: Final = "backslashreplace"
 
 
 class _Packer(HiredisRespSerializer):
-    """Encodes text before hiredis does: it knows no ``encoding_errors``, and would raise."""
+    """Lets hiredis encode, in C; text that it cannot encode, it gets encoded.
+
+    hiredis knows no ``encoding_errors``. redis-py looks at each argument in Python before it.
+    """
 
     def pack(self, *args: Any) -> Any:
+        # redis-py splits a command of two words, and says which argument has a wrong type.
+        if " " not in args[0]:
+            with contextlib.suppress(UnicodeEncodeError, TypeError):
+                return [pack_command(args)]
         encoded: Any = [arg.encode(errors=_HALVES) if isinstance(arg, str) else arg for arg in args]
         return super().pack(*encoded)
 

@@ -27,6 +27,13 @@ class LimitedWorker(ThreadWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._give_up_at: dict[Any, float] = {}
 
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """End as by SIGTERM on Ctrl-C too: requests in hand are answered.
+
+        gunicorn's own way ends no thread, and then Python waits for all of them.
+        """
+        self.handle_exit(sig, frame)
+
     def enqueue_req(self, conn: Any) -> None:
         """Queue a request for a thread. Its time runs from here: waiting for a thread counts."""
         self._give_up_at[conn] = time.monotonic() + self.request_seconds
