@@ -82,6 +82,7 @@ class Adoption:
             now=self._clock(),
             due_at=None,
             why=f"adopted from quarantine: {entry.entry_id}",
+            # With the lane, so that the job is its tenant's from the first moment on.
             fields=job | fields,
             retain_seconds=self._retention_seconds,
         )

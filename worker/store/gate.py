@@ -117,6 +117,8 @@ class Gate:
         """
         paused: dict[Any, Any] = {"paused": by, "paused_at": now}
         if part:
+            # A field of its own: a worker of an earlier version must not take this for a pause of
+            # everything.
             paused = {f"paused:{part}": json.dumps({"by": by, "at": now})}
         with self._redis.pipeline() as pipe:
             pipe.hset(keys.GATE, mapping=paused)
@@ -130,6 +132,7 @@ class Gate:
         What else is paused stays so.
         """
         fields = (f"paused:{part}",) if part else ("paused", "paused_at")
+        # Of two who resume at once, one has ended the pause: it is in the history once.
         if not self._redis.hdel(keys.GATE, *fields):
             return False
         with self._redis.pipeline() as pipe:

@@ -41,7 +41,7 @@ class Receipts:
         start = "+" if before is None else f"({before}"
         while page := cast("list[Any]", self._redis.xrevrange(keys.DELIVERIES, start, count=_PAGE)):
             yield from (_received(each, stored) for each, stored in page)
-            start = f"({page[-1][0]}"
+            start = f"({page[-1][0]}"  # "(": before the last entry of this page
 
 
 def _received(receipt_id: str, stored: dict[str, str]) -> Received:

@@ -44,6 +44,7 @@ def result_settings(settings: Settings) -> dict[str, Any]:
 def open_adoption(settings: Settings) -> Adoption:
     """Open the use case that brings back jobs whose records are gone."""
     client = open_redis(settings)
+    # Not the workers' application, which mends Celery and knows all tasks: it only stores results.
     app = Celery("fermata-results", set_as_current=False)
     app.conf.update(result_settings(settings))
     return Adoption(
