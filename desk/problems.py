@@ -10,7 +10,13 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, NotFound, ServiceUnavailable
 
 from desk.doors import is_for_programs
-from worker.core.errors import ConfigError, FermataError, UnknownBatch, UnknownJob
+from worker.core.errors import (
+    ArchiveFailed,
+    ConfigError,
+    FermataError,
+    UnknownBatch,
+    UnknownJob,
+)
 from worker.core.wording import told
 from worker.messages.follow_ups import AWAY
 
@@ -102,6 +108,8 @@ def _ours(error: FermataError) -> ResponseReturnValue:
     status = 422
     if isinstance(error, UnknownJob | UnknownBatch):
         status = 404
+    if isinstance(error, ArchiveFailed):
+        status = 503
     if isinstance(error, ConfigError):
         log.error("desk_misconfigured", error=error.message)
         status = 500

@@ -179,6 +179,74 @@ class Job(Schema):
     timeline = fields.List(fields.Dict(), required=True)
 
 
+class File(Schema):
+    """A file of a job in the archive."""
+
+    name = fields.String(required=True, metadata=told("Its path in the archive."))
+    kind = fields.String(required=True, metadata=told("audio, wav, midi, image, a stem's name, …"))
+    clip_id = fields.String(required=True)
+    bytes = fields.Integer(required=True)
+    sha256 = fields.String(required=True)
+    media_type = fields.String(required=True)
+    at = fields.String(required=True, metadata=told("When it was stored, as ISO 8601."))
+
+
+class Files(Schema):
+    """The files of a job in the archive."""
+
+    items = fields.List(fields.Nested(File), required=True)
+
+
+class Track(Schema):
+    """Something to hear: a take, or a stem of one."""
+
+    name = fields.String(required=True)
+    title = fields.String(required=True)
+    job_id = fields.String(required=True)
+    clip_id = fields.String(required=True)
+    seconds = fields.Float(required=True, allow_none=True)
+    of = fields.String(required=True, metadata=told("The take that a stem was made of."))
+    stored = fields.String(required=True, allow_none=True, metadata=told("Its file here."))
+    url = fields.String(required=True, metadata=told("The provider's link, which may end."))
+
+
+class Note(Schema):
+    """One note; times are seconds from the beginning of the song."""
+
+    start = fields.Float(required=True)
+    end = fields.Float(required=True)
+    pitch = fields.Integer(required=True, metadata=told("As MIDI counts: 60 is the middle C."))
+    velocity = fields.Float(required=True)
+
+
+class Instrument(Schema):
+    """The notes of one instrument."""
+
+    name = fields.String(required=True)
+    of = fields.String(required=True, metadata=told("The take or stem that they were read from."))
+    notes = fields.List(fields.Nested(Note), required=True)
+
+
+class Word(Schema):
+    """A word of the lyrics, and when it is sung, in seconds."""
+
+    word = fields.String(required=True)
+    start = fields.Float(required=True)
+    end = fields.Float(required=True)
+
+
+class Song(Schema):
+    """A song, and what the jobs after it made of it."""
+
+    title = fields.String(required=True)
+    bpm = fields.Float(required=True, allow_none=True)
+    lyrics = fields.String(required=True)
+    takes = fields.List(fields.Nested(Track), required=True)
+    stems = fields.List(fields.Nested(Track), required=True)
+    instruments = fields.List(fields.Nested(Instrument), required=True)
+    words = fields.List(fields.Nested(Word), required=True)
+
+
 class Outcome(Schema):
     """What became of a request."""
 

@@ -1,10 +1,10 @@
 """The page: what people see of Fermata, drawn on the server.
 
 Every screen is a URL that works without JavaScript. ``standing`` shows the whole, ``jobs`` lists,
-``job`` shows one job and its flow, ``deliveries``, ``batches`` and ``trial`` are the other screens.
-Each reads through the parts of the desk and fills a template; ``wording`` says how a number or a
-time is written, ``drawing/`` where the marks of a picture go. What changes something is a form that
-is posted, with a CSRF token.
+``job`` shows one job and its flow, ``song`` plays what they made, ``deliveries``, ``batches`` and
+``trial`` are the other screens. Each reads through the parts of the desk and fills a template;
+``wording`` says how a number or a time is written, ``drawing/`` where the marks of a picture go.
+What changes something is a form that is posted, with a CSRF token.
 
 What a visitor with a tenant may see is decided where the API decides it (``desk/api/``). The
 screens about all tenants together are answered 403, and no link leads there.
@@ -21,6 +21,9 @@ from desk.parts import now
 from desk.problems import page
 from worker.core import amounts
 from worker.core.errors import FermataError, InvalidRequest, UnknownBatch, UnknownJob
+from worker.core.job.states import JobState
+from worker.core.overview import Row
+from worker.core.providers import chosen
 from worker.store.connection import StoreUnavailable
 
 pages = Blueprint("pages", __name__, template_folder="../templates")
@@ -55,10 +58,17 @@ def _teach_words(setup: BlueprintSetupState) -> None:
         day=wording.day,
         document=wording.document,
         duration=amounts.duration,
+        makes_music=_makes_music,
         mark=wording.mark,
         moment=wording.moment,
         number=amounts.number,
     )
+
+
+def _makes_music(row: Row) -> bool:
+    """Say whether a job in a list has made something to hear."""
+    operation = chosen().operations.get(row.operation)
+    return row.state is JobState.SUCCEEDED and operation is not None and operation.makes_music
 
 
 @pages.app_context_processor
@@ -81,6 +91,14 @@ def _away(error: Exception) -> tuple[str, int]:
 
 def register() -> Blueprint:
     """Return the blueprint with all its screens."""
-    from desk.pages import batches, deliveries, job, jobs, standing, trial  # noqa: F401, PLC0415
+    from desk.pages import (  # noqa: PLC0415
+        batches,  # noqa: F401
+        deliveries,  # noqa: F401
+        job,  # noqa: F401
+        jobs,  # noqa: F401
+        song,  # noqa: F401
+        standing,  # noqa: F401
+        trial,  # noqa: F401
+    )
 
     return pages

@@ -36,6 +36,7 @@ SCREENS: Final = {
     "now": "/",
     "jobs": "/jobs",
     "job": "/jobs/song-001",
+    "song-of-the-provider": "/jobs/song-001/song",
     "waiting": "/jobs/wait-1",
     "failed": "/jobs/flow-lyrics",
     "flow": "/jobs/flow-1/flow",
@@ -274,13 +275,13 @@ def test_every_screen_is_accessible_fits_and_asks_nobody_else(
         found = Axe().run(page).response["violations"]
         grave = [each for each in found if each["impact"] in {"serious", "critical"}]
         assert not grave, (name, grave)
-        _keep_picture(page, f"{name}-{scheme}")
+        keep_picture(page, f"{name}-{scheme}")
     assert not reader.complaints
     assert not reader.elsewhere
     reader.close()
 
 
-def _keep_picture(page: Page, name: str) -> None:
+def keep_picture(page: Page, name: str) -> None:
     if folder := os.environ.get("DESK_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 

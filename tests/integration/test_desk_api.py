@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,8 +32,8 @@ PROBLEM = "application/problem+json"
 
 
 @pytest.fixture
-def app(valkey: Any, redis: Any) -> Flask:
-    return desk.build(valkey.url)
+def app(valkey: Any, redis: Any, tmp_path: Path) -> Flask:
+    return desk.build(valkey.url, FERMATA_ARCHIVE_URL=f"file://{tmp_path}")
 
 
 @pytest.fixture

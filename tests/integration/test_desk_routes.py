@@ -4,8 +4,11 @@ The tests walk the application's own list of routes, so a route that is added is
 has a parameter of a new name, ``Things.ids`` must learn it.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -16,10 +19,13 @@ from werkzeug.routing import Rule
 from desk.doors import is_for_programs
 from desk.parts import EXTENSION
 from tests.integration import desk
+from worker.archive.targets import open_target
 from worker.batch.manifest import Format, read
 from worker.core import keys
+from worker.core.archive.links import manifest_name, new_manifest
 from worker.core.batch import Row
 from worker.core.job.models import JobId, Kind
+from worker.settings import Settings
 from worker.store.lists import MOST_LOOKED_AT
 
 OPEN: Final = {"static", "doors.login", "health.healthz"}
@@ -69,6 +75,7 @@ class Things:
             "flow_id": self.job_id,
             "batch_id": self.batch_id,
             "entry_id": self.entry_id,
+            "name": f"{self.job_id}/song.mp3",
             "filename": "none.css",
             "operation": "sonic.wav",
         }
@@ -87,12 +94,25 @@ def things(app: Flask, tenant: str, name: str = "songs") -> Things:
     entry_id = parts.quarantine.keep(
         Kind.UNREADABLE, JobId(job_id), {}, tenant.encode(), "torn", now=1.0
     )
+    _archive(parts.settings, job_id)
     return Things(job_id, batch_id, entry_id)
 
 
+def _archive(settings: Settings, job_id: str) -> None:
+    """Archive a file of a job, as ``archive.store`` does."""
+    target, sound = open_target(settings.archive.url), b"ID3"
+    manifest = new_manifest({"job_id": job_id}, datetime.now(UTC))
+    manifest["files"][f"{job_id}/song.mp3"] = {
+        "kind": "audio", "clip_id": "clip", "source": "cdn.test/song.mp3", "bytes": len(sound),
+        "sha256": "0", "content_type": "audio/mpeg", "at": manifest["began_at"],
+    }  # fmt: skip
+    target.replace(f"{job_id}/song.mp3", sound)
+    target.replace(manifest_name(job_id), json.dumps(manifest).encode())
+
+
 @pytest.fixture
-def app(valkey: Any, redis: Any) -> Flask:
-    return desk.build(valkey.url)
+def app(valkey: Any, redis: Any, tmp_path: Path) -> Flask:
+    return desk.build(valkey.url, FERMATA_ARCHIVE_URL=f"file://{tmp_path}")
 
 
 @pytest.fixture
@@ -111,7 +131,8 @@ def ask(client: FlaskClient, rule: Rule, method: str, of: Things, **options: Any
     with client.application.test_request_context():
         adapter = client.application.url_map.bind("localhost")
         path = adapter.build(rule.endpoint, {n: of.ids[n] for n in rule.arguments}, method=method)
-    return client.open(path, method=method, **options)
+    # To its end: the answer with a file of the archive holds that file open.
+    return client.open(path, method=method, buffered=True, **options)
 
 
 def test_without_a_token_every_route_is_closed(app: Flask, globex: Things) -> None:

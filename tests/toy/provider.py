@@ -66,6 +66,10 @@ class Kind:
     def called_back(self) -> bool:
         return self.takes_webhook
 
+    @property
+    def makes_music(self) -> bool:
+        return self.makes_songs
+
 
 KINDS: Final = {
     kind.name: kind

@@ -217,3 +217,17 @@ def test_bytes_of_another_kind_are_refused_with_what_they_are_served_as(ext: str
 )
 def test_without_a_known_suffix_the_kind_decides(link: str, kind: str, ext: str) -> None:
     assert media.format_of(link, kind).ext == ext
+
+
+def test_a_stored_file_has_the_media_type_of_its_format_and_not_that_of_its_server() -> None:
+    source = "cdn1.suno.ai/a.mp3"
+    said = {"kind": "audio", "clip_id": "c1", "source": source, "bytes": 7, "sha256": "0", "at": ""}
+    manifest = {"files": {"j1/a": said | {"content_type": "text/javascript"}}}
+    (file,) = links.stored_files(manifest)
+    assert (file.name, file.bytes, file.media_type) == ("j1/a", 7, "audio/mpeg")
+
+
+@pytest.mark.parametrize("said", [{}, None, {"kind": "audio", "source": "a.mp3"}])
+def test_a_manifest_that_says_too_little_of_a_file_is_not_ours(said: Any) -> None:
+    with pytest.raises(ArchiveFailed, match="did not write"):
+        links.stored_files({"files": {"j1/a": said}})

@@ -203,3 +203,10 @@ def test_a_record_is_shown_with_every_field() -> None:
     shown = record.to_json()
     assert set(shown) == {field.name for field in dataclasses.fields(JobRecord)}
     assert (shown["job_id"], shown["state"], shown["due_at"]) == ("job-1", "queued", None)
+
+
+def test_what_can_be_heard_is_made_by_a_task_and_not_passed_on() -> None:
+    makers = {name for name, each in OPERATIONS.items() if each.makes_music}
+    assert {"sonic.create_music", "sonic.remaster", "sonic.stems_full"} <= makers
+    assert not makers & {"sonic.wav", "sonic.midi", "sonic.bpm", "lyrics.generate"}
+    assert not makers & {"sonic.create_voice", "producer.make_lyrics", "account.credits"}

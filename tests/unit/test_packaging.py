@@ -109,8 +109,8 @@ def test_only_receiver_and_desk_are_published_and_only_on_loopback() -> None:
     assert COMPOSE["networks"]["state"] == {"internal": True}
 
 
-def test_the_desk_has_no_part_of_the_archive() -> None:
-    assert "volumes" not in SERVICES["desk"]
+def test_the_desk_reads_the_archive_and_cannot_write_it() -> None:
+    assert SERVICES["desk"]["volumes"] == [f"{each}:ro" for each in SERVICES["slow"]["volumes"]]
 
 
 def test_the_doctor_of_each_service_finds_the_desk_by_a_name_that_it_goes_by() -> None:

@@ -63,6 +63,10 @@ class Target(ABC):
         """Return a small file, or None."""
 
     @abstractmethod
+    def open(self, name: str) -> BinaryIO:
+        """Open a file to read from any place in it."""
+
+    @abstractmethod
     def begin(self, name: str) -> Upload:
         """Begin to store a file, or go on with it."""
 
@@ -99,7 +103,7 @@ def open_target(url: str) -> Target:
 
 
 @contextlib.contextmanager
-def _target_errors(name: str) -> Iterator[None]:
+def _target_errors(name: str, does: str = "take") -> Iterator[None]:
     try:
         yield
     except ArchiveFailed:
@@ -108,7 +112,7 @@ def _target_errors(name: str) -> Iterator[None]:
     # full disk, or raise a quota.
     except Exception as error:
         said = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
-        why = f"the archive cannot take {name}: {said}"
+        why = f"the archive cannot {does} {name}: {said}"
         raise ArchiveFailed(why, {"retryable": True}) from error
 
 
@@ -130,16 +134,23 @@ class Folder(Target):
         with _target_errors(name):
             return self._inside(name).read_bytes() if self.size(name) is not None else None
 
+    def open(self, name: str) -> BinaryIO:
+        with _target_errors(name, "give"):
+            # The file may have become a link since its size was read.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            return os.fdopen(os.open(self._inside(name), flags), "rb")
+
     def begin(self, name: str) -> Upload:
         with _target_errors(name):
-            return _Part(self._inside(name))
+            path = self._inside(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return _Part(path)
 
     def _inside(self, name: str) -> Path:
+        """Return the path of a file, whose folder may not be there yet."""
         path = self._root / name
-        # Check before mkdir: that would make folders at the place to which the link leads.
         if not path.parent.resolve().is_relative_to(self._root.resolve()):
             raise ArchiveFailed(f"refused {name}: a link leads out of the archive there")
-        path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
 
@@ -232,6 +243,11 @@ class Remote(Target):
     def read(self, name: str) -> bytes | None:
         with _target_errors(name):
             return self._fs.cat_file(self._path(name)) if self.size(name) is not None else None
+
+    def open(self, name: str) -> BinaryIO:
+        with _target_errors(name, "give"):
+            file: BinaryIO = self._fs.open(self._path(name), "rb")
+            return file
 
     def begin(self, name: str) -> Upload:
         return _Object(self._fs, self._path(name))

@@ -60,6 +60,10 @@ class Operation(Protocol):
         """Its list price."""
 
     @property
+    def makes_music(self) -> bool:
+        """Its job brings something to hear."""
+
+    @property
     def repeatable(self) -> bool:
         """A second request costs nothing, so if the outcome is unknown, it is sent again."""
 

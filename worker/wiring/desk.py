@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from worker.archive.stored import Stored
 from worker.batch import BatchRows, Ledger, Runs
 from worker.batch.timetable import Timetable
 from worker.core.providers import chosen
@@ -48,6 +49,7 @@ class Desk:
     lists: Lists
     turns: Turns
     readings: Readings
+    archive: Stored
     receipts: Receipts
     quarantine: Quarantine
     ledger: Ledger
@@ -77,6 +79,7 @@ def open_desk(settings: Settings) -> Desk:
         lists=Lists(client),
         turns=Turns(client),
         readings=Readings(client),
+        archive=Stored(settings.archive.url),
         receipts=Receipts(client),
         quarantine=Quarantine(client),
         ledger=batches.ledger,

@@ -138,6 +138,38 @@ def read_manifest(content: bytes) -> JSONObject:
     return manifest
 
 
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file that a manifest names."""
+
+    name: str
+    """Its path in the archive."""
+    kind: str
+    clip_id: str
+    source: str
+    """Where it came from, without the link's query."""
+    bytes: int
+    sha256: str
+    media_type: str
+    at: str
+    """When it was stored."""
+
+
+def stored_files(manifest: JSONObject) -> list[StoredFile]:
+    """List the files of a manifest. Raises ArchiveFailed if it says too little of one."""
+    try:
+        return [_stored(name, said) for name, said in manifest["files"].items()]
+    except (KeyError, TypeError, AttributeError):
+        raise ArchiveFailed("there is a manifest.json that archive.store did not write") from None
+
+
+def _stored(name: str, said: JSONObject) -> StoredFile:
+    # Not the content type of the server that it came from: that may say anything.
+    media_type = format_of(said["source"], said["kind"]).media_type
+    named = {key: said[key] for key in ("kind", "clip_id", "source", "bytes", "sha256", "at")}
+    return StoredFile(name=name, media_type=media_type, **named)
+
+
 def entry(
     planned: Planned, *, size: int, sha256: str, content_type: str, at: datetime
 ) -> JSONObject:

@@ -17,9 +17,10 @@ _PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format of files: its suffix, and how it begins."""
+    """A format of files: its suffix, its media type, and how it begins."""
 
     ext: str
+    media_type: str
     begins: re.Pattern[bytes]
 
     def check(self, content_type: str, beginning: bytes) -> None:
@@ -40,18 +41,18 @@ _MP4: Final = rb".{4}ftyp"
 _MPEG_AUDIO: Final = rb"ID3|\xff[\xe2-\xe5\xf2-\xf5\xfa-\xfd]"
 _SVG: Final = rb"(?:\xef\xbb\xbf)?\s*(?:<(?:\?xml|!--|!DOCTYPE svg).{0,900}?)?<svg[\s>]"
 _FORMATS: Final = {
-    ext: Format(ext, re.compile(begins, re.DOTALL))
-    for ext, begins in {
-        ".mp3": _MPEG_AUDIO,
-        ".m4a": _MP4,
-        ".wav": rb"RIFF.{4}WAVE",
-        ".mid": rb"MThd",
-        ".mp4": _MP4,
-        ".jpeg": rb"\xff\xd8\xff",
-        ".png": rb"\x89PNG\r\n\x1a\n",
-        ".webp": rb"RIFF.{4}WEBP",
-        ".svg": _SVG,
-    }.items()
+    ext: Format(ext, media_type, re.compile(begins, re.DOTALL))
+    for ext, media_type, begins in (
+        (".mp3", "audio/mpeg", _MPEG_AUDIO),
+        (".m4a", "audio/mp4", _MP4),
+        (".wav", "audio/wav", rb"RIFF.{4}WAVE"),
+        (".mid", "audio/midi", rb"MThd"),
+        (".mp4", "video/mp4", _MP4),
+        (".jpeg", "image/jpeg", rb"\xff\xd8\xff"),
+        (".png", "image/png", rb"\x89PNG\r\n\x1a\n"),
+        (".webp", "image/webp", rb"RIFF.{4}WEBP"),
+        (".svg", "image/svg+xml", _SVG),
+    )
 }
 _ALIASES: Final[Mapping[str, str]] = {".jpg": ".jpeg", ".midi": ".mid"}
 # For a link whose suffix we do not know (provider-api-2.md §8: formats).

@@ -86,6 +86,11 @@ class Operation:
         return self.takes_webhook or bool(self.callback_field)
 
     @property
+    def makes_music(self) -> bool:
+        # Others pass on the clip that they worked on.
+        return self.makes_clips and not self.synchronous
+
+    @property
     def slow(self) -> bool:
         return self.submit_seconds is not None
 

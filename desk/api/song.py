@@ -1,0 +1,114 @@
+"""A song, and what its flow made of it: takes, stems, notes, words, and all files as one ZIP."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from flask import Response
+from flask_smorest import Blueprint
+
+from desk.api import schemas
+from desk.api.flows import seen
+from desk.api.jobs import visible
+from desk.parts import desk
+from desk.problems import Problem
+from worker.core import song
+from worker.core.archive.egress import shown
+from worker.core.archive.links import StoredFile
+from worker.core.errors import FermataError
+from worker.core.job.models import JobId, JobRecord, JSONObject
+from worker.core.song import Part, Song, Track
+from worker.messages import watch
+from worker.messages.watch import Sight
+
+blueprint = Blueprint("song", __name__, description=__doc__)
+
+_BINARY: Final = {"type": "string", "format": "binary"}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A song, and which of its files are in the archive."""
+
+    job_id: JobId
+    """The job that made its takes."""
+    song: Song
+    files: list[StoredFile]
+    """All that the archive has of its jobs."""
+    stored: dict[tuple[JobId, str], StoredFile]
+    """Those that are copies of what a link of the song leads to, by job and link."""
+    unread: str = ""
+    """Why the archive could not be read."""
+
+    def address_of(self, job_id: JobId, url: str) -> str | None:
+        """Return the address here of the copy of what a link leads to."""
+        file = self.stored.get((job_id, url))
+        return f"/api/v1/jobs/{job_id}/files/{quote(file.name)}" if file else None
+
+
+def find(record: JobRecord) -> Found:
+    """Gather the song that a job is about from its flow and from the archive."""
+    sights = watch.look(desk().readings, watch.flow_of(desk().readings, record))
+    flow = {part.job_id: part for part in _parts(list(seen(sights)))}
+    flow.setdefault(record.job_id, _part(record, record.after))  # it failed, and runs again
+    parts = song.parts_of_song(record.job_id, list(flow.values()))
+    found, unread = song.read_song(parts), ""
+    jobs = dict.fromkeys([parts[0].job_id, *(file.job_id for file in found.files)])
+    kept: list[tuple[JobId, StoredFile]] = []
+    try:
+        for job_id in jobs:
+            kept += [(job_id, file) for file in desk().archive.files(job_id)]
+    except FermataError as error:
+        unread = error.message
+    # A manifest notes no queries, and links may differ in nothing else: the clip tells them apart.
+    known = {(job_id, file.kind, file.clip_id, file.source): file for job_id, file in kept}
+    stored = {
+        (file.job_id, file.url): copy
+        for file in found.files
+        if (copy := known.get((file.job_id, file.kind, file.clip_id, shown(file.url))))
+    }
+    return Found(parts[0].job_id, found, [file for _, file in kept], stored, unread)
+
+
+def _parts(sights: list[Sight]) -> Iterator[Part]:
+    """Yield the jobs that have a result. One that was retried follows as the first one did."""
+    now_as = {each.step.job_id: each.record.job_id for each in sights if each.record}
+    for each in sights:
+        if record := each.record:
+            yield _part(record, now_as.get(each.step.after or JobId("")))
+
+
+def _part(record: JobRecord, after: JobId | None) -> Part:
+    return Part(record.job_id, record.operation, after, record.clip_id, record.result or {})
+
+
+@blueprint.get("/jobs/<job_id>/song")
+@blueprint.response(200, schemas.Song)
+def one(job_id: str) -> Any:
+    """See what can be heard of a job's song: takes, stems, notes, and words in time.
+
+    It is found from each job of its flow. `stored` is the address of a file in the archive.
+    """
+    found = find(visible(job_id))
+    return asdict(found.song) | {
+        "takes": [_told(found, each) for each in found.song.takes],
+        "stems": [_told(found, each) for each in found.song.stems],
+    }
+
+
+def _told(found: Found, track: Track) -> JSONObject:
+    return asdict(track) | {"stored": found.address_of(track.job_id, track.url)}
+
+
+@blueprint.get("/jobs/<job_id>/song.zip")
+@blueprint.response(200, _BINARY, content_type="application/zip")
+def zipped(job_id: str) -> Response:
+    """Download all that the archive has of a song, as one ZIP file."""
+    found = find(visible(job_id))
+    if not found.files:
+        raise Problem(404, found.unread or "The archive has nothing of this song.")
+    zipped_as_sent = desk().archive.zipped(found.files)
+    response = Response(zipped_as_sent, content_type="application/zip")
+    response.headers.set("Content-Disposition", "attachment", filename="song.zip")
+    return response

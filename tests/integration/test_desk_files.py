@@ -1,0 +1,316 @@
+"""Files of the archive over HTTP, and the song that they belong to."""
+
+import hashlib
+import io
+import json
+import time
+import tracemalloc
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from flask import Flask
+
+from desk.parts import EXTENSION
+from tests.integration import desk
+from tests.integration.populated import Store
+from worker.archive.targets import open_target
+from worker.core.archive import links
+from worker.core.job.canvas import Step
+from worker.core.job.models import JobId
+
+SOUND: Final = b"ID3" + bytes(range(256)) * 1000
+BEGAN: Final = datetime(2026, 11, 29, 12, tzinfo=UTC)
+HOSTILE: Final = "\"><script>alert('1')</script>{{ 7*7 }}"
+MOST_BYTES: Final = 60_000
+
+
+@pytest.fixture(params=["folder", "memory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an archive: of a folder, and of a file system that fsspec reaches."""
+    return f"file://{tmp_path}/archive" if request.param == "folder" else f"memory://{tmp_path}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "archive"
+
+
+def build(valkey: Any, place: str) -> Flask:
+    return desk.build(valkey.url, FERMATA_ARCHIVE_URL=place)
+
+
+@pytest.fixture
+def app(valkey: Any, redis: Any, place: str) -> Flask:
+    return build(valkey, place)
+
+
+@pytest.fixture
+def local(valkey: Any, redis: Any, folder: Path) -> Flask:
+    return build(valkey, f"file://{folder}")
+
+
+@pytest.fixture
+def store(redis: Any) -> Store:
+    return Store(redis)
+
+
+def get(client: Any, path: str, **headers: str) -> Any:
+    """Download as a program does: the file is closed at the end."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return client.get(path, headers=named, buffered=True, follow_redirects=True)
+
+
+def put(
+    app: Flask,
+    job_id: str,
+    *files: tuple[str, str, bytes],
+    kind: str = "audio",
+    clip_id: str = "clip-1",
+) -> list[str]:
+    """Archive files of a job as ``archive.store`` does: name, source, content."""
+    target = open_target(app.extensions[EXTENSION].settings.archive.url)
+    manifest = links.new_manifest({"job_id": job_id}, BEGAN)
+    for name, source, content in files:
+        target.replace(f"{job_id}/{name}", content)
+        manifest["files"][f"{job_id}/{name}"] = {
+            "kind": kind, "clip_id": clip_id, "source": source, "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(), "content_type": "text/javascript",
+            "at": BEGAN.isoformat(),
+        }  # fmt: skip
+    target.replace(f"{job_id}/manifest.json", json.dumps(manifest).encode())
+    return [f"/api/v1/jobs/{job_id}/files/{job_id}/{name}" for name, _, _ in files]
+
+
+def test_a_file_is_listed_and_downloaded_whole(app: Flask, store: Store) -> None:
+    store.settle("job-1", at=time.time() - 90)
+    (path,) = put(app, "job-1", ("clip-1-audio.mp3", "cdn.test/a.mp3", SOUND))
+    client = desk.client(app, "reader")
+    (listed,) = client.get("/api/v1/jobs/job-1/files").json["items"]
+    assert (listed["name"], listed["bytes"]) == ("job-1/clip-1-audio.mp3", len(SOUND))
+    answer = get(client, path)
+    assert (answer.status_code, answer.data) == (200, SOUND)
+    assert answer.headers["Content-Type"] == "audio/mpeg"
+    assert answer.headers["Content-Length"] == str(len(SOUND))
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Disposition"] == "attachment; filename=clip-1-audio.mp3"
+    assert answer.headers["Accept-Ranges"] == "bytes"
+    head = client.head(path, buffered=True)
+    assert (head.status_code, head.data, head.headers["Content-Length"]) == (
+        200, b"", str(len(SOUND)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "part"),
+    [("bytes=0-9", slice(0, 10)), ("bytes=200000-", slice(200_000, None)),
+     ("bytes=-7", slice(-7, None)), ("bytes=70000-199999", slice(70_000, 200_000)),
+     ("bytes=9-99999999", slice(9, None))],
+)  # fmt: skip
+def test_a_range_of_a_file_is_sent_alone(app: Flask, store: Store, asked: str, part: slice) -> None:
+    store.settle("job-1", at=time.time() - 90)
+    (path,) = put(app, "job-1", ("a.mp3", "cdn.test/a.mp3", SOUND))
+    answer = get(desk.client(app, "reader"), path, Range=asked)
+    assert (answer.status_code, answer.data) == (206, SOUND[part])
+    start, stop, _ = part.indices(len(SOUND))
+    assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(SOUND)}"
+    assert answer.headers["Content-Length"] == str(stop - start)
+
+
+def test_a_range_that_is_not_there_is_refused_and_one_of_an_older_file_is_the_whole(
+    app: Flask, store: Store
+) -> None:
+    store.settle("job-1", at=time.time() - 90)
+    (path,) = put(app, "job-1", ("a.mp3", "cdn.test/a.mp3", SOUND))
+    client = desk.client(app, "reader")
+    refused = get(client, path, Range=f"bytes={len(SOUND)}-")
+    assert refused.status_code == 416
+    assert refused.headers["Content-Range"] == f"bytes */{len(SOUND)}"
+    assert refused.json["status"] == 416
+    etag = get(client, path).headers["ETag"]
+    for given, status in ((etag, 206), ('"older"', 200)):
+        ranged = get(client, path, Range="bytes=0-9", If_Range=given)
+        assert ranged.status_code == status
+    assert get(client, path, If_None_Match=etag).status_code == 304
+
+
+def test_only_what_the_manifest_names_is_there(local: Flask, store: Store, folder: Path) -> None:
+    for job_id in ("job-1", "job-2"):
+        store.settle(job_id, at=time.time() - 90)
+        put(local, job_id, ("a.mp3", "cdn.test/a.mp3", SOUND))
+    (folder / "job-1/beside.mp3").write_bytes(SOUND)
+    (folder.parent / "secret").write_text("hush")
+    client = desk.client(local, "operator")
+    for name in (
+        "job-1/beside.mp3", "job-1/manifest.json", "job-2/a.mp3", "job-1/../job-2/a.mp3",
+        "job-1/../job-1/a.mp3", "../secret", "..%2Fsecret", "%2e%2e/secret", "/etc/passwd",
+        f"{folder}/job-1/a.mp3", "job-1%2F..%2F..%2Fsecret", "a.mp3", "job-1", "job-1/a.mp3%00",
+        "..%5Csecret", ".",
+    ):  # fmt: skip
+        answer = get(client, f"/api/v1/jobs/job-1/files/{name}")
+        assert answer.status_code in {404, 405}, name
+        assert b"hush" not in answer.data
+        assert SOUND not in answer.data
+    assert get(client, "/api/v1/jobs/job-1/files/job-1/a.mp3").status_code == 200
+
+
+def test_a_file_that_was_cut_or_became_a_link_is_not_there(
+    local: Flask, store: Store, folder: Path
+) -> None:
+    store.settle("job-1", at=time.time() - 90)
+    names = ("cut.mp3", "link.mp3", "gone.mp3", "whole.mp3")
+    paths = put(local, "job-1", *((name, f"cdn.test/{name}", SOUND) for name in names))
+    (folder / "job-1/cut.mp3").write_bytes(SOUND[:-1])
+    (folder.parent / "elsewhere").write_bytes(SOUND)
+    (folder / "job-1/link.mp3").unlink()
+    (folder / "job-1/link.mp3").symlink_to(folder.parent / "elsewhere")
+    (folder / "job-1/gone.mp3").unlink()
+    client = desk.client(local, "reader")
+    assert [get(client, path).status_code for path in paths] == [404, 404, 404, 200]
+    zipped = client.get("/api/v1/jobs/job-1/song.zip")
+    assert zipfile.ZipFile(io.BytesIO(zipped.data)).namelist() == ["job-1/whole.mp3"]
+
+
+def test_a_folder_of_a_job_that_leads_out_of_the_archive_is_refused(
+    local: Flask, store: Store, folder: Path
+) -> None:
+    store.settle("job-1", at=time.time() - 90)
+    (path,) = put(local, "job-1", ("a.mp3", "cdn.test/a.mp3", SOUND))
+    (folder / "job-1").rename(folder.parent / "elsewhere")
+    (folder / "job-1").symlink_to(folder.parent / "elsewhere")
+    answer = get(desk.client(local, "reader"), path)
+    assert (answer.status_code, answer.json["status"]) == (503, 503)
+    assert "leads out of the archive" in answer.json["detail"]
+
+
+def test_a_long_file_is_never_whole_in_memory(local: Flask, store: Store, folder: Path) -> None:
+    store.settle("job-1", at=time.time() - 90)
+    (path,) = put(local, "job-1", ("long.mp3", "cdn.test/a.mp3", SOUND))
+    long = 300 * 1024**2
+    manifest = json.loads((folder / "job-1/manifest.json").read_text())
+    manifest["files"]["job-1/long.mp3"]["bytes"] = long
+    (folder / "job-1/manifest.json").write_text(json.dumps(manifest))
+    with (folder / "job-1/long.mp3").open("r+b") as file:
+        file.truncate(long)
+    client = desk.client(local, "reader")
+    for asked in (path, "/api/v1/jobs/job-1/song.zip"):
+        tracemalloc.start()
+        answer = client.get(asked)
+        sent = sum(map(len, answer.response))
+        answer.close()
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert sent >= long
+        assert most < 8 * 1024**2, asked
+
+
+STEM: Final = (("stem-3.mp3", "cdn.test/stem.mp3", SOUND),)
+OF_STEM: Final = {"kind": "Stem 3", "clip_id": "stem-3"}
+
+
+def song_of(store: Store, **clip: Any) -> JobId:
+    """Settle a song of two takes, its stems and its notes; returns the id of the song's job."""
+    now = time.time()
+    steps = [Step(JobId("stems"), "sonic.stems_full", JobId("song")),
+             Step(JobId("midi"), "sonic.midi", JobId("stems"))]  # fmt: skip
+    job = store.flow("song", steps, at=now - 300)
+    for job_id, operation, after, result in (
+        ("stems", "sonic.stems_full", "song", {"clips": [
+            {"clip_id": f"stem-{n}", "state": "succeeded", "stem_type": f"Stem {n}",
+             "audio_url": f"https://cdn.test/stem.mp3?n={n}", **clip} for n in range(12)]}),
+        ("midi", "sonic.midi", "stems", {"clips": [], "data": {"instruments": [
+            {"name": HOSTILE, "notes": [{"start": 0, "end": 1, "pitch": 60}]}]}}),
+    ):  # fmt: skip
+        made = store.submit(job_id, operation, at=now - 200, after=after, first="song")
+        store.end(store.accept(made, at=now - 199), at=now - 100, result=result)
+    return job
+
+
+def test_the_song_of_any_job_of_a_flow_is_the_same(app: Flask, store: Store) -> None:
+    song_of(store, title=HOSTILE)
+    (path,) = put(app, "stems", *STEM, **OF_STEM)
+    client = desk.client(app, "reader")
+    told = [client.get(f"/api/v1/jobs/{job}/song").json for job in ("song", "stems", "midi")]
+    assert told[0] == told[1] == told[2]
+    assert [each["name"] for each in told[0]["takes"]] == ["Take 1", "Take 2"]
+    assert [each["stored"] for each in told[0]["stems"]] == [None, None, None, path, *[None] * 8]
+    assert told[0]["instruments"][0]["notes"] == [
+        {"start": 0, "end": 1, "pitch": 60, "velocity": 1}
+    ]
+    assert get(client, told[0]["stems"][3]["stored"]).data == SOUND
+
+
+def test_a_song_plays_from_the_archive_and_else_from_the_provider(app: Flask, store: Store) -> None:
+    song_of(store, title=HOSTILE)
+    (path,) = put(app, "stems", *STEM, **OF_STEM)
+    answer = desk.client(app, "reader").get("/jobs/midi/song")
+    assert answer.text.count("<audio controls") == 14
+    assert f'src="{path}"' in answer.text
+    assert 'src="https://cdn.test/stem.mp3?n=4"' in answer.text
+    assert "They end some day" in answer.text
+    assert "1 file of the archive" in answer.text
+    assert "alert('1')" not in answer.text
+    assert len(answer.data) < MOST_BYTES
+
+
+def test_a_song_with_all_that_a_stranger_can_put_in_it_is_a_small_page(
+    app: Flask, store: Store
+) -> None:
+    job = store.submit("job-1", "sonic.stems_full", at=time.time() - 90)
+    clips = [
+        {"clip_id": f"c-{n}", "state": "succeeded", "title": HOSTILE * 99,
+         "audio_url": f"https://cdn.test/{n}.mp3", "lyrics": "la " * 9_999}
+        for n in range(60)
+    ]  # fmt: skip
+    words = [{"word": "la", "start_s": n, "end_s": n + 1} for n in range(9999)]
+    store.end(
+        store.accept(job, at=time.time() - 89),
+        at=time.time(),
+        result={"clips": clips, "data": {"alignment": words}},
+    )
+    answer = desk.client(app, "reader").get("/jobs/job-1/song")
+    assert answer.status_code == 200
+    assert len(answer.data) < MOST_BYTES
+
+
+def test_where_there_is_nothing_to_hear_or_the_archive_cannot_be_read_the_page_says_so(
+    valkey: Any, store: Store
+) -> None:
+    store.submit("job-1", at=time.time())
+    song_of(store)
+    client = desk.client(build(valkey, "s3://nowhere/at-all"), "reader")
+    assert "There is nothing to hear" in client.get("/jobs/job-1/song").text
+    page = client.get("/jobs/song/song").text
+    assert "The archive cannot be read" in page
+    assert page.count("<audio controls") == 14
+    assert client.get("/api/v1/jobs/song/files").status_code == 500
+
+
+def test_all_of_a_song_is_one_zip(app: Flask, store: Store) -> None:
+    song_of(store)
+    client = desk.client(app, "reader")
+    missing = client.get("/api/v1/jobs/song/song.zip")
+    assert (missing.status_code, missing.json["status"]) == (404, 404)
+    put(app, "song", ("clip-1-audio.mp3", "cdn.aimusicapi.ai/song-1.mp3", SOUND))
+    put(app, "stems", *STEM, **OF_STEM)
+    answer = client.get("/api/v1/jobs/midi/song.zip")
+    assert answer.headers["Content-Type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
+        assert archive.testzip() is None
+        assert archive.read("song/clip-1-audio.mp3") == SOUND
+        assert archive.read("stems/stem-3.mp3") == SOUND
+
+
+def test_jobs_that_made_something_to_hear_can_be_played_from_the_list(
+    app: Flask, store: Store
+) -> None:
+    now = time.time()
+    store.settle("song", "sonic.create_music", at=now - 90)
+    store.settle("wav", "sonic.wav", at=now - 90)
+    store.fail(store.accept(store.submit("lost", "sonic.remaster", at=now - 90), at=now), at=now)
+    page = desk.client(app, "reader").get("/jobs").text
+    assert 'href="/jobs/song/song"' in page
+    assert page.count('class="play"') == 1
+    assert 'href="/jobs/song/song"' in desk.client(app, "reader").get("/jobs/song").text
