@@ -287,11 +287,43 @@ class FlowAgain(Schema):
     )
 
 
+_LEFT: Final = "How many are left: ask again until there are none. 10,000 stands for more, too."
+
+
 class Cancelled(Schema):
     """How many jobs of a filter are ending, and for how many it was too late."""
 
     ending = fields.Integer(required=True)
     too_late = fields.Integer(required=True)
+    left = fields.Integer(required=True, metadata=told(_LEFT))
+
+
+class RetrySlice(Retry):
+    """How to run again what failed, a slice at a time."""
+
+    cursor = fields.String(
+        load_default=None, validate=_TEXT, metadata=told("That of the answer before.")
+    )
+
+
+class RetryMatching(Filter, RetrySlice):
+    """Which jobs to run again, and how."""
+
+
+class Retried(Schema):
+    """What was run again."""
+
+    retried = fields.Integer(required=True)
+    refused = fields.Dict(
+        keys=fields.String(),
+        values=fields.Integer(),
+        required=True,
+        metadata=told("Why jobs were not retried, and how many."),
+    )
+    left = fields.Integer(required=True, metadata=told(_LEFT))
+    cursor = fields.String(
+        required=True, allow_none=True, metadata=told("Give it back to go on; null: none are left.")
+    )
 
 
 class Batch(Schema):
@@ -351,6 +383,7 @@ class CancelledBatch(Schema):
     """How many jobs of a batch were cancelled."""
 
     cancelled = fields.Integer(required=True)
+    left = fields.Integer(required=True, metadata=told(_LEFT))
 
 
 class Entry(Schema):
@@ -517,8 +550,16 @@ class Paused(Schema):
     was_paused = fields.Boolean(required=True)
 
 
+class Run(Schema):
+    """What became of a run of a schedule."""
+
+    batch_id = fields.String(required=True)
+    outcome = fields.String(required=True)
+    at = fields.Float(required=True)
+
+
 class Schedule(Schema):
-    """A schedule and its last run."""
+    """A schedule and its last runs."""
 
     name = fields.String(required=True)
     cron = fields.String(required=True)
@@ -527,6 +568,18 @@ class Schedule(Schema):
     last_batch = fields.String(required=True, allow_none=True)
     last_outcome = fields.String(required=True, allow_none=True)
     last_at = fields.Float(required=True, allow_none=True)
+    next_at = fields.List(
+        fields.Float(), required=True, metadata=told("The next due times, within a year.")
+    )
+    outcomes = fields.List(
+        fields.Nested(Run), required=True, metadata=told("The latest runs, newest first.")
+    )
+
+
+class ScheduleRun(Schema):
+    """A run that was started by hand."""
+
+    batch_id = fields.String(required=True)
 
 
 class Schedules(Schema):

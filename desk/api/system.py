@@ -150,11 +150,36 @@ def part(asked: Mapping[str, str]) -> str:
 @system_wide
 @blueprint.response(200, schemas.Schedules)
 def schedules() -> Any:
-    """List the timetable, with each schedule's last run."""
+    """List the timetable: when each schedule runs next, and how its last runs went."""
     if desk().settings.timetable is None:
         return {"items": []}
     timetable = desk().timetable
     return {"items": [timetable.describe(each) for each in timetable.schedules.values()]}
+
+
+@blueprint.post("/schedules/<schedule>/run")
+@requires(Role.OPERATE)
+@system_wide
+@blueprint.response(202, schemas.ScheduleRun, headers={"Location": {"schema": {"type": "string"}}})
+def run(schedule: str) -> Any:
+    """Start a run of a schedule now, as a batch named after this minute; a worker submits it.
+
+    Asked for twice in a minute, it runs once. 409 if the run before has not ended, and the schedule
+    skips a run then.
+    """
+    try:
+        batch_id = run_now(schedule)
+    except InvalidRequest as error:
+        raise Problem(409, error.message) from None
+    return {"batch_id": batch_id}, {"Location": f"/api/v1/batches/{batch_id}"}
+
+
+def run_now(name: str) -> str:
+    """Start a run; raises Problem if there is no such schedule, InvalidRequest if it is skipped."""
+    timetable = desk().settings.timetable
+    if timetable is None or name not in desk().timetable.schedules:
+        raise Problem(404, "The timetable has no such schedule.")
+    return desk().run_schedule(name)
 
 
 @blueprint.get("/spend")

@@ -9,6 +9,7 @@ from redis import Redis
 
 from tests.system import SIGNING_KEY
 from worker.batch import BatchRow, BatchRows, Ledger, Phase
+from worker.batch.timetable import Journal
 from worker.core import keys
 from worker.core.contract import QUEUE, task_name
 from worker.core.job import kept
@@ -262,6 +263,9 @@ def everything(redis: "Redis") -> Store:
     for number in range(180):
         store.settle(f"wide-{number}", at=now - 2800 + number * 13, after="wide", first="wide")
     store.batch("album-7", 60, at=now - 240)
+    for days, outcome in ((2, "submitted 60 rows"), (1, "skipped: nightly-2 has not ended")):
+        journal = Journal(redis, lambda at=now - days * DAY: at)  # type: ignore[misc]
+        journal.note("nightly", f"nightly-{days}", outcome)
     store.quarantined(
         "song-lost",
         b'{"task_id": "t-9", "event": "song.completed", "data": [{"clip_id": "c-9"}]}',

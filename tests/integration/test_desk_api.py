@@ -5,6 +5,7 @@ import io
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,9 +22,11 @@ from tests.integration.flow import signed
 from tests.integration.populated import Store
 from tests.integration.test_desk_routes import things
 from tests.unit import recorded
+from worker.batch import matching
 from worker.core import keys
-from worker.core.job.models import JobId, Kind
+from worker.core.job.models import Event, JobId, Kind, Source
 from worker.core.job.states import JobState, Turn
+from worker.messages.retry import PERHAPS_PAID
 from worker.store import connection
 from worker.store.records import Records
 
@@ -148,7 +151,7 @@ def test_all_jobs_of_a_filter_are_cancelled_and_no_others(api: Any) -> None:
         assert api.post("/api/v1/jobs/cancel", json=wide).status_code == 422, wide
     assert api.post("/api/v1/jobs/cancel", json={"tennant": "acme"}).status_code == 422
     answer = api.post("/api/v1/jobs/cancel", json={"tenant": "acme"})
-    assert answer.json == {"ending": 2, "too_late": 0}
+    assert answer.json == {"ending": 2, "too_late": 0, "left": 0}
     who = [
         entry.get("why")
         for job_id in made
@@ -158,12 +161,114 @@ def test_all_jobs_of_a_filter_are_cancelled_and_no_others(api: Any) -> None:
     assert who == ["operator (desk)"] * 2
 
 
-def test_all_jobs_are_cancelled_however_many_they_are(api: Any, redis: Any) -> None:
+def test_all_jobs_are_cancelled_slice_by_slice_however_many_they_are(
+    api: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "SLICE_SECONDS", 0.2)
     store = Store(redis)
     for number in range(450):
-        store.accept(store.submit(f"job-{number}", at=1000 + number), at=2000 + number)
-    answer = api.post("/api/v1/jobs/cancel", json={"state": "waiting"})
-    assert answer.json == {"ending": 450, "too_late": 0}
+        if number % 2:
+            store.accept(store.submit(f"job-{number}", at=1000 + number), at=2000 + number)
+        else:
+            # It stands in its queue until a sweep ends it, and is cancelled once all the same.
+            store.enqueue(f"job-{number}", "sonic.wav", at=1000 + number)
+    ending, left = 0, [450]
+    while left[-1]:
+        answer = api.post("/api/v1/jobs/cancel", json={"operation": "sonic.wav"}).json
+        ending += answer["ending"]
+        left.append(answer["left"])
+        assert ending + left[-1] == 450
+        assert answer["too_late"] == 0
+    assert len(left) > 2
+
+
+def test_all_that_failed_is_run_again_slice_by_slice_and_once(
+    api: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "SLICE_SECONDS", 0)
+    store, now = Store(redis), time.time()
+    for number in range(4):
+        kind = "SubmissionUnconfirmed" if number == 2 else "TaskFailed"
+        job = store.accept(store.submit(f"job-{number}", at=now), at=now)
+        store.end(job, at=now, turn=Turn.FAIL, error={"type": kind, "message": "no"})
+    redis.delete(keys.message(JobId("job-1")))
+    store.settle("job-done", at=now)
+    for wide in ({}, {"until": 9e9}, {"even_if_paid": True}):
+        assert api.post("/api/v1/jobs/retry", json=wide).status_code == 422, wide
+    asked: dict[str, Any] = {"operation": "sonic.wav", "until": now + 1}
+    done = run_again_all(api, asked, left=4)
+    assert done == {"retried": 2, "its message is not on record": 1, PERHAPS_PAID: 1}
+    asked |= {"even_if_paid": True}
+    assert run_again_all(api, asked, left=2) == {"retried": 1, "its message is not on record": 1}
+    assert run_again_all(api, asked, left=1) == {"its message is not on record": 1}
+    assert len(api.get("/api/v1/jobs?state=queued").json["items"]) == 3
+    wrong = api.post("/api/v1/jobs/retry", json=asked | {"cursor": "x"})
+    assert (wrong.status_code, [*wrong.json["errors"]]) == (422, ["cursor"])
+
+
+def run_again_all(api: Any, asked: dict[str, Any], *, left: int) -> Counter[str]:
+    """Ask until none is left, one job at a time."""
+    done, cursor = Counter[str](), None
+    while True:
+        answer = api.post("/api/v1/jobs/retry", json=asked | ({"cursor": cursor} if cursor else {}))
+        done += Counter({"retried": answer.json["retried"]}) + Counter(answer.json["refused"])
+        left, cursor = left - 1, answer.json["cursor"]
+        assert (answer.json["left"], cursor is None) == (left, left == 0)
+        if cursor is None:
+            return done
+
+
+def test_what_failed_of_a_batch_is_run_again(app: Flask, api: Any) -> None:
+    acme = desk.client(app, "acme")
+    post_manifest(acme, MANIFEST, "id=songs")
+    assert acme.post("/api/v1/batches/acme:songs/cancel").json == {"cancelled": 2, "left": 0}
+    fail(app, *(job["job_id"] for job in acme.get("/api/v1/jobs").json["items"]))
+    job = acme.get("/api/v1/jobs?state=failed").json["items"][0]["job_id"]
+    refused = acme.post(f"/api/v1/jobs/{job}/retry", json={})
+    assert (refused.status_code, "its batch was cancelled" in refused.text) == (409, True)
+    done = acme.post("/api/v1/batches/acme:songs/retry", json={})
+    assert done.json == {"retried": 2, "refused": {}, "left": 0, "cursor": None}
+    batch = acme.get("/api/v1/batches/acme:songs").json
+    assert (batch["standing"], batch["live"], batch["errors"]) == ("submitted", 2, {})
+    assert acme.post("/api/v1/batches/none/retry", json={}).status_code == 404
+
+
+def fail(app: Flask, *job_ids: str) -> None:
+    """End jobs as failures that cost nothing."""
+    records = Records(connection.connect(app.extensions[EXTENSION].settings.redis_url))
+    error = {"type": "TaskFailed", "message": "no", "details": {}}
+    for job_id in map(JobId, job_ids):
+        assert records.claim(job_id, Event(Source.SWEEP, error=error), now=time.time())
+        records.turn(job_id, Turn.FAIL, now=time.time(), due_at=None, fields={"error": error})
+
+
+SCHEDULE = """
+[[schedule]]
+name = "nightly"
+cron = "30 2 * * *"
+manifest = "songs.csv"
+"""
+
+
+def test_a_schedule_is_run_now_and_once_however_often_it_is_asked_for(
+    valkey: Any, redis: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "timetable.toml").write_text(SCHEDULE)
+    app = desk.build(valkey.url, FERMATA_TIMETABLE=str(tmp_path / "timetable.toml"))
+    api = desk.client(app, "operator")
+    [before] = api.get("/api/v1/schedules").json["items"]
+    assert (before["outcomes"], before["last_batch"]) == ([], None)
+    assert [time.gmtime(at)[3:5] for at in before["next_at"]] == [(2, 30)] * 3
+    run = api.post("/api/v1/schedules/nightly/run")
+    batch_id = run.json["batch_id"]
+    assert (run.status_code, run.headers["Location"]) == (202, f"/api/v1/batches/{batch_id}")
+    # In the same minute it is the same run; in the next one, the one before is in the way.
+    again = api.post("/api/v1/schedules/nightly/run")
+    assert again.json.get("batch_id") == batch_id or again.status_code == 409
+    [after] = api.get("/api/v1/schedules").json["items"]
+    assert [run["batch_id"] for run in after["outcomes"]] == [batch_id]
+    assert api.post("/api/v1/schedules/none/run").status_code == 404
+    assert desk.client(app, "enqueuer").post("/api/v1/schedules/nightly/run").status_code == 403
 
 
 def test_what_failed_is_retried_and_what_did_not_is_refused(app: Flask, api: Any) -> None:
@@ -263,7 +368,7 @@ def test_a_batch_is_looked_at_reported_and_cancelled(app: Flask, api: Any) -> No
     assert report.content_type == "text/csv; charset=utf-8"
     [row] = csv.DictReader(io.StringIO(report.text))
     assert (row["name"], row["state"]) == ("account.credits", "held")
-    assert api.post(f"/api/v1/batches/{acme.batch_id}/cancel").json == {"cancelled": 1}
+    assert api.post(f"/api/v1/batches/{acme.batch_id}/cancel").json == {"cancelled": 1, "left": 0}
 
 
 def post_manifest(client: Any, text: str, query: str, form: str = "text/csv") -> Any:
@@ -286,7 +391,7 @@ def test_a_manifest_is_priced_then_submitted_once(api: Any) -> None:
 
 def test_a_cancelled_batch_goes_on_only_if_somebody_asks_for_it(api: Any) -> None:
     post_manifest(api, MANIFEST, "id=songs")
-    assert api.post("/api/v1/batches/songs/cancel").json == {"cancelled": 2}
+    assert api.post("/api/v1/batches/songs/cancel").json == {"cancelled": 2, "left": 0}
     longer = MANIFEST + "lyrics.generate,the rain\n"
     refused = post_manifest(api, longer, "id=songs")
     assert (refused.status_code, "was cancelled" in refused.json["detail"]) == (409, True)

@@ -7,7 +7,7 @@ import pytest
 
 from worker.core import overview
 from worker.core.job.models import JobId
-from worker.core.job.states import JobState
+from worker.core.job.states import LOST, JobState
 from worker.core.overview import Filter, Histogram, Row
 from worker.core.providers.aimusic.operations import OPERATIONS
 
@@ -50,6 +50,25 @@ def test_a_job_matches_if_it_is_all_that_is_asked_for(
     wanted: dict[str, Any], matches: bool
 ) -> None:
     assert Filter(**wanted).matches(ROW) is matches
+
+
+@pytest.mark.parametrize(
+    ("wanted", "states"),
+    [
+        (Filter(), set(JobState)),
+        (Filter(state=JobState.HELD), {JobState.HELD}),
+        (Filter(among=LOST), LOST),
+        (Filter(state=JobState.FAILED, among=LOST), {JobState.FAILED}),
+        (Filter(state=JobState.HELD, among=LOST), set()),
+        (Filter(error="TaskFailed"), LOST),
+        (Filter(error="TaskFailed", state=JobState.HELD), set()),
+    ],
+)
+def test_a_filter_says_in_which_states_a_job_may_stand(
+    wanted: Filter, states: set[JobState]
+) -> None:
+    assert wanted.states == states
+    assert wanted.matches(ROW) is (ROW.state in states)
 
 
 def test_counters_are_added_by_the_beginning_of_their_names() -> None:

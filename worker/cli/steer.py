@@ -91,8 +91,8 @@ def retry(job_ids: Sequence[str], flow: bool, even_if_paid: bool, as_json: bool)
     A retried job gets a new id. What succeeded before it is not run or paid again, and the steps
     after it run under the ids that they have always had. To retry a job twice enqueues it once.
 
-    A job of a chord's header is refused, because its chord has failed with it. A job of a batch is
-    retried with its batch: see `fermata batch retry --help`.
+    A job of a chord's header is refused, because its chord has failed with it. All that failed of a
+    batch is retried by `fermata batch retry`.
 
     \b
     Examples:

@@ -28,7 +28,7 @@
 | fermata:rows:<batch_id>  | sorted set | row_id by line: submitted rows   | see docs/batches.md   |
 | fermata:row_jobs:<batch> | hash       | row_id -> the jobs of the row    | see docs/batches.md   |
 | fermata:batches          | sorted set | batch_id by when it was begun    | two retentions        |
-| fermata:schedule:<name>  | hash       | a schedule's last run            | for ever              |
+| fermata:schedule:<name>  | hash       | a schedule's last runs           | for ever, ten runs    |
 | fermata:schedule:<name>: | string     | a due minute that was seen to    | two weeks             |
 | fermata:quarantine       | stream     | deliveries that we cannot use    | 1,000, 64 MiB         |
 | fermata:quarantine:index | hash       | which deliveries those are       | with the stream       |

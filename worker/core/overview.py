@@ -13,7 +13,7 @@ from typing import Final
 from worker.core.amounts import count, duration, number
 from worker.core.job.lanes import DEFAULT_TENANT, Limits
 from worker.core.job.models import JobId
-from worker.core.job.states import JobState
+from worker.core.job.states import LOST, JobState
 from worker.core.wire import Operation
 
 Counts = Mapping[tuple[str, ...], int]
@@ -45,18 +45,26 @@ class Filter:
     """Recorded at this time or later."""
     until: float | None = None
     """Recorded before this time."""
+    among: frozenset[JobState] | None = None
+    """In one of these states."""
+
+    @property
+    def states(self) -> frozenset[JobState]:
+        """The states in which a job that matches may stand: it has an error only if it was lost."""
+        named = frozenset(JobState if self.state is None else {self.state})
+        return named & (self.among or frozenset(JobState)) & (LOST if self.error else named)
 
     def matches(self, row: "Row") -> bool:
         """Say whether a job is one of those."""
         wanted = (
-            (self.state, row.state),
             (self.operation, row.operation),
             (self.tenant, row.tenant),
             (self.batch, row.batch),
             (self.error, row.error_type),
         )
         in_time = (self.since or 0) <= row.created_at < (self.until or math.inf)
-        return in_time and all(each in {None, has} for each, has in wanted)
+        named = all(each in {None, has} for each, has in wanted)
+        return in_time and named and row.state in self.states
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,8 @@ class Row:
     """Where the event came from that ended it (:class:`worker.core.job.models.Source`)."""
     again: str | None = None
     """The job that runs in its place: this one failed, and was retried."""
+    cancelled_by: str | None = None
+    """Who cancelled it; it ends, if it has not ended yet."""
 
 
 @dataclass(frozen=True, slots=True)

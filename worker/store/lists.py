@@ -32,12 +32,16 @@ _STRAIGHTENED: Final = 500
 """So many jobs of each live state are looked at each time."""
 _FIELDS: Final = (
     "operation", "state", "created_at", "lane", "cost", "batch",
-    "error_type", "provider_task_id", "clip_id", "source", "again",
+    "error_type", "provider_task_id", "clip_id", "source", "again", "cancelled_by",
 )  # fmt: skip
 _SILENT_SECONDS: Final = 86400
 """A worker that was silent for so long is forgotten."""
 
 _Found = tuple[float, str]
+
+
+class WrongCursor(ValueError):
+    """A cursor that no page has given."""
 
 
 class Lists:
@@ -66,18 +70,17 @@ class Lists:
     ) -> Page:
         """List jobs that match a filter.
 
-        If a state or an operation is given, the jobs that reached their state last come first; else
-        the newest.
+        If a state, an operation or an error is given, the jobs that reached their state last come
+        first; else the newest.
 
         Args:
             cursor: of the page before.
             own: for the filter's tenant itself: only its own jobs are looked at, the newest first.
                 So a cursor tells it nothing about others.
 
-        Raises ValueError if the cursor is not one of ours.
+        Raises WrongCursor.
         """
-        chosen = [_of_tenant(wanted.tenant)] if own and wanted.tenant else self._fitting(wanted)
-        found = self._walk(chosen, _read_cursor(cursor), wanted.since)
+        found = self._places(wanted, cursor, own=own)
         rows: list[Row] = []
         looked_at, last = 0, None
         while looked_at < MOST_LOOKED_AT:
@@ -97,9 +100,20 @@ class Lists:
 
         A job that reaches another state meanwhile may be left out.
         """
-        found = self._walk(self._fitting(wanted), (math.inf, ""), wanted.since)
-        while chunk := [job_id for _, job_id in itertools.islice(found, _CHUNK)]:
-            yield from (row for row in self._rows(chunk) if row and wanted.matches(row))
+        return (row for _, row in self.walk(wanted))
+
+    def walk(
+        self, wanted: Filter, *, cursor: str | None = None, own: bool = False
+    ) -> Iterator[tuple[str, Row]]:
+        """Yield every job that matches, in the order of its pages, each with the cursor behind it.
+
+        Raises WrongCursor.
+        """
+        found = self._places(wanted, cursor, own=own)
+        while chunk := list(itertools.islice(found, _CHUNK)):
+            for place, row in zip(chunk, self._rows([each for _, each in chunk]), strict=True):
+                if row and wanted.matches(row):
+                    yield _cursor(place), row
 
     def rows(self, job_ids: Sequence[str]) -> list[Row]:
         """Read those of some jobs that have a record."""
@@ -108,12 +122,11 @@ class Lists:
     def _fitting(self, wanted: Filter) -> list[str]:
         """Choose the indexes that fit a filter best."""
         chosen = [keys.JOBS]
-        if wanted.state or wanted.operation:
+        if wanted.operation or wanted.states != frozenset(JobState):
             chosen = [
                 f"{keys.STATES}:{name}"
                 for name in indexes(self._redis)
-                if wanted.state in {None, named(name)[0]}
-                and wanted.operation in {None, named(name)[1]}
+                if named(name)[0] in wanted.states and wanted.operation in {None, named(name)[1]}
             ]
         if wanted.tenant is not None:
             tenants = [_of_tenant(wanted.tenant)]
@@ -121,9 +134,12 @@ class Lists:
                 return tenants
         return chosen
 
-    def _walk(self, chosen: Iterable[str], after: _Found, since: float | None) -> Iterator[_Found]:
-        """Yield the jobs of some indexes, the latest first."""
-        return heapq.merge(*(self._down(index, after, since) for index in chosen), reverse=True)
+    def _places(self, wanted: Filter, cursor: str | None, *, own: bool) -> Iterator[_Found]:
+        """Yield the places of jobs that may match, from a cursor on, the latest first."""
+        chosen = [_of_tenant(wanted.tenant)] if own and wanted.tenant else self._fitting(wanted)
+        after = _read_cursor(cursor)
+        each = (self._down(index, after, wanted.since) for index in chosen)
+        return heapq.merge(*each, reverse=True)
 
     def _down(self, index: str, after: _Found, since: float | None) -> Iterator[_Found]:
         """Yield the members of a sorted set that come after one, from the highest score down.
@@ -256,4 +272,4 @@ def _read_cursor(cursor: str | None) -> _Found:
     with contextlib.suppress(ValueError):
         if math.isfinite(at := float(score)):
             return at, job_id
-    raise ValueError("this cursor is not one that a page has given")
+    raise WrongCursor("this cursor is not one that a page has given")

@@ -41,6 +41,7 @@ class Records:
         self._announce = Script(redis, "announce")
         self._take_from = Script(redis, "take_from")
         self._keep_late = Script(redis, "keep_late")
+        self._replace = Script(redis, "replace_job")
 
     def turn(
         self,
@@ -164,6 +165,21 @@ class Records:
             retain=str(retain_seconds or ""),
         )
         return state
+
+    def replace(self, job_id: JobId, *, by: JobId, now: float, why: str) -> None:
+        """Write down that another job, which is recorded by now, runs in the place of a lost one.
+
+        Its batch no longer counts the lost one.
+        """
+        self._replace(
+            **keys.OF_A_BATCH,
+            job=keys.job(job_id),
+            new=keys.job(by),
+            due=keys.DUE,
+            again=by,
+            entry=_entry(now, "retried", why),
+            now=now,
+        )
 
     def drop_due(self, job_id: JobId) -> None:
         """Forget the due time of a job that needs none: it has settled, or its record is gone."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.archive.stored import Stored
-from worker.batch import BatchRows, Ledger, Runs
+from worker.batch import BatchRows, Ledger, Matching, Runs
 from worker.batch.timetable import Timetable
 from worker.core.providers import chosen
 from worker.engine.adopt import Adoption
@@ -33,7 +33,7 @@ from worker.store.readings import Readings
 from worker.store.receipts import Receipts
 from worker.store.records import Records
 from worker.store.turns import Turns
-from worker.wiring.batches import open_batches, open_timetable
+from worker.wiring.batches import open_batches, open_run_now, open_timetable
 from worker.wiring.producer import open_producer, open_retries
 from worker.wiring.receiver import open_deliveries
 from worker.wiring.results import open_adoption
@@ -55,7 +55,10 @@ class Desk:
     ledger: Ledger
     batch_rows: BatchRows
     runs: Runs
+    matching: Matching
     timetable: Timetable
+    run_schedule: Callable[[str], str]
+    """:func:`worker.wiring.batches.open_run_now`"""
     cancellations: Cancellations
     enqueue: Callable[..., Flow]
     """:func:`worker.messages.flow.enqueue`, with its producer."""
@@ -85,7 +88,9 @@ def open_desk(settings: Settings) -> Desk:
         ledger=batches.ledger,
         batch_rows=batches.rows,
         runs=batches.runs,
+        matching=batches.matching,
         timetable=open_timetable(settings),
+        run_schedule=open_run_now(settings),
         cancellations=Cancellations(records, time.time),
         enqueue=functools.partial(flow.enqueue, open_producer(settings)),
         gate=Gate(client, settings.limits, settings.policy.held_seconds),
