@@ -7,7 +7,7 @@ import structlog
 from celery import Task
 from celery.exceptions import Reject
 
-from worker.app import RESULT_SECONDS, app
+from worker.app import app
 from worker.archive.notices import CALL_SECONDS, host_of, open_notices
 from worker.core.contract import NOTIFY, SLOW_QUEUE
 from worker.core.errors import CallFailed, FermataError, InvalidRequest
@@ -16,6 +16,7 @@ from worker.core.notices import End, Notice, read_end
 from worker.core.wording import told
 from worker.store.connection import StoreUnavailable
 from worker.wiring import worker_process
+from worker.wiring.results import RESULT_SECONDS
 
 log = structlog.get_logger()
 

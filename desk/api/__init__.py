@@ -14,7 +14,7 @@ from flask_smorest import Api
 from werkzeug.exceptions import HTTPException
 
 from desk import problems
-from desk.api import batches, files, flows, jobs, quarantine, song, system
+from desk.api import batches, deliveries, files, flows, jobs, song, system
 from desk.api.schemas import Problem
 
 PREFIX: Final = "/api/v1"
@@ -49,5 +49,5 @@ def install(app: Flask) -> None:
     options: dict[str, Any] = {"security": [{"token": []}]}
     api = _Api(app, spec_kwargs=options)
     api.spec.components.security_scheme("token", dict(_BEARER))
-    for each in (jobs, files, song, flows, batches, quarantine, system):
+    for each in (jobs, files, song, flows, batches, deliveries, system):
         api.register_blueprint(each.blueprint, url_prefix=PREFIX)

@@ -1,8 +1,8 @@
-"""Batches: submit a manifest, list, look, cancel, report."""
+"""Batches: submit a manifest, list, look, cancel, retry, report."""
 
 import contextlib
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from flask import Response, request
@@ -10,7 +10,7 @@ from flask_smorest import Blueprint
 from marshmallow import RAISE
 
 from desk.api import schemas
-from desk.api.jobs import by
+from desk.api.jobs import by, understood
 from desk.doors import Role, requires, visitor
 from desk.parts import desk, now
 from desk.problems import Problem
@@ -72,30 +72,46 @@ def submit(asked: dict[str, Any]) -> Any:
     If any row is wrong, nothing is submitted. Repeat the request after a lost answer: no row is
     submitted twice. 409 if the batch was cancelled: `again=true` goes on with it.
     """
-    # Tenants choose the names of their batches themselves: equal ones must not meet.
-    own = visitor().tenant
-    batch_id = f"{own}:{asked['id']}" if own else asked["id"]
+    form = _FORMS.get(request.mimetype)
+    if form is None:
+        raise Problem(415, f"A manifest is one of: {', '.join(_FORMS)}.")
+    batch_id = own_id(asked["id"])
     # Asked before the check: a batch that somebody cancels during the check stays cancelled.
     again = asked["again"] and desk().ledger.is_cancelled(batch_id)
-    rows, tally = _read(request.get_data(), _FORMS.get(request.mimetype)), Tally()
-    for row in rows:
-        tally.add(row)
-    done = Submission() if asked["dry_run"] else _submit(batch_id, rows, tally, again=again)
-    told = tally.to_json() | {"submitted": done.submitted, "present": done.present}
+    checked, done = check(request.get_data(), form), Submission()
+    if checked.mistakes:
+        wrong = [each.to_json() for each in checked.mistakes]
+        raise Problem(422, f"{len(wrong)} mistakes; nothing was submitted.", rows=wrong)
+    if not asked["dry_run"]:
+        done = submit_checked(batch_id, checked, again=again)
+    told = checked.tally.to_json() | {"submitted": done.submitted, "present": done.present}
     return told | {"batch_id": batch_id}, {"Location": f"/api/v1/batches/{batch_id}"}
 
 
-def _read(body: bytes, form: Format | None) -> list[Row]:
-    """Read the rows of a manifest. Raises Problem with each mistake in it, by line."""
-    if form is None:
-        raise Problem(415, f"A manifest is one of: {', '.join(_FORMS)}.")
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A manifest that was read whole."""
+
+    rows: list[Row]
+    tally: Tally
+    mistakes: list[RowError]
+
+
+def own_id(name: str) -> str:
+    """Name a batch of the visitor's. Tenants choose names themselves: equal ones must not meet."""
+    own = visitor().tenant
+    return f"{own}:{name}" if own else name
+
+
+def check(body: bytes, form: Format) -> Checked:
+    """Read and price a manifest in the visitor's name. Raises Problem if it is too long."""
     found = [_own(row) for row in itertools.islice(read([body], form=form), MOST_ROWS + 1)]
     if len(found) > MOST_ROWS:
         raise Problem(413, f"Of more than {MOST_ROWS:,} rows: `fermata batch submit` takes it.")
-    wrong = [row.to_json() for row in found if isinstance(row, RowError)]
-    if wrong:
-        raise Problem(422, f"{len(wrong)} mistakes; nothing was submitted.", rows=wrong)
-    return [row for row in found if isinstance(row, Row)]
+    rows, tally = [row for row in found if isinstance(row, Row)], Tally()
+    for row in rows:
+        tally.add(row)
+    return Checked(rows, tally, [row for row in found if isinstance(row, RowError)])
 
 
 def _own(row: Row | RowError) -> Row | RowError:
@@ -108,8 +124,9 @@ def _own(row: Row | RowError) -> Row | RowError:
     return replace(row, tenant=own)
 
 
-def _submit(batch_id: str, rows: list[Row], tally: Tally, *, again: bool) -> Submission:
+def submit_checked(batch_id: str, checked: Checked, *, again: bool) -> Submission:
     """Submit the rows; raises Problem if the batch was cancelled, before this or meanwhile."""
+    tally = checked.tally
     opened = desk().ledger.open(
         batch_id,
         now=now(),
@@ -118,7 +135,7 @@ def _submit(batch_id: str, rows: list[Row], tally: Tally, *, again: bool) -> Sub
         expected_credits=tally.credits,
         again=again,
     )
-    done = desk().runs.submit(batch_id, rows) if opened else Submission(cancelled=True)
+    done = desk().runs.submit(batch_id, checked.rows) if opened else Submission(cancelled=True)
     if done.cancelled:
         raise Problem(
             409, "The batch was cancelled: its rows end, or were not submitted. See `again`."
@@ -139,8 +156,28 @@ def one(batch_id: str) -> Any:
 @requires(Role.ENQUEUE)
 @blueprint.response(200, schemas.CancelledBatch)
 def cancel(batch_id: str) -> Any:
-    """Cancel all jobs of a batch that have not ended; a run that still submits it stops."""
-    return {"cancelled": desk().runs.cancel(visible(batch_id).batch_id, by=by())}
+    """Cancel all jobs of a batch that have not ended, for a few seconds.
+
+    Ask again while `left` is not 0. A run that still submits the batch stops.
+    """
+    done = desk().runs.cancel(visible(batch_id).batch_id, by=by())
+    return {"cancelled": done.ending, "left": done.left}
+
+
+@blueprint.post("/batches/<batch_id>/retry")
+@blueprint.doc(operationId="retryBatch")
+@requires(Role.OPERATE)
+@blueprint.arguments(schemas.RetrySlice)
+@blueprint.response(200, schemas.Retried)
+def retry(asked: dict[str, Any], batch_id: str) -> Any:
+    """Run again what failed of a batch, for a few seconds; the rest of each row follows.
+
+    Ask again with the `cursor` of the answer while it is not null. A batch that was cancelled goes
+    on.
+    """
+    found = visible(batch_id)
+    with understood():
+        return desk().runs.retry(found.batch_id, by=by(), tenant=visitor().tenant, **asked)
 
 
 @blueprint.get("/batches/<batch_id>/report")

@@ -1,7 +1,7 @@
-"""Jobs: list, look, follow, cancel, ask the provider."""
+"""Jobs: list, look, follow, cancel, retry, ask the provider."""
 
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +17,11 @@ from desk.problems import Problem
 from worker.core.errors import InvalidRequest, UnknownJob
 from worker.core.job.lanes import tenant_of
 from worker.core.job.models import JobId, JobRecord
-from worker.core.job.states import LIVE, JobState
 from worker.core.overview import Filter
 from worker.core.providers import chosen
 from worker.engine.cancel import Cancellation
 from worker.engine.describe import record_json
+from worker.store.lists import WrongCursor
 
 blueprint = Blueprint("jobs", __name__, description=__doc__)
 
@@ -50,16 +50,13 @@ def by() -> str:
 def listed(asked: dict[str, Any]) -> Any:
     """List jobs.
 
-    If a state or an operation is given, those that reached their state last come first; else, and
-    for a token with a tenant, the newest.
+    If a state, an operation or an error is given, those that reached their state last come first;
+    else, and for a token with a tenant, the newest.
     """
     cursor, limit = asked.pop("cursor", None), asked.pop("limit")
-    try:
-        page = desk().lists.page(
-            _own(Filter(**asked)), cursor=cursor, limit=limit, own=visitor().tenant is not None
-        )
-    except ValueError as error:
-        raise Problem(422, "The query is wrong.", errors={"cursor": [str(error)]}) from None
+    wanted, own = _own(Filter(**asked)), visitor().tenant is not None
+    with understood():
+        page = desk().lists.page(wanted, cursor=cursor, limit=limit, own=own)
     return {"items": page.rows, "cursor": page.cursor}
 
 
@@ -87,7 +84,7 @@ def one(job_id: str) -> Response:
 @blueprint.response(200, content_type=live.MEDIA_TYPE)
 def events(job_id: str) -> Response:
     """Follow one job by server-sent events, until it has ended."""
-    at_turn = desk().turns.last()
+    at_turn = desk().turns.now()
     return live.of_job(visible(job_id), at_turn=at_turn)
 
 
@@ -153,39 +150,48 @@ def poll(job_id: str) -> Response:
 @blueprint.arguments(schemas.Filter)
 @blueprint.response(200, schemas.Cancelled)
 def cancel_all(asked: dict[str, Any]) -> Any:
-    """Cancel all jobs that match a filter and have not ended.
+    """Cancel all jobs that match a filter and have not ended, for a few seconds.
 
-    A filter that names nothing but times is refused: it might match every job.
+    Ask again while `left` is not 0. A filter that names nothing but times is refused: it might
+    match every job.
     """
     require_narrow(asked)
-    counts = cancel_those(live_jobs(_own(Filter(**asked))))
-    return {
-        "ending": counts.get(Cancellation.ENDING, 0),
-        "too_late": counts.get(Cancellation.TOO_LATE, 0),
-    }
+    return desk().matching.cancel(_own(Filter(**asked)), by=by())
+
+
+@blueprint.post("/jobs/retry")
+@blueprint.doc(operationId="retryJobs")
+@requires(Role.OPERATE)
+@blueprint.arguments(schemas.RetryMatching)
+@blueprint.response(200, schemas.Retried)
+def retry_all(asked: dict[str, Any]) -> Any:
+    """Run again all jobs that match a filter and have failed, for a few seconds.
+
+    Ask again with the `cursor` of the answer while it is not null. A filter that names nothing but
+    times is refused: it might match every job.
+    """
+    how = {name: asked.pop(name) for name in ("even_if_paid", "cursor")}
+    require_narrow(asked)
+    wanted = _own(Filter(**asked))
+    with understood():
+        return desk().matching.retry(wanted, by=by(), own=visitor().tenant is not None, **how)
 
 
 def require_narrow(given: Collection[str]) -> None:
-    """Refuse to cancel by a filter that names nothing, or nothing but times.
+    """Refuse to change what matches a filter that names nothing, or nothing but times.
 
     Raises InvalidRequest.
     """
     if not set(given) - {"since", "until"}:
         raise InvalidRequest(
-            "An empty filter would cancel every job, and so may one of times alone: name more."
+            "An empty filter would match every job, and so may one of times alone: name more."
         )
 
 
-def live_jobs(wanted: Filter) -> list[JobId]:
-    """Find the jobs that match and have not ended, in the order in which a job passes its states.
-
-    All of them are found before one is cancelled: a cancelled job leaves its index.
-    """
-    states = [state for state in JobState if state in LIVE and wanted.state in {None, state}]
-    each = (replace(wanted, state=state) for state in states)
-    return list({row.job_id: None for one in each for row in desk().lists.select(one)})
-
-
-def cancel_those(job_ids: list[JobId]) -> Mapping[Cancellation, int]:
-    """Cancel jobs in the visitor's name; counts what became of the requests."""
-    return desk().cancellations.cancel_all(job_ids, by=by())
+@contextlib.contextmanager
+def understood() -> Iterator[None]:
+    """Answer a cursor that is not one of ours with a problem document."""
+    try:
+        yield
+    except WrongCursor as error:
+        raise Problem(422, "The query is wrong.", errors={"cursor": [str(error)]}) from None

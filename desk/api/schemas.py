@@ -300,11 +300,43 @@ class FlowAgain(Schema):
     )
 
 
+_LEFT: Final = "How many are left: ask again until there are none. 10,000 stands for more, too."
+
+
 class Cancelled(Schema):
     """How many jobs of a filter are ending, and for how many it was too late."""
 
     ending = fields.Integer(required=True)
     too_late = fields.Integer(required=True)
+    left = fields.Integer(required=True, metadata=told(_LEFT))
+
+
+class RetrySlice(Retry):
+    """How to run again what failed, a slice at a time."""
+
+    cursor = fields.String(
+        load_default=None, validate=_TEXT, metadata=told("That of the answer before.")
+    )
+
+
+class RetryMatching(Filter, RetrySlice):
+    """Which jobs to run again, and how."""
+
+
+class Retried(Schema):
+    """What was run again."""
+
+    retried = fields.Integer(required=True)
+    refused = fields.Dict(
+        keys=fields.String(),
+        values=fields.Integer(),
+        required=True,
+        metadata=told("Why jobs were not retried, and how many."),
+    )
+    left = fields.Integer(required=True, metadata=told(_LEFT))
+    cursor = fields.String(
+        required=True, allow_none=True, metadata=told("Give it back to go on; null: none are left.")
+    )
 
 
 class Batch(Schema):
@@ -364,6 +396,7 @@ class CancelledBatch(Schema):
     """How many jobs of a batch were cancelled."""
 
     cancelled = fields.Integer(required=True)
+    left = fields.Integer(required=True, metadata=told(_LEFT))
 
 
 class Entry(Schema):
@@ -394,6 +427,53 @@ class Entries(Schema):
     cursor = fields.String(required=True, allow_none=True)
 
 
+class Delivery(Schema):
+    """A webhook that came, and what became of it."""
+
+    receipt_id = fields.String(required=True)
+    at = fields.Float(required=True)
+    receipt = fields.String(
+        required=True,
+        metadata=told("resumed, progress, without effect, late or quarantined"),
+    )
+    job_id = fields.String(required=True)
+    operation = fields.String(
+        required=True, allow_none=True, metadata=told("Null if the job has no record.")
+    )
+    what = fields.String(
+        required=True, metadata=told("As the job's timeline has it: the event, or `claim`.")
+    )
+    why = fields.String(
+        required=True, metadata=told("The webhook's own id, or why it is in quarantine.")
+    )
+    entry_id = fields.String(
+        required=True,
+        allow_none=True,
+        metadata=told("Its entry in quarantine, if it was put there."),
+    )
+
+
+class Deliveries(Schema):
+    """Some deliveries, the newest first."""
+
+    items = fields.List(fields.Nested(Delivery), required=True)
+    cursor = fields.String(required=True, allow_none=True)
+
+
+class Verified(Schema):
+    """A delivery whose signature is right."""
+
+    event = fields.String(required=True)
+    final = fields.Boolean(required=True, metadata=told("Whether it ends a job."))
+
+
+class Adopt(Schema):
+    """What was lost with the record of an orphan."""
+
+    operation = fields.String(required=True, validate=_TEXT)
+    tenant = fields.String(validate=_TEXT, metadata=told("Else the default tenant."))
+
+
 class Operation(Schema):
     """An operation or a named flow: what it does, takes and costs."""
 
@@ -418,6 +498,47 @@ class Waiting(Schema):
     jobs = fields.Integer(required=True)
 
 
+class Part(Schema):
+    """What a pause is about: one tenant or one operation; all jobs if neither is named."""
+
+    tenant = fields.String(validate=_TEXT)
+    operation = fields.String(validate=_TEXT)
+
+
+class Pause(Schema):
+    """A tenant or an operation whose jobs do not pass."""
+
+    tenant = fields.String(metadata=told("If a tenant is paused."))
+    operation = fields.String(metadata=told("If an operation is paused."))
+    by = fields.String(required=True)
+    at = fields.Float(required=True)
+    held = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata=told("How many of its jobs are held; null for a tenant's token."),
+    )
+
+
+class GateChange(Schema):
+    """What happened to the gate."""
+
+    at = fields.Float(required=True)
+    what = fields.String(required=True, metadata=told("closed, opened, paused or resumed"))
+    why = fields.String(
+        required=True,
+        metadata=told("Why it closed; or what was paused: `tenant:acme`, empty if everything."),
+    )
+    by = fields.String(required=True)
+
+
+class InFlight(Schema):
+    """The jobs of one operation at the provider."""
+
+    operation = fields.String(required=True)
+    jobs = fields.Integer(required=True)
+    oldest = fields.Float(required=True, metadata=told("Since when the oldest is there."))
+
+
 class Gate(Schema):
     """The gate before the provider. A tenant sees no figures of all tenants together."""
 
@@ -425,19 +546,33 @@ class Gate(Schema):
     closed_at = fields.Float(required=True, allow_none=True)
     probe_at = fields.Float(required=True, allow_none=True)
     paused_by = fields.String(required=True, allow_none=True)
+    paused_at = fields.Float(required=True, allow_none=True)
+    pauses = fields.List(fields.Nested(Pause), required=True)
     in_flight = fields.Integer(required=True, allow_none=True)
+    at_provider = fields.List(fields.Nested(InFlight), required=True)
     credits = fields.Float(required=True, allow_none=True)
     waiting = fields.List(fields.Nested(Waiting), required=True)
+    history = fields.List(
+        fields.Nested(GateChange), required=True, metadata=told("The latest first.")
+    )
 
 
 class Paused(Schema):
-    """Whether the gate was paused before."""
+    """Whether that was paused before."""
 
     was_paused = fields.Boolean(required=True)
 
 
+class Run(Schema):
+    """What became of a run of a schedule."""
+
+    batch_id = fields.String(required=True)
+    outcome = fields.String(required=True)
+    at = fields.Float(required=True)
+
+
 class Schedule(Schema):
-    """A schedule and its last run."""
+    """A schedule and its last runs."""
 
     name = fields.String(required=True)
     cron = fields.String(required=True)
@@ -446,6 +581,18 @@ class Schedule(Schema):
     last_batch = fields.String(required=True, allow_none=True)
     last_outcome = fields.String(required=True, allow_none=True)
     last_at = fields.Float(required=True, allow_none=True)
+    next_at = fields.List(
+        fields.Float(), required=True, metadata=told("The next due times, within a year.")
+    )
+    outcomes = fields.List(
+        fields.Nested(Run), required=True, metadata=told("The latest runs, newest first.")
+    )
+
+
+class ScheduleRun(Schema):
+    """A run that was started by hand."""
+
+    batch_id = fields.String(required=True)
 
 
 class Schedules(Schema):
@@ -481,6 +628,16 @@ class Waits(Schema):
     p95 = fields.Float(required=True, allow_none=True)
 
 
+class TenantDay(Schema):
+    """What became of the jobs of one tenant today (UTC); credits at list price."""
+
+    tenant = fields.String(required=True)
+    succeeded = fields.Integer(required=True)
+    failed = fields.Integer(required=True, metadata=told("The expired ones too."))
+    cancelled = fields.Integer(required=True)
+    credits = fields.Float(required=True)
+
+
 class Overview(Schema):
     """The whole system in figures."""
 
@@ -504,6 +661,7 @@ class Overview(Schema):
         required=True,
         metadata=told("The last sign of life of each."),
     )
+    today = fields.List(fields.Nested(TenantDay), required=True)
     webhook_share = fields.Float(
         required=True,
         allow_none=True,

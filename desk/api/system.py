@@ -1,6 +1,7 @@
 """The system: operations and their prices, the gate, schedules, spend, and all of it in figures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
@@ -14,8 +15,10 @@ from desk.api import schemas
 from desk.api.jobs import by
 from desk.doors import Role, requires, system_wide, visitor
 from desk.parts import desk, now
-from worker.core import overview
+from desk.problems import Problem
+from worker.core import overview, pauses
 from worker.core.batch.flows import FLOWS, find_flow
+from worker.core.errors import InvalidRequest
 from worker.core.job.models import JSONObject
 from worker.core.providers import chosen
 
@@ -78,19 +81,36 @@ def gate() -> Any:
 
 
 def _gate() -> JSONObject:
-    found, everything = desk().counters.gate(), visitor().tenant is None
+    counters, everything = desk().counters, visitor().tenant is None
+    found = counters.gate()
     return {
         "closed_for": found.closed_for,
         "closed_at": found.closed_at,
         "probe_at": found.probe_at,
         "paused_by": found.paused_by,
+        "paused_at": found.paused_at,
+        "pauses": [
+            {
+                each.kind: each.name,
+                "by": each.by,
+                "at": each.at,
+                "held": each.held if everything else None,
+            }
+            for each in found.pauses
+            if each.kind != "tenant" or visitor().sees(each.name)
+        ],
         "in_flight": found.in_flight if everything else None,
+        "at_provider": [
+            {"operation": operation, "jobs": jobs, "oldest": oldest}
+            for operation, jobs, oldest in (counters.at_provider() if everything else ())
+        ],
         "credits": found.credits if everything else None,
         "waiting": [
             {"lane": lane, "tenant": tenant, "jobs": jobs}
             for (lane, tenant), jobs in found.waiting.items()
             if visitor().sees(tenant)
         ],
+        "history": [asdict(each) for each in (counters.gate_history() if everything else ())],
     }
 
 
@@ -98,20 +118,36 @@ def _gate() -> JSONObject:
 @blueprint.doc(operationId="pauseGate")
 @requires(Role.OPERATE)
 @system_wide
+@blueprint.arguments(schemas.Part, required=False, unknown=RAISE)
 @blueprint.response(204)
-def pause() -> None:
-    """Let no job pass the gate until it is resumed; jobs at the provider go on."""
-    desk().gate.pause(by(), now=now())
+def pause(asked: dict[str, str]) -> None:
+    """Let no job pass the gate, of all, of a tenant or of an operation, until it is resumed.
+
+    Jobs at the provider go on.
+    """
+    desk().gate.pause(by(), now=now(), part=part(asked))
 
 
 @blueprint.post("/gate/resume")
 @blueprint.doc(operationId="resumeGate")
 @requires(Role.OPERATE)
 @system_wide
+@blueprint.arguments(schemas.Part, required=False, unknown=RAISE)
 @blueprint.response(200, schemas.Paused)
-def resume() -> Any:
-    """Let jobs pass the gate again."""
-    return {"was_paused": desk().gate.resume()}
+def resume(asked: dict[str, str]) -> Any:
+    """End a pause; another one stays."""
+    return {"was_paused": desk().gate.resume(by(), now=now(), part=part(asked))}
+
+
+def part(asked: Mapping[str, str]) -> str:
+    """Read what a pause is about.
+
+    Raises Problem.
+    """
+    try:
+        return pauses.part(tenant=asked.get("tenant"), operation=asked.get("operation"))
+    except InvalidRequest as error:
+        raise Problem(422, error.message) from None
 
 
 @blueprint.get("/schedules")
@@ -119,11 +155,37 @@ def resume() -> Any:
 @system_wide
 @blueprint.response(200, schemas.Schedules)
 def schedules() -> Any:
-    """List the timetable, with each schedule's last run."""
+    """List the timetable: when each schedule runs next, and how its last runs went."""
     if desk().settings.timetable is None:
         return {"items": []}
     timetable = desk().timetable
     return {"items": [timetable.describe(each) for each in timetable.schedules.values()]}
+
+
+@blueprint.post("/schedules/<schedule>/run")
+@blueprint.doc(operationId="runSchedule")
+@requires(Role.OPERATE)
+@system_wide
+@blueprint.response(202, schemas.ScheduleRun, headers={"Location": {"schema": {"type": "string"}}})
+def run(schedule: str) -> Any:
+    """Start a run of a schedule now, as a batch named after this minute; a worker submits it.
+
+    Asked for twice in a minute, it runs once. 409 if the run before has not ended, and the schedule
+    skips a run then.
+    """
+    try:
+        batch_id = run_now(schedule)
+    except InvalidRequest as error:
+        raise Problem(409, error.message) from None
+    return {"batch_id": batch_id}, {"Location": f"/api/v1/batches/{batch_id}"}
+
+
+def run_now(name: str) -> str:
+    """Start a run; raises Problem if there is no such schedule, InvalidRequest if it is skipped."""
+    timetable = desk().settings.timetable
+    if timetable is None or name not in desk().timetable.schedules:
+        raise Problem(404, "The timetable has no such schedule.")
+    return desk().run_schedule(name)
 
 
 @blueprint.get("/spend")
@@ -152,6 +214,7 @@ def _spent(days: int) -> Iterator[JSONObject]:
 def figures() -> Any:
     """See the whole system in figures."""
     hour = overview.added(desk().counters.minutes(now=now(), count=_HOUR))
+    [today] = desk().counters.days(now=now(), count=1)
     waits = overview.histogram(hour, "wait", overview.WAIT_BOUNDS)
     states: dict[str, int] = {}
     for (state, _), count in desk().counters.counts().items():
@@ -162,6 +225,7 @@ def figures() -> Any:
         "quarantine": desk().quarantine.counts(),
         "oldest": desk().counters.oldest(),
         "workers": desk().counters.workers(),
+        "today": [asdict(each) for each in overview.by_tenant(today)],
         "webhook_share": overview.webhook_share(hour, chosen().operations).share,
         "provider_seconds": {"p50": waits.quantile(0.5), "p95": waits.quantile(0.95)},
     }

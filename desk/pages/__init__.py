@@ -1,10 +1,11 @@
 """The page: what people see of Fermata, drawn on the server.
 
 Every screen is a URL that works without JavaScript. ``standing`` shows the whole, ``jobs`` lists,
-``job`` shows one job and its flow, ``song`` plays what they made, ``deliveries``, ``batches`` and
-``trial`` are the other screens. Each reads through the parts of the desk and fills a template;
-``wording`` says how a number or a time is written, ``drawing/`` where the marks of a picture go.
-What changes something is a form that is posted, with a CSRF token.
+``job`` shows one job and its flow, ``song`` plays what they made; ``matching`` changes all that
+match; ``batches``, ``manifest``, ``schedules``, ``deliveries`` and ``trial`` are the other screens.
+Each reads through the parts of the desk and fills a template; ``wording`` says how a number or a
+time is written, ``drawing/`` where the marks of a picture go. What changes something is a form that
+is posted, with a CSRF token.
 
 What a visitor with a tenant may see is decided where the API decides it (``desk/api/``). The
 screens about all tenants together are answered 403, and no link leads there.
@@ -91,14 +92,17 @@ def _away(error: Exception) -> tuple[str, int]:
 
 def register() -> Blueprint:
     """Return the blueprint with all its screens."""
-    from desk.pages import (  # noqa: PLC0415
-        batches,  # noqa: F401
-        deliveries,  # noqa: F401
-        job,  # noqa: F401
-        jobs,  # noqa: F401
-        song,  # noqa: F401
-        standing,  # noqa: F401
-        trial,  # noqa: F401
+    from desk.pages import (  # noqa: F401, PLC0415
+        batches,
+        deliveries,
+        job,
+        jobs,
+        manifest,
+        matching,
+        schedules,
+        song,
+        standing,
+        trial,
     )
 
     return pages

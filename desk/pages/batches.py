@@ -1,20 +1,16 @@
-"""Batches and Schedules: how far each batch is, what it cost, and what the timetable runs."""
+"""Batches: how far each is, what it cost, and why jobs of it failed."""
 
 from typing import Final
 
-from flask import flash, redirect, render_template, url_for
-from werkzeug.wrappers import Response
+from flask import render_template
 
 from desk.api.batches import visible
-from desk.api.jobs import by
-from desk.doors import Role, requires, system_wide, visitor
+from desk.doors import visitor
 from desk.pages import pages
 from desk.pages.drawing.bars import WIDTH
 from desk.parts import desk, now
 from worker.batch import Batch
-from worker.core import amounts
-from worker.core.errors import ConfigError
-from worker.core.job.models import JSONObject
+from worker.core.job.states import LOST
 
 NEWEST: Final = 50
 
@@ -37,6 +33,7 @@ def batch(batch_id: str) -> str:
         batch=found,
         parts=_shares(found),
         errors=sorted(found.errors.items(), key=lambda each: -each[1]),
+        may_retry=any(found.ended[state] for state in LOST),
         a_minute=None if found.done else ended / took * 60,
         left=None if found.done or not ended else took / ended * (found.expected_jobs - ended),
     )
@@ -56,27 +53,3 @@ def _shares(found: Batch) -> list[tuple[str, int, float, float]]:
             shares.append((state, count, round(x, 1), round(count * scale, 1)))
             x += count * scale
     return shares
-
-
-@pages.post("/batches/<batch_id>/cancel")
-@requires(Role.ENQUEUE)
-def cancel_batch(batch_id: str) -> Response:
-    """Cancel the jobs of a batch that are under way."""
-    ending = desk().runs.cancel(visible(batch_id).batch_id, by=by())
-    flash(f"Ending now: {amounts.count(ending, 'job')}.")
-    return redirect(url_for("pages.batch", batch_id=batch_id))
-
-
-@pages.get("/schedules")
-@system_wide
-def schedules() -> str:
-    """Show the timetable and its last runs."""
-    found: list[JSONObject] = []
-    wrong = None
-    if desk().settings.timetable is not None:
-        try:
-            timetable = desk().timetable
-            found = [timetable.describe(each) for each in timetable.schedules.values()]
-        except ConfigError as error:
-            wrong = error.message
-    return render_template("schedules.html", schedules=found, wrong=wrong)

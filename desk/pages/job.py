@@ -21,7 +21,7 @@ from worker.core import amounts
 from worker.core.errors import InvalidRequest
 from worker.core.job import kept
 from worker.core.job.models import JobId, JobRecord, JSONObject
-from worker.core.job.states import LIVE, LOST, JobState
+from worker.core.job.states import LOST, UNSETTLED, JobState
 from worker.core.providers import chosen
 from worker.engine.cancel import Cancellation
 from worker.engine.describe import read_late
@@ -70,7 +70,7 @@ def _actions(record: JobRecord) -> dict[str, bool]:
     return {
         "may_poll": operates and waits,
         "may_retry": operates and _may_retry(record),
-        "may_cancel": visitor().may(Role.ENQUEUE) and record.state in LIVE - {JobState.RESUMING},
+        "may_cancel": visitor().may(Role.ENQUEUE) and record.state in UNSETTLED,
     }
 
 

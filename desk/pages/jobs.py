@@ -1,30 +1,25 @@
-"""Jobs: the list with its filter, the search, and cancelling all that match.
+"""Jobs: the list with its filter, and the search.
 
 The filter stands in the URL. A page shows some jobs and where the list goes on; it never counts
-what it would have to read first. "Cancel all" is one action in the server: a page says how many
-jobs match, and the form on it cancels those that match and were recorded by then.
+what it would have to read first. ``matching`` changes all jobs that match.
 """
 
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
 
-from flask import flash, redirect, render_template, request, url_for
-from markupsafe import Markup
+from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from desk.api.jobs import cancel_those, live_jobs, require_narrow
-from desk.doors import Role, requires, visitor
+from desk.doors import visitor
 from desk.pages import pages
-from desk.parts import desk, now
-from worker.core import amounts
+from desk.parts import desk
 from worker.core.contract import JOB_ID
 from worker.core.errors import InvalidRequest
 from worker.core.job.models import JobId
-from worker.core.job.states import LIVE, JobState
+from worker.core.job.states import LOST, UNSETTLED, JobState
 from worker.core.overview import Filter, Row
 from worker.core.providers import chosen
-from worker.engine.cancel import Cancellation
 
 NEWEST: Final = 2_000
 """So many of the newest jobs are searched for an id that no index has."""
@@ -40,7 +35,7 @@ def jobs() -> str:
         page = desk().lists.page(wanted, cursor=cursor, own=visitor().tenant is not None)
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
-    given = _given()
+    given = given_filter()
     return render_template(
         "jobs.html",
         page=page,
@@ -48,10 +43,11 @@ def jobs() -> str:
         total=_total(wanted),
         first=cursor is None,
         older=url_for("pages.jobs", **given, cursor=page.cursor) if page.cursor else None,
-        cancel_url=url_for("pages.cancel_matching", **given),
         states=list(JobState),
         operations=sorted(chosen().operations),
-        may_end=bool(set(given) - {"since", "until"}) and wanted.state in {None, *LIVE},
+        narrow=bool(set(given) - {"since", "until"}),
+        may_end=bool(wanted.states & UNSETTLED),
+        may_retry=bool(wanted.states & LOST),
     )
 
 
@@ -60,7 +56,7 @@ def read_filter() -> Filter:
 
     Raises InvalidRequest.
     """
-    given = _given()
+    given = given_filter()
     state = given.get("state")
     if state is not None and state not in set(JobState):
         raise InvalidRequest(f"there is no such state; there are: {', '.join(JobState)}")
@@ -70,16 +66,21 @@ def read_filter() -> Filter:
         tenant=visitor().tenant or given.get("tenant"),
         batch=given.get("batch"),
         error=given.get("error"),
-        since=_time("since", given.get("since")),
-        until=_time("until", given.get("until")),
+        since=read_time("since", given.get("since")),
+        until=read_time("until", given.get("until")),
     )
 
 
-def _given() -> dict[str, Any]:
+def given_filter() -> dict[str, Any]:
+    """Return what the URL says of a filter, as it is written there."""
     return {name: value for name in _FIELDS if (value := request.args.get(name, "").strip())}
 
 
-def _time(name: str, text: str | None) -> float | None:
+def read_time(name: str, text: str | None) -> float | None:
+    """Read a time of a filter.
+
+    Raises InvalidRequest.
+    """
     if text is None:
         return None
     try:
@@ -87,10 +88,6 @@ def _time(name: str, text: str | None) -> float | None:
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise InvalidRequest(f"{name} is not a time as 2026-11-29T12:00 (UTC)") from None
-
-
-def _utc(at: float | None) -> str:
-    return f"{datetime.fromtimestamp(at or 0, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _total(wanted: Filter) -> int | None:
@@ -123,43 +120,3 @@ def _is_named(row: Row, asked: str) -> bool:
     if asked in {row.provider_task_id, row.clip_id, row.batch}:
         return True
     return len(asked) >= _LEAST_SEARCHED and row.job_id.startswith(asked)
-
-
-@pages.get("/cancel")
-@requires(Role.ENQUEUE)
-def cancel_matching() -> str:
-    """Ask before all jobs that match a filter are cancelled, and say how many they are."""
-    until = datetime.fromtimestamp(now(), UTC).isoformat()
-    given: dict[str, Any] = {"until": until} | _given()
-    times = {name: _utc(_time(name, given[name])) for name in ("since", "until") if name in given}
-    return render_template(
-        "cancel.html",
-        matching=len(live_jobs(_narrow())),
-        told=given | times,
-        back=url_for("pages.jobs", **_given()),
-        action=url_for("pages.cancel_matching_now", **given),
-    )
-
-
-@pages.post("/cancel")
-@requires(Role.ENQUEUE)
-def cancel_matching_now() -> Response:
-    """Cancel all jobs that match a filter."""
-    counts = cancel_those(live_jobs(_narrow()))
-    late = counts.get(Cancellation.TOO_LATE, 0)
-    ending = amounts.count(counts.get(Cancellation.ENDING, 0), "job")
-    cancelled = url_for("pages.jobs", **_given() | {"state": JobState.CANCELLED})
-    said = Markup('Ending now: {}. <a href="{}">See those that are cancelled</a>.')
-    flash(said.format(ending, cancelled))
-    if late:
-        flash(f"{late:,} had ended by themselves.")
-    return redirect(url_for("pages.jobs", **_given()))
-
-
-def _narrow() -> Filter:
-    """Read a filter that does not match everything.
-
-    Raises InvalidRequest.
-    """
-    require_narrow(_given())
-    return read_filter()

@@ -14,6 +14,9 @@
   localise(document);
   document.addEventListener("htmx:after:swap", () => localise(document));
 
+  // What goes on in slices: this page has the form for the next one.
+  document.querySelector("form.goes-on")?.requestSubmit();
+
   // Who has been logged out gets the login form instead of the region: load the whole page then.
   document.addEventListener("htmx:before:swap", (event) => {
     if (event.detail.ctx.text.includes('id="live"')) return;

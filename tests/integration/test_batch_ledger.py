@@ -12,7 +12,7 @@ import pytest
 from tests.integration.flow import completed
 from tests.traced import in_memory
 from worker import tracing
-from worker.batch import Batch, BatchRow, Phase, Retry, Runs, Submission, manifest, report
+from worker.batch import Batch, Job, Phase, Retrying, Runs, Submission, manifest, matching, report
 from worker.core import keys
 from worker.core.batch import Row, row_id
 from worker.core.batch.flows import Plan
@@ -23,18 +23,20 @@ from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy
 from worker.engine.cancel import Cancellations
 from worker.messages import flow
+from worker.messages.retry import PERHAPS_PAID
 from worker.settings import Role, load
 from worker.store.connection import connect
 from worker.store.embedded import EmbeddedValkey
 from worker.store.readings import Readings
 from worker.store.records import Records
 from worker.wiring.batches import open_batches
-from worker.wiring.producer import open_producer
+from worker.wiring.producer import open_producer, open_retries
 
 NAME = "songs"
 RETENTION = 7 * 86400
 REMEMBERED = 2 * RETENTION + round(longest_deadline(Policy()))
 MADE: JSONObject = {"clips": [{"clip_id": "made", "state": "succeeded"}], "data": {}}
+UNCONFIRMED: JSONObject = {"type": "SubmissionUnconfirmed", "message": "as if", "details": {}}
 FAILURE: JSONObject = {"type": "TaskFailed", "message": "as if", "details": {}}
 
 
@@ -54,6 +56,7 @@ class Desk:
             ledger=self.ledger,
             rows=self.batch_rows,
             cancellations=Cancellations(self.records, time.time),
+            matching=opened.matching,
         )
 
     def _enqueue(self, *args: Any, **options: Any) -> flow.Flow:
@@ -69,17 +72,22 @@ class Desk:
         self.open(rows)
         return self.runs.submit(NAME, rows)
 
-    def retry(self, rows: Sequence[Row]) -> Retry:
-        return self.runs.retry(NAME, rows)
+    def retry(self, **options: Any) -> Retrying:
+        return self.runs.retry(NAME, by="a test", **options)
 
     def cancel(self) -> int:
-        return self.runs.cancel(NAME, by="batch cancel")
+        return self.runs.cancel(NAME, by="batch cancel").ending
 
     def read(self) -> Batch:
         return self.ledger.read(NAME)
 
-    def rows(self) -> list[BatchRow]:
-        return [row for page in self.batch_rows.pages(NAME) for row, _ in page]
+    def jobs(self) -> list[list[Job]]:
+        """Read the jobs of each row; of one that was retried, that in its place."""
+        return [jobs for page in self.batch_rows.pages(NAME) for _, jobs in page]
+
+    def first(self, row: int = 0) -> JobId:
+        """Name the job that runs first in a row, by now."""
+        return self.jobs()[row][0].job_id
 
     def states(self) -> list[str]:
         return [str(line["state"]) for line in report.lines(self.batch_rows, NAME)]
@@ -180,7 +188,7 @@ def test_a_submission_stops_where_its_batch_was_cancelled(desk: Desk) -> None:
 def test_a_follow_up_that_begins_behind_a_cancellation_ends_too(desk: Desk) -> None:
     rows = read(remaster(1, then="sonic.wav"))
     desk.submit(rows)
-    parent, follow_up = (step.job_id for step in desk.rows()[0].steps)
+    parent, follow_up = (job.job_id for job in desk.jobs()[0])
     desk.claim(parent)
     assert desk.cancel() == 0
     desk.begin_follow_up(follow_up)
@@ -190,7 +198,7 @@ def test_a_follow_up_that_begins_behind_a_cancellation_ends_too(desk: Desk) -> N
 
 def test_a_follow_up_of_a_batch_that_goes_on_is_not_touched(desk: Desk) -> None:
     desk.submit(read(remaster(1, then="sonic.wav")))
-    follow_up = desk.rows()[0].steps[1].job_id
+    follow_up = desk.jobs()[0][1].job_id
     desk.begin_follow_up(follow_up)
     assert desk.readings.standing(follow_up).cancelled_by is None
 
@@ -201,22 +209,21 @@ def test_what_is_retried_while_its_batch_is_cancelled_ends_too(
     rows = read(remaster(1))
     desk.submit(rows)
     desk.end(first_job(rows[0]))
-    enqueue = desk.enqueue
+    replace = Records.replace
 
-    def cancelled_behind_it(*args: Any, **options: Any) -> flow.Flow:
-        enqueued = enqueue(*args, **options)
+    def cancelled_before_it(*args: Any, **options: Any) -> None:
         assert desk.cancel() == 0
-        return enqueued
+        replace(*args, **options)
 
-    monkeypatch.setattr(desk, "enqueue", cancelled_behind_it)
-    desk.retry(rows)
-    assert desk.is_ended_by_the_sweep(desk.rows()[0].steps[0].job_id)
+    monkeypatch.setattr(Records, "replace", cancelled_before_it)
+    assert desk.retry().retried == 1
+    assert desk.is_ended_by_the_sweep(desk.first())
 
 
 def test_a_batch_that_is_cancelled_twice_is_cancelled_once(desk: Desk) -> None:
     rows = read(*map(remaster, range(3)))
     desk.submit(rows)
-    assert (desk.cancel(), desk.cancel()) == (3, 3)
+    assert (desk.cancel(), desk.cancel()) == (3, 0)
     found = desk.read()
     assert (found.phase, found.live, found.done) == (Phase.CANCELLED, 3, False)
     for row in rows:
@@ -243,8 +250,8 @@ def test_a_row_that_was_retried_is_not_bought_again_when_its_records_are_gone(de
     rows = read(remaster(1))
     desk.submit(rows)
     desk.end(first_job(rows[0]))
-    assert desk.retry(rows).retried == 1
-    again = desk.rows()[0].steps[0].job_id
+    assert desk.retry().retried == 1
+    again = desk.first()
     desk.end(again, Turn.SUCCEED)
     assert desk.states() == ["succeeded"]
     desk.forget(first_job(rows[0]))
@@ -256,9 +263,8 @@ def test_a_row_with_a_key_is_that_row_however_it_is_edited(desk: Desk) -> None:
     for then in ("sonic.wav", "sonic.midi", "sonic.wav,sonic.midi"):
         rows = read(remaster(2), remaster(1, key="k", then=then))
         desk.submit(rows)
-        assert [(row.line, row.steps[1].operation) for row in desk.rows() if row.key] == [
-            (2, "sonic.wav")
-        ]
+        found = [row for page in desk.batch_rows.pages(NAME) for row, _ in page if row.key]
+        assert [(row.line, row.steps[1].operation) for row in found] == [(2, "sonic.wav")]
         if desk.readings.state(first_job(rows[1])):
             desk.end(first_job(rows[1]), Turn.SUCCEED)
             desk.forget(first_job(rows[1]))
@@ -269,7 +275,7 @@ def test_a_retried_batch_is_remembered_for_no_longer_and_no_shorter(desk: Desk) 
     rows = read(remaster(1))
     desk.submit(rows)
     desk.end(first_job(rows[0]))
-    desk.retry(rows)
+    desk.retry()
     for key in keys.OF_A_BATCH.values():
         assert REMEMBERED - 60 < desk.redis.ttl(key + NAME) <= REMEMBERED
 
@@ -287,7 +293,7 @@ def test_a_batch_is_remembered_from_when_the_last_of_its_jobs_began_or_ended(des
     rows = read(remaster(1, then="sonic.wav"))
     desk.submit(rows)
     age(desk)
-    parent, follow_up = (step.job_id for step in desk.rows()[0].steps)
+    parent, follow_up = (job.job_id for job in desk.jobs()[0])
     desk.end(parent, Turn.SUCCEED)
     assert remembered(desk)
     age(desk)
@@ -314,73 +320,71 @@ def test_a_batch_is_remembered_for_longer_than_its_rows_may_be_held(
 def test_what_a_retry_replaces_counts_as_failed_no_more(desk: Desk) -> None:
     rows = read(remaster(1), remaster(2))
     desk.submit(rows)
-    for row in rows:
-        desk.end(first_job(row))
-    assert desk.read().errors == {"TaskFailed": 2}
-    desk.retry(rows[:1])
+    desk.end(first_job(rows[0]))
+    assert desk.read().errors == {"TaskFailed": 1}
+    desk.retry()
     found = desk.read()
-    assert (found.jobs, found.live, found.ended[JobState.FAILED]) == (2, 1, 1)
-    desk.end(desk.rows()[0].steps[0].job_id, Turn.SUCCEED)
-    desk.retry(rows)
-    desk.end(desk.rows()[1].steps[0].job_id, Turn.SUCCEED)
+    assert (found.jobs, found.live, found.ended[JobState.FAILED]) == (2, 2, 0)
+    for row in range(2):
+        desk.end(desk.first(row), Turn.SUCCEED)
     found = desk.read()
     assert (found.jobs, found.live, found.errors, found.done) == (2, 0, {}, True)
     assert {state for state, count in found.ended.items() if count} == {JobState.SUCCEEDED}
 
 
-def test_two_retries_at_once_discount_a_failure_once(desk: Desk) -> None:
+def test_a_job_that_is_retried_alone_is_counted_by_its_batch(desk: Desk) -> None:
+    rows = read(remaster(1), remaster(2))
+    desk.submit(rows)
+    for row in rows:
+        desk.end(first_job(row))
+    retries = open_retries(load(Role.CLIENT))
+    again = {retries.retry(first_job(rows[0]), by="a test") for _ in range(2)}
+    assert again == {desk.first()}
+    assert (desk.read().errors, desk.read().live) == ({"TaskFailed": 1}, 1)
+    assert desk.states() == ["held", "failed"]
+    assert next(report.lines(desk.batch_rows, NAME))["job_id"] in again
+    retries.close()
+
+
+def test_a_retry_is_found_for_as_long_as_its_batch_is_remembered(desk: Desk) -> None:
     rows = read(remaster(1))
     desk.submit(rows)
     desk.end(first_job(rows[0]))
-    ((before, (failed,)),) = desk.batch_rows.find(NAME, {first_job(rows[0]): 1})
-    desk.retry(rows)
-    desk.batch_rows.replace(NAME, before, desk.rows()[0], failed)
-    assert (desk.read().jobs, desk.read().ended[JobState.FAILED]) == (1, 0)
+    desk.retry()
+    for key in (keys.job(first_job(rows[0])), keys.timeline(first_job(rows[0]))):
+        assert REMEMBERED - 60 < desk.redis.ttl(key) <= REMEMBERED
 
 
-def test_a_row_that_lost_what_it_works_on_does_not_stop_the_retry(desk: Desk) -> None:
+def test_a_follow_up_is_retried_although_what_it_works_on_is_forgotten(desk: Desk) -> None:
     rows = read(remaster(1, then="sonic.wav"), remaster(2))
     desk.submit(rows)
-    parent, follow_up = (step.job_id for step in desk.rows()[0].steps)
+    parent, follow_up = (job.job_id for job in desk.jobs()[0])
     desk.end(parent, Turn.SUCCEED)
     desk.begin_follow_up(follow_up)
     desk.end(follow_up)
     desk.end(first_job(rows[1]))
     desk.forget(parent)
-    assert desk.retry(rows) == Retry(retried=1, lost=[1])
-    assert desk.states() == ["failed", "held"]
+    assert desk.retry().retried == 2
+    assert [job.state for jobs in desk.jobs() for job in jobs] == [None, "held", "held"]
 
 
-def test_a_retried_follow_up_picks_as_its_row_says(desk: Desk) -> None:
-    song = {"operation": "sonic.create_music", "custom_mode": True, "prompt": "la"}
-    rows = read(
-        song | {"then": "sonic.wav+sonic.midi", "pick": -1}, song | {"then": "sonic.wav", "pick": 7}
-    )
+def sent(desk: Desk, job_id: JobId) -> None:
+    """Do as if a job had been sent to the provider, which said nothing of a refund."""
+    desk.redis.hset(keys.job(job_id), mapping={"attempts": 1, "cost": 10_000})
+
+
+def test_what_may_be_paid_is_retried_only_if_that_is_accepted(desk: Desk) -> None:
+    rows = read(remaster(1), remaster(2))
     desk.submit(rows)
-    for row in desk.rows():
-        desk.end(row.steps[0].job_id, Turn.SUCCEED)
-        desk.begin_follow_up(row.steps[1].job_id)
-        desk.end(row.steps[1].job_id)
-    plans: list[Plan] = []
-
-    def enqueue(plan: Plan, **options: Any) -> flow.Flow:
-        plans.append(plan)
-        return flow.enqueue(desk.app, plan, **options)
-
-    desk.enqueue = enqueue
-    # The result of the second row has no such clip; the first row is retried all the same.
-    assert desk.retry(rows) == Retry(retried=1, lost=[2])
-    assert [(plan.operation, plan.own_pick, plan.branches) for plan in plans] == [
-        ("sonic.wav", -1, (("sonic.midi",),)), ("sonic.wav", 7, ()),
-    ]  # fmt: skip
-    del plans[:]
-    again = desk.rows()[0].steps[1].job_id
-    desk.end(again, Turn.SUCCEED)
-    midi = desk.rows()[0].steps[2].job_id
-    desk.begin_follow_up(midi)
-    desk.end(midi)
-    desk.retry(rows)
-    assert (plans[0].operation, plans[0].own_pick) == ("sonic.midi", None)
+    for row in rows:
+        desk.end(first_job(row))
+    sent(desk, first_job(rows[0]))
+    desk.redis.hset(keys.job(first_job(rows[0])), "error", json.dumps(UNCONFIRMED))
+    done = desk.retry()
+    assert (done.retried, done.refused) == (1, {PERHAPS_PAID: 1})
+    assert desk.states() == ["failed", "held"]
+    assert desk.retry(even_if_paid=True).retried == 1
+    assert desk.states() == ["held", "held"]
 
 
 def keep_late(desk: Desk, job_id: JobId, body: JSONObject) -> None:
@@ -404,7 +408,11 @@ def test_what_came_late_is_not_bought_again_and_stands_in_the_report(desk: Desk)
         ("failed", True, 10), ("failed", False, 0),
     ]  # fmt: skip
     assert lines[0]["urls"] == ["https://example.com/a.mp3"]
-    assert desk.retry(rows) == Retry(retried=1, late=[1])
+    done = desk.retry()
+    late = "its result came late, and is on its record"
+    # The second one came late without a song. The provider may have charged all the same.
+    assert (done.retried, done.refused) == (0, {late: 1, PERHAPS_PAID: 1})
+    assert desk.retry(even_if_paid=True).refused == {late: 1}
     assert desk.states() == ["failed", "held"]
 
 
@@ -413,8 +421,8 @@ def test_a_submission_that_broke_off_is_not_done_after_a_retry(desk: Desk) -> No
     desk.open(rows)
     desk.runs.submit_page(NAME, rows[:1])
     desk.end(first_job(rows[0]))
-    desk.retry(rows)
-    desk.end(desk.rows()[0].steps[0].job_id, Turn.SUCCEED)
+    desk.retry()
+    desk.end(desk.first(), Turn.SUCCEED)
     assert (desk.read().phase, desk.read().done) == (Phase.SUBMITTING, False)
 
 
@@ -423,23 +431,26 @@ def test_a_cancelled_batch_goes_on_when_it_is_retried(desk: Desk) -> None:
     desk.submit(rows)
     desk.cancel()
     desk.end(first_job(rows[0]), Turn.CANCEL)
-    desk.retry(rows)
-    again = desk.rows()[0].steps[0].job_id
+    desk.retry()
+    again = desk.first()
     assert (desk.read().phase, desk.read().live) == (Phase.SUBMITTED, 1)
     assert desk.readings.standing(again).cancelled_by is None
 
 
-def test_a_retry_holds_a_page_of_the_manifest_at_a_time(desk: Desk) -> None:
-    rows = read(*map(remaster, range(101)))
+def test_a_batch_that_is_cancelled_while_it_is_retried_stays_cancelled(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "SLICE_SECONDS", 0)
+    rows = read(*map(remaster, range(3)))
     desk.submit(rows)
-    desk.end(first_job(rows[0]))
-
-    def watched() -> Iterator[Row]:
-        yield from rows[:100]
-        assert desk.states()[0] == "held"
-        yield rows[100]
-
-    assert desk.runs.retry(NAME, watched()).retried == 1
+    for row in rows:
+        desk.end(first_job(row))
+    first = desk.retry()
+    assert (first.retried, first.left) == (1, 2)
+    desk.cancel()
+    second = desk.retry(cursor=first.cursor)
+    assert (second.retried, second.refused.total(), second.left) == (0, 1, 1)
+    assert desk.read().phase is Phase.CANCELLED
 
 
 # --- Traced. ---

@@ -16,7 +16,10 @@ from redis import Redis
 from tests import launcher
 from tests.launcher import Process
 from tests.system import System, wait_until
+from worker.batch import manifest
 from worker.core import keys
+from worker.core.batch import Row, row_id
+from worker.messages.flow import lay_out
 
 SAMPLES = Path(__file__).parent.parent / "samples/manifests"
 MISTAKES = [SAMPLES / f"mistakes.{form}" for form in ("csv", "jsonl", "yaml")]
@@ -45,6 +48,13 @@ class Desk:
             row = {"operation": "sonic.remaster", "mv": "chirp-v5", "source": source}
             self.rows.append(row | ({"then": then} if then else {}))
         self.save()
+
+    def steps(self) -> list[list[str]]:
+        """Name the jobs of the first row: its trunk, then each branch."""
+        row = next(manifest.read([self.path.read_bytes()], form=manifest.Format.JSONL))
+        assert isinstance(row, Row)
+        trunk, branches = lay_out(row_id(self.name, row), row.plan)
+        return [[step.job_id for step in steps] for steps in (trunk, *branches)]
 
     def save(self) -> None:
         self.path.write_text("\n".join(map(json.dumps, self.rows)))
@@ -161,19 +171,19 @@ def test_two_submissions_at_once_submit_each_row_once(desk: Desk) -> None:
     desk.each_row_once()
 
 
-def expected(manifest: Path) -> list[tuple[int, str | None, str]]:
+def expected(mistaken: Path) -> list[tuple[int, str | None, str]]:
     """The mistakes of a sample: line, column and reason of each."""
-    found: list[tuple[int, str | None, str]] = json.loads(Path(f"{manifest}.json").read_text())
+    found: list[tuple[int, str | None, str]] = json.loads(Path(f"{mistaken}.json").read_text())
     return found
 
 
-@pytest.mark.parametrize("manifest", MISTAKES, ids=lambda path: path.suffix)
+@pytest.mark.parametrize("mistaken", MISTAKES, ids=lambda path: path.suffix)
 def test_a_manifest_of_mistakes_is_listed_whole_and_nothing_is_submitted(
-    desk: Desk, manifest: Path
+    desk: Desk, mistaken: Path
 ) -> None:
     before = len(desk.system.simulator.accepted(""))
-    listed = desk.run("submit", str(manifest), "--id", desk.name, code=2).splitlines()[1:]
-    wanted = expected(manifest)
+    listed = desk.run("submit", str(mistaken), "--id", desk.name, code=2).splitlines()[1:]
+    wanted = expected(mistaken)
     # What is right in the sample is priced after the mistakes.
     for line, (number, column, reason) in zip(listed[: len(wanted)], wanted, strict=True):
         assert line.split()[0] == str(number)
@@ -286,57 +296,51 @@ def test_a_row_that_failed_is_retried_whole(desk: Desk) -> None:
     assert json.loads(desk.run("retry", desk.name, "--failed", "--json"))["retried"] == 0
 
 
-def test_a_retry_needs_a_manifest_that_has_the_rows(desk: Desk) -> None:
+def test_a_batch_is_retried_without_its_manifest(desk: Desk) -> None:
     desk.write(2, then="")
     desk.system.simulator.rule(desk.rows[1]["source"], times=1, outcome="fail")
     desk.submit()
     desk.ends()
-    moved = desk.path.rename(desk.path.with_suffix(".moved"))
-    process = desk.start("retry", desk.name, "--failed")
-    assert "is not on this machine" in process.communicate(timeout=60)[1]
-    assert process.returncode == 2
-    desk.path.write_text(json.dumps(desk.rows[0]))
-    assert "retried" in desk.run("retry", desk.name, "--failed", "--json", code=1)
-    again = ("retry", desk.name, "--failed", "--manifest", str(moved), "--format", "jsonl")
-    assert "1 jobs submitted anew" in desk.run(*again)
+    desk.path.unlink()
+    assert "1 jobs run again" in desk.run("retry", desk.name, "--failed")
     assert desk.ends()["errors"] == {}
 
 
 def test_a_follow_up_that_failed_is_retried_alone(desk: Desk) -> None:
-    desk.write(2, then="sonic.stems_full+sonic.midi, sonic.wav")
+    desk.write(2, then="sonic.concat+sonic.midi, sonic.wav")
+    _, (joined, *_), _ = desk.steps()
+    desk.system.simulator.rule(joined, outcome="fail")
     desk.submit()
-    desk.ends()
-    first = desk.report()[0]
-    with Redis.from_url(desk.system.redis_url, decode_responses=True) as redis:
-        row_id = redis.zrange(keys.ROWS + desk.name, 0, 0)[0]
-        steps = json.loads(redis.hget(keys.ROW_JOBS + desk.name, row_id))[2]
-        stems = next(job_id for job_id, operation, _ in steps if operation == "sonic.stems_full")
-        # As if the stems had failed, so that the MIDI after them never began.
-        error = {"type": "TaskFailed", "message": "as if", "details": {}}
-        redis.hset(keys.job(stems), mapping={"state": "failed", "error": json.dumps(error)})
-        midi = next(job_id for job_id, operation, _ in steps if operation == "sonic.midi")
-        redis.delete(keys.job(midi))
-    assert desk.report()[0]["error"] == "as if"
-    assert first["state"] == "succeeded"
+    ended = desk.ends()
+    assert (ended["jobs"], ended["errors"], ended["not_run"]) == (7, {"TaskFailed": 1}, 1)
+    assert desk.report()[0]["job_id"] == joined
 
     assert json.loads(desk.run("retry", desk.name, "--failed", "--json"))["retried"] == 1
 
-    wait_until(lambda: desk.report()[0]["state"] == "succeeded", seconds=60)
+    ended = desk.ends()
+    assert (ended["ended"]["succeeded"], ended["not_run"]) == (8, 0)
     desk.each_row_once()
-    assert len(desk.report()[0]["urls"]) >= len(first["urls"])
+    report = desk.report()
+    assert len(report[0]["urls"]) == len(report[1]["urls"])
 
 
-def test_a_row_whose_follow_up_lost_its_source_is_named_by_its_line(desk: Desk) -> None:
-    desk.write(2)
+def test_a_job_that_may_have_been_paid_is_retried_only_if_that_is_accepted(desk: Desk) -> None:
+    desk.write(2, then="")
+    source = desk.rows[0]["source"]
+    desk.system.simulator.rule(source, times=1, webhook="lost", latency_seconds=600)
     desk.submit()
-    desk.ends()
-    with Redis.from_url(desk.system.redis_url, decode_responses=True) as redis:
-        row_id = redis.zrange(keys.ROWS + desk.name, 0, 0)[0]
-        steps = json.loads(redis.hget(keys.ROW_JOBS + desk.name, row_id))[2]
-        redis.hset(keys.job(steps[1][0]), "state", "failed")
-        redis.delete(keys.job(row_id))
-    retried = json.loads(desk.run("retry", desk.name, "--failed", "--json", code=1))
-    assert (retried["retried"], retried["lost"]) == (0, [1])
+    wait_until(lambda: len(desk.paid()) == 2, seconds=30)
+    wait_until(lambda: desk.status()["ended"]["succeeded"] == 1, seconds=60)
+    desk.run("cancel", desk.name)
+    assert desk.ends()["errors"] == {"JobCancelled": 1}
+
+    done = json.loads(desk.run("retry", desk.name, "--failed", "--json", code=1))
+    assert (done["retried"], [*done["refused"].values()]) == (0, [1])
+    assert "may have charged" in next(iter(done["refused"]))
+    assert desk.paid()[source] == 1
+    desk.run("retry", desk.name, "--failed", "--even-if-paid")
+    assert desk.ends()["ended"]["succeeded"] == 2
+    assert desk.paid()[source] == 2
 
 
 def test_an_unknown_batch_says_where_to_look(desk: Desk) -> None:

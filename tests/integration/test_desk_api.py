@@ -5,12 +5,14 @@ import io
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from flask import Flask
 
 from desk import live
@@ -19,9 +21,12 @@ from tests.integration import desk
 from tests.integration.flow import signed
 from tests.integration.populated import Store
 from tests.integration.test_desk_routes import things
+from tests.unit import recorded
+from worker.batch import matching
 from worker.core import keys
-from worker.core.job.models import JobId, Kind
-from worker.core.job.states import Turn
+from worker.core.job.models import Event, JobId, Kind, Source
+from worker.core.job.states import JobState, Turn
+from worker.messages.retry import PERHAPS_PAID
 from worker.store import connection
 from worker.store.records import Records
 
@@ -146,7 +151,7 @@ def test_all_jobs_of_a_filter_are_cancelled_and_no_others(api: Any) -> None:
         assert api.post("/api/v1/jobs/cancel", json=wide).status_code == 422, wide
     assert api.post("/api/v1/jobs/cancel", json={"tennant": "acme"}).status_code == 422
     answer = api.post("/api/v1/jobs/cancel", json={"tenant": "acme"})
-    assert answer.json == {"ending": 2, "too_late": 0}
+    assert answer.json == {"ending": 2, "too_late": 0, "left": 0}
     who = [
         entry.get("why")
         for job_id in made
@@ -156,12 +161,114 @@ def test_all_jobs_of_a_filter_are_cancelled_and_no_others(api: Any) -> None:
     assert who == ["operator (desk)"] * 2
 
 
-def test_all_jobs_are_cancelled_however_many_they_are(api: Any, redis: Any) -> None:
+def test_all_jobs_are_cancelled_slice_by_slice_however_many_they_are(
+    api: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "SLICE_SECONDS", 0.2)
     store = Store(redis)
     for number in range(450):
-        store.accept(store.submit(f"job-{number}", at=1000 + number), at=2000 + number)
-    answer = api.post("/api/v1/jobs/cancel", json={"state": "waiting"})
-    assert answer.json == {"ending": 450, "too_late": 0}
+        if number % 2:
+            store.accept(store.submit(f"job-{number}", at=1000 + number), at=2000 + number)
+        else:
+            # It stands in its queue until a sweep ends it, and is cancelled once all the same.
+            store.enqueue(f"job-{number}", "sonic.wav", at=1000 + number)
+    ending, left = 0, [450]
+    while left[-1]:
+        answer = api.post("/api/v1/jobs/cancel", json={"operation": "sonic.wav"}).json
+        ending += answer["ending"]
+        left.append(answer["left"])
+        assert ending + left[-1] == 450
+        assert answer["too_late"] == 0
+    assert len(left) > 2
+
+
+def test_all_that_failed_is_run_again_slice_by_slice_and_once(
+    api: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "SLICE_SECONDS", 0)
+    store, now = Store(redis), time.time()
+    for number in range(4):
+        kind = "SubmissionUnconfirmed" if number == 2 else "TaskFailed"
+        job = store.accept(store.submit(f"job-{number}", at=now), at=now)
+        store.end(job, at=now, turn=Turn.FAIL, error={"type": kind, "message": "no"})
+    redis.delete(keys.message(JobId("job-1")))
+    store.settle("job-done", at=now)
+    for wide in ({}, {"until": 9e9}, {"even_if_paid": True}):
+        assert api.post("/api/v1/jobs/retry", json=wide).status_code == 422, wide
+    asked: dict[str, Any] = {"operation": "sonic.wav", "until": now + 1}
+    done = run_again_all(api, asked, left=4)
+    assert done == {"retried": 2, "its message is not on record": 1, PERHAPS_PAID: 1}
+    asked |= {"even_if_paid": True}
+    assert run_again_all(api, asked, left=2) == {"retried": 1, "its message is not on record": 1}
+    assert run_again_all(api, asked, left=1) == {"its message is not on record": 1}
+    assert len(api.get("/api/v1/jobs?state=queued").json["items"]) == 3
+    wrong = api.post("/api/v1/jobs/retry", json=asked | {"cursor": "x"})
+    assert (wrong.status_code, [*wrong.json["errors"]]) == (422, ["cursor"])
+
+
+def run_again_all(api: Any, asked: dict[str, Any], *, left: int) -> Counter[str]:
+    """Ask until none is left, one job at a time."""
+    done, cursor = Counter[str](), None
+    while True:
+        answer = api.post("/api/v1/jobs/retry", json=asked | ({"cursor": cursor} if cursor else {}))
+        done += Counter({"retried": answer.json["retried"]}) + Counter(answer.json["refused"])
+        left, cursor = left - 1, answer.json["cursor"]
+        assert (answer.json["left"], cursor is None) == (left, left == 0)
+        if cursor is None:
+            return done
+
+
+def test_what_failed_of_a_batch_is_run_again(app: Flask, api: Any) -> None:
+    acme = desk.client(app, "acme")
+    post_manifest(acme, MANIFEST, "id=songs")
+    assert acme.post("/api/v1/batches/acme:songs/cancel").json == {"cancelled": 2, "left": 0}
+    fail(app, *(job["job_id"] for job in acme.get("/api/v1/jobs").json["items"]))
+    job = acme.get("/api/v1/jobs?state=failed").json["items"][0]["job_id"]
+    refused = acme.post(f"/api/v1/jobs/{job}/retry", json={})
+    assert (refused.status_code, "its batch was cancelled" in refused.text) == (409, True)
+    done = acme.post("/api/v1/batches/acme:songs/retry", json={})
+    assert done.json == {"retried": 2, "refused": {}, "left": 0, "cursor": None}
+    batch = acme.get("/api/v1/batches/acme:songs").json
+    assert (batch["standing"], batch["live"], batch["errors"]) == ("submitted", 2, {})
+    assert acme.post("/api/v1/batches/none/retry", json={}).status_code == 404
+
+
+def fail(app: Flask, *job_ids: str) -> None:
+    """End jobs as failures that cost nothing."""
+    records = Records(connection.connect(app.extensions[EXTENSION].settings.redis_url))
+    error = {"type": "TaskFailed", "message": "no", "details": {}}
+    for job_id in map(JobId, job_ids):
+        assert records.claim(job_id, Event(Source.SWEEP, error=error), now=time.time())
+        records.turn(job_id, Turn.FAIL, now=time.time(), due_at=None, fields={"error": error})
+
+
+SCHEDULE = """
+[[schedule]]
+name = "nightly"
+cron = "30 2 * * *"
+manifest = "songs.csv"
+"""
+
+
+def test_a_schedule_is_run_now_and_once_however_often_it_is_asked_for(
+    valkey: Any, redis: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "timetable.toml").write_text(SCHEDULE)
+    app = desk.build(valkey.url, FERMATA_TIMETABLE=str(tmp_path / "timetable.toml"))
+    api = desk.client(app, "operator")
+    [before] = api.get("/api/v1/schedules").json["items"]
+    assert (before["outcomes"], before["last_batch"]) == ([], None)
+    assert [time.gmtime(at)[3:5] for at in before["next_at"]] == [(2, 30)] * 3
+    run = api.post("/api/v1/schedules/nightly/run")
+    batch_id = run.json["batch_id"]
+    assert (run.status_code, run.headers["Location"]) == (202, f"/api/v1/batches/{batch_id}")
+    # In the same minute it is the same run; in the next one, the one before is in the way.
+    again = api.post("/api/v1/schedules/nightly/run")
+    assert again.json.get("batch_id") == batch_id or again.status_code == 409
+    [after] = api.get("/api/v1/schedules").json["items"]
+    assert [run["batch_id"] for run in after["outcomes"]] == [batch_id]
+    assert api.post("/api/v1/schedules/none/run").status_code == 404
+    assert desk.client(app, "enqueuer").post("/api/v1/schedules/nightly/run").status_code == 403
 
 
 def test_what_failed_is_retried_and_what_did_not_is_refused(app: Flask, api: Any) -> None:
@@ -186,6 +293,60 @@ def test_the_gate_is_paused_and_resumed(api: Any) -> None:
     assert api.post("/api/v1/gate/resume").json == {"was_paused": False}
 
 
+def test_a_tenant_and_an_operation_are_paused_and_resumed(app: Flask, api: Any) -> None:
+    tenant, operation = {"tenant": "acme"}, {"operation": "sonic.wav"}
+    for part in (tenant, operation):
+        assert api.post("/api/v1/gate/pause", json=part).status_code == 204
+    gate = api.get("/api/v1/gate").json
+    assert (gate["paused_by"], gate["closed_for"]) == (None, None)
+    said = {"by": "operator (desk)", "held": 0}
+    assert [{k: v for k, v in each.items() if k != "at"} for each in gate["pauses"]] == [
+        operation | said, tenant | said,
+    ]  # fmt: skip
+    for name, seen in (("acme", [operation, tenant]), ("default-reader", [operation])):
+        shown = desk.client(app, name).get("/api/v1/gate").json
+        assert [{k: each[k] for k in each if k in {"tenant", "operation"}}
+                for each in shown["pauses"]] == seen  # fmt: skip
+        assert (shown["history"], shown["at_provider"]) == ([], [])
+    assert api.post("/api/v1/gate/resume").json == {"was_paused": False}
+    assert api.post("/api/v1/gate/resume", json=tenant).json == {"was_paused": True}
+    assert [each["what"] for each in api.get("/api/v1/gate").json["history"]] == [
+        "resumed", "paused", "paused",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"tenant": "a:b"}, {"operation": "sonic.nothing"}, {"tenant": "a", "operation": "sonic.wav"},
+     {"tennant": "acme"}, {"tenant": ""}],
+)  # fmt: skip
+def test_a_pause_of_what_there_cannot_be_is_refused(api: Any, part: Any) -> None:
+    """A misspelt part must not pause everything, and must not pause nothing in silence."""
+    assert api.post("/api/v1/gate/pause", json=part).status_code == 422
+    gate = api.get("/api/v1/gate").json
+    assert (gate["paused_by"], gate["pauses"]) == (None, [])
+
+
+def test_what_is_at_the_provider_is_told_by_operation(api: Any, redis: Any) -> None:
+    store, at = Store(redis), time.time()
+    store.accept(store.submit("job-1", at=at - 90), at=at - 80)
+    store.submit("job-2", at=at - 5)
+    store.enqueue("job-3", "sonic.midi", at=at)
+    [told] = api.get("/api/v1/gate").json["at_provider"]
+    assert (told["operation"], told["jobs"]) == ("sonic.wav", 2)
+    assert told["oldest"] == pytest.approx(at - 80, abs=0.01)
+
+
+def test_the_day_is_told_by_tenant(api: Any, redis: Any) -> None:
+    store, at = Store(redis), time.time()
+    store.end(store.submit("job-1", at=at, tenant="acme"), at=at - 0.2)
+    store.fail(store.submit("job-2", at=at), at=at - 0.2)
+    today = {each["tenant"]: each for each in api.get("/api/v1/overview").json["today"]}
+    assert today["acme"]["succeeded"] == 1
+    assert today["acme"]["credits"] > 0
+    assert (today["default"]["failed"], today["default"]["credits"]) == (1, 0)
+
+
 def test_only_a_waiting_job_is_polled(app: Flask, valkey: Any, api: Any) -> None:
     made = api.post("/api/v1/jobs", json=FREE).json["job_id"]
     refused = api.post(f"/api/v1/jobs/{made}/poll")
@@ -207,7 +368,7 @@ def test_a_batch_is_looked_at_reported_and_cancelled(app: Flask, api: Any) -> No
     assert report.content_type == "text/csv; charset=utf-8"
     [row] = csv.DictReader(io.StringIO(report.text))
     assert (row["name"], row["state"]) == ("account.credits", "held")
-    assert api.post(f"/api/v1/batches/{acme.batch_id}/cancel").json == {"cancelled": 1}
+    assert api.post(f"/api/v1/batches/{acme.batch_id}/cancel").json == {"cancelled": 1, "left": 0}
 
 
 def post_manifest(client: Any, text: str, query: str, form: str = "text/csv") -> Any:
@@ -230,7 +391,7 @@ def test_a_manifest_is_priced_then_submitted_once(api: Any) -> None:
 
 def test_a_cancelled_batch_goes_on_only_if_somebody_asks_for_it(api: Any) -> None:
     post_manifest(api, MANIFEST, "id=songs")
-    assert api.post("/api/v1/batches/songs/cancel").json == {"cancelled": 2}
+    assert api.post("/api/v1/batches/songs/cancel").json == {"cancelled": 2, "left": 0}
     longer = MANIFEST + "lyrics.generate,the rain\n"
     refused = post_manifest(api, longer, "id=songs")
     assert (refused.status_code, "was cancelled" in refused.json["detail"]) == (409, True)
@@ -324,6 +485,65 @@ def test_a_delivery_that_can_be_used_after_all_leaves_the_quarantine(
     assert replayed.json == {"outcome": "resumed"}
     assert api.get("/api/v1/quarantine").json["items"] == []
     assert api.get(f"/api/v1/jobs/{job_id}").json["state"] == "resuming"
+
+
+def test_the_latest_deliveries_are_listed_for_whom_they_are(
+    app: Flask, api: Any, redis: Any
+) -> None:
+    store, at = Store(redis), time.time()
+    for number, tenant in enumerate(("acme", "globex", "acme", "globex", "acme")):
+        store.settle(f"job-{number}", at=at - 60, tenant=tenant)
+        store.records.note(
+            JobId(f"job-{number}"), now=at, what="song.completed again", why="webhook d-9",
+            sources=JobState, receipt="without effect",
+        )  # fmt: skip
+    kept = store.quarantined("lost", b"{}", at=at)
+    first = api.get("/api/v1/deliveries").json["items"][0]
+    assert (first["job_id"], first["receipt"], first["entry_id"]) == ("lost", "quarantined", kept)
+    assert first["operation"] is None
+    acme, seen, cursors, cursor = desk.client(app, "acme-reader"), [], [], ""
+    while cursor is not None:
+        page = acme.get(f"/api/v1/deliveries?limit=1{cursor and f'&cursor={cursor}'}").json
+        seen += page["items"]
+        cursors += [cursor := page["cursor"]]
+    assert [each["job_id"] for each in seen] == ["job-4", "job-2", "job-0"]
+    assert {each["operation"] for each in seen} == {"sonic.wav"}
+    assert cursors == [*(each["receipt_id"] for each in seen), None]
+    assert "globex" not in str(seen)
+    wrong = api.get("/api/v1/deliveries?cursor=x")
+    assert (wrong.status_code, "cursor" in wrong.json["errors"]) == (422, True)
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex")  # Celery's
+def test_an_orphan_is_verified_and_adopted(app: Flask, api: Any, redis: Any, valkey: Any) -> None:
+    store = Store(redis)
+    body = recorded.delivery("delivery_completed")
+    kept = store.quarantined("orphan", body, at=time.time(), signed=True)
+    path = f"/api/v1/quarantine/{kept}"
+    without = desk.client(desk.build(valkey.url, FERMATA_SIGNING_KEYS=""), "operator")
+    assert "FERMATA_SIGNING_KEYS" in without.post(f"{path}/verify").text
+    wanted = {"operation": "sonic.remaster", "tenant": "acme"}
+    assert "FERMATA_SIGNING_KEYS" in without.post(f"{path}/adopt", json=wanted).text
+    assert api.post(f"{path}/verify").json == {"event": "song.completed", "final": True}
+    for wrong in ({"operation": "sonic.wav"}, wanted | {"tenant": "a:b"}):
+        assert api.post(f"{path}/adopt", json=wrong).status_code == 409
+    assert api.post(f"{path}/adopt", json={}).status_code == 422
+    assert api.post(f"{path}/adopt", json=wanted).json == {"outcome": "succeeded"}
+    assert api.get(path).status_code == 404
+    acme = desk.client(app, "acme-reader").get("/api/v1/jobs/orphan").json
+    assert (acme["state"], len(acme["result"]["clips"])) == ("succeeded", 2)
+    celery = Celery(backend=valkey.url, set_as_current=False)
+    assert celery.AsyncResult("orphan").get(timeout=9) == acme["result"]
+
+
+def test_what_is_forged_or_unreadable_is_told_when_it_is_verified(api: Any, redis: Any) -> None:
+    store, at = Store(redis), time.time()
+    forged = store.quarantined("orphan", b"{}", at=at)
+    unreadable = store.quarantined("orphan", b"[", at=at, signed=True)
+    for entry, why in ((forged, "X-Webhook-"), (unreadable, "not JSON")):
+        refused = api.post(f"/api/v1/quarantine/{entry}/verify")
+        assert (refused.status_code, why in refused.json["detail"]) == (409, True)
+    assert len(api.get("/api/v1/quarantine").json["items"]) == 2
 
 
 def test_operations_have_a_price_and_a_schema(api: Any) -> None:

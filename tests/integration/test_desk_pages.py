@@ -1,26 +1,36 @@
 """The screens of the desk on a real Valkey: empty, full, hostile, and for each kind of visitor."""
 
 import html
+import io
 import json
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from desk.parts import EXTENSION
 from tests.integration import desk, populated
 from tests.integration.populated import Store
-from worker.core import keys
+from tests.unit import recorded
+from worker.batch import matching
+from worker.batch.manifest import Format, read
+from worker.core import amounts, keys
+from worker.core.batch import Row, row_id
 from worker.core.job.canvas import Step
 from worker.core.job.models import JobId, Source
 from worker.core.job.states import JobState, Turn
 from worker.core.overview import Filter
+from worker.core.providers import chosen
+from worker.store import connection
 from worker.store.lists import Lists
 from worker.store.readings import Readings
 
-SCREENS = ("/", "/jobs", "/batches", "/deliveries", "/gate", "/schedules", "/try",
+SCREENS = ("/", "/jobs", "/batches", "/manifest", "/retry?state=failed",
+           "/deliveries", "/gate", "/schedules", "/try",
            "/try/sonic.create_music", "/try/flows.master_pack", "/search?q=none",
            "/cancel?state=held", "/jobs?state=failed&operation=sonic.wav&batch=b")  # fmt: skip
 OF_ALL_TENANTS = ("/gate", "/schedules")
@@ -58,7 +68,8 @@ def test_every_screen_is_there_before_the_first_job(operator: FlaskClient) -> No
 
 def test_every_screen_of_a_full_store_is_small(operator: FlaskClient, redis: Any) -> None:
     populated.everything(redis)
-    more = ("/jobs/song-001", "/jobs/flow-1/flow", "/jobs/wide/flow", "/batches/album-7")
+    more = ("/jobs/song-001", "/jobs/flow-1/flow", "/jobs/wide/flow", "/batches/album-7",
+            "/batches/album-7/retry")  # fmt: skip
     for path in (*SCREENS, *more):
         answer = operator.get(path)
         assert answer.status_code == 200
@@ -236,6 +247,210 @@ def test_all_that_match_are_cancelled_and_nothing_else(
     assert "cancel" in str(timeline)
 
 
+def goes_on(page: str) -> dict[str, str]:
+    """Read the fields of the form for the next slice."""
+    form = re.search(r'<form method="post" class="goes-on[^>]*>(.*?)</form>', page, re.DOTALL)
+    assert form, page
+    fields = re.findall(r'name="([^"]*)" value="([^"]*)"', form[1])
+    return {html.unescape(name): html.unescape(value) for name, value in fields}
+
+
+def test_what_takes_longer_than_a_request_may_goes_on_until_none_is_left(
+    operator: FlaskClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "SLICE_SECONDS", 0)
+    now = time.time()
+    for number in range(3):
+        store.accept(store.submit(f"job-{number}", at=now - 60), at=now - 59)
+    path = "/cancel?state=waiting"
+    page = text(operator.post(path))
+    assert "2 jobs left" in page
+    # Nothing is kept here: another desk goes on where this one was ended.
+    page = text(operator.post(path, data=goes_on(page)))
+    assert "Ending now: 2 jobs." in page
+    assert "1 job left" in page
+    done = operator.post(path, data=goes_on(page))
+    assert "Ending now: 3 jobs." in text(operator.get(done.location))
+
+
+def test_all_that_failed_is_priced_and_run_again(operator: FlaskClient, store: Store) -> None:
+    now, wav = time.time(), chosen().operations["sonic.wav"].credits
+    for number in range(5):
+        kind = "SubmissionUnconfirmed" if number == 4 else "TaskFailed"
+        job = store.accept(store.submit(f"job-{number}", at=now - 60), at=now - 59)
+        store.end(job, at=now - 9, turn=Turn.FAIL, error={"type": kind, "message": "no"})
+    store.redis.delete(keys.message(JobId("job-0")))
+    assert 'href="/retry?state=failed"' in text(operator.get("/jobs?state=failed"))
+    assert "/retry" not in text(operator.get("/jobs?state=waiting"))
+    page = text(operator.get("/retry?operation=sonic.wav"))
+    assert f"Run 3 jobs again, for {amounts.count(3 * wav, 'credit')}?" in page
+    assert "Also 1 job, for" in page
+    assert re.search(r"its message is not on record</td><td class=\"n\">1<", page)
+    action = re.search(r'action="(/retry\?[^"]+)"', page)
+    assert action
+    path = html.unescape(action[1])
+    assert "until=" in path
+    page = text(operator.get(operator.post(path).location))
+    assert "Running again: 3 jobs." in page
+    assert "1 job not: the provider may have charged for it" in page
+    page = text(operator.get(operator.post(path, data={"even_if_paid": "yes"}).location))
+    assert "Running again: 1 job." in page
+    rows = [row.job_id for row in Lists(store.redis).select(Filter(state=JobState.QUEUED))]
+    assert len(rows) == 4
+
+
+MANIFEST = "operation,description\nlyrics.generate,the sea\nlyrics.generate,the wind\n"
+
+
+def test_a_manifest_is_checked_mended_and_submitted_once(operator: FlaskClient) -> None:
+    wrong = MANIFEST + "lyrics.write,x\nlyrics.generate,\n"
+    refused = operator.post("/manifest", data={"text": wrong, "format": "csv", "id": "songs"})
+    assert refused.status_code == 422
+    page = re.sub(r"\s+", " ", refused.text)
+    assert "2 mistakes; nothing was submitted." in page
+    assert re.search(r'<td class="n">4</td><td class="break">operation</td>', page)
+    assert re.search(r'<td class="n">5</td><td class="break">description</td>', page)
+    assert "lyrics.generate,the sea" in page
+    assert operator.get("/batches/songs").status_code == 404
+
+    # A browser sends line ends as two characters.
+    given = {"text": MANIFEST.replace("\n", "\r\n"), "format": "csv", "id": "songs"}
+    page = text(operator.post("/manifest", data=given))
+    assert "Submit 2 rows for 4 credits" in page
+    assert operator.get("/batches/songs").status_code == 404
+    form = fields_of(page, "/manifest/submit")
+    for submitted in ("2 rows submitted.", "0 rows submitted; 2 were before."):
+        done = operator.post("/manifest/submit", data=form)
+        assert (done.status_code, done.location) == (303, "/batches/songs")
+        assert submitted in text(operator.get(done.location))
+    assert len(list(Lists(desk_redis(operator)).select(Filter()))) == 2
+    assert "There is a batch of this name" in text(operator.post("/manifest", data=given))
+
+
+def desk_redis(client: FlaskClient) -> Any:
+    return connection.connect(client.application.extensions[EXTENSION].settings.redis_url)
+
+
+def fields_of(page: str, action: str) -> dict[str, str]:
+    """Read the hidden fields of a form."""
+    form = re.search(rf'<form method="post" action="{action}".*?</form>', page, re.DOTALL)
+    assert form, page
+    found = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', form[0])
+    return {name: html.unescape(value) for name, value in found}
+
+
+def test_the_bytes_of_a_file_are_submitted_as_they_were_checked(operator: FlaskClient) -> None:
+    body = b'operation,description\r\nlyrics.generate,"two\r\nlines"\r\n'
+    file = {"file": (io.BytesIO(body), "spring songs.csv"), "id": "spring"}
+    page = text(operator.post("/manifest", data=file, content_type="multipart/form-data"))
+    form = fields_of(page, "/manifest/submit")
+    operator.post("/manifest/submit", data=form)
+    [row] = operator.get("/api/v1/jobs?batch=spring").json["items"]  # type: ignore[index]
+    rows = read([body], form=Format.CSV)
+    assert [row["job_id"]] == [row_id("spring", each) for each in rows if isinstance(each, Row)]
+    short = {"packed": form["packed"][:-8]}
+    for torn in (
+        short,
+        {"packed": "é"},
+        {"format": "xml"},
+        {"id": "a b"},
+    ):
+        assert operator.post("/manifest/submit", data=form | torn).status_code == 400, torn
+    assert operator.post("/manifest/submit").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "Choose a file, or paste"),
+        ({"text": MANIFEST, "id": "songs"}, "Say which format"),
+        ({"text": MANIFEST, "format": "csv"}, "Name the batch"),
+        ({"text": MANIFEST, "format": "csv", "id": "a b"}, "Name the batch"),
+        ({"text": "operation\n", "format": "csv", "id": "songs"}, "the manifest has no rows"),
+    ],
+)
+def test_what_a_manifest_lacks_is_told(
+    operator: FlaskClient, given: dict[str, str], told: str
+) -> None:
+    answer = operator.post("/manifest", data=given)
+    assert (answer.status_code, told in answer.text) == (422, True), answer.text
+
+
+def test_a_manifest_that_is_too_long_names_the_command(operator: FlaskClient) -> None:
+    long = "operation,description\n" + "lyrics.generate,a song that has a long text\n" * 10_001
+    assert len(long) > operator.application.config.get("MAX_FORM_MEMORY_SIZE", 500_000) * 0.8
+    answer = operator.post("/manifest", data={"text": long * 2, "format": "csv", "id": "songs"})
+    assert (answer.status_code, "fermata batch submit" in answer.text) == (413, True)
+
+
+def test_a_cancelled_batch_goes_on_by_its_form_only_if_that_is_said(operator: FlaskClient) -> None:
+    given = {"text": MANIFEST, "format": "csv", "id": "songs"}
+    form = fields_of(text(operator.post("/manifest", data=given)), "/manifest/submit")
+    operator.post("/manifest/submit", data=form)
+    operator.post("/batches/songs/cancel")
+    page = text(operator.post("/manifest", data=given))
+    assert "It was cancelled: go on with it" in page
+    assert operator.post("/manifest/submit", data=form).status_code == 409
+    assert operator.post("/manifest/submit", data=form | {"again": "yes"}).status_code == 303
+
+
+def test_a_tenants_manifest_is_its_own(app: Flask, redis: Any) -> None:
+    acme = desk.client(app, "acme")
+    desk.client(app, "operator").post(
+        "/api/v1/batches?id=acme:songs",
+        data="operation,tenant\naccount.credits,globex\n",
+        content_type="text/csv",
+    )
+    given = {"text": MANIFEST, "format": "csv", "id": "songs"}
+    page = text(acme.post("/manifest", data=given))
+    # The batch of that name is another one's: there is none for this visitor.
+    assert "There is a batch of this name" not in page
+    given["id"] = "spring"
+    form = fields_of(text(acme.post("/manifest", data=given)), "/manifest/submit")
+    done = acme.post("/manifest/submit", data=form)
+    assert done.location == "/batches/acme:spring"
+    assert {row.tenant for row in Lists(redis).select(Filter(batch="acme:spring"))} == {"acme"}
+    other = given | {"text": "operation,tenant\naccount.credits,globex\n"}
+    assert "your token is for acme alone" in acme.post("/manifest", data=other).text
+
+
+def test_a_batch_links_to_what_failed_and_runs_it_again(
+    operator: FlaskClient, store: Store
+) -> None:
+    store.batch("album", 20, at=time.time() - 100)
+    page = text(operator.get("/batches/album"))
+    assert 'href="/jobs?batch=album&amp;error=TaskFailed"' in page
+    assert 'href="/api/v1/batches/album/report"' in page
+    assert operator.get("/api/v1/batches/album/report").text.startswith("line,")
+    assert len(re.findall(r'id="j-', operator.get("/jobs?batch=album&error=TaskFailed").text)) == 2
+    assert "Run 2 jobs again" in text(operator.get("/batches/album/retry"))
+    page = text(operator.get(operator.post("/batches/album/retry").location))
+    assert "Running again: 2 jobs." in page
+    assert "TaskFailed" not in page
+    assert "Running again: 0 jobs." in text(
+        operator.get(operator.post("/batches/album/retry").location)
+    )
+    assert "No job that failed is left" in text(operator.get("/batches/album/retry"))
+
+
+def test_schedules_show_their_next_and_last_runs_and_run_now(
+    valkey: Any, redis: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "timetable.toml").write_text(
+        '[[schedule]]\nname = "nightly"\ncron = "30 2 * * *"\nmanifest = "songs.csv"\n'
+    )
+    app = desk.build(valkey.url, FERMATA_TIMETABLE=str(tmp_path / "timetable.toml"))
+    operator = desk.client(app, "operator")
+    page = text(operator.get("/schedules"))
+    assert len(re.findall(r"02:30:00 UTC</time>", page)) == 3
+    assert "It has not run yet." in page
+    page = text(operator.get(operator.post("/schedules/nightly/run").location))
+    assert "is left to a worker" in page
+    assert re.search(r"nightly-\d{8}T\d{4}Z</a></td><td[^>]*>submitting<", page)
+    assert "Run nightly now" not in text(desk.client(app, "reader").get("/schedules"))
+    assert operator.post("/schedules/none/run").status_code == 404
+
+
 def test_an_empty_filter_cancels_nothing(operator: FlaskClient, store: Store) -> None:
     store.submit("job-1", at=time.time())
     for answer in (
@@ -243,6 +458,8 @@ def test_an_empty_filter_cancels_nothing(operator: FlaskClient, store: Store) ->
         operator.post("/cancel"),
         operator.post("/cancel?until=2036-01-01"),
         operator.post("/cancel?since=2016-01-01"),
+        operator.get("/retry"),
+        operator.post("/retry?until=2036-01-01"),
     ):
         assert answer.status_code == 400
         assert "An empty filter" in answer.text
@@ -271,6 +488,88 @@ def test_the_gate_is_paused_and_resumed(operator: FlaskClient, store: Store) -> 
     assert re.search(r"Paused \d+ s ago by operator \(desk\): ", text(operator.get("/gate")))
     operator.post("/gate/resume")
     assert "The gate is open:" in text(operator.get("/gate"))
+
+
+def test_a_tenant_is_paused_and_resumed_on_the_page(operator: FlaskClient, store: Store) -> None:
+    operator.post("/gate/pause", data={"tenant": "acme"})
+    store.hold("job-1", "sonic.wav", at=time.time(), tenant="acme")
+    page = text(operator.get("/gate"))
+    assert re.search(r"The gate is open; tenant acme paused \d+ s ago by operator \(desk\): ", page)
+    assert 'href="/jobs?state=held&amp;tenant=acme">acme</a></td><td class="n">1</td>' in page
+    assert 'aria-label="Resume tenant acme"' in page
+    assert "Paused: tenant acme, 1 job held." in text(operator.get("/"))
+    for number in range(4):
+        store.gate.pause("ada", now=time.time(), part=f"tenant:t-{number}")
+    now_page = text(operator.get("/"))
+    assert "Paused: 5 tenants and operations." in now_page
+    assert "The gate is open; 5 tenants and operations paused: " in now_page
+    operator.post("/gate/resume", data={"tenant": "acme"})
+    page = text(operator.get("/gate"))
+    assert 'aria-label="Resume tenant acme"' not in page
+    assert "<td>resumed</td><td>tenant acme</td>" in page
+    for part in ({"tenant": " "}, {"operation": "sonic.nothing"}):
+        assert operator.post("/gate/pause", data=part).status_code == 400
+    assert "by operator (desk): 0" not in text(operator.get("/gate"))
+
+
+def test_now_counts_the_day_by_tenant(operator: FlaskClient, store: Store) -> None:
+    at = time.time()
+    for number in range(22):
+        store.end(store.submit(f"job-{number}", at=at, tenant=f"t-{number:02}"), at=at - 0.2)
+    store.fail(store.submit("broken", at=at, tenant="t-21"), at=at - 0.2)
+    page = text(operator.get("/"))
+    assert re.search(
+        r'tenant=t-21">t-21</a></td><td class="n">1</td><td class="n"><a [^>]*>1<', page
+    )
+    assert "And 2 tenants with fewer jobs." in page
+
+
+def test_the_latest_deliveries_are_listed(app: Flask, operator: FlaskClient, store: Store) -> None:
+    at = time.time()
+    assert "No webhook has come yet." in text(operator.get("/deliveries"))
+    for number in range(60):
+        job = store.submit(f"job-{number}", at=at - 9, tenant="acme" if number % 2 else "globex")
+        store.records.note(job, now=at, what="song.streaming", why=f"webhook d-{number}",
+                           receipt="progress")  # fmt: skip
+    page = text(operator.get("/deliveries"))
+    assert page.count("song.streaming") == 50
+    assert '<code class="id">d-59</code>' in page
+    older = re.search(r'href="(/deliveries\?before=[^"]+)"', page)
+    assert older
+    page = text(operator.get(older[1]))
+    assert page.count("song.streaming") == 10
+    assert "Quarantine" not in page
+    assert operator.get("/deliveries?before=x").status_code == 400
+    page = text(desk.client(app, "acme-reader").get("/deliveries"))
+    assert page.count("song.streaming") == 30
+    assert "d-58" not in page
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex")  # Celery's
+def test_an_orphan_is_verified_and_adopted(operator: FlaskClient, store: Store) -> None:
+    body = recorded.delivery("delivery_completed")
+    kept = store.quarantined("orphan", body, at=time.time(), signed=True)
+    forged = store.quarantined("orphan", b"{}", at=time.time())
+    unreadable = store.quarantined("orphan", b"[", at=time.time(), signed=True)
+    for entry, said in (
+        (kept, "Its signature is right, and it can be read: song.completed, the end of a job."),
+        (forged, "Its signature is wrong: X-Webhook-"),
+        (unreadable, "Its signature is right, but it cannot be read: "),
+    ):
+        operator.post(f"/deliveries/{entry}/verify")
+        assert said in text(operator.get(f"/deliveries/{entry}"))
+    operator.post(f"/deliveries/{kept}/adopt", data={"operation": "sonic.wav"})
+    assert "It cannot be adopted: sonic.wav takes no webhook" in text(
+        operator.get(f"/deliveries/{kept}")
+    )
+    given = {"operation": "sonic.remaster", "tenant": "acme"}
+    answer = operator.post(f"/deliveries/{kept}/adopt", data=given)
+    assert answer.location == "/jobs/orphan"
+    page = text(operator.get(answer.location))
+    assert "Adopted: the job is succeeded." in page
+    assert operator.get(f"/deliveries/{kept}").status_code == 404
+    # It has a record now.
+    assert "<h2>Adopt" not in text(operator.get(f"/deliveries/{unreadable}"))
 
 
 def test_a_delivery_is_looked_at_replayed_and_dropped(operator: FlaskClient, store: Store) -> None:

@@ -32,8 +32,9 @@ OPEN: Final = {"static", "doors.login", "health.healthz"}
 OWN: Final = {"doors.logout"}
 """What a visitor of any role may change: their own session."""
 SYSTEM_WIDE: Final = {
-    "system.schedules", "system.figures", "system.pause", "system.resume",
-    "pages.schedules", "pages.gate", "pages.pause_gate", "pages.resume_gate",
+    "system.schedules", "system.figures", "system.pause", "system.resume", "system.run",
+    "pages.schedules", "pages.run_schedule", "pages.gate", "pages.pause_gate", "pages.resume_gate",
+    "deliveries.adopt", "pages.adopt",
 }  # fmt: skip
 """What a tenant may not see, because it is about all of them."""
 OF_EVERYBODY: Final = {"pages.trial_of", "pages.enqueue"}
@@ -42,17 +43,24 @@ ENDLESS: Final = {"jobs.all_events"}
 """Streams that end with the client; they have tests of their own."""
 SAFE: Final = {"GET", "HEAD", "OPTIONS"}
 THE_SAME: Final = {
+    "pages.adopt": "deliveries.adopt",
     "pages.cancel_batch": "batches.cancel",
+    "pages.check_manifest": "batches.submit",
     "pages.cancel_job": "jobs.cancel",
     "pages.cancel_matching_now": "jobs.cancel_all",
-    "pages.drop": "quarantine.drop",
+    "pages.drop": "deliveries.drop",
     "pages.enqueue": "flows.enqueue_job",
     "pages.pause_gate": "system.pause",
     "pages.poll_job": "jobs.poll",
-    "pages.replay": "quarantine.replay",
+    "pages.replay": "deliveries.replay",
     "pages.resume_gate": "system.resume",
+    "pages.verify": "deliveries.verify",
+    "pages.retry_batch": "batches.retry",
     "pages.retry_flow": "flows.retry",
     "pages.retry_job": "jobs.retry",
+    "pages.retry_matching_now": "jobs.retry_all",
+    "pages.run_schedule": "system.run",
+    "pages.submit_manifest": "batches.submit",
 }
 """What the page does, and the same by the API."""
 
@@ -76,6 +84,7 @@ class Things:
             "name": f"{self.job_id}/song.mp3",
             "filename": "none.css",
             "operation": "sonic.wav",
+            "schedule": "nightly",
         }
 
 
@@ -264,11 +273,11 @@ def test_a_tenants_empty_page_goes_on_from_a_job_of_its_own(app: Flask, redis: A
 
 
 def test_a_tenant_sees_its_own(app: Flask, globex: Things) -> None:
-    own, client = things(app, "acme"), desk.client(app, "acme-reader")
+    own, client = things(app, "acme"), desk.client(app, "acme")
     for rule, method in walk(app):
         if method == "GET" and rule.arguments and rule.endpoint not in OPEN | {"jobs.events"}:
             assert ask(client, rule, method, own).status_code == 200, rule
-    for path, wanted in (("jobs", 2), ("batches", 1), ("quarantine", 1)):
+    for path, wanted in (("jobs", 2), ("batches", 1), ("quarantine", 1), ("deliveries", 1)):
         assert len(client.get(f"/api/v1/{path}").json["items"]) == wanted
 
 
@@ -281,7 +290,7 @@ def test_a_tenants_jobs_are_its_own_whatever_it_asks_for(app: Flask, globex: Thi
     assert (refused.status_code, [*refused.json["errors"]]) == (422, ["tenant"])
     assert client.get("/api/v1/jobs?tenant=globex").status_code == 404
     cancelled = client.post("/api/v1/jobs/cancel", json={"operation": "account.credits"})
-    assert cancelled.json == {"ending": 1, "too_late": 0}
+    assert cancelled.json == {"ending": 1, "too_late": 0, "left": 0}
     assert client.post("/api/v1/jobs/cancel", json={"tenant": "globex"}).status_code == 404
 
 

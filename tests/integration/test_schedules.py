@@ -1,5 +1,6 @@
 """Batches on a cron line: fired by a real beat, and by two of them only once."""
 
+import contextlib
 import json
 import os
 import threading
@@ -21,6 +22,7 @@ from worker.batch import Ledger, Runs
 from worker.batch.timetable import Journal, Slices, Timetable, slices
 from worker.batch.timetable.manifest_file import ManifestFile
 from worker.core import keys
+from worker.core.errors import InvalidRequest
 from worker.settings import Role, Settings, load
 from worker.wiring.batches import open_batches, open_slices, open_timetable
 
@@ -137,8 +139,8 @@ class Lab:
         self.journal.over("lab", batch_id, "")
 
     def last(self) -> str:
-        last = self.journal.last("lab")
-        return last.outcome if last else ""
+        latest = self.journal.latest("lab")
+        return latest[0].outcome if latest else ""
 
     def missed(self) -> Any:
         return self.redis.hget(keys.SCHEDULE + "lab", "missed")
@@ -221,6 +223,33 @@ def test_a_run_that_overlaps_is_skipped_or_queued_by_choice(
     timetable.tick()
     assert len(timetable.published) == runs
     assert ("skipped: lab-20261123T0210Z" in timetable.last()) is (runs == 1)
+
+
+@pytest.mark.parametrize("overlap", ["skip", "queue"])
+def test_a_run_by_hand_is_refused_if_it_would_be_skipped(
+    lab: Callable[..., Lab], overlap: str
+) -> None:
+    nightly = lab(overlap)
+    first = nightly.timetable().run_now("lab", nightly.publish)
+    assert nightly.timetable().run_now("lab", nightly.publish) == first
+    nightly.now += 60
+    refused = contextlib.nullcontext()
+    if overlap == "skip":
+        refused = pytest.raises(InvalidRequest, match=f"{first} has not ended")  # type: ignore[assignment]
+    with refused:
+        assert nightly.timetable().run_now("lab", nightly.publish) != first
+
+
+def test_the_latest_ten_runs_are_told_the_newest_first(lab: Callable[..., Lab]) -> None:
+    nightly = lab()
+    for number in range(12):
+        nightly.has_run(f"lab-{number:02}")
+    nightly.journal.note("lab", "lab-05", "submitted 3 rows")
+    latest = [run.batch_id for run in nightly.journal.latest("lab")]
+    assert latest == ["lab-05", *(f"lab-{n:02}" for n in range(11, 1, -1) if n != 5)]
+    [described] = map(nightly.timetable().describe, nightly.timetable().schedules.values())
+    assert [run["batch_id"] for run in described["outcomes"]] == latest
+    assert described["last_outcome"] == "submitted 3 rows"
 
 
 def test_a_wrong_manifest_is_reported_with_its_line_and_nothing_is_submitted(

@@ -7,7 +7,7 @@ import pytest
 
 from worker.core import overview
 from worker.core.job.models import JobId
-from worker.core.job.states import JobState
+from worker.core.job.states import LOST, JobState
 from worker.core.overview import Filter, Histogram, Row
 from worker.core.providers.aimusic.operations import OPERATIONS
 
@@ -52,6 +52,25 @@ def test_a_job_matches_if_it_is_all_that_is_asked_for(
     assert Filter(**wanted).matches(ROW) is matches
 
 
+@pytest.mark.parametrize(
+    ("wanted", "states"),
+    [
+        (Filter(), set(JobState)),
+        (Filter(state=JobState.HELD), {JobState.HELD}),
+        (Filter(among=LOST), LOST),
+        (Filter(state=JobState.FAILED, among=LOST), {JobState.FAILED}),
+        (Filter(state=JobState.HELD, among=LOST), set()),
+        (Filter(error="TaskFailed"), LOST),
+        (Filter(error="TaskFailed", state=JobState.HELD), set()),
+    ],
+)
+def test_a_filter_says_in_which_states_a_job_may_stand(
+    wanted: Filter, states: set[JobState]
+) -> None:
+    assert wanted.states == states
+    assert wanted.matches(ROW) is (ROW.state in states)
+
+
 def test_counters_are_added_by_the_beginning_of_their_names() -> None:
     assert overview.total(HOUR, "settled") == 31
     assert overview.total(HOUR, "settled", "webhook") == 9
@@ -85,3 +104,18 @@ def test_a_quantile_is_estimated_within_its_bucket(share: float, seconds: float)
 
 def test_without_an_observation_there_is_no_quantile() -> None:
     assert Histogram({10.0: 0, math.inf: 0}).quantile(0.5) is None
+
+
+def test_a_day_is_read_by_tenant_the_busiest_first() -> None:
+    day: overview.Counts = {
+        ("settled", "succeeded", "acme"): 2,
+        ("settled", "failed", "acme"): 1,
+        ("settled", "expired", "acme"): 1,
+        ("settled", "cancelled", "blue"): 5,
+        ("settled", "succeeded"): 7,
+        ("credits", "acme"): 1500,
+    }
+    assert overview.by_tenant(day) == [
+        overview.TenantDay("blue", cancelled=5),
+        overview.TenantDay("acme", succeeded=2, failed=2, credits=1.5),
+    ]

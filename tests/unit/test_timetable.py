@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.batch.timetable import read
-from worker.core.batch.timetable import Overlap, Schedule, batch_id, due_minutes, parse
+from worker.core.batch.timetable import (
+    Overlap,
+    Schedule,
+    batch_id,
+    due_minutes,
+    next_minutes,
+    parse,
+)
 from worker.core.errors import ConfigError
 
 NIGHTLY = """
@@ -157,3 +164,26 @@ def test_a_run_is_named_after_its_minute() -> None:
     schedule = Schedule("nightly", "* * * * *", "m.csv")
     minute = datetime(2026, 11, 23, 1, 30, tzinfo=UTC)
     assert batch_id(schedule, minute) == "nightly-20261123T0130Z"
+
+
+@given(
+    start=st.integers(0, 400 * 1440),
+    cron=st.sampled_from(["*/7 * * * *", "30 2 * * 1-5", "0 0 1 * *", "59 23 * * sun"]),
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe"]),
+)
+def test_what_is_due_next_is_what_will_have_been_due(start: int, cron: str, zone: str) -> None:
+    schedule = Schedule("s", cron, "songs.csv", zone)
+    now = at("2026-01-01T00:00:30") + start * 60
+    due = next_minutes(schedule, after=now, count=2)
+    assert len(due) == 2
+    until = due[-1].timestamp()
+    ends = [now + 86400 * day for day in range(1, int((until - now) // 86400) + 1)]
+    found = (due_minutes(schedule, after=now, now=end) for end in (*ends, until))
+    assert sorted({minute for each in found for minute in each}) == due
+
+
+def test_a_schedule_that_is_not_due_within_a_year_has_no_next_time() -> None:
+    leap = Schedule("s", "0 0 29 2 *", "songs.csv")
+    assert next_minutes(leap, after=at("2026-11-29T00:00"), count=3) == []
+    [next_] = next_minutes(leap, after=at("2027-11-29T00:00"), count=3)
+    assert next_ == datetime(2028, 2, 29, tzinfo=UTC)

@@ -18,7 +18,7 @@ from worker.store.scripts import Script
 if TYPE_CHECKING:
     from redis import Redis
 
-ERROR: Final = "error:"
+_ERROR: Final = "error:"
 """With the type of an error after it: the counter of the jobs that failed with it."""
 _TENANT: Final = "tenant:"
 _PAGE: Final = 100
@@ -50,8 +50,6 @@ class Batch:
     """How many jobs failed, by the type of the error."""
     manifest: str | None = None
     """The path of the file that was submitted last, on the machine that submitted it."""
-    form: str | None = None
-    """The format of that file."""
     tenants: tuple[str, ...] = ()
     """On whose behalf its rows run; none if they were submitted by the version before."""
 
@@ -98,19 +96,18 @@ class Ledger:
         expected_jobs: int,
         expected_credits: float,
         manifest: str = "",
-        form: str = "",
         again: bool = False,
     ) -> bool:
         """Begin a batch, or go on with it; False if it was cancelled, and stays so.
 
         Args:
-            manifest, form: the file that is submitted, and its format; '' if there is none.
+            manifest: the file that is submitted; '' if there is none.
             again: go on with the batch although it was cancelled: a person has asked for it.
         """
         batch = keys.BATCH + batch_id
         expected = {
             "rows": rows, "expected_jobs": expected_jobs, "expected_credits": expected_credits,
-            "retained_seconds": self._retain_seconds, "manifest": manifest, "form": form,
+            "retained_seconds": self._retain_seconds, "manifest": manifest,
         }  # fmt: skip
         fields = [part for pair in expected.items() for part in pair]
         unless = "" if again else Phase.CANCELLED
@@ -191,7 +188,7 @@ class Ledger:
 def _batch(batch_id: str, stored: Mapping[str, str]) -> Batch:
     """Read a batch from its hash."""
     ended = {state: int(stored.get(state, 0)) for state in JobState if state in TERMINAL}
-    counts = {n.removeprefix(ERROR): int(c) for n, c in stored.items() if n.startswith(ERROR)}
+    counts = {n.removeprefix(_ERROR): int(c) for n, c in stored.items() if n.startswith(_ERROR)}
     return Batch(
         batch_id=batch_id,
         phase=Phase(stored["phase"]),
@@ -204,6 +201,5 @@ def _batch(batch_id: str, stored: Mapping[str, str]) -> Batch:
         spent=int(stored.get("spent", 0)) / 1000,
         errors={name: count for name, count in counts.items() if count},
         manifest=stored.get("manifest") or None,
-        form=stored.get("form") or None,
         tenants=tuple(sorted(n.removeprefix(_TENANT) for n in stored if n.startswith(_TENANT))),
     )

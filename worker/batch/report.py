@@ -42,7 +42,7 @@ def describe(row: BatchRow, jobs: list[Job]) -> JSONObject:
         "key": row.key,
         "name": row.name,
         "state": jobs[telling].state or ("not begun" if jobs[0].state else "forgotten"),
-        "job_id": row.steps[telling].job_id,
+        "job_id": jobs[telling].job_id,
         "urls": _urls(found for job in jobs if (found := job.result or job.late)),
         "error_type": error.get("type"),
         "error": error.get("message"),

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from worker.batch.jobs import Job, read_jobs
-from worker.batch.ledger import ERROR
 from worker.core import keys
 from worker.core.job.canvas import Step
 from worker.core.job.models import JobId
-from worker.store.scripts import Script
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -33,6 +31,7 @@ class BatchRow:
     name: str
     key: str | None
     steps: tuple[Step, ...]
+    """Of a job that was retried, the record names the one that runs in its place."""
 
     def dumps(self) -> str:
         """Write its name, key and jobs as JSON; Redis holds its id and line beside them."""
@@ -57,7 +56,6 @@ class BatchRows:
     def __init__(self, redis: "Redis", retain_seconds: int) -> None:
         self._redis = redis
         self._retain_seconds = retain_seconds
-        self._replace = Script(redis, "replace_job")
 
     def announce(self, batch_id: str, rows: Iterable[BatchRow]) -> None:
         """Write down the jobs of rows that are about to be submitted."""
@@ -85,20 +83,6 @@ class BatchRows:
         pairs = zip(found[::2], found[1::2], strict=True)
         return [line is not None or bool(state) for line, state in pairs]
 
-    def replace(self, batch_id: str, row: BatchRow, by: BatchRow, failed: Job) -> None:
-        """Write down that a job was submitted anew; the failed one no longer counts."""
-        counted = ["jobs", str(failed.state)]
-        if failed.error:
-            counted.append(ERROR + failed.error["type"])
-        self._replace(
-            row_jobs=keys.ROW_JOBS + batch_id,
-            batch=keys.BATCH + batch_id,
-            row_id=row.row_id,
-            before=row.dumps(),
-            after=by.dumps(),
-            counters=counted,
-        )
-
     def pages(self, batch_id: str) -> Iterator[list[tuple[BatchRow, list[Job]]]]:
         """Read the rows in the order of their lines, with their jobs, page by page."""
         start = 0
@@ -121,8 +105,8 @@ class BatchRows:
         jobs = iter(read_jobs(self._redis, [step.job_id for row in rows for step in row.steps]))
         return [(row, [next(jobs) for _ in row.steps]) for row in rows]
 
-    def live_jobs(self, batch_id: str) -> Iterator[JobId]:
-        """Yield the jobs that are under way, including those of rows that are being submitted."""
+    def to_cancel(self, batch_id: str) -> Iterator[JobId]:
+        """Yield the jobs that may be cancelled, also those of rows that are being submitted."""
         # HSCAN: rows that are announced meanwhile may be missed. Their jobs begin in a cancelled
         # batch, and so end by themselves.
         key, cursor = keys.ROW_JOBS + batch_id, -1
@@ -132,5 +116,5 @@ class BatchRows:
             )
             rows = [BatchRow.loads(JobId(row_id), text, 0) for row_id, text in page.items()]
             job_ids = [step.job_id for row in rows for step in row.steps]
-            pairs = zip(job_ids, read_jobs(self._redis, job_ids), strict=True)
-            yield from (job_id for job_id, job in pairs if job.live)
+            jobs = read_jobs(self._redis, job_ids)
+            yield from (job.job_id for job in jobs if job.may_be_cancelled)

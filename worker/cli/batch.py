@@ -9,14 +9,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 import click
 from rich.console import Console
 
-from worker.batch import Batch, Ledger, Runs, Submission, Tally, manifest, report
+from worker.batch import Batch, Ledger, Retrying, Runs, Submission, Tally, manifest, report
 from worker.cli import show
 from worker.cli.group import (
     EXIT_CODES,
@@ -140,7 +140,6 @@ def submit(  # noqa: PLR0917  (click passes them by name)
             expected_jobs=tally.jobs,
             expected_credits=tally.credits,
             manifest="" if file == "-" else str(found.path.resolve()),
-            form=found.form,
             again=again,
         )
         done = (
@@ -215,11 +214,12 @@ def cancel(batch_id: str, as_json: bool) -> None:
 
     The provider may still charge for a song that it is working on; it is kept on the job's record.
     """
-    batches = open_batches(load(Role.CLIENT))
+    batches, cancelled = open_batches(load(Role.CLIENT)), 0
     with errors.status("cancelling") as live:
-        cancelled = batches.runs.cancel(
-            batch_id, by="batch cancel", progress=lambda n: live.update(f"{n:,} jobs cancelled")
-        )
+        while (done := batches.runs.cancel(batch_id, by="batch cancel")).left:
+            cancelled += done.ending
+            live.update(f"{cancelled:,} jobs cancelled")
+    cancelled += done.ending
     if as_json:
         click.echo(json.dumps({"batch_id": batch_id, "cancelled": cancelled}))
     else:
@@ -232,55 +232,42 @@ def cancel(batch_id: str, as_json: bool) -> None:
 @_name
 @click.option("--failed", is_flag=True, required=True, help="What to retry: the jobs that failed.")
 @click.option(
-    "--manifest", "file", type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-    help="The batch's manifest, for the parameters. Default: the file that was submitted.",
+    "--even-if-paid", is_flag=True,
+    help="Also retry what the provider may have charged for, although nobody has its result.",
 )  # fmt: skip
-@_form
 @json_option
-def retry(batch_id: str, failed: bool, file: str | None, form: str | None, as_json: bool) -> None:
-    """Submit the failed jobs of a batch anew, and the jobs that follow them.
+def retry(batch_id: str, failed: bool, even_if_paid: bool, as_json: bool) -> None:
+    """Run the failed jobs of a batch again, each at its price; what is to follow them follows.
 
-    No job that succeeded is paid again: a follow-up that failed takes the result of the job before
-    it. The parameters are read from the manifest; a row that is no longer in it is left alone.
+    No job that succeeded is paid again. Each runs as it was first asked for: to run a row with
+    other parameters, change it, and its key if it has one, and submit the manifest again.
 
     \b
     Examples:
       fermata batch retry songs --failed
-      fermata batch retry friday --failed --manifest songs.csv
+      fermata batch retry songs --failed --even-if-paid
     """
-    batches = open_batches(load(Role.CLIENT))
-    file, form = _manifest_of(batches.ledger.read(batch_id), file, form)
-    with _opened(file, form) as found, errors.status("retrying") as live:
-        done = batches.runs.retry(
-            batch_id, found.right_rows(), lambda n: live.update(f"{n:,} jobs submitted anew")
-        )
+    batches, done = open_batches(load(Role.CLIENT)), Retrying()
+    with errors.status("retrying") as live:
+        while True:
+            slice_ = batches.runs.retry(
+                batch_id, by="batch retry", even_if_paid=even_if_paid, cursor=done.cursor
+            )
+            done.retried += slice_.retried
+            done.refused += slice_.refused
+            done.cursor = slice_.cursor
+            if done.cursor is None:
+                break
+            live.update(f"{done.retried:,} jobs run again")
     if as_json:
-        click.echo(json.dumps({"batch_id": batch_id, **asdict(done)}))
+        told = {"batch_id": batch_id, "retried": done.retried, "refused": done.refused}
+        click.echo(json.dumps(told))
     else:
-        out.print(f"batch {batch_id}: {done.retried:,} jobs submitted anew")
-    for line in done.lost:
-        tell(
-            f"line {line}: not retried: what it works on is past its retention, or has no such clip"
-        )
-    for line in done.late:
-        tell(f"line {line}: not retried, for its result came late: see `fermata batch report`")
-    if done.lost or done.late:
-        fail("to run such a row from its beginning, give it another key", EXIT_FAILED)
-    if not done.retried and (left := sum(batches.ledger.read(batch_id).errors.values())):
-        fail(f"{left:,} jobs failed, and {file} has none of their rows any more", EXIT_FAILED)
-
-
-def _manifest_of(found: Batch, file: str | None, form: str | None) -> tuple[str, str | None]:
-    """Find the manifest of a batch, and its format."""
-    if file is not None:
-        return file, form
-    if found.manifest is None:
-        why = "it was submitted from standard input"
-    elif not Path(found.manifest).is_file():
-        why = f"{found.manifest} is not on this machine"
-    else:
-        return found.manifest, form or found.form
-    raise click.UsageError(f"name the manifest of {found.batch_id}, --manifest FILE: {why}")
+        out.print(f"batch {batch_id}: {done.retried:,} jobs run again")
+    for why, jobs in done.refused.items():
+        tell(f"{jobs:,} jobs not retried: {why}")
+    if done.refused:
+        fail(f"see them by `fermata batch report {batch_id}`", EXIT_FAILED)
 
 
 @batch.command("report", epilog=EXIT_CODES)

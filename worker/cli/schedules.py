@@ -6,10 +6,8 @@ import click
 
 from worker.cli import show
 from worker.cli.group import EXIT_CODES, errors, json_option, main, out
-from worker.core.contract import SCHEDULE_RUN
 from worker.settings import Role, load
-from worker.wiring.batches import open_timetable
-from worker.wiring.producer import open_producer
+from worker.wiring.batches import open_run_now, open_timetable
 
 
 @main.group()
@@ -45,11 +43,7 @@ def run(name: str) -> None:
 
     A worker reads the manifest and submits it; `fermata schedules list` shows the outcome.
     """
-    settings = load(Role.CLIENT)
-    producer = open_producer(settings)
-    batch_id = open_timetable(settings).run_now(
-        name, lambda *args: producer.send_task(SCHEDULE_RUN, args=args)
-    )
+    batch_id = open_run_now(load(Role.CLIENT))(name)
     left = f"batch {batch_id} is left to a worker; what comes of it: fermata schedules list"
     out.print(left, soft_wrap=True)
     out.print(f"once it is being submitted: fermata batch watch {batch_id}", soft_wrap=True)

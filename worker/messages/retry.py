@@ -6,11 +6,12 @@ it run under the ids that they have always had, and an ``AsyncResult`` of such a
 result after all. The new id derives from the old one, so two retries of one job enqueue it once.
 
 A chord is over when one job of its header has failed: Celery has failed its body. So a job of a
-header cannot be retried alone. A job of a batch is retried with its batch, which counts it.
+header cannot be retried alone. The batch of a job counts the job that runs in its place instead.
 """
 
 import json
 import uuid
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -59,6 +60,18 @@ _NOT_CHARGED: Final = frozenset(
 _ONCE: Final = ("eta", "expires", "timestamp")
 """Headers that were meant for the first run alone."""
 
+PERHAPS_PAID: Final = (
+    "the provider may have charged for it: if you accept that, retry it 'even if paid'"
+)
+
+
+class NotRetried(InvalidRequest):
+    """A job that cannot be retried, or not without consent; ``why`` is the same for all alike."""
+
+    def __init__(self, job_id: JobId, why: str) -> None:
+        super().__init__(f"{job_id} cannot be retried: {why}")
+        self.why = why
+
 
 @dataclass(slots=True)
 class Retried:
@@ -99,26 +112,26 @@ class Retries:
             by: who asks; it stands in the timeline.
             even_if_paid: retry even if the provider may have charged for the job that failed.
 
-        Raises UnknownJob; InvalidRequest if the job cannot be retried; StoreUnavailable; kombu's
-        OperationalError if the broker is away: then the sweep publishes the job later.
+        Raises UnknownJob; NotRetried; StoreUnavailable; kombu's OperationalError if the broker is
+        away: then the sweep publishes the job later.
         """
         job, again = self._readings.read(job_id), _again(job_id)
         state = self._readings.state(again)
         if state in LOST:
-            raise InvalidRequest(f"{job_id} was retried as {again}, which is {state}: retry that")
-        told: dict[str, Any] = {"now": self._clock(), "what": "retried"}
-        publishes, wire = False, dict[str, Any]()
+            raise NotRetried(job_id, f"it was retried as {again}, which is {state}: retry that")
+        now, publishes, wire = self._clock(), False, dict[str, Any]()
         if state is None:
             wire = self._message(job, even_if_paid=even_if_paid)
+            if job.batch and self._readings.is_called_off(job.batch):
+                raise NotRetried(job_id, "its batch was cancelled: retry the batch")
             wire["headers"] = _renamed(wire["headers"], job_id, again)
             wire["properties"] |= {"correlation_id": again}
             # The record comes first. If this process dies here, the sweep publishes the job.
             publishes = self._recorder().record(find(job.operation), wire)
-            named = {"instead_of": job_id}
-            self._records.note(again, why=f"{by}, in place of {job_id}", fields=named, **told)
+            named, why = {"instead_of": job_id}, f"{by}, in place of {job_id}"
+            self._records.note(again, now=now, what="retried", why=why, fields=named)
         if job.again is None:
-            named = {"again": again}
-            self._records.note(job_id, why=f"{by}, as {again}", sources=LOST, fields=named, **told)
+            self._records.replace(job_id, by=again, now=now, why=f"{by}, as {again}")
         log.info("job_retried", job_id=job_id, again=again, by=by)
         if publishes:
             self._publisher.publish(pack(wire))
@@ -139,38 +152,46 @@ class Retries:
                     done.refused[failed] = error.message
         return done
 
+    def refusal(self, job_id: JobId) -> str:
+        """Say why a job would not be retried without further consent; empty if it would.
+
+        Raises UnknownJob, StoreUnavailable.
+        """
+        try:
+            self._message(self._readings.read(job_id), even_if_paid=False)
+        except NotRetried as error:
+            return error.why
+        return ""
+
     def _message(self, job: JobRecord, *, even_if_paid: bool) -> dict[str, Any]:
         """Return the message of a job that may be retried.
 
-        Raises InvalidRequest.
+        Raises NotRetried.
         """
         message = self._readings.message(job.job_id)
-        why = _refusal(job, message, even_if_paid=even_if_paid)
+        why = _refusal(job, message)
         if why or not message:
-            raise InvalidRequest(f"{job.job_id} cannot be retried: {why}")
-        wire, body = kept.unpack(message)
-        if wire["content-type"] != "application/json":
-            raise InvalidRequest(f"{job.job_id} cannot be retried: its message is not JSON")
-        if _ends_in_a_chord(json.loads(body)[2]):
-            raise InvalidRequest(
-                f"{job.job_id} cannot be retried: it is one of a chord, which failed with it"
-            )
+            raise NotRetried(job.job_id, why)
+        try:
+            wire, body = kept.unpack(message)
+            _, _, embed = json.loads(body)
+        except (ValueError, zlib.error):
+            raise NotRetried(job.job_id, "its message is not JSON") from None
+        if _ends_in_a_chord(embed):
+            raise NotRetried(job.job_id, "it is one of a chord, which failed with it")
+        # The last question: only what could be retried is offered at the risk of paying twice.
+        if not even_if_paid and _may_be_paid(job):
+            raise NotRetried(job.job_id, PERHAPS_PAID)
         return wire | {"body": body}
 
 
-def _refusal(job: JobRecord, message: str | None, *, even_if_paid: bool) -> str:
-    """Say why a job cannot be retried; empty if it can."""
+def _refusal(job: JobRecord, message: str | None) -> str:
+    """Say why the record of a job does not let it be retried; empty if it does."""
     if job.state not in LOST:
         return f"it is {job.state}"
     if _has_come_late(job):
         return "its result came late, and is on its record"
-    if job.batch:
-        return f"it is one of a batch: fermata batch retry {job.batch} --failed"
-    if not message:
-        return "its message is not on record"
-    if not even_if_paid and _may_be_paid(job):
-        return "the provider may have charged for it: if you accept that, retry it 'even if paid'"
-    return ""
+    return "" if message else "its message is not on record"
 
 
 def _has_come_late(job: JobRecord) -> bool:

@@ -11,11 +11,11 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from worker.core import keys
-from worker.core.job.lanes import tenant_of
+from worker.core.job.lanes import DEFAULT_TENANT, OTHER_TENANTS, tenant_of
 from worker.core.job.models import JobId
 from worker.core.job.states import TERMINAL, JobState
 from worker.core.overview import Filter, Page, Row
@@ -32,7 +32,7 @@ _STRAIGHTENED: Final = 500
 """So many jobs of each live state are looked at each time."""
 _FIELDS: Final = (
     "operation", "state", "created_at", "lane", "cost", "batch",
-    "error_type", "provider_task_id", "clip_id", "source", "again",
+    "error_type", "provider_task_id", "clip_id", "source", "again", "cancelled_by",
 )  # fmt: skip
 _SILENT_SECONDS: Final = 86400
 """A worker that was silent for so long is forgotten."""
@@ -40,14 +40,25 @@ _SILENT_SECONDS: Final = 86400
 _Found = tuple[float, str]
 
 
+class WrongCursor(ValueError):
+    """A cursor that no page has given."""
+
+
 class Lists:
     """Lists jobs. Every method raises StoreUnavailable if Redis is away."""
 
-    def __init__(self, redis: "Redis") -> None:
+    def __init__(self, redis: "Redis", *, named: Collection[str] = ()) -> None:
+        """Read and keep the lists.
+
+        Args:
+            named: the tenants whose counters are kept although they have no jobs left.
+        """
         self._redis = redis
+        self._named = named
         self._index = Script(redis, "index_older")
         self._trim_state = Script(redis, "trim_state")
         self._trim_tenants = Script(redis, "trim_tenants")
+        self._fold_credits = Script(redis, "fold_credits")
 
     def page(
         self,
@@ -59,18 +70,17 @@ class Lists:
     ) -> Page:
         """List jobs that match a filter.
 
-        If a state or an operation is given, the jobs that reached their state last come first; else
-        the newest.
+        If a state, an operation or an error is given, the jobs that reached their state last come
+        first; else the newest.
 
         Args:
             cursor: of the page before.
             own: for the filter's tenant itself: only its own jobs are looked at, the newest first.
                 So a cursor tells it nothing about others.
 
-        Raises ValueError if the cursor is not one of ours.
+        Raises WrongCursor.
         """
-        chosen = [_of_tenant(wanted.tenant)] if own and wanted.tenant else self._fitting(wanted)
-        found = self._walk(chosen, _read_cursor(cursor), wanted.since)
+        found = self._places(wanted, cursor, own=own)
         rows: list[Row] = []
         looked_at, last = 0, None
         while looked_at < MOST_LOOKED_AT:
@@ -90,9 +100,20 @@ class Lists:
 
         A job that reaches another state meanwhile may be left out.
         """
-        found = self._walk(self._fitting(wanted), (math.inf, ""), wanted.since)
-        while chunk := [job_id for _, job_id in itertools.islice(found, _CHUNK)]:
-            yield from (row for row in self._rows(chunk) if row and wanted.matches(row))
+        return (row for _, row in self.walk(wanted))
+
+    def walk(
+        self, wanted: Filter, *, cursor: str | None = None, own: bool = False
+    ) -> Iterator[tuple[str, Row]]:
+        """Yield every job that matches, in the order of its pages, each with the cursor behind it.
+
+        Raises WrongCursor.
+        """
+        found = self._places(wanted, cursor, own=own)
+        while chunk := list(itertools.islice(found, _CHUNK)):
+            for place, row in zip(chunk, self._rows([each for _, each in chunk]), strict=True):
+                if row and wanted.matches(row):
+                    yield _cursor(place), row
 
     def rows(self, job_ids: Sequence[str]) -> list[Row]:
         """Read those of some jobs that have a record."""
@@ -101,12 +122,11 @@ class Lists:
     def _fitting(self, wanted: Filter) -> list[str]:
         """Choose the indexes that fit a filter best."""
         chosen = [keys.JOBS]
-        if wanted.state or wanted.operation:
+        if wanted.operation or wanted.states != frozenset(JobState):
             chosen = [
                 f"{keys.STATES}:{name}"
                 for name in indexes(self._redis)
-                if wanted.state in {None, named(name)[0]}
-                and wanted.operation in {None, named(name)[1]}
+                if named(name)[0] in wanted.states and wanted.operation in {None, named(name)[1]}
             ]
         if wanted.tenant is not None:
             tenants = [_of_tenant(wanted.tenant)]
@@ -114,9 +134,12 @@ class Lists:
                 return tenants
         return chosen
 
-    def _walk(self, chosen: Iterable[str], after: _Found, since: float | None) -> Iterator[_Found]:
-        """Yield the jobs of some indexes, the latest first."""
-        return heapq.merge(*(self._down(index, after, since) for index in chosen), reverse=True)
+    def _places(self, wanted: Filter, cursor: str | None, *, own: bool) -> Iterator[_Found]:
+        """Yield the places of jobs that may match, from a cursor on, the latest first."""
+        chosen = [_of_tenant(wanted.tenant)] if own and wanted.tenant else self._fitting(wanted)
+        after = _read_cursor(cursor)
+        each = (self._down(index, after, wanted.since) for index in chosen)
+        return heapq.merge(*each, reverse=True)
 
     def _down(self, index: str, after: _Found, since: float | None) -> Iterator[_Found]:
         """Yield the members of a sorted set that come after one, from the highest score down.
@@ -166,7 +189,7 @@ class Lists:
         self._redis.set(keys.INDEXED, str(time.time()))
 
     def forget(self, *, recorded_before: float, ended_before: float) -> None:
-        """Keep the lists: drop the jobs that have expired, and the workers that are gone.
+        """Keep the lists: drop the jobs that have expired, and tenants and workers that are gone.
 
         It is done once in a while, by one worker. The first time it also adds the jobs that an
         earlier version recorded.
@@ -186,6 +209,12 @@ class Lists:
         tenants = self._redis.sscan_iter(keys.TENANTS, count=_CHUNK)
         while chunk := list(itertools.islice(tenants, _CHUNK)):
             self._trim_tenants(tenants=keys.TENANTS, before=recorded_before, tenants_named=chunk)
+        self._fold_credits(
+            totals=keys.TOTALS,
+            tenants=keys.TENANTS,
+            other=OTHER_TENANTS,
+            kept=[DEFAULT_TENANT, *self._named],
+        )
 
     def _straighten(self, name: str) -> None:
         """Put the jobs of an index where they stand, if an earlier version has moved them."""
@@ -243,4 +272,4 @@ def _read_cursor(cursor: str | None) -> _Found:
     with contextlib.suppress(ValueError):
         if math.isfinite(at := float(score)):
             return at, job_id
-    raise ValueError("this cursor is not one that a page has given")
+    raise WrongCursor("this cursor is not one that a page has given")

@@ -23,7 +23,7 @@ from worker.core.job.models import (
     Source,
     Standing,
 )
-from worker.core.job.states import LIVE, TRANSITIONS, JobState, Turn
+from worker.core.job.states import TRANSITIONS, UNSETTLED, JobState, Turn
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 PAGE: Final = 500
 """How many records are looked at in one round trip."""
 
-_UNSETTLED = LIVE - {JobState.RESUMING}
 _COUNTERS = ("attempts", "polls", "claims", "republished", "resubmissions", "refusals")
 _TURNS = frozenset(Turn)
 _DOCUMENTS = ("progress", "result", "error", "late", "following")
@@ -62,6 +61,10 @@ class Readings:
         """Read a job's state; None if it has no record."""
         state = cast("str | None", self._redis.hget(keys.job(job_id), "state"))
         return JobState(state) if state else None
+
+    def is_called_off(self, batch_id: str) -> bool:
+        """Say whether a batch was cancelled: a job of it that begins ends at once (tally.lua)."""
+        return self._redis.hget(keys.BATCH + batch_id, "phase") == "cancelled"
 
     def message(self, job_id: JobId) -> str | None:
         """Return the parked message of a job."""
@@ -134,7 +137,7 @@ class Readings:
                     _read_message(pipe, job_id)
                 found = pipe.execute()
             for job_id, state, *messages in zip(ids, *(found[n::3] for n in range(3)), strict=True):
-                if any(messages) and state in _UNSETTLED:
+                if any(messages) and state in UNSETTLED:
                     yield job_id, next(filter(None, messages))
 
 

@@ -41,6 +41,7 @@ class Records:
         self._announce = Script(redis, "announce")
         self._take_from = Script(redis, "take_from")
         self._keep_late = Script(redis, "keep_late")
+        self._replace = Script(redis, "replace_job")
 
     def turn(
         self,
@@ -165,6 +166,21 @@ class Records:
         )
         return state
 
+    def replace(self, job_id: JobId, *, by: JobId, now: float, why: str) -> None:
+        """Write down that another job, which is recorded by now, runs in the place of a lost one.
+
+        Its batch no longer counts the lost one.
+        """
+        self._replace(
+            **keys.OF_A_BATCH,
+            job=keys.job(job_id),
+            new=keys.job(by),
+            due=keys.DUE,
+            again=by,
+            entry=_entry(now, "retried", why),
+            now=now,
+        )
+
     def drop_due(self, job_id: JobId) -> None:
         """Forget the due time of a job that needs none: it has settled, or its record is gone."""
         ended = (None, *TERMINAL)
@@ -190,6 +206,7 @@ class Records:
             **keys.BEFORE_THE_GATE,
             **keys.OF_THE_OVERVIEW,
             **keys.OF_A_BATCH,
+            deliveries=keys.DELIVERIES,
             job=keys.job(job_id),
             due=keys.DUE,
             jobs=keys.JOBS,
@@ -264,6 +281,7 @@ class Records:
         heard = self._claim(
             **keys.BEFORE_THE_GATE,
             **keys.OF_THE_OVERVIEW,
+            deliveries=keys.DELIVERIES,
             job=keys.job(job_id),
             due=keys.DUE,
             ready=keys.READY,
@@ -316,8 +334,9 @@ class Records:
             sources: the job's states in which the delivery is kept.
         """
         kept = self._keep_late(
+            **keys.OF_DELIVERIES,
             job=keys.job(job_id),
-            totals=keys.TOTALS,
+            job_id=job_id,
             sources=_csv(sources),
             is_final=int(late["final"]),
             late=_dump(late),

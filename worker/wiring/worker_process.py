@@ -117,7 +117,7 @@ def _parts_of(_pid: int) -> Parts:
             records=records,
             readings=readings,
             agenda=agenda,
-            indexes=Lists(client),
+            indexes=Lists(client, named=settings.limits.weights.keys()),
             provider=provider,
             polls=polls,
             submit_legs=submit_legs,

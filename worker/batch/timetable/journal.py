@@ -1,4 +1,4 @@
-"""The runs of schedules, in Redis: which are being submitted, and how the last one ended.
+"""The runs of schedules, in Redis: which are being submitted, and how the latest ones ended.
 
 A run is named by its schedule and its batch. The timetable writes here before it publishes a slice,
 so that it can tell a run whose message was lost.
@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 _RUNNING: Final = "running:"
 """With the batch's name after it: the field of a run whose rows are being submitted."""
 
+_NOTED: Final = "noted:"
+"""With the batch's name after it: the field of what became of a run."""
+_KEPT: Final = 10
+"""So many runs of a schedule are remembered."""
+
 _MANIFEST: Final = "manifest:"
 """With the batch's name after it: the field of the manifest's digest at the run's beginning."""
 
 
 @dataclass(frozen=True, slots=True)
-class LastRun:
-    """How a schedule's last run ended, or how far it is."""
+class Run:
+    """How a run of a schedule ended, or how far it is."""
 
     batch_id: str
     outcome: str
@@ -75,15 +80,20 @@ class Journal:
         self.note(schedule, batch_id, outcome)
 
     def note(self, schedule: str, batch_id: str, outcome: str) -> None:
-        """Note how a schedule's last run ended, or how far it is."""
-        noted = json.dumps([batch_id, outcome, self._clock()])
-        self._redis.hset(keys.SCHEDULE + schedule, "last", noted)
+        """Note how a run ended, or how far it is; forget the oldest ones."""
+        key = keys.SCHEDULE + schedule
+        place = self._redis.hincrby(key, "notes", 1)
+        noted = json.dumps([place, batch_id, outcome, self._clock()])
+        self._redis.hset(key, _NOTED + batch_id, noted)
+        if outdated := [_NOTED + each.batch_id for each in self.latest(schedule)[_KEPT:]]:
+            self._redis.hdel(key, *outdated)
 
     def newest(self, schedule: str) -> str | None:
         """Return the batch of the run that was begun last."""
         return cast("str | None", self._redis.hget(keys.SCHEDULE + schedule, "batch_id"))
 
-    def last(self, schedule: str) -> LastRun | None:
-        """Return a schedule's last run, if there was one."""
-        stored = cast("str | None", self._redis.hget(keys.SCHEDULE + schedule, "last"))
-        return LastRun(*json.loads(stored)) if stored else None
+    def latest(self, schedule: str) -> list[Run]:
+        """Return a schedule's latest runs; that of which something was noted last is the first."""
+        stored = cast("dict[str, str]", self._redis.hgetall(keys.SCHEDULE + schedule))
+        noted = (json.loads(text) for name, text in stored.items() if name.startswith(_NOTED))
+        return [Run(*told) for _, *told in sorted(noted, reverse=True)]

@@ -5,6 +5,7 @@ a run: the journal notes it, and the message of its first slice is published. If
 or a worker dies, the run falls silent in the journal, and a later tick publishes its next slice.
 """
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,13 +14,15 @@ from worker.batch.timetable.due_times import DueTimes
 from worker.batch.timetable.journal import Journal
 from worker.batch.timetable.schedules import Schedules
 from worker.batch.timetable.slices import Publish
-from worker.core.batch.timetable import Overlap, Schedule, batch_id
-from worker.core.errors import UnknownBatch
+from worker.core.batch.timetable import Overlap, Schedule, batch_id, next_minutes
+from worker.core.errors import InvalidRequest, UnknownBatch
 from worker.core.job.models import JSONObject
 from worker.core.ports import Clock
 
 SILENT_SECONDS: Final = 300
 """A run that has noted nothing for so long has lost its message, or its worker."""
+_NEXT: Final = 3
+"""So many due times are told."""
 
 
 class Timetable:
@@ -68,22 +71,23 @@ class Timetable:
         if not self._due_times.claim(schedule, minute):
             return
         batch = batch_id(schedule, minute)
-        skips = schedule.overlap is Overlap.SKIP
-        if skips and (before := self._not_ended(schedule, besides=batch)):
+        if before := self._in_the_way(schedule, batch):
             self._journal.note(schedule.name, batch, f"skipped: {before} has not ended")
         else:
             self._begin(schedule, batch, publish)
         self._due_times.mark(schedule, minute)
 
-    def _not_ended(self, schedule: Schedule, *, besides: str) -> str | None:
-        """Find another run that has not ended.
+    def _in_the_way(self, schedule: Schedule, batch: str) -> str | None:
+        """Find another run that has not ended, if the schedule skips a run then.
 
         Args:
-            besides: the batch that is about to begin. A process that died before it marked the due
-                time may have begun it already, so it does not count.
+            batch: the one that is about to begin. A process that died before it marked the due time
+                may have begun it already, so it does not count.
         """
+        if schedule.overlap is not Overlap.SKIP:
+            return None
         running = self._journal.running(schedule.name)
-        others = {self._journal.newest(schedule.name) or besides, *running} - {besides}
+        others = {self._journal.newest(schedule.name) or batch, *running} - {batch}
         return next((each for each in others if not self._ended(schedule, each)), None)
 
     def _ended(self, schedule: Schedule, batch: str) -> bool:
@@ -101,20 +105,29 @@ class Timetable:
     def run_now(self, name: str, publish: Publish) -> str:
         """Start a schedule by hand; returns the batch's name.
 
-        Raises InvalidRequest, ConfigError.
+        If it is asked for twice in a minute, it runs once.
+
+        Raises InvalidRequest if there is no such schedule, or if it skips a run because the one
+        before has not ended; ConfigError.
         """
         schedule = self.schedules.find(name)
         batch = batch_id(schedule, datetime.fromtimestamp(self._clock(), UTC))
+        if before := self._in_the_way(schedule, batch):
+            raise InvalidRequest(f'{before} has not ended, and {name} says overlap = "skip"')
         self._begin(schedule, batch, publish)
         return batch
 
     def describe(self, schedule: Schedule) -> JSONObject:
-        """Describe a schedule and its last run."""
-        last = self._journal.last(schedule.name)
+        """Describe a schedule: when it runs next, and how its last runs went."""
+        runs = self._journal.latest(schedule.name)
+        last = runs[0] if runs else None
+        due = next_minutes(schedule, after=self._clock(), count=_NEXT)
         return {
             **{name: getattr(schedule, name) for name in schedule.__slots__},
             "missed": self._due_times.missed(schedule),
             "last_batch": last.batch_id if last else None,
             "last_outcome": last.outcome if last else None,
             "last_at": last.at if last else None,
+            "next_at": [each.timestamp() for each in due],
+            "outcomes": [asdict(run) for run in runs],
         }

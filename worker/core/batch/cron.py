@@ -30,9 +30,12 @@ class Cron:
 
     def matches(self, local: datetime) -> bool:
         """Say whether the line is due at a local minute."""
+        return local.minute in self.minutes and self.matches_hour(local)
+
+    def matches_hour(self, local: datetime) -> bool:
+        """Say whether the line may be due at a minute of a local hour."""
         return (
-            local.minute in self.minutes
-            and local.hour in self.hours
+            local.hour in self.hours
             and local.day in self.days
             and local.month in self.months
             and local.isoweekday() % 7 in self.weekdays

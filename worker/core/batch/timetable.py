@@ -15,6 +15,7 @@ from worker.core.wording import suggest
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}")
 _MINUTE: Final = timedelta(minutes=1)
+_YEAR: Final = timedelta(days=366)
 
 
 class Overlap(StrEnum):
@@ -119,6 +120,21 @@ def due_minutes(schedule: Schedule, *, after: float, now: float) -> list[datetim
             found.append(minute)
         minute -= _MINUTE
     return found[::-1]
+
+
+def next_minutes(schedule: Schedule, *, after: float, count: int) -> list[datetime]:
+    """List the next minutes (UTC) at which a schedule is due, within a year."""
+    zone, due = ZoneInfo(schedule.timezone), cron.read(schedule.cron)
+    now = datetime.fromtimestamp(after, UTC)
+    quarter = now.replace(minute=now.minute // 15 * 15, second=0, microsecond=0)
+    found: list[datetime] = []
+    # A zone is some quarters of an hour from UTC: all minutes of a quarter are in one local hour.
+    while len(found) < count and quarter < now + _YEAR:
+        if due.matches_hour(quarter.astimezone(zone)):
+            minutes = (quarter + each * _MINUTE for each in range(15))
+            found += (m for m in minutes if m > now and due.matches(m.astimezone(zone)))
+        quarter += 15 * _MINUTE
+    return found[:count]
 
 
 def batch_id(schedule: Schedule, due: datetime) -> str:

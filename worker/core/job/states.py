@@ -61,6 +61,8 @@ TERMINAL: Final = frozenset(
     {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
 )
 LIVE: Final = frozenset(JobState) - TERMINAL
+UNSETTLED: Final = LIVE - {JobState.RESUMING}
+"""The states in which no event has ended a job yet."""
 LOST: Final = TERMINAL - {JobState.SUCCEEDED}
 """The states in which a job has ended without its result."""
 

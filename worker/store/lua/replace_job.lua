@@ -1,7 +1,15 @@
--- Put a new job in the row of a batch, in place of one that failed, and take that one off the counters.
--- Closes the race between two retries of one row: the second changes nothing.
---! keys ROW_JOBS BATCH
---! args row_id before after counters...
-if redis.call('HGET', ROW_JOBS, row_id) ~= before then return end
-redis.call('HSET', ROW_JOBS, row_id, after)
-for _, counter in ipairs(counters) do redis.call('HINCRBY', BATCH, counter, -1) end
+-- Write on a job that was lost which job runs in its place, and take it off the counters of its batch.
+-- Closes the race between two retries of one job: the second changes nothing. And the race with a
+-- cancellation of the batch, whose scan could not find the new job before this: it ends as well.
+--! uses record ends tally
+--! keys JOB NEW DUE BATCH ROWS ROW_JOBS
+--! args again entry now
+if redis.call('HEXISTS', JOB, 'state') == 0 or redis.call('HEXISTS', JOB, 'again') == 1 then return end
+redis.call('HSET', JOB, 'again', again)
+tell(JOB, entry)
+discount(JOB)
+local state = redis.call('HGET', NEW, 'state')
+if (state == 'queued' or state == 'held') and called_off(NEW) then
+  redis.call('HSET', NEW, 'cancelled_by', 'batch cancel')
+  redis.call('ZADD', DUE, now, again)
+end

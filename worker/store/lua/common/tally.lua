@@ -26,3 +26,16 @@ local function count(job, before, to)
   if to == 'succeeded' then redis.call('HINCRBY', counters, 'spent', r[1] or '0') end
   if r[2] then redis.call('HINCRBY', counters, 'error:' .. r[2], 1) end
 end
+
+-- Take a job off the counters: another one runs in its place. A row names the first of its jobs, and
+-- finds the others from there, so the record is kept for as long as the batch.
+local function discount(job)
+  local r = redis.call('HMGET', job, 'batch', 'state', 'error_type')
+  local counters = BATCH .. (r[1] or '')
+  local retained = redis.call('HGET', counters, 'retained_seconds')
+  if not (r[1] and retained) then return end
+  redis.call('HINCRBY', counters, 'jobs', -1)
+  redis.call('HINCRBY', counters, r[2], -1)
+  if r[3] then redis.call('HINCRBY', counters, 'error:' .. r[3], -1) end
+  retain(job, retained)
+end

@@ -1,23 +1,32 @@
-"""The quarantine: authentic deliveries that could not be used. Look, replay, drop."""
+"""Deliveries: the latest, and the quarantine of authentic ones that could not be used.
+
+A tenant sees the deliveries of its own jobs. Whatever is verified, replayed or adopted here goes
+through the same use cases as on the command line.
+"""
 
 import base64
 import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any, Final
 
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 
 from desk.api import schemas
-from desk.doors import Role, requires, visitor
+from desk.api.schemas import MOST
+from desk.doors import Role, requires, system_wide, visitor
 from desk.parts import desk
 from desk.problems import Problem
 from worker.core.errors import FermataError, InvalidPayload, InvalidRequest
 from worker.core.job.models import Entry, JSONObject
+from worker.core.overview import Received
+from worker.core.providers import find
 
-blueprint = Blueprint("quarantine", __name__, description=__doc__)
+blueprint = Blueprint("deliveries", __name__, description=__doc__)
 
 _AT_ONCE: Final = 50
+NO_KEYS: Final = "This desk has no FERMATA_SIGNING_KEYS, so it cannot verify a delivery."
 
 
 def visible(entry_id: str) -> Entry:
@@ -40,6 +49,37 @@ def seen(entries: Iterable[Entry]) -> Iterator[Entry]:
     rows = desk().lists.rows(sorted({entry.job_id for entry in found}))
     own = {row.job_id for row in rows if visitor().sees(row.tenant)}
     yield from (entry for entry in found if entry.job_id in own)
+
+
+def latest(limit: int, *, before: str | None = None) -> list[tuple[Received, str]]:
+    """Read the latest deliveries that the visitor may see, each with its job's operation if known.
+
+    Raises InvalidRequest if there can be no such id.
+    """
+    found: list[tuple[Received, str]] = []
+    all_of_them = desk().receipts.newest(before=before)
+    while len(found) < limit and (some := list(itertools.islice(all_of_them, MOST))):
+        rows = {row.job_id: row for row in desk().lists.rows(sorted({r.job_id for r in some}))}
+        for received in some:
+            row = rows.get(received.job_id)
+            if visitor().sees(row.tenant) if row else visitor().tenant is None:
+                found.append((received, row.operation if row else ""))
+    return found[:limit]
+
+
+@blueprint.get("/deliveries")
+@blueprint.doc(operationId="listDeliveries")
+@blueprint.arguments(schemas.Paging, location="query", unknown=RAISE)
+@blueprint.response(200, schemas.Deliveries)
+def received(asked: dict[str, Any]) -> Any:
+    """List the latest deliveries and what became of each, the newest first; some 1,000 are kept."""
+    limit = asked["limit"]
+    try:
+        found = latest(limit, before=asked.get("cursor"))
+    except InvalidRequest as error:
+        raise Problem(422, "The query is wrong.", errors={"cursor": [error.message]}) from None
+    items = [asdict(each) | {"operation": operation or None} for each, operation in found]
+    return {"items": items, "cursor": found[-1][0].receipt_id if len(found) == limit else None}
 
 
 @blueprint.get("/quarantine")
@@ -83,6 +123,47 @@ def _body(entry: Entry) -> JSONObject:
     return {"body": text, "body_base64": base64.b64encode(body).decode()}
 
 
+@blueprint.post("/quarantine/<entry_id>/verify")
+@blueprint.doc(operationId="verifyQuarantined")
+@requires(Role.OPERATE)
+@blueprint.response(200, schemas.Verified)
+def verify(entry_id: str) -> Any:
+    """Check the signature of a delivery again, and read it; nothing is changed.
+
+    409, with the reason, if it is not right, or if the delivery still cannot be read.
+    """
+    entry, deliveries = visible(entry_id), desk().deliveries
+    if deliveries is None:
+        raise Problem(409, NO_KEYS)
+    try:
+        delivery = deliveries.verify(entry)
+    except FermataError as error:
+        raise Problem(409, error.message) from None
+    return {"event": delivery.event, "final": delivery.final}
+
+
+@blueprint.post("/quarantine/<entry_id>/adopt")
+@blueprint.doc(operationId="adoptQuarantined")
+@requires(Role.OPERATE)
+@system_wide
+@blueprint.arguments(schemas.Adopt)
+@blueprint.response(200, schemas.Outcome)
+def adopt(asked: dict[str, Any], entry_id: str) -> Any:
+    """Give an orphan's job its record back, with the result that was delivered.
+
+    409, with the reason, if that cannot be done.
+    """
+    entry, adoption = visible(entry_id), desk().adoption
+    if adoption is None:
+        raise Problem(409, NO_KEYS)
+    try:
+        became = adoption.adopt(entry, find(asked["operation"]), tenant=asked.get("tenant"))
+    except FermataError as error:
+        raise Problem(409, error.message) from None
+    desk().quarantine.drop(entry.entry_id)
+    return {"outcome": became}
+
+
 @blueprint.post("/quarantine/<entry_id>/replay")
 @blueprint.doc(operationId="replayQuarantined")
 @requires(Role.OPERATE)
@@ -94,7 +175,7 @@ def replay(entry_id: str) -> Any:
     """
     entry, deliveries = visible(entry_id), desk().deliveries
     if deliveries is None:
-        raise Problem(409, "This desk has no FERMATA_SIGNING_KEYS, so it cannot verify it.")
+        raise Problem(409, NO_KEYS)
     try:
         receipt = deliveries.replay(entry)
     except FermataError as error:
