@@ -118,17 +118,21 @@ def submit(  # noqa: PLR0917  (click passes them by name)
     parameters = dict(_parameter(operation, each) for each in params)
     plan = _plan(operation, parameters, source=source, pick=pick, then=[*branches], tenant=tenant)
     lane = {PRIORITY_HEADER: priority, TENANT_HEADER: tenant}
-    enqueued = flow.enqueue(
-        open_producer(settings),
-        plan,
-        job_id=job_id,
-        idempotency_key=idempotency_key,
-        headers={name: value for name, value in lane.items() if value},
-    )
+    producer, readings = open_producer(settings), open_readings(settings)
+    try:
+        enqueued = flow.enqueue(
+            producer,
+            plan,
+            job_id=job_id,
+            idempotency_key=idempotency_key,
+            headers={name: value for name, value in lane.items() if value},
+        )
+    except KeyboardInterrupt:
+        fail("interrupted; whether a job is enqueued, `fermata jobs` tells", EXIT_INTERRUPTED)
     if not wait:
         _print_enqueued(enqueued, as_json=as_json)
         return
-    _wait(open_readings(settings), enqueued, timeout, as_json=as_json)
+    _wait(readings, enqueued, timeout, as_json=as_json)
 
 
 def _plan(operation: str, parameters: JSONObject, *, pick: str | None, **own: Any) -> Plan:
