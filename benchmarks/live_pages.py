@@ -14,7 +14,8 @@ import requests
 from benchmarks.effort import Effort
 from benchmarks.figures import Figure, Subject, compare
 from benchmarks.house import House, cpu_seconds
-from desk.live import HEARTBEAT_SECONDS, MOST_AT_ONCE, MOST_OF_ONE
+from desk.live import HEARTBEAT_SECONDS
+from desk.places import MOST_AT_ONCE, MOST_OF_ONE
 
 PAGES: Final = MOST_AT_ONCE
 _VISITORS: Final = [f"visitor-{n}" for n in range(PAGES // MOST_OF_ONE)]

@@ -1,4 +1,4 @@
-"""The files of a job in the archive: list them, download one."""
+"""The files of a job in the archive: have them stored, list them, download one."""
 
 from typing import Any, Final
 
@@ -10,9 +10,11 @@ from werkzeug.wsgi import FileWrapper
 from desk import places
 from desk.api import schemas
 from desk.api.jobs import visible
+from desk.doors import Role, requires
 from desk.parts import desk
 from desk.problems import Problem
 from worker.archive.stored import CHUNK_BYTES
+from worker.core.errors import InvalidRequest
 
 blueprint = Blueprint("files", __name__, description=__doc__)
 
@@ -53,6 +55,23 @@ def one(job_id: str, name: str) -> Response:
         response.close()
         raise
     return places.hold(response)
+
+
+@blueprint.post("/jobs/<job_id>/archive")
+@requires(Role.ENQUEUE)
+@blueprint.doc(operationId="archiveJob")
+@blueprint.response(202, schemas.Archiving, headers={"Location": {"schema": {"type": "string"}}})
+def archive(job_id: str) -> Any:
+    """Store the files that a job's result links to; a worker does it, and it is harmless twice.
+
+    409 if it links to none.
+    """
+    record = visible(job_id)
+    try:
+        desk().to_archive(record)
+    except InvalidRequest as error:
+        raise Problem(409, error.message) from None
+    return {"job_id": job_id}, {"Location": f"/api/v1/jobs/{job_id}/files"}
 
 
 def _file_name(name: str) -> str:

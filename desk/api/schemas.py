@@ -283,6 +283,12 @@ class Again(Schema):
     job_id = fields.String(required=True)
 
 
+class Archiving(Schema):
+    """The job whose files a worker stores; `Location` lists them."""
+
+    job_id = fields.String(required=True)
+
+
 class FlowAgain(Schema):
     """What became of the failed jobs of a flow."""
 

@@ -9,6 +9,7 @@ import zlib
 from typing import Any, Final
 
 from flask import abort, flash, redirect, render_template, request, url_for
+from markupsafe import Markup
 from werkzeug.wrappers import Response
 
 from desk.api.flows import seen
@@ -26,6 +27,7 @@ from worker.core.providers import chosen
 from worker.engine.cancel import Cancellation
 from worker.engine.describe import read_late
 from worker.messages import watch
+from worker.messages.archiving import has_files
 from worker.messages.watch import Sight
 
 NEIGHBOURS: Final = 12
@@ -70,6 +72,7 @@ def _actions(record: JobRecord) -> dict[str, bool]:
     return {
         "may_poll": operates and waits,
         "may_retry": operates and _may_retry(record),
+        "may_archive": visitor().may(Role.ENQUEUE) and has_files(record),
         "may_cancel": visitor().may(Role.ENQUEUE) and record.state in UNSETTLED,
     }
 
@@ -110,6 +113,21 @@ def poll_job(job_id: str) -> Response:
         abort(409, "This desk has no FERMATA_API_KEY, so it cannot ask the provider.")
     polls.poll_now(record)
     flash("The provider was asked. What it answered stands in the timeline.")
+    return redirect(url_for("pages.job", job_id=job_id))
+
+
+@pages.post("/jobs/<job_id>/archive")
+@requires(Role.ENQUEUE)
+def archive_job(job_id: str) -> Response:
+    """Store the files that a job's result links to."""
+    record = visible(job_id)
+    try:
+        desk().to_archive(record)
+        song = url_for("pages.song_of", job_id=job_id)
+        see = Markup(' <a href="{}">The song</a> lists those that are there.').format(song)
+        flash("A worker stores the files now." + see)
+    except InvalidRequest as error:
+        flash(f"Nothing to archive: {error.message}.")
     return redirect(url_for("pages.job", job_id=job_id))
 
 

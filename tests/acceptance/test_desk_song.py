@@ -81,6 +81,26 @@ def reader(browser: Browser, desk: Desk) -> Iterator[Reader]:
     reader.close()
 
 
+def test_a_song_that_no_flow_archived_is_archived_by_a_button(
+    system: System, reader: Reader
+) -> None:
+    parameters = {"custom_mode": False, "gpt_description_prompt": "a polka"}
+    result = task(system, "sonic.create_music", **parameters).apply_async()
+    result.get(timeout=MAKING_SECONDS)
+    page = reader.page
+    page.goto(f"/jobs/{result.id}/song")
+    page.get_by_role("link", name="its job", exact=True).click()
+    page.get_by_role("button", name="Archive").click()
+    page.get_by_role("link", name="The song").click()
+
+    def is_archived() -> bool:
+        page.reload()
+        return page.get_by_text("4 files of the archive").is_visible()
+
+    wait_until(is_archived)
+    expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
+
+
 def level(page: Page, stem: str) -> float:
     meter = page.get_by_role("meter", name=f"Level of {stem}", exact=True)
     return float(meter.evaluate("meter => meter.value"))

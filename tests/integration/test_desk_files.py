@@ -1,5 +1,6 @@
 """Files of the archive over HTTP, and the song that they belong to."""
 
+import base64
 import hashlib
 import io
 import json
@@ -19,6 +20,7 @@ from tests.integration import desk
 from tests.integration.populated import Store
 from worker.archive.targets import open_target
 from worker.core.archive import links
+from worker.core.contract import SLOW_QUEUE
 from worker.core.job.canvas import Step
 from worker.core.job.models import JobId
 
@@ -170,7 +172,7 @@ def test_a_file_that_was_cut_or_became_a_link_is_not_there(
     (folder / "job-1/gone.mp3").unlink()
     client = desk.client(local, "reader")
     assert [get(client, path).status_code for path in paths] == [404, 404, 404, 200]
-    zipped = client.get("/api/v1/jobs/job-1/song.zip")
+    zipped = get(client, "/api/v1/jobs/job-1/song.zip")
     assert zipfile.ZipFile(io.BytesIO(zipped.data)).namelist() == ["job-1/whole.mp3"]
 
 
@@ -327,16 +329,44 @@ def test_downloads_that_nobody_reads_leave_threads_for_others(app: Flask, store:
 def test_all_of_a_song_is_one_zip(app: Flask, store: Store) -> None:
     song_of(store)
     client = desk.client(app, "reader")
-    missing = client.get("/api/v1/jobs/song/song.zip")
+    missing = get(client, "/api/v1/jobs/song/song.zip")
     assert (missing.status_code, missing.json["status"]) == (404, 404)
     put(app, "song", ("clip-1-audio.mp3", "cdn.aimusicapi.ai/song-1.mp3", SOUND))
     put(app, "stems", *STEM, **OF_STEM)
-    answer = client.get("/api/v1/jobs/midi/song.zip")
+    answer = get(client, "/api/v1/jobs/midi/song.zip")
     assert answer.headers["Content-Type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
         assert archive.testzip() is None
         assert archive.read("song/clip-1-audio.mp3") == SOUND
         assert archive.read("stems/stem-3.mp3") == SOUND
+
+
+def test_what_a_result_links_to_is_archived_on_demand(app: Flask, store: Store, redis: Any) -> None:
+    song_of(store)
+    store.submit("waits", "sonic.wav", at=time.time())
+    client = desk.client(app, "enqueuer")
+    for _ in range(2):
+        answer = client.post("/api/v1/jobs/stems/archive")
+        assert (answer.status_code, answer.json) == (202, {"job_id": "stems"})
+        assert answer.headers["Location"] == "/api/v1/jobs/stems/files"
+    message = json.loads(redis.lindex(SLOW_QUEUE, 0))
+    assert message["headers"]["task"] == "fermata.archive.store"
+    (sent,), _, _ = json.loads(base64.b64decode(message["body"]))
+    assert (sent["job_id"], len(sent["clips"])) == ("stems", 12)
+    assert redis.llen(SLOW_QUEUE) == 2
+    refused = client.post("/api/v1/jobs/waits/archive")
+    assert (refused.status_code, refused.json["status"]) == (409, 409)
+    page = client.get("/jobs/stems").text
+    assert 'action="/jobs/stems/archive"' in page
+    for name, path in (("reader", "/jobs/stems"), ("enqueuer", "/jobs/waits")):
+        assert "/archive" not in desk.client(app, name).get(path).text
+    assert "A worker stores the files now" in get_after(client.post("/jobs/stems/archive"), client)
+
+
+def get_after(answer: Any, client: Any) -> str:
+    assert answer.status_code == 302
+    page: str = client.get(answer.location).text
+    return page
 
 
 def test_jobs_that_made_something_to_hear_can_be_played_from_the_list(

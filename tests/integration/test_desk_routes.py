@@ -44,6 +44,7 @@ ENDLESS: Final = {"jobs.all_events"}
 SAFE: Final = {"GET", "HEAD", "OPTIONS"}
 THE_SAME: Final = {
     "pages.adopt": "deliveries.adopt",
+    "pages.archive_job": "files.archive",
     "pages.cancel_batch": "batches.cancel",
     "pages.check_manifest": "batches.submit",
     "pages.cancel_job": "jobs.cancel",

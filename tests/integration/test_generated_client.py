@@ -18,7 +18,7 @@ from tests.integration.desk import SECRETS, TOKENS, bearer
 from tests.system import ANSWER_SECONDS, Desk, System
 
 OPERATIONS: Final = {
-    "adoptQuarantined", "cancelBatch", "cancelJob", "cancelJobs", "downloadFile",
+    "adoptQuarantined", "archiveJob", "cancelBatch", "cancelJob", "cancelJobs", "downloadFile",
     "downloadSong", "dropQuarantined", "enqueueFlow", "enqueueJob", "followJob", "followJobs",
     "getBatch", "getFlow", "getGate", "getJob", "getOverview", "getQuarantined", "getSong",
     "listBatches", "listDeliveries", "listFiles", "listJobs", "listOperations",

@@ -15,12 +15,13 @@ from worker.archive.notices import Notices, open_notices
 from worker.archive.stored import Stored
 from worker.batch import BatchRows, Ledger, Matching, Runs
 from worker.batch.timetable import Timetable
+from worker.core.job.models import JobRecord
 from worker.core.providers import chosen
 from worker.engine.adopt import Adoption
 from worker.engine.cancel import Cancellations
 from worker.engine.poll import Polls
 from worker.engine.receive import Deliveries
-from worker.messages import flow
+from worker.messages import archiving, flow
 from worker.messages.flow import Flow
 from worker.messages.retry import Retries
 from worker.provider import HTTPTransport
@@ -51,6 +52,8 @@ class Desk:
     turns: Turns
     readings: Readings
     archive: Stored
+    to_archive: Callable[[JobRecord], None]
+    """:func:`worker.messages.archiving.archive`, with its producer."""
     receipts: Receipts
     quarantine: Quarantine
     ledger: Ledger
@@ -77,7 +80,7 @@ def open_desk(settings: Settings) -> Desk:
     """Open the parts of the desk; nothing connects before its first use."""
     client = open_redis(settings)
     batches = open_batches(settings)
-    records = Records(client)
+    records, producer = Records(client), open_producer(settings)
     return Desk(
         settings=settings,
         counters=Counters(client),
@@ -85,6 +88,7 @@ def open_desk(settings: Settings) -> Desk:
         turns=Turns(client),
         readings=Readings(client),
         archive=Stored(settings.archive.url),
+        to_archive=functools.partial(archiving.archive, producer),
         receipts=Receipts(client),
         quarantine=Quarantine(client),
         ledger=batches.ledger,
@@ -94,7 +98,7 @@ def open_desk(settings: Settings) -> Desk:
         timetable=open_timetable(settings),
         run_schedule=open_run_now(settings),
         cancellations=Cancellations(records, time.time),
-        enqueue=functools.partial(flow.enqueue, open_producer(settings)),
+        enqueue=functools.partial(flow.enqueue, producer),
         notices=open_notices(settings),
         gate=Gate(client, settings.limits, settings.policy.held_seconds),
         retries=open_retries(settings),
