@@ -88,21 +88,23 @@ def reader(browser: Browser, desk: Desk) -> Iterator[Reader]:
 def test_a_song_that_no_flow_archived_is_archived_by_a_button(
     system: System, reader: Reader
 ) -> None:
-    parameters = {"custom_mode": False, "gpt_description_prompt": "a polka"}
-    result = task(system, "sonic.create_music", **parameters).apply_async()
+    worker = system.worker(queues=f"{QUEUE},{SLOW_QUEUE}")
+    create = task(system, "sonic.create_music", custom_mode=False, gpt_description_prompt="a polka")
+    result = create.apply_async()
     result.get(timeout=MAKING_SECONDS)
     page = reader.page
-    page.goto(f"/jobs/{result.id}/song")
+
+    def shows(text: str) -> bool:
+        page.goto(f"/jobs/{result.id}/song")
+        return page.get_by_text(text).is_visible()
+
+    wait_until(lambda: shows("What is not in the archive"))
     page.get_by_role("link", name="its job", exact=True).click()
     page.get_by_role("button", name="Archive").click()
-    page.get_by_role("link", name="The song").click()
-
-    def is_archived() -> bool:
-        page.reload()
-        return page.get_by_text("4 files of the archive").is_visible()
-
-    wait_until(is_archived)
+    expect(page.get_by_role("status")).to_contain_text("A worker stores the files now.")
+    wait_until(lambda: shows("4 files of the archive"))
     expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
+    stop(worker)
 
 
 def level(page: Page, stem: str) -> float:
