@@ -418,7 +418,9 @@ def test_a_manifest_of_a_million_lines_is_not_read(operator: FlaskClient, path: 
     packed = base64.b64encode(zlib.compress(body)).decode()
     given: dict[str, Any] = {"data": {"packed": packed, "format": "csv", "id": "songs"}}
     if path == "/manifest":
-        given = {"data": {"file": (io.BytesIO(b"operation" + body), "songs.csv")}}
+        head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="songs.csv"\r\n\r\n'
+        form = head + b"operation" + body + b"\r\n--x--\r\n"
+        given = {"data": form, "content_type": "multipart/form-data; boundary=x"}
     elif path.startswith("/api"):
         given = {"data": body, "content_type": "text/csv"}
     answer = operator.post(path, **given)
