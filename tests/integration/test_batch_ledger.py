@@ -23,7 +23,7 @@ from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy
 from worker.engine.cancel import Cancellations
 from worker.messages import flow
-from worker.messages.retry import PERHAPS_PAID
+from worker.messages.retry import INSTEAD_CAME_LATE, PERHAPS_PAID, NotRetried
 from worker.settings import Role, load
 from worker.store.connection import connect
 from worker.store.embedded import EmbeddedValkey
@@ -366,6 +366,82 @@ def test_a_follow_up_is_retried_although_what_it_works_on_is_forgotten(desk: Des
     desk.forget(parent)
     assert desk.retry().retried == 2
     assert [job.state for jobs in desk.jobs() for job in jobs] == [None, "held", "held"]
+
+
+def test_a_job_whose_retry_is_forgotten_is_not_bought_again(desk: Desk) -> None:
+    rows = read(remaster(1))
+    desk.submit(rows)
+    desk.end(first_job(rows[0]))
+    desk.retry()
+    again = desk.first()
+    desk.end(again, Turn.SUCCEED)
+    desk.forget(again)
+    retries = open_retries(load(Role.CLIENT))
+    for even_if_paid in (False, True):
+        with pytest.raises(NotRetried, match="past its retention"):
+            retries.retry(first_job(rows[0]), by="a test", even_if_paid=even_if_paid)
+        done = retries.retry_flow(first_job(rows[0]), by="a test", even_if_paid=even_if_paid)
+        assert (done.jobs, len(done.refused)) == ({}, 1)
+    assert desk.readings.state(again) is None
+    retries.close()
+
+
+def test_a_song_that_came_while_its_job_ran_again_is_not_bought_again(desk: Desk) -> None:
+    rows = read(remaster(1))
+    desk.submit(rows)
+    desk.end(first_job(rows[0]))
+    desk.retry()
+    keep_late(desk, first_job(rows[0]), completed())
+    desk.end(desk.first())
+    done = desk.retry(even_if_paid=True)
+    assert (done.retried, done.refused) == (0, {INSTEAD_CAME_LATE: 1})
+
+
+def test_a_retry_that_dies_before_it_names_the_new_job_is_made_good_by_the_next(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = read(remaster(1))
+    desk.submit(rows)
+    desk.end(first_job(rows[0]))
+    recorded = []
+
+    def die(_: Records, __: JobId, *, by: JobId, **___: Any) -> None:
+        recorded.append(by)
+        raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "replace", die)
+        with pytest.raises(ConnectionError):
+            desk.retry()
+    # It runs, although the row does not name it; and it fails.
+    desk.end(recorded[0])
+    done = desk.retry()
+    assert (done.retried, done.refused.total()) == (1, 1)
+    found = desk.read()
+    assert (desk.states(), found.jobs, found.live, found.errors) == (["held"], 1, 1, {})
+    assert desk.retry().refused == {}
+
+
+def test_what_the_version_before_retried_is_taken_off_the_counters_once(desk: Desk) -> None:
+    rows = read(remaster(1))
+    desk.submit(rows)
+    desk.end(first_job(rows[0]))
+    desk.retry()
+    again = desk.first()
+    # That version named the new job in the row, and on no record.
+    row = desk.redis.hget(keys.ROW_JOBS + NAME, first_job(rows[0]))
+    desk.redis.hset(
+        keys.ROW_JOBS + NAME, first_job(rows[0]), row.replace(first_job(rows[0]), again)
+    )
+    desk.redis.hdel(keys.job(first_job(rows[0])), "again")
+    desk.redis.hdel(keys.job(again), "instead_of")
+    before = desk.read()
+    desk.retry()
+    assert desk.read() == before
+    desk.end(again, Turn.SUCCEED)
+    desk.retry()
+    found = desk.read()
+    assert (found.jobs, found.ended[JobState.FAILED], found.done) == (1, 0, True)
 
 
 def sent(desk: Desk, job_id: JobId) -> None:
