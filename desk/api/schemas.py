@@ -287,7 +287,14 @@ class FlowAgain(Schema):
     )
 
 
-_LEFT: Final = "How many are left: ask again until there are none. 10,000 stands for more, too."
+def _left() -> fields.Integer:
+    least = "How many are left, at least; of very many, only some are looked at."
+    return fields.Integer(attribute="left.jobs", required=True, metadata=told(least))
+
+
+def _behind() -> fields.String:
+    on = "Ask again with it to go on; null: none are left."
+    return fields.String(required=True, allow_none=True, metadata=told(on))
 
 
 class Cancelled(Schema):
@@ -295,15 +302,24 @@ class Cancelled(Schema):
 
     ending = fields.Integer(required=True)
     too_late = fields.Integer(required=True)
-    left = fields.Integer(required=True, metadata=told(_LEFT))
+    left = _left()
+    cursor = _behind()
 
 
-class RetrySlice(Retry):
-    """How to run again what failed, a slice at a time."""
+class Slice(Schema):
+    """Where to go on with what is done a slice at a time."""
 
     cursor = fields.String(
         load_default=None, validate=_TEXT, metadata=told("That of the answer before.")
     )
+
+
+class CancelMatching(Filter, Slice):
+    """Which jobs to cancel."""
+
+
+class RetrySlice(Retry, Slice):
+    """How to run again what failed, a slice at a time."""
 
 
 class RetryMatching(Filter, RetrySlice):
@@ -320,10 +336,8 @@ class Retried(Schema):
         required=True,
         metadata=told("Why jobs were not retried, and how many."),
     )
-    left = fields.Integer(required=True, metadata=told(_LEFT))
-    cursor = fields.String(
-        required=True, allow_none=True, metadata=told("Give it back to go on; null: none are left.")
-    )
+    left = _left()
+    cursor = _behind()
 
 
 class Batch(Schema):
@@ -382,8 +396,9 @@ class Submitted(Schema):
 class CancelledBatch(Schema):
     """How many jobs of a batch were cancelled."""
 
-    cancelled = fields.Integer(required=True)
-    left = fields.Integer(required=True, metadata=told(_LEFT))
+    cancelled = fields.Integer(attribute="ending", required=True)
+    left = _left()
+    cursor = _behind()
 
 
 class Entry(Schema):

@@ -5,6 +5,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -232,6 +233,23 @@ def test_a_batch_that_is_cancelled_twice_is_cancelled_once(desk: Desk) -> None:
     assert (found.ended[JobState.CANCELLED], found.done) == (3, True)
 
 
+def test_a_batch_is_cancelled_slice_by_slice_from_where_the_last_one_ended(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = read(*map(remaster, range(450)))
+    desk.submit(rows)
+    monkeypatch.setattr(matching, "SLICE_SECONDS", 0.05)
+    ending, cursors, done = 0, list[str](), desk.runs.cancel(NAME, by="a test")
+    while done.cursor is not None:
+        ending += done.ending
+        assert ending + done.left.jobs == 450
+        cursors.append(done.cursor)
+        done = desk.runs.cancel(NAME, by="a test", cursor=done.cursor)
+    assert ending + done.ending == 450
+    assert len(set(cursors)) > 1
+    assert all(desk.readings.standing(first_job(row)).cancelled_by for row in rows)
+
+
 def test_a_cancelled_batch_is_opened_again_by_who_asks_for_it_alone(desk: Desk) -> None:
     opened: dict[str, Any] = {"now": time.time(), "rows": 1}
     opened |= {"expected_jobs": 1, "expected_credits": 1}
@@ -343,6 +361,23 @@ def test_a_job_that_is_retried_alone_is_counted_by_its_batch(desk: Desk) -> None
     assert (desk.read().errors, desk.read().live) == ({"TaskFailed": 1}, 1)
     assert desk.states() == ["held", "failed"]
     assert next(report.lines(desk.batch_rows, NAME))["job_id"] in again
+    retries.close()
+
+
+def test_what_is_retried_by_many_at_once_is_enqueued_and_counted_once(desk: Desk) -> None:
+    rows = read(*map(remaster, range(30)))
+    desk.submit(rows)
+    for row in rows:
+        desk.end(first_job(row))
+    retries = open_retries(load(Role.CLIENT))
+    alone = [functools.partial(retries.retry, first_job(row), by="a test") for row in rows]
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(each) for each in (desk.retry, *alone, desk.retry, desk.retry)]
+        for each in asked:
+            each.result()
+    found = desk.read()
+    assert (found.jobs, found.live, found.errors) == (30, 30, {})
+    assert (desk.states(), desk.redis.zcard(keys.JOBS)) == (["held"] * 30, 60)
     retries.close()
 
 
@@ -522,10 +557,10 @@ def test_a_batch_that_is_cancelled_while_it_is_retried_stays_cancelled(
     for row in rows:
         desk.end(first_job(row))
     first = desk.retry()
-    assert (first.retried, first.left) == (1, 2)
+    assert (first.retried, first.left.jobs) == (1, 2)
     desk.cancel()
     second = desk.retry(cursor=first.cursor)
-    assert (second.retried, second.refused.total(), second.left) == (0, 1, 1)
+    assert (second.retried, second.refused.total(), second.left.jobs) == (0, 1, 1)
     assert desk.read().phase is Phase.CANCELLED
 
 

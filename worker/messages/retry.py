@@ -12,7 +12,7 @@ header cannot be retried alone. The batch of a job counts the job that runs in i
 import json
 import uuid
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -128,7 +128,8 @@ class Retries:
                 # succeeded.
                 why = "it was retried, and the job in its place is past its retention"
                 raise NotRetried(job_id, why)
-            wire = self._message(job, even_if_paid=even_if_paid)
+            message = self._readings.message(job_id)
+            wire = self._message(job, message, even_if_paid=even_if_paid)
             if job.batch and self._readings.is_called_off(job.batch):
                 raise NotRetried(job_id, "its batch was cancelled: retry the batch")
             wire["headers"] = _renamed(wire["headers"], job_id, again)
@@ -162,23 +163,30 @@ class Retries:
                     done.refused[failed] = error.message
         return done
 
-    def refusal(self, job_id: JobId) -> str:
-        """Say why a job would not be retried without further consent; empty if it would.
+    def refusals(self, job_ids: Sequence[JobId]) -> dict[JobId, str]:
+        """Say of each job on record why it would not be retried without further consent.
 
-        Raises UnknownJob, StoreUnavailable.
+        Empty if it would. Raises StoreUnavailable.
         """
+        jobs = self._readings.read_those(job_ids)
+        messages = self._readings.messages([job.job_id for job in jobs])
+        pairs = zip(jobs, messages, strict=True)
+        return {job.job_id: self._refusal(job, message) for job, message in pairs}
+
+    def _refusal(self, job: JobRecord, message: str | None) -> str:
         try:
-            self._message(self._readings.read(job_id), even_if_paid=False)
+            self._message(job, message, even_if_paid=False)
         except NotRetried as error:
             return error.why
         return ""
 
-    def _message(self, job: JobRecord, *, even_if_paid: bool) -> dict[str, Any]:
-        """Return the message of a job that may be retried.
+    def _message(
+        self, job: JobRecord, message: str | None, *, even_if_paid: bool
+    ) -> dict[str, Any]:
+        """Return the message of a job that may be retried, unpacked.
 
         Raises NotRetried.
         """
-        message = self._readings.message(job.job_id)
         why = _refusal(job, message) or self._refusal_of_those_before(job)
         if why or not message:
             raise NotRetried(job.job_id, why)
