@@ -13,7 +13,7 @@ COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hash
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check style core apart test chaos bench bench-peers numbers reference run lock
+.PHONY: help setup demo check style core apart test chaos bench bench-peers pictures numbers reference run lock
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' \
@@ -80,6 +80,9 @@ bench: $(READY) ## Measure on real processes for five minutes, each figure a rat
 
 bench-peers: $(READY) ## Measure beside DBOS, Restate and plain Celery, fetched for this run; the table lands there too
 	$(BIN)/python -m benchmarks.peers --write
+
+pictures: $(READY) ## Take the pictures in docs/desk/ anew, of flows on the simulated provider (needs chromium)
+	$(BIN)/python -m tests.acceptance.pictures
 
 numbers: $(READY) ## Print the numbers that the house is held to, with their limits and goals
 	$(BIN)/python -m tests.architecture.numbers

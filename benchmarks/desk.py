@@ -1,19 +1,22 @@
-"""What it costs to look at 100,000 jobs, and at a million, against a thousand.
+"""What it costs to look at 100,000 jobs, and at a million, against a thousand; and its limits.
 
 The jobs are copies of one that a worker has parked (``scale``). A desk under gunicorn answers over
-one connection; what its screens read from the server is also timed by itself.
+one connection; what its screens read from the server is also timed by itself. A screen, its HTML,
+the first load and the metrics each have a limit, which they are compared with.
 """
 
+import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from statistics import median
 from typing import Final
 
+import psutil
 import requests
 
-from benchmarks import jobs
+from benchmarks import jobs, live_pages
 from benchmarks.effort import Effort
 from benchmarks.figures import Figure, Subject, compare
 from benchmarks.house import House, cpu_seconds, house
@@ -35,8 +38,27 @@ MINUTES: Final = 60
 """How far back Now looks."""
 TENANT: Final = "acme"
 """Its jobs stand in one more index than those of the default tenant."""
-SCREENS: Final = ("/", "/jobs", "/jobs/<id>")
+SCREENS: Final = (
+    "/",
+    "/jobs",
+    "/jobs?state=waiting&tenant=acme",
+    "/jobs/<id>",
+    "/jobs/<id>/flow",
+    "/jobs/<id>/song",
+    "/search?q=nothing",
+    "/gate",
+    "/deliveries",
+    "/batches",
+    "/schedules",
+    "/try",
+    "/try/sonic.create_music",
+)
+"""All that a desk shows; a new one is a line here."""
 METRICS: Final = "/metrics"
+SCREEN_MS: Final = 150
+SCREEN_BYTES: Final = 60_000
+FIRST_LOAD_BYTES: Final = 250_000
+METRICS_MS: Final = 100
 
 _APP: Final = ("--worker-class", "desk.server.Worker", "desk.wsgi:app")
 _SECRET: Final = "a-token-of-the-benchmark-0123456789"
@@ -47,6 +69,7 @@ Samples = Mapping[What, list[float]]
 """A value for each round."""
 
 _NOW: Final = ("what Now reads", "ms")
+_NOW_SHOWN: Final = ("GET /", "ms")
 
 
 def measure(effort: Effort) -> list[Figure]:
@@ -55,16 +78,23 @@ def measure(effort: Effort) -> list[Figure]:
     with house() as home:
         worker = home.default_worker("worker")
         crowd = park_one(home, headers={TENANT_HEADER: TENANT})
+        live = live_pages.measure(home, psutil.Process(worker.pid), effort)
         stop(worker)  # it would resume what is claimed here
-        looks = _looks(crowd)
+        get = _open_desk(crowd)
+        looks = _looks(crowd, get)
         of_few = _rounds(crowd, FEW, looks, effort)
         crowd.grow(many)
         weight = _weigh(crowd)
         of_many = _rounds(crowd, many, looks, effort)
-        of_most = _rounds(crowd, most, {_NOW: looks[_NOW]}, effort)
+        whatever = {what: looks[what] for what in (_NOW, _NOW_SHOWN)}
+        of_most = _rounds(crowd, most, whatever, effort)
+        first_load = _first_load(get)
     return [
         *_against_few(f"{many:,} jobs", of_many, of_few),
         *_against_few(f"{most:,} parked", of_most, of_few),
+        *_against_limits(f"{many:,} jobs", of_many),
+        _against_limit("the first load of Now, in all", "bytes", [first_load], FIRST_LOAD_BYTES),
+        *live,
         weight,
     ]
 
@@ -78,6 +108,27 @@ def _against_few(crowd: str, samples: Samples, of_few: Samples) -> list[Figure]:
     ]
 
 
+def _against_limits(crowd: str, samples: Samples) -> Iterator[Figure]:
+    """Compare the worst screen of each round, and the metrics, with what they may cost."""
+    for name, unit, limit in (
+        ("the slowest screen", "ms", SCREEN_MS),
+        ("the longest HTML", "bytes", SCREEN_BYTES),
+    ):
+        of_screens = [
+            found
+            for (what, its), found in samples.items()
+            if its == unit and what.startswith("GET ") and what != f"GET {METRICS}"
+        ]
+        worst = [max(each) for each in zip(*of_screens, strict=True)]
+        yield _against_limit(f"{crowd}: {name}", unit, worst, limit)
+    found = samples[f"GET {METRICS}", "ms"]
+    yield _against_limit(f"{crowd}: GET {METRICS}", "ms", found, METRICS_MS)
+
+
+def _against_limit(name: str, unit: str, found: list[float], limit: float) -> Figure:
+    return compare(Subject(GROUP, name, unit, "its limit"), found, [limit] * len(found))
+
+
 def _rounds(
     crowd: Crowd, count: int, looks: Mapping[What, Callable[[], float]], effort: Effort
 ) -> Samples:
@@ -89,15 +140,15 @@ def _rounds(
     return samples
 
 
-def _looks(crowd: Crowd) -> dict[What, Callable[[], float]]:
+def _looks(crowd: Crowd, get: Callable[[str], bytes]) -> dict[What, Callable[[], float]]:
     """All that is measured; each returns one value."""
     found: dict[What, Callable[[], float]] = {
         (name, "ms"): partial(_milliseconds, read) for name, read in _reads(crowd.home).items()
     }
-    for path, get in _pages(crowd).items():
-        found[f"GET {path}", "ms"] = partial(_milliseconds, get)
+    for path in (METRICS, *SCREENS):
+        found[f"GET {path}", "ms"] = partial(_milliseconds, partial(get, path))
         if path != METRICS:
-            found[f"GET {path}: HTML", "bytes"] = partial(_length, get)
+            found[f"GET {path}: HTML", "bytes"] = partial(_length, partial(get, path))
     return found | {("CPU of Valkey, a claim and its settlement", "ms"): partial(_resume, crowd)}
 
 
@@ -123,24 +174,27 @@ def _reads(home: House) -> dict[str, Callable[[], object]]:
     }
 
 
-def _pages(crowd: Crowd) -> dict[str, Callable[[], bytes]]:
-    """The metrics, and the screens that this desk has."""
-    desk = crowd.home.server("desk", *_APP, FERMATA_DESK_TOKENS=f"benchmark:read:{_SECRET}")
+def _open_desk(crowd: Crowd) -> Callable[[str], bytes]:
+    """Start a desk; returns what gets a path from it, over one connection."""
+    desk = crowd.home.server("desk", *_APP, FERMATA_DESK_TOKENS=f"benchmark:operate:{_SECRET}")
     session = requests.Session()
     session.headers["Authorization"] = f"Bearer {_SECRET}"
 
-    def ask(path: str) -> requests.Response:
-        url = f"http://127.0.0.1:{desk.port}{path.replace('<id>', crowd.original)}"
-        return session.get(url, allow_redirects=False, timeout=60)
-
     def get(path: str) -> bytes:
-        answer = ask(path)
+        url = f"http://127.0.0.1:{desk.port}{path.replace('<id>', crowd.original)}"
+        answer = session.get(url, allow_redirects=False, timeout=60)
         if answer.status_code != 200:
             raise RuntimeError(f"{path} was answered {answer.status_code}: {answer.text[:200]}")
         return answer.content
 
-    served = [path for path in (METRICS, *SCREENS) if ask(path).status_code != 404]
-    return {path: partial(get, path) for path in served}
+    return get
+
+
+def _first_load(get: Callable[[str], bytes]) -> float:
+    """Add up what a browser loads that has never been here, and shows Now."""
+    html = get("/")
+    parts = set(re.findall(r'(?:href|src)="(/static/[^"]+)"', html.decode()))
+    return len(html) + sum(len(get(part)) for part in parts)
 
 
 def _milliseconds(look: Callable[[], object]) -> float:

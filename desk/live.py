@@ -71,7 +71,7 @@ _places: Final = _Places()
 
 def of_all() -> Response:
     """Stream the turns of all jobs that the visitor may see, until they hang up."""
-    after = _last_heard() or desk().turns.last()
+    after = _last_heard() or desk().turns.now()
     return _answer(_all(_listen(after), visitor().sees), after)
 
 
@@ -79,7 +79,7 @@ def of_job(record: JobRecord, *, at_turn: str) -> Response:
     """Stream the turns of one job, from its state now until it has ended.
 
     Args:
-        at_turn: the last turn before the record was read.
+        at_turn: the moment before the record was read, as an id of a turn.
     """
     last_heard = _last_heard()
     after = last_heard or at_turn

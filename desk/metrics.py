@@ -26,14 +26,11 @@ from prometheus_client.registry import Collector
 
 from desk.doors import system_wide
 from desk.parts import desk, now
-from worker.core.job.lanes import DEFAULT_TENANT
+from worker.core.job.lanes import DEFAULT_TENANT, OTHER_TENANTS
 from worker.core.job.models import Kind
 from worker.core.job.states import JobState
 from worker.core.overview import LAG_BOUNDS, WAIT_BOUNDS, Counts, GateView, histogram, total
 from worker.wiring.desk import Desk
-
-OTHER_TENANTS: Final = "other"
-"""The label of all tenants without a weight of their own, together."""
 
 Tenant = Callable[[str], str]
 """Returns the label of a tenant."""
@@ -47,8 +44,6 @@ def scrape() -> Response:
     """Answer one scrape: ``curl -H "Authorization: Bearer $TOKEN" $DESK/metrics``."""
     registry = CollectorRegistry()
     registry.register(Store(desk(), now()))
-    # Never OpenMetrics: the gauge fermata_credits and the counter fermata_credits_total would be
-    # two families of one name there.
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
@@ -122,7 +117,7 @@ def gate(view: GateView, tenant: Tenant) -> Iterator[Metric]:
     yield waiting
     # Nothing is said of credits until the provider was asked: a zero would be an alarm.
     yield GaugeMetricFamily(
-        "fermata_credits",
+        "fermata_credits_left",
         "Credits left at the provider, less those spent or reserved since it was asked.",
         value=view.credits,
     )

@@ -2,8 +2,8 @@
 
 The same tests run on these and on the ports in Redis: ``tests/integration/test_store.py``. Batches,
 times to live and the length of a timeline are left out, because the engine does not ask about them.
-The gate is open or closed; its rate, credits and shares are in its scripts alone
-(``test_gate.py``).
+The gate is open or closed; its rate, credits, shares and pauses are in its scripts alone
+(``test_gate.py``), and so is the list of the latest deliveries (``test_receipts.py``).
 """
 
 import json

@@ -19,8 +19,15 @@ from marshmallow import ValidationError, validate
 from worker import text
 from worker.core import broker_url, redis_url
 from worker.core.archive import names
-from worker.core.archive.egress import PROVIDER_HOSTS, is_this_machine
-from worker.core.errors import ConfigError
+from worker.core.archive.egress import (
+    PROVIDER_HOSTS,
+    Origin,
+    is_address,
+    is_public,
+    is_this_machine,
+    read_origin,
+)
+from worker.core.errors import CallFailed, ConfigError
 from worker.core.health.checks import DESK_PORT, Risk
 from worker.core.job.lanes import Limits
 from worker.core.job.timing import OnUnconfirmed, Policy
@@ -78,6 +85,17 @@ class ArchiveSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class NotifySettings:
+    """Who may be told that a flow has ended."""
+
+    hosts: tuple[str, ...]
+    """Names, each with all hosts below it."""
+    inner: tuple[Origin, ...]
+    """Inner addresses that the operator has named, with scheme and port."""
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of a process. Secrets, and URLs that may hold one, are not in the repr."""
 
@@ -99,6 +117,7 @@ class Settings:
     policy: Policy
     limits: Limits
     archive: ArchiveSettings
+    notify: NotifySettings
     desk_url: str
     """Where the desk is reached from here."""
     desk_tokens: tuple["Token", ...] = field(repr=False)
@@ -307,6 +326,7 @@ def _read(env: FileAwareEnv, data_dir: Path) -> Settings:
             ),
         ),
         archive=_read_archive(env, data_dir),
+        notify=_read_notify(env),
         desk_tokens=_tokens(env),
         desk_hosts=_hosts(env, "FERMATA_DESK_HOSTS", ()),
         data_dir=data_dir,
@@ -359,6 +379,52 @@ def _read_archive(env: FileAwareEnv, data_dir: Path) -> ArchiveSettings:
         hosts=_hosts(env, "FERMATA_ARCHIVE_HOSTS", PROVIDER_HOSTS),
         max_bytes=env.int("FERMATA_ARCHIVE_MAX_BYTES", 2 * 1024**3, validate=validate.Range(min=1)),
     )
+
+
+def _read_notify(env: FileAwareEnv) -> NotifySettings:
+    listed = env.list("FERMATA_NOTIFY_HOSTS", [], subcast=str.strip, validate=_told_hosts) or ()
+    secret = env.str("FERMATA_NOTIFY_SECRET", "", validate=_notify_secret) or ""
+    return NotifySettings(
+        hosts=tuple(each.strip(".").lower() for each in listed if each and "://" not in each),
+        inner=tuple(read_origin(each) for each in listed if "://" in each),
+        secret=_secret_of(secret),
+    )
+
+
+def _told_hosts(hosts: list[str]) -> None:
+    for host in filter(None, hosts):
+        if "://" in host:
+            _inner_origin(host)
+        elif (is_address(host) and not is_public(host)) or not re.fullmatch(r"[\w.:-]+", host):
+            raise ValidationError(
+                f"{host!r} is no public host: name an inner one as http://10.0.0.5:8080."
+            )
+
+
+def _inner_origin(url: str) -> None:
+    try:
+        origin = read_origin(url)
+    except CallFailed as error:
+        raise ValidationError(error.message) from None
+    # A name could change to another inner address at any time, and with it the service behind it.
+    if not is_address(origin.host) and origin.host != "localhost":
+        raise ValidationError(f"{url!r} must name an address; write other hosts without https://.")
+    if origin.target != "/":
+        raise ValidationError(f"{url!r} must end with its port.")
+
+
+def _notify_secret(value: str) -> None:
+    try:
+        _secret_of(value)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
+
+
+def _secret_of(text: str) -> bytes:
+    """Read the secret by which a told URL knows us. Raises ValueError."""
+    from worker.core.notices import read_secret  # noqa: PLC0415  (the receiver tells nobody)
+
+    return read_secret(text) if text else b""
 
 
 def _hosts(env: FileAwareEnv, name: str, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 Each view reads what it is asked, lets a use case of ``worker`` do it, and writes what that returns.
 Lists go on by a cursor. An error is a problem document (``desk/problems.py``). What belongs to
-another tenant is not there: 404.
+another tenant is not there: 404. Each view has an ``operationId`` of its own: generated clients
+name their functions by it, so it never changes.
 """
 
 from typing import Any, Final
@@ -13,7 +14,7 @@ from flask_smorest import Api
 from werkzeug.exceptions import HTTPException
 
 from desk import problems
-from desk.api import batches, files, flows, jobs, quarantine, song, system
+from desk.api import batches, deliveries, files, flows, jobs, song, system
 from desk.api.schemas import Problem
 
 PREFIX: Final = "/api/v1"
@@ -48,5 +49,5 @@ def install(app: Flask) -> None:
     options: dict[str, Any] = {"security": [{"token": []}]}
     api = _Api(app, spec_kwargs=options)
     api.spec.components.security_scheme("token", dict(_BEARER))
-    for each in (jobs, files, song, flows, batches, quarantine, system):
+    for each in (jobs, files, song, flows, batches, deliveries, system):
         api.register_blueprint(each.blueprint, url_prefix=PREFIX)

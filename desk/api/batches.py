@@ -44,6 +44,7 @@ def visible(batch_id: str) -> Batch:
 
 
 @blueprint.get("/batches")
+@blueprint.doc(operationId="listBatches")
 @blueprint.arguments(schemas.Paging, location="query", unknown=RAISE)
 @blueprint.response(200, schemas.Batches)
 def listed(asked: dict[str, Any]) -> Any:
@@ -57,10 +58,11 @@ def listed(asked: dict[str, Any]) -> Any:
 @blueprint.post("/batches")
 @requires(Role.ENQUEUE)
 @blueprint.doc(
+    operationId="submitBatch",
     requestBody={
         "required": True,
         "content": {media_type: {"schema": {"type": "string"}} for media_type in _FORMS},
-    }
+    },
 )
 @blueprint.arguments(schemas.Manifest, location="query", unknown=RAISE)
 @blueprint.response(202, schemas.Submitted, headers={"Location": {"schema": {"type": "string"}}})
@@ -142,6 +144,7 @@ def submit_checked(batch_id: str, checked: Checked, *, again: bool) -> Submissio
 
 
 @blueprint.get("/batches/<batch_id>")
+@blueprint.doc(operationId="getBatch")
 @blueprint.response(200, schemas.Batch)
 def one(batch_id: str) -> Any:
     """See how a batch stands."""
@@ -149,6 +152,7 @@ def one(batch_id: str) -> Any:
 
 
 @blueprint.post("/batches/<batch_id>/cancel")
+@blueprint.doc(operationId="cancelBatch")
 @requires(Role.ENQUEUE)
 @blueprint.arguments(schemas.Slice)
 @blueprint.response(200, schemas.CancelledBatch)
@@ -164,6 +168,7 @@ def cancel(asked: dict[str, Any], batch_id: str) -> Any:
 
 
 @blueprint.post("/batches/<batch_id>/retry")
+@blueprint.doc(operationId="retryBatch")
 @requires(Role.OPERATE)
 @blueprint.arguments(schemas.RetrySlice)
 @blueprint.response(200, schemas.Retried)
@@ -179,6 +184,7 @@ def retry(asked: dict[str, Any], batch_id: str) -> Any:
 
 
 @blueprint.get("/batches/<batch_id>/report")
+@blueprint.doc(operationId="reportBatch")
 @blueprint.response(200, {"type": "string"}, content_type="text/csv")
 def reported(batch_id: str) -> Response:
     """Report each row of a batch, as CSV: how it ended, with its files and its error."""

@@ -19,6 +19,7 @@ _BINARY: Final = {"type": "string", "format": "binary"}
 
 
 @blueprint.get("/jobs/<job_id>/files")
+@blueprint.doc(operationId="listFiles")
 @blueprint.response(200, schemas.Files)
 def listed(job_id: str) -> Any:
     """List what the archive has of a job."""
@@ -26,6 +27,7 @@ def listed(job_id: str) -> Any:
 
 
 @blueprint.get("/jobs/<job_id>/files/<path:name>")
+@blueprint.doc(operationId="downloadFile")
 @blueprint.response(200, _BINARY, content_type="*/*")
 @blueprint.alt_response(206, schema=_BINARY, content_type="*/*")
 def one(job_id: str, name: str) -> Response:

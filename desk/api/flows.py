@@ -10,8 +10,9 @@ from desk.api.jobs import by, visible
 from desk.doors import Role, requires, visitor
 from desk.parts import desk
 from desk.problems import Problem
-from worker.core.batch import OWN_COLUMNS, Entry, Row, RowError, check
+from worker.core.batch import Row, check_request
 from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
+from worker.core.errors import InvalidRequest
 from worker.core.job.lanes import tenant_of
 from worker.core.job.models import JSONObject
 from worker.messages import watch
@@ -24,6 +25,7 @@ _WRONG: Final = "The request is wrong; nothing was submitted."
 
 
 @blueprint.post("/jobs")
+@blueprint.doc(operationId="enqueueJob", tags=["jobs"])
 @requires(Role.ENQUEUE)
 @blueprint.arguments(schemas.JobRequest)
 @blueprint.arguments(schemas.Key, location="headers")
@@ -35,6 +37,7 @@ def enqueue_job(asked: JSONObject, key: JSONObject) -> Any:
 
 
 @blueprint.post("/flows")
+@blueprint.doc(operationId="enqueueFlow")
 @requires(Role.ENQUEUE)
 @blueprint.arguments(schemas.FlowRequest)
 @blueprint.arguments(schemas.Key, location="headers")
@@ -59,6 +62,7 @@ def _enqueue(asked: JSONObject, key: str | None, *, name: str) -> JSONObject:
         # Tenants choose their keys themselves: equal ones must not meet.
         idempotency_key=f"{visitor().tenant}:{key}" if key and visitor().tenant else key,
         headers={header: value for header, value in lane.items() if value},
+        notify=asked["notify"],
     )
     steps = [{"job_id": s.job_id, "operation": s.operation, "after": s.after} for s in flow.steps]
     return {"job_id": flow.steps[0].job_id, "steps": steps}
@@ -69,31 +73,22 @@ def _checked(asked: JSONObject, name: str) -> Row:
     errors: dict[str, list[str]] = {}
     if asked["tenant"] is not None and not visitor().sees(asked["tenant"]):
         errors["tenant"] = [f"your token is for {visitor().tenant} alone"]
-    parameters = asked["parameters"]
-    for column in sorted(parameters.keys() & set(OWN_COLUMNS)):
-        errors[f"parameters.{column}"] = ["no operation takes it"]
-    values = {n: value for n, value in parameters.items() if n not in OWN_COLUMNS}
-    values |= {own: asked[own] for own in ("source", "then", "priority", "tenant")}
-    values["operation"] = asked[name]
-    rows = list(check([Entry(1, values)]))
-    for wrong in rows:
-        if isinstance(wrong, RowError):
-            errors.setdefault(_field(wrong.column, name), []).append(wrong.reason)
-    if errors:
+    if asked["notify"] is not None:
+        try:
+            desk().notices.check(asked["notify"])
+        except InvalidRequest as error:
+            errors["notify"] = [error.message]
+    own = {own: asked[own] for own in ("source", "pick", "then", "priority", "tenant")}
+    row = check_request(asked[name], asked["parameters"], **own)
+    for field, why in [] if isinstance(row, Row) else row:
+        errors.setdefault(name if field == "operation" else field, []).append(why)
+    if errors or not isinstance(row, Row):
         raise Problem(422, _WRONG, errors=errors)
-    return next(row for row in rows if isinstance(row, Row))
-
-
-def _field(column: str | None, name: str) -> str:
-    """Name the field of a request in which a row's value stood."""
-    if column == "operation":
-        return name
-    if column in OWN_COLUMNS:
-        return column
-    return f"parameters.{column}" if column else "parameters"
+    return row
 
 
 @blueprint.get("/flows/<flow_id>")
+@blueprint.doc(operationId="getFlow")
 @blueprint.response(200, schemas.Flow)
 def one(flow_id: str) -> Any:
     """See how the jobs of a flow stand; its id is that of its first job, or of any other."""
@@ -108,6 +103,7 @@ def one(flow_id: str) -> Any:
 
 
 @blueprint.post("/flows/<flow_id>/retry")
+@blueprint.doc(operationId="retryFlow")
 @requires(Role.OPERATE)
 @blueprint.arguments(schemas.Retry)
 @blueprint.response(202, schemas.FlowAgain)

@@ -44,6 +44,7 @@ def by() -> str:
 
 
 @blueprint.get("/jobs")
+@blueprint.doc(operationId="listJobs")
 @blueprint.arguments(schemas.JobsQuery, location="query", unknown=RAISE)
 @blueprint.response(200, schemas.Rows)
 def listed(asked: dict[str, Any]) -> Any:
@@ -71,6 +72,7 @@ def _own(wanted: Filter) -> Filter:
 
 
 @blueprint.get("/jobs/<job_id>")
+@blueprint.doc(operationId="getJob")
 @blueprint.response(200, schemas.Job)
 def one(job_id: str) -> Response:
     """Look at one job: its state, its timeline, its result."""
@@ -78,14 +80,16 @@ def one(job_id: str) -> Response:
 
 
 @blueprint.get("/jobs/<job_id>/events")
+@blueprint.doc(operationId="followJob")
 @blueprint.response(200, content_type=live.MEDIA_TYPE)
 def events(job_id: str) -> Response:
     """Follow one job by server-sent events, until it has ended."""
-    at_turn = desk().turns.last()
+    at_turn = desk().turns.now()
     return live.of_job(visible(job_id), at_turn=at_turn)
 
 
 @blueprint.get("/events")
+@blueprint.doc(operationId="followJobs")
 @blueprint.response(200, content_type=live.MEDIA_TYPE)
 def all_events() -> Response:
     """Follow all jobs by server-sent events."""
@@ -93,6 +97,7 @@ def all_events() -> Response:
 
 
 @blueprint.post("/jobs/<job_id>/cancel")
+@blueprint.doc(operationId="cancelJob")
 @requires(Role.ENQUEUE)
 @blueprint.response(200, schemas.Outcome)
 def cancel(job_id: str) -> Any:
@@ -107,6 +112,7 @@ def cancel(job_id: str) -> Any:
 
 
 @blueprint.post("/jobs/<job_id>/retry")
+@blueprint.doc(operationId="retryJob")
 @requires(Role.OPERATE)
 @blueprint.arguments(schemas.Retry)
 @blueprint.response(202, schemas.Again)
@@ -123,6 +129,7 @@ def retry(asked: dict[str, Any], job_id: str) -> Any:
 
 
 @blueprint.post("/jobs/<job_id>/poll")
+@blueprint.doc(operationId="pollJob")
 @requires(Role.OPERATE)
 @blueprint.response(200, schemas.Job)
 def poll(job_id: str) -> Response:
@@ -138,6 +145,7 @@ def poll(job_id: str) -> Response:
 
 
 @blueprint.post("/jobs/cancel")
+@blueprint.doc(operationId="cancelJobs")
 @requires(Role.ENQUEUE)
 @blueprint.arguments(schemas.CancelMatching)
 @blueprint.response(200, schemas.Cancelled)
@@ -156,6 +164,7 @@ def cancel_all(asked: dict[str, Any]) -> Any:
 
 
 @blueprint.post("/jobs/retry")
+@blueprint.doc(operationId="retryJobs")
 @requires(Role.OPERATE)
 @blueprint.arguments(schemas.RetryMatching)
 @blueprint.response(200, schemas.Retried)

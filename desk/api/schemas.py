@@ -68,6 +68,15 @@ class Request(Schema):
         load_default=None,
         metadata=told("The clip to work on: its id, a clip, a result, or a list of these."),
     )
+    pick = fields.Raw(
+        allow_none=True,
+        load_default=None,
+        metadata=told(
+            "Which clip of the source: its index from 0, or its id. Without a source: which one of "
+            "the result, by its index, the follow-ups work on. Default: the first that succeeded.",
+            type=["integer", "string"],
+        ),
+    )
     then = fields.List(
         fields.String(),
         load_default=list,
@@ -83,6 +92,10 @@ class Request(Schema):
             "On whose behalf it runs; a tenant's own token needs none.",
             pattern=f"^{TENANT.pattern}$",
         ),
+    )
+    notify = fields.String(
+        load_default=None,
+        metadata=told("A URL that is told, by a signed POST, when the flow has ended."),
     )
 
 
@@ -429,6 +442,53 @@ class Entries(Schema):
     cursor = fields.String(required=True, allow_none=True)
 
 
+class Delivery(Schema):
+    """A webhook that came, and what became of it."""
+
+    receipt_id = fields.String(required=True)
+    at = fields.Float(required=True)
+    receipt = fields.String(
+        required=True,
+        metadata=told("resumed, progress, without effect, late or quarantined"),
+    )
+    job_id = fields.String(required=True)
+    operation = fields.String(
+        required=True, allow_none=True, metadata=told("Null if the job has no record.")
+    )
+    what = fields.String(
+        required=True, metadata=told("As the job's timeline has it: the event, or `claim`.")
+    )
+    why = fields.String(
+        required=True, metadata=told("The webhook's own id, or why it is in quarantine.")
+    )
+    entry_id = fields.String(
+        required=True,
+        allow_none=True,
+        metadata=told("Its entry in quarantine, if it was put there."),
+    )
+
+
+class Deliveries(Schema):
+    """Some deliveries, the newest first."""
+
+    items = fields.List(fields.Nested(Delivery), required=True)
+    cursor = fields.String(required=True, allow_none=True)
+
+
+class Verified(Schema):
+    """A delivery whose signature is right."""
+
+    event = fields.String(required=True)
+    final = fields.Boolean(required=True, metadata=told("Whether it ends a job."))
+
+
+class Adopt(Schema):
+    """What was lost with the record of an orphan."""
+
+    operation = fields.String(required=True, validate=_TEXT)
+    tenant = fields.String(validate=_TEXT, metadata=told("Else the default tenant."))
+
+
 class Operation(Schema):
     """An operation or a named flow: what it does, takes and costs."""
 
@@ -453,6 +513,47 @@ class Waiting(Schema):
     jobs = fields.Integer(required=True)
 
 
+class Part(Schema):
+    """What a pause is about: one tenant or one operation; all jobs if neither is named."""
+
+    tenant = fields.String(validate=_TEXT)
+    operation = fields.String(validate=_TEXT)
+
+
+class Pause(Schema):
+    """A tenant or an operation whose jobs do not pass."""
+
+    tenant = fields.String(metadata=told("If a tenant is paused."))
+    operation = fields.String(metadata=told("If an operation is paused."))
+    by = fields.String(required=True)
+    at = fields.Float(required=True)
+    held = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata=told("How many of its jobs are held; null for a tenant's token."),
+    )
+
+
+class GateChange(Schema):
+    """What happened to the gate."""
+
+    at = fields.Float(required=True)
+    what = fields.String(required=True, metadata=told("closed, opened, paused or resumed"))
+    why = fields.String(
+        required=True,
+        metadata=told("Why it closed; or what was paused: `tenant:acme`, empty if everything."),
+    )
+    by = fields.String(required=True)
+
+
+class InFlight(Schema):
+    """The jobs of one operation at the provider."""
+
+    operation = fields.String(required=True)
+    jobs = fields.Integer(required=True)
+    oldest = fields.Float(required=True, metadata=told("Since when the oldest is there."))
+
+
 class Gate(Schema):
     """The gate before the provider. A tenant sees no figures of all tenants together."""
 
@@ -460,13 +561,19 @@ class Gate(Schema):
     closed_at = fields.Float(required=True, allow_none=True)
     probe_at = fields.Float(required=True, allow_none=True)
     paused_by = fields.String(required=True, allow_none=True)
+    paused_at = fields.Float(required=True, allow_none=True)
+    pauses = fields.List(fields.Nested(Pause), required=True)
     in_flight = fields.Integer(required=True, allow_none=True)
+    at_provider = fields.List(fields.Nested(InFlight), required=True)
     credits = fields.Float(required=True, allow_none=True)
     waiting = fields.List(fields.Nested(Waiting), required=True)
+    history = fields.List(
+        fields.Nested(GateChange), required=True, metadata=told("The latest first.")
+    )
 
 
 class Paused(Schema):
-    """Whether the gate was paused before."""
+    """Whether that was paused before."""
 
     was_paused = fields.Boolean(required=True)
 
@@ -536,6 +643,16 @@ class Waits(Schema):
     p95 = fields.Float(required=True, allow_none=True)
 
 
+class TenantDay(Schema):
+    """What became of the jobs of one tenant today (UTC); credits at list price."""
+
+    tenant = fields.String(required=True)
+    succeeded = fields.Integer(required=True)
+    failed = fields.Integer(required=True, metadata=told("The expired ones too."))
+    cancelled = fields.Integer(required=True)
+    credits = fields.Float(required=True)
+
+
 class Overview(Schema):
     """The whole system in figures."""
 
@@ -559,6 +676,7 @@ class Overview(Schema):
         required=True,
         metadata=told("The last sign of life of each."),
     )
+    today = fields.List(fields.Nested(TenantDay), required=True)
     webhook_share = fields.Float(
         required=True,
         allow_none=True,

@@ -84,6 +84,7 @@ def _part(record: JobRecord, after: JobId | None) -> Part:
 
 
 @blueprint.get("/jobs/<job_id>/song")
+@blueprint.doc(operationId="getSong")
 @blueprint.response(200, schemas.Song)
 def one(job_id: str) -> Any:
     """See what can be heard of a job's song: takes, stems, notes, and words in time.
@@ -102,6 +103,7 @@ def _told(found: Found, track: Track) -> JSONObject:
 
 
 @blueprint.get("/jobs/<job_id>/song.zip")
+@blueprint.doc(operationId="downloadSong")
 @blueprint.response(200, _BINARY, content_type="application/zip")
 def zipped(job_id: str) -> Response:
     """Download all that the archive has of a song, as one ZIP file."""

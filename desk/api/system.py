@@ -1,6 +1,7 @@
 """The system: operations and their prices, the gate, schedules, spend, and all of it in figures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
@@ -15,7 +16,7 @@ from desk.api.jobs import by
 from desk.doors import Role, requires, system_wide, visitor
 from desk.parts import desk, now
 from desk.problems import Problem
-from worker.core import overview
+from worker.core import overview, pauses
 from worker.core.batch.flows import FLOWS, find_flow
 from worker.core.errors import InvalidRequest
 from worker.core.job.models import JSONObject
@@ -31,6 +32,7 @@ APISpec("", "", "3.1.0", plugins=[_json_schema])
 
 
 @blueprint.get("/operations")
+@blueprint.doc(operationId="listOperations")
 @blueprint.response(200, schemas.Operations)
 def operations() -> Any:
     """List what can be enqueued: the operations, then the named flows."""
@@ -71,6 +73,7 @@ def json_schema(parameters: dict[str, Any]) -> JSONObject:
 
 
 @blueprint.get("/gate")
+@blueprint.doc(operationId="getGate")
 @blueprint.response(200, schemas.Gate)
 def gate() -> Any:
     """See how the gate before the provider stands, and who waits there."""
@@ -78,41 +81,77 @@ def gate() -> Any:
 
 
 def _gate() -> JSONObject:
-    found, everything = desk().counters.gate(), visitor().tenant is None
+    counters, everything = desk().counters, visitor().tenant is None
+    found = counters.gate()
     return {
         "closed_for": found.closed_for,
         "closed_at": found.closed_at,
         "probe_at": found.probe_at,
         "paused_by": found.paused_by,
+        "paused_at": found.paused_at,
+        "pauses": [
+            {
+                each.kind: each.name,
+                "by": each.by,
+                "at": each.at,
+                "held": each.held if everything else None,
+            }
+            for each in found.pauses
+            if each.kind != "tenant" or visitor().sees(each.name)
+        ],
         "in_flight": found.in_flight if everything else None,
+        "at_provider": [
+            {"operation": operation, "jobs": jobs, "oldest": oldest}
+            for operation, jobs, oldest in (counters.at_provider() if everything else ())
+        ],
         "credits": found.credits if everything else None,
         "waiting": [
             {"lane": lane, "tenant": tenant, "jobs": jobs}
             for (lane, tenant), jobs in found.waiting.items()
             if visitor().sees(tenant)
         ],
+        "history": [asdict(each) for each in (counters.gate_history() if everything else ())],
     }
 
 
 @blueprint.post("/gate/pause")
+@blueprint.doc(operationId="pauseGate")
 @requires(Role.OPERATE)
 @system_wide
+@blueprint.arguments(schemas.Part, required=False, unknown=RAISE)
 @blueprint.response(204)
-def pause() -> None:
-    """Let no job pass the gate until it is resumed; jobs at the provider go on."""
-    desk().gate.pause(by(), now=now())
+def pause(asked: dict[str, str]) -> None:
+    """Let no job pass the gate, of all, of a tenant or of an operation, until it is resumed.
+
+    Jobs at the provider go on.
+    """
+    desk().gate.pause(by(), now=now(), part=part(asked))
 
 
 @blueprint.post("/gate/resume")
+@blueprint.doc(operationId="resumeGate")
 @requires(Role.OPERATE)
 @system_wide
+@blueprint.arguments(schemas.Part, required=False, unknown=RAISE)
 @blueprint.response(200, schemas.Paused)
-def resume() -> Any:
-    """Let jobs pass the gate again."""
-    return {"was_paused": desk().gate.resume()}
+def resume(asked: dict[str, str]) -> Any:
+    """End a pause; another one stays."""
+    return {"was_paused": desk().gate.resume(by(), now=now(), part=part(asked))}
+
+
+def part(asked: Mapping[str, str]) -> str:
+    """Read what a pause is about.
+
+    Raises Problem.
+    """
+    try:
+        return pauses.part(tenant=asked.get("tenant"), operation=asked.get("operation"))
+    except InvalidRequest as error:
+        raise Problem(422, error.message) from None
 
 
 @blueprint.get("/schedules")
+@blueprint.doc(operationId="listSchedules")
 @system_wide
 @blueprint.response(200, schemas.Schedules)
 def schedules() -> Any:
@@ -124,6 +163,7 @@ def schedules() -> Any:
 
 
 @blueprint.post("/schedules/<schedule>/run")
+@blueprint.doc(operationId="runSchedule")
 @requires(Role.OPERATE)
 @system_wide
 @blueprint.response(202, schemas.ScheduleRun, headers={"Location": {"schema": {"type": "string"}}})
@@ -149,6 +189,7 @@ def run_now(name: str) -> str:
 
 
 @blueprint.get("/spend")
+@blueprint.doc(operationId="listSpend")
 @blueprint.arguments(schemas.Days, location="query", unknown=RAISE)
 @blueprint.response(200, schemas.Spend)
 def spend(asked: dict[str, Any]) -> Any:
@@ -167,11 +208,13 @@ def _spent(days: int) -> Iterator[JSONObject]:
 
 
 @blueprint.get("/overview")
+@blueprint.doc(operationId="getOverview")
 @system_wide
 @blueprint.response(200, schemas.Overview)
 def figures() -> Any:
     """See the whole system in figures."""
     hour = overview.added(desk().counters.minutes(now=now(), count=_HOUR))
+    [today] = desk().counters.days(now=now(), count=1)
     waits = overview.histogram(hour, "wait", overview.WAIT_BOUNDS)
     states: dict[str, int] = {}
     for (state, _), count in desk().counters.counts().items():
@@ -182,6 +225,7 @@ def figures() -> Any:
         "quarantine": desk().quarantine.counts(),
         "oldest": desk().counters.oldest(),
         "workers": desk().counters.workers(),
+        "today": [asdict(each) for each in overview.by_tenant(today)],
         "webhook_share": overview.webhook_share(hour, chosen().operations).share,
         "provider_seconds": {"p50": waits.quantile(0.5), "p95": waits.quantile(0.95)},
     }

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from flask import redirect, render_template, url_for
+from flask import redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from desk.api.jobs import by
@@ -16,7 +16,7 @@ from desk.doors import Role, requires, system_wide, visitor
 from desk.pages import pages
 from desk.pages.drawing import charts
 from desk.parts import desk, now
-from worker.core import overview
+from worker.core import overview, pauses
 from worker.core.amounts import count
 from worker.core.job.states import LIVE, JobState
 from worker.core.overview import Counts, GateView
@@ -25,6 +25,9 @@ from worker.core.providers import chosen
 SILENT_SECONDS: Final = 60
 """The conductor of each worker gives a sign of life every few seconds."""
 DAYS: Final = 14
+TENANTS: Final = 20
+PARTS: Final = ("tenant", "operation")
+"""What a pause may be about, besides everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ def standing() -> str | Response:
     parts, at = desk(), now()
     gate, minutes = parts.counters.gate(), parts.counters.minutes(now=at, count=charts.MINUTES)
     hour = overview.added(minutes)
+    [today] = parts.counters.days(now=at, count=1)
+    tenants = overview.by_tenant(today)
     counters, workers = _counters(), parts.counters.workers()
     return render_template(
         "now.html",
@@ -63,6 +68,8 @@ def standing() -> str | Response:
         settled=charts.settled(minutes, now=at),
         waits=charts.waits(minutes, now=at),
         quantiles=charts.quantiles(hour),
+        tenants=tenants[:TENANTS],
+        more_tenants=max(len(tenants) - TENANTS, 0),
         workers=sorted(workers.items()),
         silent_before=at - SILENT_SECONDS,
     )
@@ -91,6 +98,12 @@ def _warnings(
 ) -> Iterator[Notice]:
     if gate.paused_by is not None:
         yield Notice(f"The gate was paused by {gate.paused_by}.", url_for("pages.gate"))
+    if gate.pauses:
+        named = [f"{each.kind} {each.name}, {count(each.held, 'job')} held" for each in gate.pauses]
+        if len(named) > overview.PAUSES_NAMED:
+            named = [f"{len(named):,} tenants and operations"]
+        said = f"Paused: {'; '.join(named)}."
+        yield Notice(said, url_for("pages.gate"))
     if gate.closed_for is not None:
         yield Notice(f"The gate is closed: {gate.closed_for}.", url_for("pages.gate"))
     live = sum(each.count for each in counters if each.state in LIVE)
@@ -134,6 +147,9 @@ def gate() -> str:
         gate=view,
         sentence=_headline(view, at),
         limits=parts.settings.limits,
+        at_provider=parts.counters.at_provider(),
+        history=parts.counters.gate_history(),
+        operations=sorted(chosen().operations),
         waiting=sorted(view.waiting.items()),
         oldest=parts.counters.oldest(),
         held=sum(size for (state, _), size in counts.items() if state is JobState.HELD),
@@ -150,8 +166,8 @@ def gate() -> str:
 @system_wide
 @requires(Role.OPERATE)
 def pause_gate() -> Response:
-    """Let no job pass the gate until somebody resumes it."""
-    desk().gate.pause(by(), now=now())
+    """Let no job pass the gate, of all or of a part, until somebody resumes it."""
+    desk().gate.pause(by(), now=now(), part=_part())
     return redirect(url_for("pages.gate"))
 
 
@@ -159,9 +175,14 @@ def pause_gate() -> Response:
 @system_wide
 @requires(Role.OPERATE)
 def resume_gate() -> Response:
-    """Let jobs pass the gate again."""
-    desk().gate.resume()
+    """End a pause."""
+    desk().gate.resume(by(), now=now(), part=_part())
     return redirect(url_for("pages.gate"))
+
+
+def _part() -> str:
+    """Read from a form what a pause is about."""
+    return pauses.part(**{n: request.form[n].strip() for n in PARTS if n in request.form})
 
 
 def _by_tenant(day: Counts) -> dict[str, float]:

@@ -123,10 +123,11 @@ def test_the_wait_ends_after_its_timeout_and_the_job_goes_on(system: System) -> 
 
 def test_ctrl_c_ends_the_wait_with_130_and_leaves_the_job_alone(system: System) -> None:
     job_id = str(uuid.uuid4())
-    system.simulator.rule(job_id, latency_seconds=2)
+    system.simulator.rule(job_id, latency_seconds=5)
     command = [*REMASTER, "--source", str(uuid.uuid4()), "--id", job_id, "--wait"]
     waiting = system.run("waiting", "-m", "worker", *command)
-    wait_until(lambda: system.state(job_id) == "waiting")
+    # A worker may be quicker than the command, so wait until the command itself shows the job.
+    wait_until(lambda: job_id in system.log("waiting"))
     waiting.send_signal(signal.SIGINT)
     assert waiting.wait(60) == 130
     said = system.log("waiting")

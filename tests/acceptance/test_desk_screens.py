@@ -22,6 +22,7 @@ from tests.integration import populated
 from tests.integration.desk import SECRETS, TOKENS
 from tests.integration.populated import Store
 from tests.system import Desk, System, busyness, stop, wait_until
+from tests.unit import recorded
 from worker.core import keys
 from worker.core.job.canvas import Step
 from worker.core.job.lanes import Lane, Priority
@@ -46,6 +47,7 @@ SCREENS: Final = {
     "wide-flow": "/jobs/wide/flow",
     "gate": "/gate",
     "deliveries": "/deliveries",
+    "delivery": "/deliveries/{entry}",
     "batches": "/batches",
     "batch": "/batches/album-7",
     "retry": "/batches/album-7/retry",
@@ -57,6 +59,8 @@ SCREENS: Final = {
     "search": "/search?q=nothing",
     "missing": "/jobs/none",
 }
+PAUSED: Final = {"paused-now": "/", "paused-gate": "/gate"}
+"""What is looked at once something is paused."""
 TIMETABLE: Final = """
 [[schedule]]
 name = "nightly"
@@ -326,9 +330,28 @@ def test_now_and_gate_follow_a_pause_from_elsewhere_while_no_job_turns(
         if headline == "Paused":
             store.gate.pause("somebody (elsewhere)", now=time.time())
         else:
-            store.gate.resume()
+            store.gate.resume("somebody (elsewhere)", now=time.time())
         expect(page.get_by_role("heading", level=1)).to_contain_text(headline)
         assert page.evaluate("window.same")
+    assert not reader.complaints
+
+
+def test_one_tenant_is_paused_and_resumed_without_a_word_to_the_others(
+    reader: Reader, store: Store
+) -> None:
+    store.hold("job-1", "sonic.remaster", at=time.time(), tenant="acme")
+    page = reader.page
+    page.goto("/gate")
+    page.get_by_label("Tenant").fill("acme")
+    page.get_by_role("button", name="Pause the tenant").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("tenant acme paused")
+    page.get_by_label("Operation").select_option("sonic.wav")
+    page.get_by_role("button", name="Pause the operation").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("operation sonic.wav paused")
+    assert store.gate.release(now=time.time(), stale_at=time.time() + 30).job_ids == []
+    page.get_by_role("button", name="Resume tenant acme").click()
+    expect(page.get_by_role("heading", level=1)).not_to_contain_text("tenant acme")
+    assert store.gate.release(now=time.time(), stale_at=time.time() + 30).job_ids == ["job-1"]
     assert not reader.complaints
 
 
@@ -346,11 +369,14 @@ def test_a_time_is_in_the_readers_zone_with_utc_behind_it(reader: Reader, store:
 def test_every_screen_is_accessible_fits_and_asks_nobody_else(
     browser: Browser, desk: Desk, redis: "Redis", scheme: Any, viewport: Any
 ) -> None:
-    populated.everything(redis)
+    store = populated.everything(redis)
+    [entry] = store.quarantine.entries()
     reader = Reader(browser, desk, color_scheme=scheme, viewport=viewport)
     page = reader.page
-    for name, path in SCREENS.items():
-        page.goto(path)
+    for name, path in (SCREENS | PAUSED).items():
+        if name in PAUSED:
+            store.gate.pause("ada (desk)", now=time.time(), part=f"tenant:{name}")
+        page.goto(path.format(entry=entry.entry_id))
         _is_good(page, f"{name}-{scheme}")
     assert not reader.complaints
     assert not reader.elsewhere
@@ -448,9 +474,31 @@ def test_a_delivery_is_replayed_from_quarantine_and_dropped(reader: Reader, stor
     store.quarantined("lost", b"{}", at=time.time())
     page = reader.page
     page.goto("/deliveries")
-    page.locator("table a").click()
+    page.locator("section[aria-label=Quarantine] table a").click()
     page.get_by_role("button", name="Replay").click()
     expect(page.get_by_text("It still cannot be used")).to_be_visible()
     page.get_by_role("button", name="Drop for good").click()
     expect(page.get_by_text("The quarantine is empty.")).to_be_visible()
     assert not list(store.quarantine.entries())
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without"])
+def test_an_orphan_is_verified_and_its_job_adopted(
+    browser: Browser, desk: Desk, store: Store, scripts: bool
+) -> None:
+    body = recorded.delivery("delivery_completed")
+    store.quarantined("orphan", body, at=time.time(), signed=True)
+    reader = Reader(browser, desk, java_script_enabled=scripts)
+    page = reader.page
+    page.goto("/deliveries")
+    page.locator("section[aria-label=Quarantine] table a").click()
+    page.get_by_role("button", name="Verify again").click()
+    expect(page.get_by_text("Its signature is right")).to_contain_text("the end of a job")
+    page.get_by_label("Operation").select_option("sonic.remaster")
+    page.get_by_label("Tenant").fill("acme")
+    page.get_by_role("button", name="Adopt").click()
+    expect(page.get_by_text("Adopted: the job is succeeded.")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("succeeded")
+    page.goto("/jobs?tenant=acme")
+    expect(page.locator("#j-orphan")).to_be_visible()
+    reader.close()

@@ -16,7 +16,7 @@ from tests import servers
 from tests.acceptance.test_desk_screens import ARGUMENTS, NARROW, WIDE, Reader, keep_picture
 from tests.integration.desk import TOKENS
 from tests.integration.populated import CLIP, Store
-from tests.system import Desk, System, wait_until
+from tests.system import Desk, System, stop, wait_until
 from worker.core.contract import QUEUE, SLOW_QUEUE, task_name
 from worker.store import connection
 
@@ -38,7 +38,6 @@ SIDEWAYS: Final = "document.documentElement.scrollWidth - document.documentEleme
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     servers.program("chromium", "chromium")
     with System(tmp_path_factory.mktemp("song"), FERMATA_DESK_TOKENS=TOKENS) as system:
-        system.worker(queues=f"{QUEUE},{SLOW_QUEUE}")
         yield system
 
 
@@ -63,7 +62,11 @@ def task(system: System, name: str, queue: str = QUEUE, **parameters: Any) -> An
 
 @pytest.fixture(scope="module")
 def song(system: System) -> str:
-    """Make a song, its stems and its notes, and archive them; returns the id of the song's job."""
+    """Make a song, its stems and its notes, and archive them; returns the id of the song's job.
+
+    The worker goes home then: it would resume the jobs that a test writes by itself.
+    """
+    worker = system.worker(queues=f"{QUEUE},{SLOW_QUEUE}")
     store = task(system, "archive.store", SLOW_QUEUE)
     create = task(system, "sonic.create_music", custom_mode=False, gpt_description_prompt="a waltz")
     made = [chain(task(system, f"sonic.{name}"), store) for name in ("stems_full", "midi", "wav")]
@@ -71,6 +74,7 @@ def song(system: System) -> str:
     flow = chain(create, group([store, *made, *more], app=system.app), app=system.app)
     results: Any = flow.apply_async()
     results.get(timeout=MAKING_SECONDS)
+    stop(worker)
     return str(results.parent.id)
 
 

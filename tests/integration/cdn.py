@@ -119,7 +119,7 @@ def archive_of(
     cdn: CDN, target: Target | Path, *, run_seconds: float = 20, **parts: Any
 ) -> Archive:
     """An archive that takes a server of the test for the simulator."""
-    egress = Egress(("cdn.test",), Origin("http", "127.0.0.1", cdn.port))
+    egress = Egress(("cdn.test",), (Origin("http", "127.0.0.1", cdn.port),))
     tls = ssl.create_default_context()
     usual: dict[str, Any] = {"egress": egress, "tls": tls, "max_bytes": LIMIT}
     downloader = Downloader(**usual | {"connect_seconds": 5} | parts)

@@ -126,11 +126,22 @@ class Door:
         for on_their_way in self.redis.keys(f"{keys.GATE}:admitted:*"):
             assert {states[j] for j in self.redis.zrange(on_their_way, 0, -1)} == {"admitted"}
         for job_id in (j for j, state in states.items() if state == "held"):
-            where = lane_of(job_id)
-            assert self.redis.zscore(f"{keys.HELD}{where}", job_id) is not None
-            name, _, tenant = str(where).partition(":")
-            assert self.redis.zscore(keys.LANES + name, tenant) is not None
+            assert self.in_lane(job_id) or self.is_aside(job_id)
             assert self.redis.zscore(keys.DUE, job_id) is not None
+
+    def in_lane(self, job_id: str) -> bool:
+        """Say whether a job waits in its lane."""
+        where = lane_of(job_id)
+        if self.redis.zscore(f"{keys.HELD}{where}", job_id) is None:
+            return False
+        name, _, tenant = str(where).partition(":")
+        assert self.redis.zscore(keys.LANES + name, tenant) is not None
+        return True
+
+    def is_aside(self, job_id: str) -> bool:
+        """Say whether a job waits for the end of a pause."""
+        aside = (f"{keys.HELD}paused:{name}" for name in self.redis.smembers(keys.ASIDE))
+        return any(self.redis.zscore(each, job_id) is not None for each in aside)
 
 
 def lane_of(job_id: str) -> Lane:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from redis import Redis
 
+from tests.system import SIGNING_KEY
 from worker.batch import BatchRow, BatchRows, Ledger, Phase
 from worker.batch.timetable import Journal
 from worker.core import keys
@@ -15,8 +16,10 @@ from worker.core.job import kept
 from worker.core.job.canvas import Step
 from worker.core.job.lanes import Lane, Limits, Priority
 from worker.core.job.models import Event, JobId, Kind, Source
-from worker.core.job.states import Turn
+from worker.core.job.states import JobState, Turn
+from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import find
+from worker.core.signing import derive_secret
 from worker.store.gate import Gate
 from worker.store.quarantine import Quarantine
 from worker.store.records import Records
@@ -134,8 +137,13 @@ class Store:
         self.redis.hset(keys.job(job), "following", json.dumps(following))
         return self.end(job, at=at + 60)
 
-    def quarantined(self, job_id: str, body: bytes, *, at: float, why: str = "no job") -> str:
+    def quarantined(
+        self, job_id: str, body: bytes, *, at: float, why: str = "no job", signed: bool = False
+    ) -> str:
         headers = {"X-Webhook-Id": "d-1", "Content-Type": "application/json"}
+        if signed:
+            secret = derive_secret(SIGNING_KEY, JobId(job_id))
+            headers |= chosen().scheme.headers(secret, str(int(at)), body, delivery_id="d-1")
         return self.quarantine.keep(Kind.ORPHAN, JobId(job_id), headers, body, why, now=at)
 
     def batch(self, batch_id: str, jobs: int, *, at: float) -> None:
@@ -271,6 +279,12 @@ def everything(redis: "Redis") -> Store:
             at=now - 300 - number,
             tenant=("acme", "blue-note")[number % 2],
         )
+    for number in range(12):
+        store.records.note(
+            JobId(f"song-{number + 100}"), now=now, what="song.streaming",
+            why=f"webhook 7d0127ba-8249-4a88-8f3a-{number:012}", sources=JobState,
+            receipt="progress",
+        )  # fmt: skip
     redis.zadd(
         keys.WORKERS,
         {"worker-1@studio": now - 1, "worker-2@studio": now - 2, "worker-9@attic": now - 4000},

@@ -1,6 +1,7 @@
 """The gate before the provider, as real processes meet it; judged by the simulator's own books."""
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -299,6 +300,42 @@ def test_a_limit_that_we_do_not_know_of_is_met_with_patience(start: Start) -> No
     flow.ends()
     flow.paid_once()
     assert (flow.record(job.id).attempts, flow.state(job.id)) == (3, "succeeded")
+
+
+# --- Pauses. ---
+
+
+@pytest.mark.parametrize(
+    "part", [("--tenant", "acme"), ("--operation", "sonic.remaster")], ids=["tenant", "operation"]
+)
+def test_what_is_paused_is_held_and_the_rest_passes_whichever_worker_dies(
+    start: Start, part: tuple[str, str]
+) -> None:
+    flow = start(workers=False)
+    doomed = work(flow.system)
+    said = fermata(flow.system, "gate", "pause", *part).stdout
+    named = f"{part[0].removeprefix('--')} {part[1]}"
+    assert re.match(rf"open; {re.escape(named)} paused \d+ s ago by the operator: ", said)
+    paused, other = flow.job(clip()), flow.song()
+    paused.set(headers={TENANT_HEADER: "acme"})
+    (paused | flow.note()).apply_async()
+    held(flow, paused.id)
+
+    stop(doomed, kill=True)
+    heir = work(flow.system, "heir")
+    assert other.apply_async().get(timeout=GET_SECONDS)
+    assert (flow.state(paused.id), flow.accepted(paused.id)) == ("held", [])
+    assert why_held(flow, paused.id) == [f"{named} is paused by the operator"]
+    status = json.loads(fermata(flow.system, "status", "--json").stdout)
+    assert f"open; {named} paused" in status["gate"]
+    assert "1 waiting" in status["gate"]
+
+    stop(heir, kill=True)
+    assert fermata(flow.system, "gate", "resume", *part).stdout.startswith("open: ")
+    work(flow.system, "last")
+    flow.ends()
+    flow.paid_once()
+    assert "That was not paused." in fermata(flow.system, "gate", "resume", *part).stderr
 
 
 # --- Held jobs. ---

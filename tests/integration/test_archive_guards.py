@@ -144,7 +144,7 @@ def test_the_system_is_asked_for_a_name_once(
         return genuine("127.0.0.1" if len(asked) == 1 else METADATA, *args, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
-    egress = Egress((), Origin("http", "cdn.test", cdn.port))
+    egress = Egress((), (Origin("http", "cdn.test", cdn.port),))
     archive_of(cdn, folder, egress=egress).store(song(f"http://cdn.test:{cdn.port}/a.mp3"))
     assert asked == ["cdn.test"]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from flask import Flask
 
 from desk import live
@@ -20,10 +21,11 @@ from tests.integration import desk
 from tests.integration.flow import signed
 from tests.integration.populated import Store
 from tests.integration.test_desk_routes import things
+from tests.unit import recorded
 from worker.batch import matching
 from worker.core import keys
 from worker.core.job.models import Event, JobId, Kind, Source
-from worker.core.job.states import Turn
+from worker.core.job.states import JobState, Turn
 from worker.messages.retry import PERHAPS_PAID
 from worker.store import connection
 from worker.store.readings import Readings
@@ -344,6 +346,60 @@ def test_the_gate_is_paused_and_resumed(api: Any) -> None:
     assert api.post("/api/v1/gate/resume").json == {"was_paused": False}
 
 
+def test_a_tenant_and_an_operation_are_paused_and_resumed(app: Flask, api: Any) -> None:
+    tenant, operation = {"tenant": "acme"}, {"operation": "sonic.wav"}
+    for part in (tenant, operation):
+        assert api.post("/api/v1/gate/pause", json=part).status_code == 204
+    gate = api.get("/api/v1/gate").json
+    assert (gate["paused_by"], gate["closed_for"]) == (None, None)
+    said = {"by": "operator (desk)", "held": 0}
+    assert [{k: v for k, v in each.items() if k != "at"} for each in gate["pauses"]] == [
+        operation | said, tenant | said,
+    ]  # fmt: skip
+    for name, seen in (("acme", [operation, tenant]), ("default-reader", [operation])):
+        shown = desk.client(app, name).get("/api/v1/gate").json
+        assert [{k: each[k] for k in each if k in {"tenant", "operation"}}
+                for each in shown["pauses"]] == seen  # fmt: skip
+        assert (shown["history"], shown["at_provider"]) == ([], [])
+    assert api.post("/api/v1/gate/resume").json == {"was_paused": False}
+    assert api.post("/api/v1/gate/resume", json=tenant).json == {"was_paused": True}
+    assert [each["what"] for each in api.get("/api/v1/gate").json["history"]] == [
+        "resumed", "paused", "paused",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"tenant": "a:b"}, {"operation": "sonic.nothing"}, {"tenant": "a", "operation": "sonic.wav"},
+     {"tennant": "acme"}, {"tenant": ""}],
+)  # fmt: skip
+def test_a_pause_of_what_there_cannot_be_is_refused(api: Any, part: Any) -> None:
+    """A misspelt part must not pause everything, and must not pause nothing in silence."""
+    assert api.post("/api/v1/gate/pause", json=part).status_code == 422
+    gate = api.get("/api/v1/gate").json
+    assert (gate["paused_by"], gate["pauses"]) == (None, [])
+
+
+def test_what_is_at_the_provider_is_told_by_operation(api: Any, redis: Any) -> None:
+    store, at = Store(redis), time.time()
+    store.accept(store.submit("job-1", at=at - 90), at=at - 80)
+    store.submit("job-2", at=at - 5)
+    store.enqueue("job-3", "sonic.midi", at=at)
+    [told] = api.get("/api/v1/gate").json["at_provider"]
+    assert (told["operation"], told["jobs"]) == ("sonic.wav", 2)
+    assert told["oldest"] == pytest.approx(at - 80, abs=0.01)
+
+
+def test_the_day_is_told_by_tenant(api: Any, redis: Any) -> None:
+    store, at = Store(redis), time.time()
+    store.end(store.submit("job-1", at=at, tenant="acme"), at=at - 0.2)
+    store.fail(store.submit("job-2", at=at), at=at - 0.2)
+    today = {each["tenant"]: each for each in api.get("/api/v1/overview").json["today"]}
+    assert today["acme"]["succeeded"] == 1
+    assert today["acme"]["credits"] > 0
+    assert (today["default"]["failed"], today["default"]["credits"]) == (1, 0)
+
+
 def test_only_a_waiting_job_is_polled(app: Flask, valkey: Any, api: Any) -> None:
     made = api.post("/api/v1/jobs", json=FREE).json["job_id"]
     refused = api.post(f"/api/v1/jobs/{made}/poll")
@@ -490,6 +546,65 @@ def test_a_delivery_that_can_be_used_after_all_leaves_the_quarantine(
     assert replayed.json == {"outcome": "resumed"}
     assert api.get("/api/v1/quarantine").json["items"] == []
     assert api.get(f"/api/v1/jobs/{job_id}").json["state"] == "resuming"
+
+
+def test_the_latest_deliveries_are_listed_for_whom_they_are(
+    app: Flask, api: Any, redis: Any
+) -> None:
+    store, at = Store(redis), time.time()
+    for number, tenant in enumerate(("acme", "globex", "acme", "globex", "acme")):
+        store.settle(f"job-{number}", at=at - 60, tenant=tenant)
+        store.records.note(
+            JobId(f"job-{number}"), now=at, what="song.completed again", why="webhook d-9",
+            sources=JobState, receipt="without effect",
+        )  # fmt: skip
+    kept = store.quarantined("lost", b"{}", at=at)
+    first = api.get("/api/v1/deliveries").json["items"][0]
+    assert (first["job_id"], first["receipt"], first["entry_id"]) == ("lost", "quarantined", kept)
+    assert first["operation"] is None
+    acme, seen, cursors, cursor = desk.client(app, "acme-reader"), [], [], ""
+    while cursor is not None:
+        page = acme.get(f"/api/v1/deliveries?limit=1{cursor and f'&cursor={cursor}'}").json
+        seen += page["items"]
+        cursors += [cursor := page["cursor"]]
+    assert [each["job_id"] for each in seen] == ["job-4", "job-2", "job-0"]
+    assert {each["operation"] for each in seen} == {"sonic.wav"}
+    assert cursors == [*(each["receipt_id"] for each in seen), None]
+    assert "globex" not in str(seen)
+    wrong = api.get("/api/v1/deliveries?cursor=x")
+    assert (wrong.status_code, "cursor" in wrong.json["errors"]) == (422, True)
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex")  # Celery's
+def test_an_orphan_is_verified_and_adopted(app: Flask, api: Any, redis: Any, valkey: Any) -> None:
+    store = Store(redis)
+    body = recorded.delivery("delivery_completed")
+    kept = store.quarantined("orphan", body, at=time.time(), signed=True)
+    path = f"/api/v1/quarantine/{kept}"
+    without = desk.client(desk.build(valkey.url, FERMATA_SIGNING_KEYS=""), "operator")
+    assert "FERMATA_SIGNING_KEYS" in without.post(f"{path}/verify").text
+    wanted = {"operation": "sonic.remaster", "tenant": "acme"}
+    assert "FERMATA_SIGNING_KEYS" in without.post(f"{path}/adopt", json=wanted).text
+    assert api.post(f"{path}/verify").json == {"event": "song.completed", "final": True}
+    for wrong in ({"operation": "sonic.wav"}, wanted | {"tenant": "a:b"}):
+        assert api.post(f"{path}/adopt", json=wrong).status_code == 409
+    assert api.post(f"{path}/adopt", json={}).status_code == 422
+    assert api.post(f"{path}/adopt", json=wanted).json == {"outcome": "succeeded"}
+    assert api.get(path).status_code == 404
+    acme = desk.client(app, "acme-reader").get("/api/v1/jobs/orphan").json
+    assert (acme["state"], len(acme["result"]["clips"])) == ("succeeded", 2)
+    celery = Celery(backend=valkey.url, set_as_current=False)
+    assert celery.AsyncResult("orphan").get(timeout=9) == acme["result"]
+
+
+def test_what_is_forged_or_unreadable_is_told_when_it_is_verified(api: Any, redis: Any) -> None:
+    store, at = Store(redis), time.time()
+    forged = store.quarantined("orphan", b"{}", at=at)
+    unreadable = store.quarantined("orphan", b"[", at=at, signed=True)
+    for entry, why in ((forged, "X-Webhook-"), (unreadable, "not JSON")):
+        refused = api.post(f"/api/v1/quarantine/{entry}/verify")
+        assert (refused.status_code, why in refused.json["detail"]) == (409, True)
+    assert len(api.get("/api/v1/quarantine").json["items"]) == 2
 
 
 def test_operations_have_a_price_and_a_schema(api: Any) -> None:

@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from desk.parts import EXTENSION
 from tests.integration import desk, populated
 from tests.integration.populated import Store
+from tests.unit import recorded
 from worker.batch import matching
 from worker.batch.manifest import Format, read
 from worker.core import amounts, keys
@@ -487,6 +488,88 @@ def test_the_gate_is_paused_and_resumed(operator: FlaskClient, store: Store) -> 
     assert re.search(r"Paused \d+ s ago by operator \(desk\): ", text(operator.get("/gate")))
     operator.post("/gate/resume")
     assert "The gate is open:" in text(operator.get("/gate"))
+
+
+def test_a_tenant_is_paused_and_resumed_on_the_page(operator: FlaskClient, store: Store) -> None:
+    operator.post("/gate/pause", data={"tenant": "acme"})
+    store.hold("job-1", "sonic.wav", at=time.time(), tenant="acme")
+    page = text(operator.get("/gate"))
+    assert re.search(r"The gate is open; tenant acme paused \d+ s ago by operator \(desk\): ", page)
+    assert 'href="/jobs?state=held&amp;tenant=acme">acme</a></td><td class="n">1</td>' in page
+    assert 'aria-label="Resume tenant acme"' in page
+    assert "Paused: tenant acme, 1 job held." in text(operator.get("/"))
+    for number in range(4):
+        store.gate.pause("ada", now=time.time(), part=f"tenant:t-{number}")
+    now_page = text(operator.get("/"))
+    assert "Paused: 5 tenants and operations." in now_page
+    assert "The gate is open; 5 tenants and operations paused: " in now_page
+    operator.post("/gate/resume", data={"tenant": "acme"})
+    page = text(operator.get("/gate"))
+    assert 'aria-label="Resume tenant acme"' not in page
+    assert "<td>resumed</td><td>tenant acme</td>" in page
+    for part in ({"tenant": " "}, {"operation": "sonic.nothing"}):
+        assert operator.post("/gate/pause", data=part).status_code == 400
+    assert "by operator (desk): 0" not in text(operator.get("/gate"))
+
+
+def test_now_counts_the_day_by_tenant(operator: FlaskClient, store: Store) -> None:
+    at = time.time()
+    for number in range(22):
+        store.end(store.submit(f"job-{number}", at=at, tenant=f"t-{number:02}"), at=at - 0.2)
+    store.fail(store.submit("broken", at=at, tenant="t-21"), at=at - 0.2)
+    page = text(operator.get("/"))
+    assert re.search(
+        r'tenant=t-21">t-21</a></td><td class="n">1</td><td class="n"><a [^>]*>1<', page
+    )
+    assert "And 2 tenants with fewer jobs." in page
+
+
+def test_the_latest_deliveries_are_listed(app: Flask, operator: FlaskClient, store: Store) -> None:
+    at = time.time()
+    assert "No webhook has come yet." in text(operator.get("/deliveries"))
+    for number in range(60):
+        job = store.submit(f"job-{number}", at=at - 9, tenant="acme" if number % 2 else "globex")
+        store.records.note(job, now=at, what="song.streaming", why=f"webhook d-{number}",
+                           receipt="progress")  # fmt: skip
+    page = text(operator.get("/deliveries"))
+    assert page.count("song.streaming") == 50
+    assert '<code class="id">d-59</code>' in page
+    older = re.search(r'href="(/deliveries\?before=[^"]+)"', page)
+    assert older
+    page = text(operator.get(older[1]))
+    assert page.count("song.streaming") == 10
+    assert "Quarantine" not in page
+    assert operator.get("/deliveries?before=x").status_code == 400
+    page = text(desk.client(app, "acme-reader").get("/deliveries"))
+    assert page.count("song.streaming") == 30
+    assert "d-58" not in page
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex")  # Celery's
+def test_an_orphan_is_verified_and_adopted(operator: FlaskClient, store: Store) -> None:
+    body = recorded.delivery("delivery_completed")
+    kept = store.quarantined("orphan", body, at=time.time(), signed=True)
+    forged = store.quarantined("orphan", b"{}", at=time.time())
+    unreadable = store.quarantined("orphan", b"[", at=time.time(), signed=True)
+    for entry, said in (
+        (kept, "Its signature is right, and it can be read: song.completed, the end of a job."),
+        (forged, "Its signature is wrong: X-Webhook-"),
+        (unreadable, "Its signature is right, but it cannot be read: "),
+    ):
+        operator.post(f"/deliveries/{entry}/verify")
+        assert said in text(operator.get(f"/deliveries/{entry}"))
+    operator.post(f"/deliveries/{kept}/adopt", data={"operation": "sonic.wav"})
+    assert "It cannot be adopted: sonic.wav takes no webhook" in text(
+        operator.get(f"/deliveries/{kept}")
+    )
+    given = {"operation": "sonic.remaster", "tenant": "acme"}
+    answer = operator.post(f"/deliveries/{kept}/adopt", data=given)
+    assert answer.location == "/jobs/orphan"
+    page = text(operator.get(answer.location))
+    assert "Adopted: the job is succeeded." in page
+    assert operator.get(f"/deliveries/{kept}").status_code == 404
+    # It has a record now.
+    assert "<h2>Adopt" not in text(operator.get(f"/deliveries/{unreadable}"))
 
 
 def test_a_delivery_is_looked_at_replayed_and_dropped(operator: FlaskClient, store: Store) -> None:

@@ -34,6 +34,7 @@ OWN: Final = {"doors.logout"}
 SYSTEM_WIDE: Final = {
     "system.schedules", "system.figures", "system.pause", "system.resume", "system.run",
     "pages.schedules", "pages.run_schedule", "pages.gate", "pages.pause_gate", "pages.resume_gate",
+    "deliveries.adopt", "pages.adopt",
 }  # fmt: skip
 """What a tenant may not see, because it is about all of them."""
 OF_EVERYBODY: Final = {"pages.trial_of", "pages.enqueue"}
@@ -42,16 +43,18 @@ ENDLESS: Final = {"jobs.all_events"}
 """Streams that end with the client; they have tests of their own."""
 SAFE: Final = {"GET", "HEAD", "OPTIONS"}
 THE_SAME: Final = {
+    "pages.adopt": "deliveries.adopt",
     "pages.cancel_batch": "batches.cancel",
     "pages.check_manifest": "batches.submit",
     "pages.cancel_job": "jobs.cancel",
     "pages.cancel_matching_now": "jobs.cancel_all",
-    "pages.drop": "quarantine.drop",
+    "pages.drop": "deliveries.drop",
     "pages.enqueue": "flows.enqueue_job",
     "pages.pause_gate": "system.pause",
     "pages.poll_job": "jobs.poll",
-    "pages.replay": "quarantine.replay",
+    "pages.replay": "deliveries.replay",
     "pages.resume_gate": "system.resume",
+    "pages.verify": "deliveries.verify",
     "pages.retry_batch": "batches.retry",
     "pages.retry_flow": "flows.retry",
     "pages.retry_job": "jobs.retry",
@@ -274,7 +277,7 @@ def test_a_tenant_sees_its_own(app: Flask, globex: Things) -> None:
     for rule, method in walk(app):
         if method == "GET" and rule.arguments and rule.endpoint not in OPEN | {"jobs.events"}:
             assert ask(client, rule, method, own).status_code == 200, rule
-    for path, wanted in (("jobs", 2), ("batches", 1), ("quarantine", 1)):
+    for path, wanted in (("jobs", 2), ("batches", 1), ("quarantine", 1), ("deliveries", 1)):
         assert len(client.get(f"/api/v1/{path}").json["items"]) == wanted
 
 

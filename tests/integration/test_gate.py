@@ -50,9 +50,194 @@ def test_a_paused_gate_lets_nobody_pass_until_it_is_resumed(door: Door) -> None:
     door.record(batch())
     assert door.release() == []
     assert Counters(door.redis).gate().paused_by == "the operator"
-    assert gate.resume()
+    assert gate.resume("the operator", now=door.now)
     assert first in door.release()
-    assert not gate.resume()
+    assert not gate.resume("the operator", now=door.now)
+
+
+# --- Pauses of a tenant, of an operation. ---
+
+ACME, REMASTERS = "tenant:acme", f"operation:{REMASTER.name}"
+
+
+def pause(door: Door, part: str) -> None:
+    door.gate.pause("ada", now=door.now, part=part)
+
+
+def resume(door: Door, part: str) -> bool:
+    return door.gate.resume("ada", now=door.now, part=part)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["waits already", "comes later"])
+def test_a_paused_tenant_waits_and_others_pass(door: Door, before: bool) -> None:
+    door.change(in_flight=1)
+    first = door.begin(lane("b"))
+    if not before:
+        pause(door, ACME)
+    paused = [door.begin(lane()), door.record(batch())]
+    others = [door.begin(lane("b")), door.record(batch("b"))]
+    if before:
+        pause(door, ACME)
+    door.claim(first)
+    door.change(in_flight=None)
+    assert sorted(door.release()) == sorted(others)
+    assert all(map(door.is_aside, paused))
+    assert resume(door, ACME)
+    assert sorted(door.release()) == sorted(paused)
+
+
+def test_who_waits_aside_holds_up_nobody_at_the_door(door: Door) -> None:
+    pause(door, ACME)
+    assert door.state(door.begin(lane())) == "held"
+    assert door.state(door.begin(lane("b"))) == "submitting"
+
+
+def test_a_paused_operation_waits_and_others_of_its_tenant_pass(door: Door) -> None:
+    pause(door, REMASTERS)
+    paused = [door.record(batch()), door.begin(lane("b"))]
+    free = find("account.credits")
+    bid = door.gate.bid(free, lane(), now=door.now, expires_at=None)
+    begun = door.records.begin(
+        JobId("free"), bid, now=door.now, due_at=door.now, deadline_at=door.now,
+        fields={"operation": free.name, "parked": ""}, leg="leg",
+    )  # fmt: skip
+    assert (begun, door.release()) == ("submitting", [])
+    door.claim("free")
+    assert resume(door, REMASTERS)
+    assert sorted(door.release()) == sorted(paused)
+
+
+def test_a_job_of_two_pauses_waits_for_the_end_of_both(door: Door) -> None:
+    pause(door, ACME)
+    pause(door, REMASTERS)
+    job = door.record(batch())
+    assert resume(door, ACME)
+    assert (door.release(), door.is_aside(job)) == ([], True)
+    assert not resume(door, ACME)
+    assert resume(door, REMASTERS)
+    assert door.release() == [job]
+
+
+def test_after_a_pause_the_first_is_first_and_nobody_has_saved_a_share(door: Door) -> None:
+    closed_while(door, batch("acme"), batch("b"), each=60)
+    pause(door, ACME)
+    assert tenants(door.serve(30)) == {"b": 40}
+    late = [door.record(batch()) for _ in range(3)]
+    resume(door, ACME)
+    served = door.serve()
+    assert tenants(served[:40])["b"] == pytest.approx(20, abs=1)
+    of_acme = [job for job in served if lane_of(job).tenant == "acme"]
+    assert of_acme == sorted(of_acme)
+    assert of_acme[-3:] == late
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["waits already", "comes later"])
+def test_a_job_comes_back_to_the_place_that_it_had(door: Door, before: bool) -> None:
+    if not before:
+        pause(door, ACME)
+    door.now += 10
+    late = door.record(batch())
+    door.now -= 10
+    early = door.record(batch())  # its clock is behind
+    if before:
+        pause(door, ACME)
+    assert door.release() == []
+    resume(door, ACME)
+    assert door.serve() == [early, late]
+
+
+def test_a_thousand_that_wait_aside_come_back_in_calls_that_are_bounded(door: Door) -> None:
+    pause(door, ACME)
+    jobs = [door.record(batch()) for _ in range(1000)]
+    resume(door, ACME)
+    released = door.gate.release(now=door.now, stale_at=door.now + 30)
+    assert list(released.job_ids) == jobs[:20]
+    assert released.again_at == pytest.approx(door.now)
+    aside = door.redis.zcard(f"{keys.HELD}paused:{ACME}/{batch()}")
+    assert 0 < aside < 1000
+    for job_id in jobs[:20]:
+        door.begin(batch(), job_id)
+        door.claim(job_id)
+    assert door.serve() == jobs[20:]
+
+
+def test_what_has_ended_while_it_was_paused_is_forgotten(door: Door) -> None:
+    pause(door, ACME)
+    jobs = [door.record(batch()) for _ in range(3)]
+    for job in jobs[:2]:
+        door.claim(job)
+    assert door.release() == []
+    assert [each.held for each in Counters(door.redis).gate().pauses] == [1]
+    door.claim(jobs[2])
+    door.release()
+    assert not door.redis.exists(keys.ASIDE)
+    resume(door, ACME)
+
+
+def test_what_the_provider_accepted_while_it_waited_aside_is_not_submitted_again(
+    door: Door,
+) -> None:
+    job = door.begin(lane())
+    door.turn(job, Turn.DOUBT, leg="leg")
+    door.turn(job, Turn.RESUBMIT, leg="leg")
+    pause(door, ACME)
+    door.begin(lane(), job, leg="another leg")
+    assert door.is_aside(job)
+    assert door.turn(job, Turn.ACCEPT)
+    resume(door, ACME)
+    assert (door.release(), door.state(job)) == ([], "waiting")
+
+
+def test_a_job_that_was_admitted_before_the_pause_goes_on(door: Door) -> None:
+    job = door.record(batch())
+    assert door.release() == [job]
+    pause(door, ACME)
+    door.begin(batch(), job)
+    assert door.state(job) == "submitting"
+
+
+def test_the_timeline_says_who_paused_what(door: Door) -> None:
+    waits = door.record(batch())
+    pause(door, ACME)
+    for job in (waits, door.record(batch()), door.begin(lane())):
+        door.release()
+        last = door.readings.read(JobId(job)).timeline[-1]
+        assert (last["what"], last["why"]) == ("hold", "tenant acme is paused by ada")
+
+
+def test_pauses_are_shown_with_who_waits(door: Door) -> None:
+    pause(door, ACME)
+    pause(door, REMASTERS)
+    door.begin(lane()), door.record(batch()), door.record(batch("b"))
+    view = Counters(door.redis).gate()
+    shown = [(p.kind, p.name, p.by, p.at, p.held) for p in view.pauses]
+    assert shown == [
+        ("operation", "sonic.remaster", "ada", START, 3),
+        ("tenant", "acme", "ada", START, 2),
+    ]
+    assert view.waiting == {("interactive", "acme"): 1, ("batch", "acme"): 1, ("batch", "b"): 1}
+    assert (view.paused_by, view.closed_for) == (None, None)
+
+
+def test_the_history_says_when_the_gate_closed_opened_and_was_paused(door: Door) -> None:
+    hear(door, BROKE)
+    door.now += 30
+    probe = door.begin(lane())
+    door.accept(probe)
+    pause(door, ACME)
+    resume(door, ACME)
+    resume(door, ACME)
+    said = [(e.what, e.why, e.by) for e in Counters(door.redis).gate_history()]
+    assert said == [
+        ("resumed", ACME, "ada"),
+        ("paused", ACME, "ada"),
+        ("opened", "OutOfCredits", ""),
+        ("closed", "OutOfCredits", ""),
+    ]
+    for _ in range(60):
+        pause(door, ACME)
+        resume(door, ACME)
+    assert len(Counters(door.redis).gate_history(1000)) == 100
 
 
 @pytest.mark.parametrize("burst", [1, 3])

@@ -7,13 +7,17 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.integration.gate import COST, Door, batch, lane, lane_of
+from tests.integration.gate import COST, REMASTER, Door, batch, lane, lane_of
 from worker.core import keys
 from worker.core.job.states import Turn
+from worker.store.counters import Counters
 
 LANES = st.sampled_from(
     [lane("a"), lane("b"), lane("b", slow=True), batch("a"), batch("b"), batch("b", slow=True)]
 )
+
+OPERATION = f"operation:{REMASTER.name}"
+PARTS = ("tenant:a", "tenant:b", OPERATION)
 
 
 class Traffic(RuleBasedStateMachine):
@@ -33,6 +37,9 @@ class Traffic(RuleBasedStateMachine):
     def some(self, data: st.DataObject, *states: str) -> str | None:
         found = sorted(job for job, state in self.door.states().items() if state in states)
         return data.draw(st.sampled_from(found)) if found else None
+
+    def paused(self) -> set[str]:
+        return {f"{each.kind}:{each.name}" for each in Counters(self.redis).gate().pauses}
 
     def begin(self, job: str | None, where: Any) -> None:
         admitted = job is not None and self.door.state(job) == "admitted"
@@ -60,8 +67,10 @@ class Traffic(RuleBasedStateMachine):
                 oldest.setdefault(lane_of(job), job)
         admitted = self.door.release()
         self.passed += [self.door.now] * len(admitted)
+        assert not admitted or OPERATION not in self.paused()
         for job in admitted:
             first_time = not self.redis.hexists(keys.job(job), "attempts")
+            assert f"tenant:{lane_of(job).tenant}" not in self.paused()
             if first_time:
                 assert job >= oldest[lane_of(job)]
 
@@ -89,6 +98,11 @@ class Traffic(RuleBasedStateMachine):
         if job:
             assert self.door.turn(job, Turn.SUCCEED, due_at=None)
 
+    @rule(part=st.sampled_from(PARTS))
+    def is_paused_or_resumed(self, part: str) -> None:
+        if not self.door.gate.resume("ada", now=self.door.now, part=part):
+            self.door.gate.pause("ada", now=self.door.now, part=part)
+
     @precondition(lambda self: self.door.number("spent"))
     @rule()
     def is_topped_up(self) -> None:
@@ -97,6 +111,15 @@ class Traffic(RuleBasedStateMachine):
     @invariant()
     def books_balance(self) -> None:
         self.door.balances()
+
+    @invariant()
+    def nobody_waits_aside_for_nothing(self) -> None:
+        """After a release, whose tenant and operation are not paused waits in the lane."""
+        if self.redis.smembers(keys.ASIDE):
+            self.released()
+        for job, state in self.door.states().items():
+            if state == "held" and self.door.is_aside(job):
+                assert self.paused() & {f"tenant:{lane_of(job).tenant}", OPERATION}
 
     @invariant()
     def limits_hold(self) -> None:

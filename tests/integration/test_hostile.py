@@ -127,10 +127,9 @@ def others(flow: Flow) -> dict[str, bytes | None]:
     live = {keys.DUE, keys.READY, keys.RING}.union(gate, *map(record_keys, flow.jobs))
     with Redis.from_url(flow.system.redis_url) as redis:
         names = {key.decode() for key in redis.scan_iter("*")} - live
-        # Each delivery is counted and indexed too; ``counted`` says how many were.
-        names = {
-            name for name in names if not name.startswith(tuple(keys.OF_THE_OVERVIEW.values()))
-        }
+        # Each delivery is counted, indexed and listed too; ``counted`` says how many were.
+        looked_at = (*keys.OF_THE_OVERVIEW.values(), keys.DELIVERIES)
+        names = {name for name in names if not name.startswith(looked_at)}
         return {name: redis.dump(name) for name in sorted(names)}
 
 

@@ -1,5 +1,6 @@
 """``GET /metrics`` of the desk, over a real Valkey: what it shows, and how."""
 
+import re
 import subprocess
 from collections.abc import Mapping
 from typing import Any
@@ -140,7 +141,7 @@ def test_the_gate_the_credits_and_the_conductors_are_shown_once_they_are_known(d
     before = desk.scrape()
     assert before["fermata_gate_open", {}] == 1
     last_seen = "fermata_conductor_last_seen_timestamp_seconds"
-    assert not {"fermata_credits", last_seen} & before.names()
+    assert not {"fermata_credits_left", last_seen} & before.names()
 
     closed: dict[Any, Any] = {"breaker": "OutOfCredits", "closed_at": NOW, "probe_at": NOW}
     desk.redis.hset(keys.GATE, mapping=closed)
@@ -150,14 +151,23 @@ def test_the_gate_the_credits_and_the_conductors_are_shown_once_they_are_known(d
     after = desk.scrape()
     assert after["fermata_gate_open", {}] == 0
     assert after["fermata_gate_in_flight", {}] == 1
-    assert after["fermata_credits", {}] == pytest.approx(12.5 - find(WAV).credits)
+    assert after["fermata_credits_left", {}] == pytest.approx(12.5 - find(WAV).credits)
     assert (after[last_seen, {}] or 0) > NOW
+
+
+def test_no_two_metrics_are_one_family_in_openmetrics(desk: Desk) -> None:
+    """OpenMetrics names a counter's family without `_total`."""
+    settle_some(desk)
+    desk.jobs.gate.learn_balance(12.5, spent_before=0)
+    types = re.findall(r"^# TYPE (\S+) (\S+)$", desk.scrape().text, re.MULTILINE)
+    families = [name.removesuffix("_total") for name, _ in types]
+    assert len(families) == len(set(families)) > 12
 
 
 def test_a_paused_gate_is_not_open(desk: Desk) -> None:
     desk.jobs.gate.pause("an operator", now=NOW)
     assert desk.scrape()["fermata_gate_open", {}] == 0
-    desk.jobs.gate.resume()
+    desk.jobs.gate.resume("an operator", now=NOW)
     assert desk.scrape()["fermata_gate_open", {}] == 1
 
 

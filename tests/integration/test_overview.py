@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from tests.system import wait_until
 from worker.core import keys, overview
 from worker.core.job.lanes import Lane, Limits, Priority
 from worker.core.job.models import Event, JobId, Source
@@ -29,7 +30,8 @@ class Lab:
     def __init__(self, redis: "Redis") -> None:
         self.redis = redis
         self.records = Records(redis)
-        self.counters, self.lists, self.turns = Counters(redis), Lists(redis), Turns(redis)
+        self.counters, self.turns = Counters(redis), Turns(redis)
+        self.lists = Lists(redis, named=["weighty"])
         self.gate = Gate(redis, Limits(), 1000)
 
     def begin(
@@ -247,14 +249,26 @@ def test_a_wrong_cursor_is_a_value_error(lab: Lab, cursor: str) -> None:
 
 
 def test_each_turn_is_heard_of_once_in_order(lab: Lab) -> None:
-    start = lab.turns.last()
+    start = lab.turns.now()
     job = lab.begin("job-1", tenant="acme")
     lab.accept(job, at=NOW + 1)
     heard = lab.turns.listen(after=start, wait_seconds=0.1)
     assert [each.state for each in heard] == [JobState.SUBMITTING, JobState.WAITING]
     assert {(each.job_id, each.operation, each.tenant) for each in heard} == {(job, WAV, "acme")}
     assert lab.turns.listen(after=heard[-1].turn_id, wait_seconds=0.01) == []
-    assert lab.turns.last() == heard[-1].turn_id
+
+
+def test_from_now_on_each_later_turn_is_heard(lab: Lab) -> None:
+    """The id is made of the time: a tenant must not learn when a job of another one turned last."""
+    for number in range(20):
+        first, earlier = lab.turns.now(), lab.begin(f"job-{number}")
+        wait_until(lambda since=first: lab.turns.now() > since, what="a millisecond passes")
+        start, later = lab.turns.now(), lab.begin(f"later-{number}")
+        for since, wanted in ((start, [later]), (first, [earlier, later])):
+            heard = [each.job_id for each in lab.turns.listen(after=since, wait_seconds=0.1)]
+            assert heard[-len(wanted) :] == wanted
+    lab.redis.delete(keys.TURNS)
+    wait_until(lambda: lab.turns.now() > start, what="a millisecond passes")
 
 
 def test_jobs_of_the_version_before_are_added_to_the_indexes_once(lab: Lab) -> None:
@@ -284,6 +298,36 @@ def test_a_job_that_an_earlier_version_has_moved_is_put_where_it_stands(lab: Lab
     assert lab.counters.counts() == {(JobState.SUBMITTING, WAV): 1, (JobState.SUCCEEDED, WAV): 1}
     found = lab.lists.page(Filter(state=JobState.SUBMITTING)).rows
     assert [row.job_id for row in found] == [stays]
+
+
+def test_the_days_counters_are_told_by_tenant(lab: Lab) -> None:
+    priced = "sonic.stems_full"
+    settled = [
+        ("acme", Turn.SUCCEED), ("acme", Turn.SUCCEED), ("acme", Turn.FAIL),
+        ("blue", Turn.EXPIRE), ("blue", Turn.CANCEL),
+    ]  # fmt: skip
+    for number, (tenant, turn) in enumerate(settled):
+        lab.end(lab.begin(f"job-{number}", operation=priced, tenant=tenant), at=NOW, turn=turn)
+    [today] = lab.counters.days(now=NOW, count=1)
+    of_an_earlier_version: overview.Counts = {("settled", "failed"): 3}
+    assert overview.by_tenant({**today, **of_an_earlier_version}) == [
+        overview.TenantDay("acme", succeeded=2, failed=1, credits=2 * find(priced).credits),
+        overview.TenantDay("blue", failed=1, cancelled=1),
+    ]
+
+
+def test_what_tenants_without_jobs_have_spent_is_added_up(lab: Lab) -> None:
+    """Each of them would have a counter for ever. One with a weight is shown by its name."""
+    priced = "sonic.stems_full"
+    price = round(find(priced).credits * 1000)
+    for tenant in ("acme", "blue", "gone", "default", "weighty"):
+        lab.end(lab.begin(f"job-{tenant}", operation=priced, tenant=tenant), at=NOW)
+    lab.lists.forget(recorded_before=NOW + 1, ended_before=NOW + 1)
+    lab.end(lab.begin("job-2", operation=priced, tenant="blue", at=NOW + 9), at=NOW + 9)
+    lab.redis.delete(keys.TRIMMED)
+    lab.lists.forget(recorded_before=NOW + 1, ended_before=NOW + 1)
+    spent = {name[1]: n for name, n in lab.counters.totals().items() if name[0] == "credits"}
+    assert spent == {"other": 3 * price, "blue": price, "default": price, "weighty": price}
 
 
 def test_a_tenant_without_jobs_is_forgotten(lab: Lab) -> None:

@@ -27,9 +27,11 @@ from worker.core import keys
 from worker.core.errors import DeadlineExceeded, InvalidRequest, TaskFailed
 from worker.core.job.models import Entry, JobId, Kind
 from worker.core.job.states import Turn
+from worker.core.overview import Filter
 from worker.core.providers import chosen
 from worker.core.providers.aimusic.operations import find
 from worker.engine.adopt import Adoption
+from worker.store.lists import Lists
 from worker.store.quarantine import Quarantine
 from worker.store.readings import Readings
 from worker.store.records import Records
@@ -194,6 +196,33 @@ def test_an_adopted_orphan_is_a_job_that_succeeded_and_its_result_can_be_got(flo
     assert (result["provider_task_id"], result["clips"][0]["title"]) == ("t-1", "Delivered")
     assert flow.entries(job.id) == []
     assert flow.deliver(job.id, completed()).json() == {"status": "without effect"}
+
+
+def test_an_adopted_orphan_is_a_job_of_the_tenant_that_is_named(flow: Flow) -> None:
+    entry = orphan(flow)
+    wrong = fermata(flow.system, "adopt", entry.entry_id, "sonic.remaster", "--tenant", "a:b")
+    assert (wrong.returncode, "fermata_tenant must match" in wrong.stdout) == (1, True)
+    ran = fermata(flow.system, "adopt", entry.entry_id, "sonic.remaster", "--tenant", "acme")
+    assert ran.returncode == 0, ran.stderr
+    [row] = [
+        row
+        for row in Lists(flow.redis).page(Filter(tenant="acme"), own=True).rows
+        if row.job_id == entry.job_id
+    ]
+    assert row.tenant == "acme"
+
+
+def test_an_entry_is_verified_again_and_nothing_is_changed(flow: Flow) -> None:
+    entry = orphan(flow)
+    ran = fermata(flow.system, "verify", entry.entry_id)
+    assert ran.returncode == 0, ran.stderr
+    assert "The signature is right. It can be read: song.completed, the end of a job." in ran.stdout
+    key = {"FERMATA_SIGNING_KEYS": "m7QhXb0PZqv7LwY2cRn8sUe6hDf3aGm2"}
+    refused = fermata(flow.system, "verify", entry.entry_id, **key)
+    assert refused.returncode == 1
+    assert "X-Webhook-Signature" in refused.stderr
+    assert flow.entries(entry.job_id) == [entry]
+    assert flow.state(entry.job_id) is None
 
 
 def test_an_adopted_orphan_that_failed_raises_what_it_failed_with(flow: Flow) -> None:

@@ -262,4 +262,4 @@ def test_the_command_pauses_the_gate_and_resumes_it(flow: Flow) -> None:
     resumed = flow.system.fermata("gate", "resume")
     assert resumed.stdout.startswith("open: ")
     flow.ends()
-    assert flow.system.fermata("gate", "resume").stderr == "The gate was not paused.\n"
+    assert flow.system.fermata("gate", "resume").stderr == "That was not paused.\n"

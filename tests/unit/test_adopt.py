@@ -59,3 +59,19 @@ def test_an_entry_of_another_job_is_not_the_providers() -> None:
     with pytest.raises(InvalidSignature):
         lab.adoption.adopt(entry, find(REMASTER))
     assert not lab.answered
+
+
+@pytest.mark.parametrize(
+    ("tenant", "lane"), [(None, "interactive:default"), ("acme", "interactive:acme")]
+)
+def test_an_adopted_job_is_of_the_tenant_that_is_named(tenant: str | None, lane: str) -> None:
+    lab = Lab()
+    lab.adoption.adopt(lab.kept(SONG), find(REMASTER), tenant=tenant)
+    assert lab.readings.read(JOB).lane == lane
+
+
+def test_there_can_be_no_tenant_of_any_name() -> None:
+    lab = Lab()
+    with pytest.raises(InvalidRequest, match="must match"):
+        lab.adoption.adopt(lab.kept(SONG), find(REMASTER), tenant="a:b")
+    assert (lab.state(), lab.answered) == (None, {})

@@ -4,7 +4,16 @@ from typing import Any
 
 import pytest
 
-from worker.core.batch import Entry, Row, RowError, cells, check, check_columns, row_id
+from worker.core.batch import (
+    Entry,
+    Row,
+    RowError,
+    cells,
+    check,
+    check_columns,
+    check_request,
+    row_id,
+)
 from worker.core.job.lanes import Priority
 from worker.core.providers.aimusic.operations import OPERATIONS
 
@@ -69,9 +78,54 @@ def test_a_tenant_is_a_short_name(tenant: Any) -> None:
     assert set(wrong(WAV, tenant=tenant)) == {"tenant"}
 
 
+def test_a_clip_is_picked_by_its_index_or_its_id() -> None:
+    clips = {"clips": [{"clip_id": "a", "state": "succeeded"}, {"clip_id": "b"}]}
+    for pick in (1, -1, "b", " b "):
+        assert row(WAV | {"source": clips}, pick=pick).plan.own_pick in {1, -1, "b"}
+    for odd in (True, 1.0, "", [1]):
+        assert wrong(WAV | {"source": clips}, pick=odd) == {
+            "pick": "must be a clip's index, from 0, or its id"
+        }
+    for none in (2, "c"):
+        assert "no clip for pick=" in wrong(WAV | {"source": clips}, pick=none)["source"]
+
+
+def test_without_a_source_the_follow_ups_pick_from_the_result() -> None:
+    found = row(SONG, then="sonic.wav", pick=1).plan
+    assert (found.own_pick, found.next_pick) == (None, 1)
+    assert "by its index" in wrong(SONG, then="sonic.wav", pick="c")["pick"]
+    assert "nothing to pick from" in wrong(SONG, pick=0)["pick"]
+
+
+def test_an_index_in_a_table_is_a_number() -> None:
+    for text, pick in (("1", 1), ("-1", -1)):
+        values = {**SONG, "custom_mode": "true", "then": "sonic.wav", "pick": text}
+        (found,) = check([Entry(1, values, untyped=True)])
+        assert isinstance(found, Row)
+        assert found.plan.pick == pick
+
+
 @pytest.mark.parametrize("priority", ["", "high", 1])
 def test_a_priority_is_one_of_two(priority: Any) -> None:
     assert set(wrong(WAV, priority=priority)) == {"priority"}
+
+
+def test_every_wrong_step_is_named_whichever_branch_it_stands_in() -> None:
+    for then in (["sonic.wave+sonic.mdi", "sonic.bmp"], "sonic.wave+sonic.mdi,sonic.bmp"):
+        told = wrong(WAV, then=then)["then"]
+        assert [name for name in ("sonic.wave", "sonic.mdi", "sonic.bmp") if name in told] == [
+            "sonic.wave", "sonic.mdi", "sonic.bmp",
+        ]  # fmt: skip
+
+
+def test_a_request_is_checked_as_a_row_and_every_mistake_names_its_field() -> None:
+    found = check_request("sonic.wav", {"tenant": "x", "stile": 1}, source=["a"], then=["sonic.x"])
+    assert isinstance(found, list)
+    assert [field for field, _ in found] == ["parameters.tenant", "then", "parameters.stile"]
+    assert isinstance(check_request("sonic.wav", {}, source="a", then=[]), Row)
+    unknown = check_request("sonic.wave", {}, source="a")
+    assert isinstance(unknown, list)
+    assert [field for field, _ in unknown] == ["operation"]
 
 
 def test_every_mistake_of_a_row_is_named_with_its_key() -> None:
@@ -212,7 +266,14 @@ def test_a_row_with_a_key_keeps_its_ids_whatever_it_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"source": "d"}, {"then": "sonic.midi"}, {"tenant": "t"}, {"operation": "sonic.bpm"}]
+    "change",
+    [
+        {"source": "d"},
+        {"then": "sonic.midi"},
+        {"tenant": "t"},
+        {"operation": "sonic.bpm"},
+        {"pick": 0},
+    ],
 )
 def test_another_content_is_another_row(change: dict[str, Any]) -> None:
     assert ids(WAV) != ids(WAV | change)

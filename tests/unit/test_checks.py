@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from worker.app import RESULT_SECONDS
 from worker.core.health import checks
 from worker.core.health.checks import Finding, Level, Risk, Server
 from worker.core.job.timing import Policy
 from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.wiring.results import RESULT_SECONDS
 
 VALKEY = {
     "server_name": "valkey",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from worker.core.archive import egress
 from worker.core.archive.egress import Egress, Origin, is_this_machine
-from worker.core.errors import ArchiveFailed
+from worker.core.errors import CallFailed
 
 PUBLIC = ["93.184.216.34", "8.8.8.8", "2606:4700::6810:84e5", "2a00:1450:4001:81b::200e"]
 INNER = [
@@ -59,7 +59,7 @@ INNER = [
 ]
 NO_ADDRESS = ["", "localhost", "2130706433", "0177.0.0.1", "0x7f000001", "127.1", "1.2.3.4 "]
 RULE = Egress(("suno.ai", "musicapi-cdn.b-cdn.net"))
-SIMULATED = Egress(("suno.ai",), egress.read_origin("http://127.0.0.1:8001/api/v1"))
+SIMULATED = Egress(("suno.ai",), (egress.read_origin("http://127.0.0.1:8001/api/v1"),))
 
 
 @pytest.mark.parametrize("address", PUBLIC)
@@ -71,8 +71,23 @@ def test_a_public_address_is_one(address: str) -> None:
 @pytest.mark.parametrize("address", INNER + NO_ADDRESS)
 def test_no_other_address_is_public(address: str) -> None:
     assert not egress.is_public(address)
-    with pytest.raises(ArchiveFailed, match="not one to download from"):
+    with pytest.raises(CallFailed, match="not one to call"):
         RULE.judge(Origin("https", "cdn1.suno.ai", 443), address)
+
+
+def test_an_inner_origin_is_called_at_the_address_that_it_names_alone() -> None:
+    inner = egress.read_origin("http://10.0.0.5:8080")
+    rule = Egress(("example.com",), (inner,), "FERMATA_NOTIFY_HOSTS")
+    assert rule.admit("http://10.0.0.5:8080/x?y") == inner
+    rule.judge(inner, "10.0.0.5")
+    for address in ("10.0.0.6", "169.254.169.254", "8.8.8.8"):
+        with pytest.raises(CallFailed, match="not one to call"):
+            rule.judge(inner, address)
+    for url in ("http://10.0.0.5/", "https://10.0.0.5:8080/", "http://10.0.0.5:8081/"):
+        with pytest.raises(CallFailed, match="only https"):
+            rule.admit(url)
+    with pytest.raises(CallFailed, match="FERMATA_NOTIFY_HOSTS does not name its host"):
+        rule.admit("https://example.org/")
 
 
 @given(st.ip_addresses(v=4))
@@ -147,7 +162,7 @@ def test_a_named_host_is_admitted(url: str, host: str, target: str) -> None:
     ],
 )
 def test_nothing_else_is_admitted_and_no_password_is_shown(url: str) -> None:
-    with pytest.raises(ArchiveFailed, match="refused") as raised:
+    with pytest.raises(CallFailed, match="refused") as raised:
         RULE.admit(url)
     assert "secret" not in str(raised.value)
     assert not raised.value.retryable
@@ -156,16 +171,16 @@ def test_nothing_else_is_admitted_and_no_password_is_shown(url: str) -> None:
 def test_plain_http_is_for_the_simulator_alone() -> None:
     assert SIMULATED.admit("http://127.0.0.1:8001/media/a.wav").target == "/media/a.wav"
     for other in ("http://127.0.0.1:6379/", "http://localhost:8001/", "https://127.0.0.1:8001/"):
-        with pytest.raises(ArchiveFailed):
+        with pytest.raises(CallFailed):
             SIMULATED.admit(other)
 
 
 def test_the_simulator_is_looked_for_on_this_machine_and_nothing_else_is() -> None:
     simulator = SIMULATED.admit("http://127.0.0.1:8001/")
     SIMULATED.judge(simulator, "127.0.0.1")
-    with pytest.raises(ArchiveFailed):
+    with pytest.raises(CallFailed):
         SIMULATED.judge(simulator, "93.184.216.34")
-    with pytest.raises(ArchiveFailed):
+    with pytest.raises(CallFailed):
         SIMULATED.judge(SIMULATED.admit("https://suno.ai/"), "127.0.0.1")
     RULE.judge(RULE.admit("https://suno.ai/"), "93.184.216.34")
 
@@ -173,7 +188,7 @@ def test_the_simulator_is_looked_for_on_this_machine_and_nothing_else_is() -> No
 def test_a_redirect_is_read_as_browsers_read_it() -> None:
     assert egress.redirected("https://suno.ai/a/b", "../c") == "https://suno.ai/c"
     assert egress.redirected("https://suno.ai/a", "//evil.test/") == "https://evil.test/"
-    with pytest.raises(ArchiveFailed):
+    with pytest.raises(CallFailed):
         egress.redirected("https://suno.ai/a", "http://[")
 
 
@@ -192,7 +207,7 @@ def test_a_link_is_shown_without_its_secrets(url: str, seen: str) -> None:
 
 @given(st.text())
 def test_any_text_is_admitted_or_refused(url: str) -> None:
-    with contextlib.suppress(ArchiveFailed):
+    with contextlib.suppress(CallFailed):
         assert RULE.admit(url).host.endswith(RULE.hosts)
 
 

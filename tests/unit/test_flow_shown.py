@@ -11,6 +11,7 @@ from celery.canvas import Signature
 
 from tests.unit.test_show import printed
 from worker.cli import show
+from worker.core.contract import NOTIFY
 from worker.core.errors import UnknownJob
 from worker.core.job import canvas
 from worker.core.job.canvas import Step
@@ -96,6 +97,13 @@ def test_a_link_has_no_id_before_it_is_published(s: Canvas) -> None:
     steps = canvas.still_to_come(FIRST, pressed(s.celery, linked))
     assert lines(steps) == ["my.link", "└ my.second"]
     assert watch.Sight(steps[0], None).state == "no record"
+
+
+def test_what_tells_a_url_of_the_end_is_no_part_of_the_flow(s: Canvas) -> None:
+    told: Any = [s(NOTIFY)]
+    last = s("fermata.sonic.wav").set(link=told)
+    for flow, shown in ((s.first().set(link=told), []), (s.first() | last, ["sonic.wav"])):
+        assert lines(canvas.still_to_come(FIRST, pressed(s.celery, flow))) == shown
 
 
 def test_a_message_that_is_no_json_tells_nothing() -> None:

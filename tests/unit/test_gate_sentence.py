@@ -1,7 +1,7 @@
 """The gate as one sentence, on the page and in the terminal."""
 
 from worker.core.job.lanes import Limits
-from worker.core.overview import GateView, gate_sentence
+from worker.core.overview import GateView, Pause, gate_sentence
 
 NOW = 1_763_800_000.0
 
@@ -43,3 +43,14 @@ def test_a_gate_whose_times_were_not_written_names_none() -> None:
     # Written by hand, or between the two commands of a worker that closes it.
     said = gate_sentence(GateView("a reason", paused_by="ada"), Limits(), now=NOW)
     assert said == "paused by ada; closed (a reason): 0 jobs at the provider"
+
+
+def test_what_is_paused_is_named_while_it_is_little() -> None:
+    pauses = [Pause("tenant", f"t-{n}", "ada", NOW - 70, held=2) for n in range(4)]
+    said = gate_sentence(GateView(pauses=pauses[:1]), Limits(), now=NOW)
+    assert said == "open; tenant t-0 paused 1 min 10 s ago by ada: 0 jobs at the provider"
+    closed = GateView("a reason", pauses=[Pause("operation", "sonic.wav", "bob", NOW)])
+    said = gate_sentence(closed, Limits(), now=NOW)
+    assert said.startswith("closed (a reason); operation sonic.wav paused 0 s ago by bob: ")
+    said = gate_sentence(GateView(pauses=pauses), Limits(), now=NOW)
+    assert said == "open; 4 tenants and operations paused: 0 jobs at the provider"

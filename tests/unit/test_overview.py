@@ -104,3 +104,18 @@ def test_a_quantile_is_estimated_within_its_bucket(share: float, seconds: float)
 
 def test_without_an_observation_there_is_no_quantile() -> None:
     assert Histogram({10.0: 0, math.inf: 0}).quantile(0.5) is None
+
+
+def test_a_day_is_read_by_tenant_the_busiest_first() -> None:
+    day: overview.Counts = {
+        ("settled", "succeeded", "acme"): 2,
+        ("settled", "failed", "acme"): 1,
+        ("settled", "expired", "acme"): 1,
+        ("settled", "cancelled", "blue"): 5,
+        ("settled", "succeeded"): 7,
+        ("credits", "acme"): 1500,
+    }
+    assert overview.by_tenant(day) == [
+        overview.TenantDay("blue", cancelled=5),
+        overview.TenantDay("acme", succeeded=2, failed=2, credits=1.5),
+    ]

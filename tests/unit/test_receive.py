@@ -1,11 +1,13 @@
 """What becomes of a delivery, by where its job stands."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit import recorded
 from tests.unit.lab import JOB, REMASTER, Lab
 from worker.core.contract import PROBE_BODY, PROBE_ID
-from worker.core.errors import InvalidSignature, UnknownJob
+from worker.core.errors import InvalidPayload, InvalidSignature, UnknownJob
 from worker.core.job.models import JobId, Kind, Leased, Source
 from worker.core.job.states import LIVE, LOST, TERMINAL, JobState
 from worker.core.job.timing import OnUnconfirmed
@@ -180,3 +182,17 @@ def test_a_delivery_that_is_still_an_orphan_cannot_be_replayed() -> None:
     with pytest.raises(UnknownJob):
         lab.deliveries.replay(lab.kept(SONG))
     assert lab.state() is None
+
+
+def test_a_kept_delivery_is_verified_and_read_and_nothing_changes() -> None:
+    lab = Lab()
+    for body, said in (
+        (SONG, "song.completed, the end of a job"),
+        (STREAMING, "song.streaming, progress of a job"),
+    ):
+        assert lab.deliveries.verify(lab.kept(body)).summary == said
+    with pytest.raises(InvalidSignature):
+        lab.deliveries.verify(replace(lab.kept(SONG), job_id=JobId("job-2")))
+    with pytest.raises(InvalidPayload):
+        lab.deliveries.verify(lab.kept(b"["))
+    assert (lab.state(), lab.quarantine.kept) == (None, [])

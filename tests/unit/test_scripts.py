@@ -66,6 +66,8 @@ def test_a_script_gets_the_keys_of_what_it_uses(name: str) -> None:
     assert sorted(set(said.keys)) == sorted(said.keys)
     if "gate" in said.uses:
         assert {"GATE", "FLIGHT", "LANES", "HELD", "WAKE", "DUE"} <= set(said.keys)
+    if "receipts" in said.uses:
+        assert {"TOTALS", "DELIVERIES"} <= set(said.keys)
     if "tally" in said.uses:
         assert {"BATCH", "ROWS", "ROW_JOBS"} <= set(said.keys)
 

@@ -539,6 +539,32 @@ def test_weights_are_read() -> None:
     assert load(Role.WORKER).limits.weights == {"acme": 3, "trial": 0.5}
 
 
+def test_who_may_be_told_is_a_name_or_an_inner_address_in_full() -> None:
+    hosts = " Hooks.Example.com. ,http://10.0.0.5:8080,https://[::1]:9443, ,8.8.8.8"
+    given(FERMATA_NOTIFY_HOSTS=hosts)
+    notify = load(Role.DESK).notify
+    assert notify.hosts == ("hooks.example.com", "8.8.8.8")
+    assert [(each.scheme, each.host, each.port) for each in notify.inner] == [
+        ("http", "10.0.0.5", 8080), ("https", "::1", 9443),
+    ]  # fmt: skip
+    assert notify.secret == b""
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["10.0.0.5", "::1", "a b", "http://hooks.example.com", "http://10.0.0.5/x", "ftp://10.0.0.5"],
+)
+def test_another_host_to_tell_is_refused(host: str) -> None:
+    assert wrong(FERMATA_NOTIFY_HOSTS=host) == {"FERMATA_NOTIFY_HOSTS"}
+
+
+@pytest.mark.parametrize("secret", ["x", "whsec_", "whsec_AAAA", "whsec_%%%", "A" * 44])
+def test_a_secret_to_tell_by_is_one_of_standard_webhooks(secret: str) -> None:
+    assert wrong(FERMATA_NOTIFY_SECRET=secret) == {"FERMATA_NOTIFY_SECRET"}
+    given(FERMATA_NOTIFY_SECRET="whsec_" + "A" * 43 + "=")
+    assert load(Role.WORKER).notify.secret == bytes(32)
+
+
 @pytest.mark.parametrize("name", ["FERMATA_BROKER_URL", "FERMATA_RESULT_BACKEND"])
 def test_what_is_meant_for_a_running_fermata_dev_goes_to_no_other_broker(name: str) -> None:
     dev_environment()

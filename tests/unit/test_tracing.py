@@ -146,6 +146,7 @@ def test_a_jobs_time_at_the_provider(
 
 def test_a_job_was_held_when_the_gate_held_it_last() -> None:
     assert held_at(told("hold", "admit", "submit", "postpone", "hold", "admit")) == 4
+    assert held_at(told("hold", "hold", "admit")) == 0
     assert held_at(told("enqueue", "submit")) is None
 
 

@@ -6,7 +6,7 @@ needs one. A worker also gets the threads and commands of this room: sweep, admi
 revoke, and the look for risks before the first message.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from celery import Celery
 from celery.schedules import crontab
@@ -24,40 +24,23 @@ from worker.messages.press import PUBLISH_RETRIES
 from worker.settings import Role, load
 from worker.wiring import worker_process
 from worker.wiring.producer import recording
-from worker.wiring.servers import AMQP_HEARTBEAT_SECONDS, broker_options, redis_timeouts
-
-RESULT_SECONDS: Final = 21 * 86400
-"""Results and chords outlive every deadline: an expired chord key kills its chord in silence.
-
-The longest life that the settings allow: six days queued, six held, seven worked on.
-"""
+from worker.wiring.results import result_settings
+from worker.wiring.servers import AMQP_HEARTBEAT_SECONDS, broker_options
 
 
 def _configuration() -> dict[str, Any]:
     settings = startup.client_settings()
     submit_seconds = settings.policy.submit_timeout_seconds
-    timeouts = redis_timeouts(settings)
-    backend = redis_url.celery_options(settings.result_backend, timeouts=timeouts)
     return {
+        **result_settings(settings),
         "broker_url": redis_url.celery_url(settings.broker_url),
-        "result_backend": redis_url.celery_url(settings.result_backend),
         "broker_transport_options": broker_options(settings),
-        "result_backend_transport_options": {"retry_policy": {"max_retries": 3}, **backend},
-        # Without timeouts, a publisher blocks on a dead Redis for as long as it is dead.
-        "redis_socket_timeout": timeouts["socket_timeout"],
-        "redis_socket_connect_timeout": timeouts["socket_connect_timeout"],
-        "redis_max_connections": redis_url.UNLIMITED,
-        "redis_backend_health_check_interval": backend.get("health_check_interval"),
         "broker_heartbeat": AMQP_HEARTBEAT_SECONDS,
         "broker_connection_retry_on_startup": True,
         # By default Celery gives up after 100 attempts, and the worker ends. Here it tries on.
         "broker_connection_max_retries": None,
         # A Redis that restarts, or hands over to its replica, first answers with errors.
         "broker_channel_error_retry": True,
-        "result_backend_always_retry": True,
-        "result_backend_max_retries": 10,
-        "result_expires": RESULT_SECONDS,
-        "result_chord_expires": RESULT_SECONDS,
         "task_default_queue": QUEUE,
         "task_create_missing_queues": True,
         # A slow task would keep the messages that its worker has prefetched from idle workers.
@@ -97,7 +80,7 @@ follow_ups.install(lambda: (worker_process.parts().records, worker_process.parts
 app = Celery(
     "fermata",
     task_cls="worker.app.plain_task:Step",
-    include=[*chosen().task_modules, "tasks.archive", "tasks.schedule"],
+    include=[*chosen().task_modules, "tasks.archive", "tasks.notify", "tasks.schedule"],
     amqp=recording(lambda: load(Role.CLIENT)),
 )
 app.add_defaults(_configuration)

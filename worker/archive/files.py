@@ -22,7 +22,7 @@ from worker.core.archive import links
 from worker.core.archive.egress import Egress, read_origin, shown
 from worker.core.archive.links import Planned
 from worker.core.archive.media import SNIFFED_BYTES, Format
-from worker.core.errors import ArchiveFailed
+from worker.core.errors import CallFailed
 from worker.core.job.models import JSONObject
 from worker.settings import Settings, is_loopback
 
@@ -69,11 +69,11 @@ def open_archive(settings: Settings) -> Archive:
     provider = read_origin(settings.provider_url)
     egress = Egress(
         hosts=(*settings.archive.hosts, provider.host),
-        simulator=provider if is_loopback(settings.provider_url) else None,
+        inner=(provider,) if is_loopback(settings.provider_url) else (),
     )
     downloader = Downloader(
-        egress,
-        ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH),
+        egress=egress,
+        tls=ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH),
         connect_seconds=settings.connect_timeout_seconds,
         max_bytes=settings.archive.max_bytes,
     )
@@ -123,7 +123,7 @@ class _Run:
     def _noting(self, name: str, source: str) -> Iterator[None]:
         try:
             yield
-        except ArchiveFailed as error:
+        except CallFailed as error:
             log.warning("file_not_archived", name=name, why=str(error))
             self.missing.append({"name": name, "source": source, "why": str(error)})
             self.retryable |= error.retryable

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from worker.core.errors import ArchiveFailed, ConfigError
+from worker.core.errors import ArchiveFailed, CallFailed, ConfigError
 
 _CHUNK_BYTES: Final = 1024 * 1024
 
@@ -83,7 +83,7 @@ class Target(ABC):
         upload = self.begin(name)
         try:
             yield upload
-        except ArchiveFailed as error:
+        except CallFailed as error:
             if not error.retryable:
                 upload.drop()
             raise
@@ -106,7 +106,7 @@ def open_target(url: str) -> Target:
 def _target_errors(name: str, does: str = "take") -> Iterator[None]:
     try:
         yield
-    except ArchiveFailed:
+    except CallFailed:
         raise
     # Every file system of fsspec has errors of its own. All are retryable: somebody may empty a
     # full disk, or raise a quota.

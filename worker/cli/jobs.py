@@ -25,12 +25,15 @@ from worker.cli.group import (
     out,
     tell,
 )
-from worker.core.batch.flows import find_flow, parse_branch
+from worker.core.batch import Row, check_request
+from worker.core.batch.columns import read_pick
+from worker.core.batch.flows import Plan, find_flow
 from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
+from worker.core.errors import InvalidRequest
 from worker.core.job import kept
 from worker.core.job.canvas import Step
 from worker.core.job.lanes import Priority
-from worker.core.job.models import JobId
+from worker.core.job.models import JobId, JSONObject
 from worker.core.providers import chosen
 from worker.core.text import decode
 from worker.engine.describe import record_json
@@ -51,6 +54,10 @@ _NEWEST: Final = 200
     help="A field of the request; repeat it. `@FILE` as the value reads a file.",
 )  # fmt: skip
 @click.option("--source", metavar="CLIP_ID", help="The clip to work on (for operations on a clip).")
+@click.option(
+    "--pick", metavar="INDEX|CLIP_ID",
+    help="Which clip of the source; without one, which of the result the follow-ups work on.",
+)  # fmt: skip
 @click.option(
     "--then", "branches", multiple=True, metavar="OP[+OP…]",
     help="A follow-up on the result. `a+b`: b follows a. Repeated: branches side by side.",
@@ -73,6 +80,7 @@ def submit(  # noqa: PLR0917  (click passes them by name)
     operation: str,
     params: Sequence[str],
     source: str | None,
+    pick: str | None,
     branches: Sequence[str],
     job_id: str | None,
     idempotency_key: str | None,
@@ -86,9 +94,9 @@ def submit(  # noqa: PLR0917  (click passes them by name)
 
     A follow-up is a job of its own, at its own price. It begins when the job before it has
     succeeded, and takes that job's result as its source, so it needs no parameters. Of several
-    clips it works on the first that succeeded. `--then a+b` is a sequence: b works on the result
-    of a. Each further `--then` is a branch beside it, on the same result. If a job fails, its
-    follow-ups never run; other branches go on.
+    clips it works on the first that succeeded, or on the one that `--pick` says. `--then a+b` is a
+    sequence: b works on the result of a. Each further `--then` is a branch beside it, on the same
+    result. If a job fails, its follow-ups never run; other branches go on.
 
     \b
       --then sonic.stems_full --then sonic.wav+sonic.midi
@@ -108,20 +116,34 @@ def submit(  # noqa: PLR0917  (click passes them by name)
     """
     settings = load(Role.CLIENT)
     parameters = dict(_parameter(operation, each) for each in params)
-    parsed = [parse_branch(each) for each in branches]
-    plan = find_flow(operation).plan(parameters, source=source, branches=parsed)
+    plan = _plan(operation, parameters, source=source, pick=pick, then=[*branches], tenant=tenant)
     lane = {PRIORITY_HEADER: priority, TENANT_HEADER: tenant}
-    enqueued = flow.enqueue(
-        open_producer(settings),
-        plan,
-        job_id=job_id,
-        idempotency_key=idempotency_key,
-        headers={name: value for name, value in lane.items() if value},
-    )
+    producer, readings = open_producer(settings), open_readings(settings)
+    try:
+        enqueued = flow.enqueue(
+            producer,
+            plan,
+            job_id=job_id,
+            idempotency_key=idempotency_key,
+            headers={name: value for name, value in lane.items() if value},
+        )
+    except KeyboardInterrupt:
+        fail("interrupted; whether a job is enqueued, `fermata jobs` tells", EXIT_INTERRUPTED)
     if not wait:
         _print_enqueued(enqueued, as_json=as_json)
         return
-    _wait(open_readings(settings), enqueued, timeout, as_json=as_json)
+    _wait(readings, enqueued, timeout, as_json=as_json)
+
+
+def _plan(operation: str, parameters: JSONObject, *, pick: str | None, **own: Any) -> Plan:
+    """Check a request; raises InvalidRequest that tells every mistake."""
+    # The shell knows text alone: what looks like an index is one.
+    picked = None if pick is None else read_pick(pick, untyped=True)
+    row = check_request(operation, parameters, pick=picked, **own)
+    if isinstance(row, Row):
+        return row.plan
+    fields = ((field.removeprefix("parameters."), why) for field, why in row)
+    raise InvalidRequest(f"{operation}: " + "; ".join(f"{name}: {why}" for name, why in fields))
 
 
 def _parameter(operation: str, argument: str) -> tuple[str, Any]:
@@ -145,7 +167,10 @@ def _as_typed(value: str) -> str:
 
 def _typed(operation: str, name: str, value: str) -> Any:
     """Read a value as JSON, unless the request's field holds text."""
-    field = find_flow(operation).parameters.get(name)
+    try:
+        field = find_flow(operation).parameters.get(name)
+    except InvalidRequest:
+        return value  # the check names it, with all other mistakes
     if field is None or type(field).__name__ == "String":
         return value
     try:

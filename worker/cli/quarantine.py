@@ -1,10 +1,8 @@
 """``fermata quarantine``: look at deliveries that could not be used, and use them after all."""
 
 import base64
-import functools
 import json
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -15,14 +13,11 @@ from worker.cli import show
 from worker.cli.group import EXIT_CODES, EXIT_FAILED, errors, json_option, main, out
 from worker.core.errors import FermataError
 from worker.core.job.models import Entry
-from worker.core.providers import chosen, find
-from worker.engine.adopt import Adoption
-from worker.messages.answer import answer
+from worker.core.providers import find
 from worker.settings import Role, load
 from worker.store.quarantine import Quarantine
-from worker.store.readings import Readings
-from worker.store.records import Records
 from worker.wiring.receiver import open_deliveries
+from worker.wiring.results import open_adoption
 from worker.wiring.servers import open_redis
 
 _ALL_OF_IT = "Every entry, the oldest first."
@@ -45,6 +40,7 @@ def quarantine() -> None:
     Examples:
       fermata quarantine list
       fermata quarantine show 1763800000000-0
+      fermata quarantine verify 1763800000000-0
       fermata quarantine replay --all
       fermata quarantine adopt 1763800000000-0 sonic.remaster
     """
@@ -92,6 +88,28 @@ def show_entry(entry: str, as_json: bool) -> None:
 
 
 @quarantine.command(epilog=EXIT_CODES)
+@click.argument("entry")
+@json_option
+def verify(entry: str, as_json: bool) -> None:
+    """Check a delivery's signature again, and read it; nothing is changed.
+
+    The exit code is 1, with the reason, if the signing key was retired, if the entry was changed,
+    or if the delivery still cannot be read.
+
+    \b
+    Example:
+      fermata quarantine verify 1763800000000-0
+    """
+    found, settings = _quarantine().read(entry), load(Role.RECEIVER)
+    delivery = open_deliveries(settings, open_redis(settings)).verify(found)
+    if as_json:
+        click.echo(json.dumps({"event": delivery.event, "final": delivery.final}, indent=2))
+    else:
+        said = f"The signature is right. It can be read: {delivery.summary}."
+        out.print(show.printable(said), markup=False, soft_wrap=True)
+
+
+@quarantine.command(epilog=EXIT_CODES)
 @click.argument("entries", nargs=-1, metavar="[ENTRY]...")
 @click.option("--all", "everything", is_flag=True, help=_ALL_OF_IT)
 @json_option
@@ -124,11 +142,13 @@ def replay(entries: Sequence[str], everything: bool, as_json: bool) -> None:
 @quarantine.command(epilog=EXIT_CODES)
 @click.argument("entry")
 @click.argument("operation")
+@click.option("--tenant", metavar="NAME", help="Whose job it was; else the default tenant's.")
 @json_option
-def adopt(entry: str, operation: str, as_json: bool) -> None:
+def adopt(entry: str, operation: str, tenant: str | None, as_json: bool) -> None:
     """Give an orphan's job its record back, with the result that was delivered.
 
-    The job's OPERATION was lost with its record, so you name it: see `fermata operations`. The new
+    The job's OPERATION and its tenant were lost with its record, so you name them: see
+    `fermata operations`. The new
     record is succeeded, or failed if the provider says so, and `AsyncResult(job_id).get()`
     answers again. The follow-ups of the job (chain, chord, links) were lost with its record and do
     not run.
@@ -138,11 +158,11 @@ def adopt(entry: str, operation: str, as_json: bool) -> None:
       fermata quarantine adopt 1763800000000-0 sonic.remaster
     """
     kept, row = _quarantine(), find(operation)
-    adoption = _adoption()
-    _report(
-        [_attempt(kept, kept.read(entry), lambda found: adoption.adopt(found, row))],
-        as_json=as_json,
+    adoption = open_adoption(load(Role.RECEIVER))
+    outcome = _attempt(
+        kept, kept.read(entry), lambda found: adoption.adopt(found, row, tenant=tenant)
     )
+    _report([outcome], as_json=as_json)
 
 
 @quarantine.command(epilog=EXIT_CODES)
@@ -166,22 +186,6 @@ def drop(entries: Sequence[str], everything: bool, yes: bool) -> None:
 
 def _quarantine() -> Quarantine:
     return Quarantine(open_redis(load(Role.CLIENT)))
-
-
-def _adoption() -> Adoption:
-    from worker.app import app  # noqa: PLC0415  (only here is the result backend needed)
-
-    settings = load(Role.RECEIVER)
-    client = open_redis(settings)
-    return Adoption(
-        records=Records(client),
-        readings=Readings(client),
-        provider=chosen(),
-        answer=functools.partial(answer, app),
-        signing_keys=settings.signing_keys,
-        retention_seconds=settings.policy.retention_seconds,
-        clock=time.time,
-    )
 
 
 def _chosen(kept: Quarantine, entries: Sequence[str], *, everything: bool) -> Iterable[Entry]:

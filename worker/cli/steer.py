@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import click
@@ -18,6 +18,7 @@ from worker.cli.group import (
     out,
 )
 from worker.cli.jobs import print_job
+from worker.core import pauses
 from worker.core.errors import InvalidRequest, UnknownJob
 from worker.core.job.models import JobId
 from worker.core.overview import gate_sentence
@@ -140,29 +141,39 @@ def gate(context: click.Context) -> None:
     Examples:
       fermata gate
       fermata gate pause
-      fermata gate resume
+      fermata gate pause --tenant acme
+      fermata gate resume --tenant acme
     """
     if context.invoked_subcommand is None:
         _show_gate(load(Role.CLIENT))
 
 
+def _part(command: Callable[..., None]) -> Callable[..., None]:
+    operation = click.option("--operation", metavar="NAME", help="Of this operation alone.")
+    return click.option("--tenant", metavar="NAME", help="Of this tenant alone.")(
+        operation(command)
+    )
+
+
 @gate.command(epilog=EXIT_CODES)
-def pause() -> None:
-    """Let no job pass the gate until it is resumed.
+@_part
+def pause(tenant: str | None, operation: str | None) -> None:
+    """Let no job pass the gate until it is resumed: all jobs, a tenant's, or an operation's.
 
     Jobs that come wait before it. Jobs that have passed it go on, and so do webhooks and polls.
     """
-    settings = load(Role.CLIENT)
-    _open_gate(settings).pause(_OPERATOR, now=time.time())
+    settings, part = load(Role.CLIENT), pauses.part(tenant=tenant, operation=operation)
+    _open_gate(settings).pause(_OPERATOR, now=time.time(), part=part)
     _show_gate(settings)
 
 
 @gate.command(epilog=EXIT_CODES)
-def resume() -> None:
-    """Let jobs pass again."""
-    settings = load(Role.CLIENT)
-    if not _open_gate(settings).resume():
-        errors.print("The gate was not paused.")
+@_part
+def resume(tenant: str | None, operation: str | None) -> None:
+    """Let jobs pass again. Each pause ends by itself: that of a tenant, of an operation, of all."""
+    settings, part = load(Role.CLIENT), pauses.part(tenant=tenant, operation=operation)
+    if not _open_gate(settings).resume(_OPERATOR, now=time.time(), part=part):
+        errors.print("That was not paused.")
     _show_gate(settings)
 
 

@@ -6,9 +6,9 @@ def number(amount: float) -> str:
     return f"{amount:,.0f}" if float(amount).is_integer() else f"{amount:,.2f}".rstrip("0")
 
 
-def count(amount: float, noun: str) -> str:
-    """Count things: ``1 job``, ``1,840 jobs``."""
-    return f"{number(amount)} {noun}{'' if amount == 1 else 's'}"
+def count(amount: float, noun: str, nouns: str = "") -> str:
+    """Count things: ``1 job``, ``1,840 jobs``; ``1 delivery``, ``2 deliveries``."""
+    return f"{number(amount)} {noun if amount == 1 else nouns or f'{noun}s'}"
 
 
 def duration(seconds: float) -> str:

@@ -40,6 +40,9 @@ COPY_HEADER: Final = "fermata_copy"
 """Message header: ``<job_id>/<copy>``. Each leg of the job that publishes a plain step makes a copy
 of it; the header tells the copies apart."""
 
+NOTIFY: Final = "fermata.notify"
+"""The task that tells a URL that a flow has ended (docs/desk-api.md)."""
+
 SCHEDULE_TICK: Final = "fermata.schedule.tick"
 SCHEDULE_RUN: Final = "fermata.schedule.run"
 

@@ -15,7 +15,8 @@
     ├── JobCancelled               nobody: someone asked for it
     ├── ProcessDied                caller: a plain task took its process along, each time it ran
     ├── FollowUpRefused            operator: for a day, the broker refused a job's follow-up
-    ├── ArchiveFailed              operator: files of a result could not be stored
+    ├── CallFailed                 operator: a host may not be called, or did not answer well
+    │   └── ArchiveFailed          operator: files of a result could not be stored
     └── ProviderError              (retryable, retry_after)
         ├── RateLimited            wait
         ├── ProviderUnavailable    wait
@@ -112,15 +113,19 @@ class FollowUpRefused(FermataError):
     """For a day, the broker refused the message of a task that follows a job."""
 
 
-class ArchiveFailed(FermataError):
-    """Files could not be stored; ``details["missing"]`` lists ``{name, source, why}`` of each.
+class CallFailed(FermataError):
+    """A URL that somebody named may not be called, or was not answered well.
 
-    ``details["retryable"]`` says that the same links may work later.
+    ``details["retryable"]`` says that the same URL may work later.
     """
 
     @property
     def retryable(self) -> bool:
         return bool(self.details.get("retryable"))
+
+
+class ArchiveFailed(CallFailed):
+    """Files could not be stored; ``details["missing"]`` lists ``{name, source, why}`` of each."""
 
 
 class ProviderError(FermataError):

@@ -7,6 +7,7 @@
 | … <job_id>/timeline      | string     | each turn of the job, as a line  | as long as the record |
 | fermata:step:<run>       | string     | which copy of a plain step runs  | a retention           |
 | fermata:deaths:<run>     | string     | how often its process died       | to its end            |
+| fermata:endings:<flow>   | hash       | branch -> how it ended           | 21 days               |
 | fermata:due              | sorted set | job_id by its due time           | until its event       |
 | fermata:ready            | sorted set | job_id by when it may be leased  | claim to settlement   |
 | fermata:ring             | list       | a word to idle conductors        | until it is heard     |
@@ -17,9 +18,12 @@
 | fermata:gate             | hash       | rate, credits, breaker: gate.lua | for ever              |
 | … gate:admitted:<class>  | sorted set | job_id by when it was admitted   | on its way to a worker|
 | … gate:balance           | string     | a mark: the balance was asked for| to the next time      |
+| … gate:history           | list       | when it closed, opened, paused   | the latest 100        |
 | fermata:flight           | sorted set | job_id by cost: at the provider  | submission to event   |
 | fermata:lanes:<class>    | sorted set | waiting tenants, by their share  | while they wait       |
 | fermata:held:<lane>      | sorted set | job_id by when it began to wait  | until admitted        |
+| fermata:lanes:paused     | set        | <part>/<lane> that wait aside    | while they wait       |
+| … held:paused:<that>     | sorted set | job_id by when it began to wait  | until it is resumed   |
 | fermata:wake             | list       | a word to the admissions         | until it is heard     |
 | fermata:batch:<batch_id> | hash       | counters of its jobs             | see docs/batches.md   |
 | fermata:rows:<batch_id>  | sorted set | row_id by line: submitted rows   | see docs/batches.md   |
@@ -38,6 +42,7 @@
 | fermata:minutes:<n>      | hash       | counters of the n-th minute      | 25 hours              |
 | fermata:days:<n>         | hash       | counters of the n-th day         | 400 days              |
 | fermata:turns            | stream     | the latest turns of all jobs     | some 10,000           |
+| fermata:deliveries       | stream     | the latest webhooks, and receipts| some 1,000            |
 | fermata:indexed          | string     | a mark: these indexes are whole  | for ever              |
 | fermata:trimmed          | string     | a mark: they were trimmed        | ten minutes           |
 | fermata:workers          | sorted set | worker by its last sign of life  | trimmed by the sweep  |
@@ -56,10 +61,13 @@ LEAVING: Final = "fermata:leaving"
 RECORDS: Final = "fermata:job:"
 STEPS: Final = "fermata:step:"
 DEATHS: Final = "fermata:deaths:"
+ENDINGS: Final = "fermata:endings:"
 GATE: Final = "fermata:gate"
+GATE_HISTORY: Final = "fermata:gate:history"
 FLIGHT: Final = "fermata:flight"
 LANES: Final = "fermata:lanes:"
 HELD: Final = "fermata:held:"
+ASIDE: Final = "fermata:lanes:paused"
 WAKE: Final = "fermata:wake"
 BEFORE_THE_GATE: Final = {
     "gate": GATE,
@@ -92,6 +100,9 @@ TOTALS: Final = "fermata:totals"
 MINUTES: Final = "fermata:minutes"
 DAYS: Final = "fermata:days"
 TURNS: Final = "fermata:turns"
+DELIVERIES: Final = "fermata:deliveries"
+OF_DELIVERIES: Final = {"totals": TOTALS, "deliveries": DELIVERIES}
+"""The count of the deliveries, and the latest of them (common/receipts.lua)."""
 OF_THE_OVERVIEW: Final = {
     "states": STATES,
     "tenants": TENANTS,

@@ -23,6 +23,8 @@ WAIT_BOUNDS: Final = (5, 10, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200, 1800,
 """Seconds; the upper bounds of the histogram of how long the provider takes (overview.lua)."""
 LOW_WEBHOOK_SHARE: Final = 0.9
 """If fewer of the jobs are settled by a webhook, people are told that webhooks may not arrive."""
+PAUSES_NAMED: Final = 3
+"""If more tenants and operations are paused, one sentence only counts them."""
 ENOUGH_SETTLED: Final = 10
 """Of fewer jobs in an hour, the share of webhooks says nothing."""
 LAG_BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -114,6 +116,48 @@ class Turned:
 
 
 @dataclass(frozen=True, slots=True)
+class Received:
+    """A delivery that came, and what became of it."""
+
+    receipt_id: str
+    """Give this back to read of those that came before it."""
+    at: float
+    job_id: JobId
+    receipt: str
+    """As :class:`worker.engine.receive.Receipt` names it."""
+    what: str
+    """What the job's timeline calls it: the provider's event, or the turn that it brought."""
+    why: str = ""
+    """The webhook's own id; or why it is in quarantine."""
+    entry_id: str | None = None
+    """Its entry, if it was put in quarantine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """One tenant or one operation whose jobs do not pass the gate."""
+
+    kind: str
+    """``tenant`` or ``operation``."""
+    name: str
+    by: str
+    at: float
+    held: int = 0
+    """How many of its jobs are held."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateChange:
+    """What happened to the gate: it ``closed``, ``opened``, was ``paused`` or ``resumed``."""
+
+    at: float
+    what: str
+    why: str = ""
+    """Why it closed, or had been closed; or the part that was paused or resumed, empty if all."""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class GateView:
     """The gate before the provider as it stands. Credits are None if nobody has asked yet."""
 
@@ -125,11 +169,29 @@ class GateView:
     paused_by: str | None = None
     """Who has paused it; jobs that wait stay before it until somebody resumes it."""
     paused_at: float | None = None
+    pauses: Sequence[Pause] = ()
+    """The tenants and operations that are paused."""
     in_flight: int = 0
     credits: float | None = None
     """The balance, less what was spent or reserved since it was asked for."""
     waiting: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """How many jobs wait before it, by their class (lanes.py) and tenant."""
+    """How many jobs wait before it, by their class (lanes.py) and tenant; the paused ones too."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantDay:
+    """What became of the jobs of one tenant on one day, and what they cost at list price."""
+
+    tenant: str
+    succeeded: int = 0
+    failed: int = 0
+    """The expired ones too."""
+    cancelled: int = 0
+    credits: float = 0.0
+
+    @property
+    def settled(self) -> int:
+        return self.succeeded + self.failed + self.cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,25 +275,56 @@ def added(many: Sequence[Counts]) -> Counts:
     return {name: sum(counts.get(name, 0) for counts in many) for name in names}
 
 
+def by_tenant(day: Counts) -> list[TenantDay]:
+    """Read a day's counters by tenant, the one with most settled jobs first."""
+    # A worker of an earlier version counts what has settled without a tenant.
+    tenants = {parts[-1] for parts in day if len(parts) == (2 if parts[0] == "credits" else 3)}
+    found = [
+        TenantDay(
+            tenant,
+            succeeded=day.get(("settled", JobState.SUCCEEDED, tenant), 0),
+            failed=sum(
+                day.get(("settled", state, tenant), 0)
+                for state in (JobState.FAILED, JobState.EXPIRED)
+            ),
+            cancelled=day.get(("settled", JobState.CANCELLED, tenant), 0),
+            credits=day.get(("credits", tenant), 0) / 1000,
+        )
+        for tenant in tenants
+    ]
+    return sorted(found, key=lambda each: (-each.settled, each.tenant))
+
+
 def gate_sentence(gate: GateView, limits: Limits, *, now: float) -> str:
     """Say in one sentence how the gate stands.
 
     ``open: 37 of 50 at the provider, 2 a second, 1,840 credits, floor 500``
     """
-    return f"{'; '.join(_standing(gate, now)) or 'open'}: {', '.join(_measures(gate, limits))}"
+    standing = [*(_standing(gate, now) or ["open"]), *_paused_parts(gate.pauses, now)]
+    return f"{'; '.join(standing)}: {', '.join(_measures(gate, limits))}"
 
 
-def _standing(gate: GateView, now: float) -> Iterator[str]:
+def _standing(gate: GateView, now: float) -> list[str]:
+    said = []
     if gate.paused_by is not None:
         ago = f" {_roughly(now - gate.paused_at)} ago" if gate.paused_at else ""
-        yield f"paused{ago} by {gate.paused_by}"
+        said.append(f"paused{ago} by {gate.paused_by}")
     if gate.closed_for is not None:
         probe = ""
         if gate.probe_at is not None:
             left = math.ceil(gate.probe_at - now)
             probe = f", next probe {f'in {duration(left)}' if left > 0 else 'now'}"
         since = f" for {_roughly(now - gate.closed_at)}" if gate.closed_at else ""
-        yield f"closed{since} ({gate.closed_for}{probe})"
+        said.append(f"closed{since} ({gate.closed_for}{probe})")
+    return said
+
+
+def _paused_parts(pauses: Sequence[Pause], now: float) -> Iterator[str]:
+    if len(pauses) > PAUSES_NAMED:
+        yield f"{number(len(pauses))} tenants and operations paused"
+        return
+    for each in pauses:
+        yield f"{each.kind} {each.name} paused {_roughly(now - each.at)} ago by {each.by}"
 
 
 def _roughly(seconds: float) -> str:

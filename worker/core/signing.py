@@ -47,16 +47,19 @@ class Scheme:
         """The headers of a delivery that are evidence of its origin."""
         return (self.signature_header, self.timestamp_header, self.id_header, self.event_header)
 
-    def sign(self, secret: str, timestamp: str, body: bytes, *, delivery_id: str = "") -> str:
+    def sign(
+        self, secret: str | bytes, timestamp: str, body: bytes, *, delivery_id: str = ""
+    ) -> str:
         """Sign as the provider does; returns the value of the signature header."""
         signed = timestamp.encode("ascii") + b"." + body
         if self.signs_id:
             signed = delivery_id.encode("latin-1", "replace") + b"." + signed
-        digest = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
+        key = secret.encode() if isinstance(secret, str) else secret
+        digest = hmac.new(key, signed, hashlib.sha256).digest()
         return self.prefix + (base64.b64encode(digest).decode() if self.in_base64 else digest.hex())
 
     def headers(
-        self, secret: str, timestamp: str, body: bytes, *, delivery_id: str
+        self, secret: str | bytes, timestamp: str, body: bytes, *, delivery_id: str
     ) -> dict[str, str]:
         """Return the three headers of a delivery, as the provider sends them."""
         return {

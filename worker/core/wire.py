@@ -182,6 +182,11 @@ class Delivery:
     progress: JSONObject
     """For people, while the job goes on; empty if this delivery settles the job."""
 
+    @property
+    def summary(self) -> str:
+        """Say what it is, for people."""
+        return f"{self.event}, {'the end of a job' if self.final else 'progress of a job'}"
+
 
 def parse(body: bytes | str) -> JSONObject:
     """Parse a JSON object.

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from worker.core.contract import TENANT_HEADER
 from worker.core.errors import InvalidRequest, TaskFailed
+from worker.core.job.lanes import lane_of
 from worker.core.job.models import Entry, JobId, JSONObject
 from worker.core.job.states import JobState, Turn
 from worker.core.ports import Clock, Provider, Readings, Records
@@ -46,28 +48,31 @@ class Adoption:
         self._retention_seconds = retention_seconds
         self._clock = clock
 
-    def adopt(self, entry: Entry, operation: Operation) -> JobState:
+    def adopt(self, entry: Entry, operation: Operation, *, tenant: str | None = None) -> JobState:
         """Write the record and the Celery result of a job that has none, as if it had just ended.
 
-        The job's canvas was lost with its record, so the steps after the job do not run.
+        The job's canvas was lost with its record, so the steps after the job do not run. So was its
+        tenant: without one it is the default tenant's.
 
         Raises InvalidSignature if the entry was changed or its signing key was retired;
-        InvalidRequest if the job has a record, or the operation takes no webhook;
+        InvalidRequest if the job has a record, the operation takes no webhook, or there can be no
+        such tenant;
         InvalidPayload and UnexpectedResponse if the delivery is no result of the operation.
         """
         secrets = derive_secrets(self._signing_keys, entry.job_id)
         self._provider.scheme.verify_kept(entry.headers, entry.body, secrets=secrets)
         if not operation.takes_webhook:
             raise InvalidRequest(f"{operation.name} takes no webhook: this is of another operation")
+        lane = lane_of({TENANT_HEADER: tenant})
         if self._readings.state(entry.job_id):
             raise _recorded(entry)
         outcome = self._read(entry, operation)
         # The record comes last. If the process dies before it, there is still no record, so the
         # operator can run the command again.
         self._answer(entry.job_id, outcome)
-        return self._record(entry, operation, outcome)
+        return self._record(entry, {"operation": operation.name, "lane": str(lane)}, outcome)
 
-    def _record(self, entry: Entry, operation: Operation, outcome: Outcome) -> JobState:
+    def _record(self, entry: Entry, job: JSONObject, outcome: Outcome) -> JobState:
         turn, fields = Turn.ADOPT, {"result": outcome}
         if isinstance(outcome, TaskFailed):
             turn, fields = Turn.ADOPT_FAILURE, {"error": outcome.to_json()}
@@ -77,7 +82,8 @@ class Adoption:
             now=self._clock(),
             due_at=None,
             why=f"adopted from quarantine: {entry.entry_id}",
-            fields={"operation": operation.name, **fields},
+            # With the lane, so that the job is its tenant's from the first moment on.
+            fields=job | fields,
             retain_seconds=self._retention_seconds,
         )
         if not won:

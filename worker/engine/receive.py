@@ -115,14 +115,26 @@ class Deliveries:
         log.warning("delivery_quarantined", job_id=job_id, entry_id=entry_id, kind=kind, why=why)
         return Receipt.QUARANTINED
 
+    def verify(self, entry: Entry) -> Delivery:
+        """Check a delivery from quarantine again, and read it; nothing is changed.
+
+        Raises InvalidSignature if the entry was changed or its signing key was retired;
+        InvalidPayload if the delivery still cannot be read.
+        """
+        self._verify_kept(entry)
+        return self._provider.read_delivery(entry.body)
+
+    def _verify_kept(self, entry: Entry) -> None:
+        secrets = derive_secrets(self._signing_keys, entry.job_id)
+        self._provider.scheme.verify_kept(entry.headers, entry.body, secrets=secrets)
+
     def replay(self, entry: Entry) -> Receipt:
         """Use a delivery from quarantine as if it had just come, whatever its age.
 
         Raises InvalidSignature if the entry was changed or its signing key was retired;
         InvalidPayload or UnknownJob if the delivery still cannot be used.
         """
-        secrets = derive_secrets(self._signing_keys, entry.job_id)
-        self._provider.scheme.verify_kept(entry.headers, entry.body, secrets=secrets)
+        self._verify_kept(entry)
         now = self._clock()
         self._records.note(
             entry.job_id, now=now, what="replayed", why=entry.entry_id, sources=JobState

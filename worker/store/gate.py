@@ -4,7 +4,8 @@ The operator's limits (rate, jobs in flight, credits) hold for all workers toget
 counters are in Redis. The script that begins a submit leg (``Records.begin``) asks the gate, and
 the leg then tells ``hear`` what the provider answered. If the provider keeps failing, refuses the
 API key or wants credits, the gate closes for everybody, and lets one probe through at intervals.
-``release`` admits the jobs that were held. The rules are in ``lua/common/gate.lua``.
+``release`` admits the jobs that were held. People pause all jobs, those of one tenant, or those of
+one operation (:mod:`worker.core.pauses`). The rules are in ``lua/common/gate.lua``.
 """
 
 import json
@@ -13,19 +14,21 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import structlog
 
 from worker.core import keys
-from worker.core.job.lanes import TRIPS_AFTER, Bid, Lane, Limits, Released, thousandths
+from worker.core.job.lanes import EVERYTHING, TRIPS_AFTER, Bid, Lane, Limits, Released, thousandths
 from worker.core.job.models import JobId
 from worker.core.wire import Completed, Operation, Postponed, Refused, SubmitOutcome, Unknown
 from worker.store.scripts import Script
 
 if TYPE_CHECKING:
     from redis import Redis
+    from redis.client import Pipeline
 
 log = structlog.get_logger()
 
 AT_ONCE: Final = 20
 """How many jobs one call of ``release`` admits at most."""
 _BALANCE_LOCK: Final = keys.GATE + ":balance"
+_HISTORY_KEPT: Final = 100
 
 
 class Gate:
@@ -83,7 +86,10 @@ class Gate:
         # HSETNX: of several legs that close the gate at once, one has found it open.
         newly = bool(self._redis.hsetnx(keys.GATE, "breaker", reason))
         if newly:
-            self._redis.hset(keys.GATE, "closed_at", str(now))
+            with self._redis.pipeline() as pipe:
+                pipe.hset(keys.GATE, "closed_at", str(now))
+                _remember(pipe, at=now, what="closed", why=reason)
+                pipe.execute()
             log.warning("gate_closed", why=reason, probe_in_seconds=self.limits.probe_seconds)
         return newly
 
@@ -103,17 +109,38 @@ class Gate:
         )
         return Released(job_ids, float(again) if again else None)
 
-    def pause(self, by: str, *, now: float) -> None:
-        """Let no job pass until ``resume``. Jobs that are admitted or at the provider go on."""
-        paused: dict[Any, Any] = {"paused": by, "paused_at": now}
-        self._redis.hset(keys.GATE, mapping=paused)
-        log.info("gate_paused", by=by)
+    def pause(self, by: str, *, now: float, part: str = EVERYTHING) -> None:
+        """Let no job of a part pass until ``resume``. Jobs that were admitted already go on.
 
-    def resume(self) -> bool:
-        """Let jobs pass again; returns False if the gate was not paused."""
-        was_paused = self._redis.hdel(keys.GATE, "paused", "paused_at") > 0
-        self._redis.lpush(keys.WAKE, "1")
-        return was_paused
+        Args:
+            part: as :func:`worker.core.pauses.part` names it.
+        """
+        paused: dict[Any, Any] = {"paused": by, "paused_at": now}
+        if part:
+            # A field of its own: a worker of an earlier version must not take this for a pause of
+            # everything.
+            paused = {f"paused:{part}": json.dumps({"by": by, "at": now})}
+        with self._redis.pipeline() as pipe:
+            pipe.hset(keys.GATE, mapping=paused)
+            _remember(pipe, at=now, what="paused", why=part, by=by)
+            pipe.execute()
+        log.info("gate_paused", by=by, part=part or "everything")
+
+    def resume(self, by: str, *, now: float, part: str = EVERYTHING) -> bool:
+        """Let jobs of a part pass again; returns False if it was not paused.
+
+        What else is paused stays so.
+        """
+        fields = (f"paused:{part}",) if part else ("paused", "paused_at")
+        # Of two who resume at once, one has ended the pause: it is in the history once.
+        if not self._redis.hdel(keys.GATE, *fields):
+            return False
+        with self._redis.pipeline() as pipe:
+            _remember(pipe, at=now, what="resumed", why=part, by=by)
+            pipe.lpush(keys.WAKE, "1")
+            pipe.execute()
+        log.info("gate_resumed", by=by, part=part or "everything")
+        return True
 
     def listen(self, seconds: float) -> None:
         """Wait until something happens that may open the gate, ``seconds`` at most."""
@@ -134,3 +161,9 @@ class Gate:
         # The key expires when it is time again, so one worker of all gets it each time.
         every = round(every_seconds * 1000)
         return bool(self._redis.set(_BALANCE_LOCK, "asked", nx=True, px=every))
+
+
+def _remember(pipe: "Pipeline", **said: Any) -> None:
+    """Write a line of the gate's history, as gate.lua does when the gate opens."""
+    pipe.lpush(keys.GATE_HISTORY, json.dumps(said))
+    pipe.ltrim(keys.GATE_HISTORY, 0, _HISTORY_KEPT - 1)

@@ -11,11 +11,11 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from worker.core import keys
-from worker.core.job.lanes import tenant_of
+from worker.core.job.lanes import DEFAULT_TENANT, OTHER_TENANTS, tenant_of
 from worker.core.job.models import JobId
 from worker.core.job.states import TERMINAL, JobState
 from worker.core.overview import Filter, Page, Row
@@ -48,11 +48,18 @@ class WrongCursor(ValueError):
 class Lists:
     """Lists jobs. Every method raises StoreUnavailable if Redis is away."""
 
-    def __init__(self, redis: "Redis") -> None:
+    def __init__(self, redis: "Redis", *, named: Collection[str] = ()) -> None:
+        """Read and keep the lists.
+
+        Args:
+            named: the tenants whose counters are kept although they have no jobs left.
+        """
         self._redis = redis
+        self._named = named
         self._index = Script(redis, "index_older")
         self._trim_state = Script(redis, "trim_state")
         self._trim_tenants = Script(redis, "trim_tenants")
+        self._fold_credits = Script(redis, "fold_credits")
 
     def page(
         self,
@@ -163,7 +170,7 @@ class Lists:
         self._redis.set(keys.INDEXED, str(time.time()))
 
     def forget(self, *, recorded_before: float, ended_before: float) -> None:
-        """Keep the lists: drop the jobs that have expired, and the workers that are gone.
+        """Keep the lists: drop the jobs that have expired, and tenants and workers that are gone.
 
         It is done once in a while, by one worker. The first time it also adds the jobs that an
         earlier version recorded.
@@ -183,6 +190,12 @@ class Lists:
         tenants = self._redis.sscan_iter(keys.TENANTS, count=_CHUNK)
         while chunk := list(itertools.islice(tenants, _CHUNK)):
             self._trim_tenants(tenants=keys.TENANTS, before=recorded_before, tenants_named=chunk)
+        self._fold_credits(
+            totals=keys.TOTALS,
+            tenants=keys.TENANTS,
+            other=OTHER_TENANTS,
+            kept=[DEFAULT_TENANT, *self._named],
+        )
 
     def _straighten(self, name: str) -> None:
         """Put the jobs of an index where they stand, if an earlier version has moved them."""

@@ -86,7 +86,9 @@ class Quarantine:
         most, most_bytes = self._limits
         entry_id, pushed_out = self._keep(
             **_KEYS,
-            totals=keys.TOTALS,
+            **keys.OF_DELIVERIES,
+            job_id=job_id,
+            said=json.dumps({"what": "quarantined", "why": why}),
             fingerprint=_fingerprint(job_id, body),
             size=len(packed),
             most=most,

@@ -206,6 +206,7 @@ class Records:
             **keys.BEFORE_THE_GATE,
             **keys.OF_THE_OVERVIEW,
             **keys.OF_A_BATCH,
+            deliveries=keys.DELIVERIES,
             job=keys.job(job_id),
             due=keys.DUE,
             jobs=keys.JOBS,
@@ -280,6 +281,7 @@ class Records:
         heard = self._claim(
             **keys.BEFORE_THE_GATE,
             **keys.OF_THE_OVERVIEW,
+            deliveries=keys.DELIVERIES,
             job=keys.job(job_id),
             due=keys.DUE,
             ready=keys.READY,
@@ -332,8 +334,9 @@ class Records:
             sources: the job's states in which the delivery is kept.
         """
         kept = self._keep_late(
+            **keys.OF_DELIVERIES,
             job=keys.job(job_id),
-            totals=keys.TOTALS,
+            job_id=job_id,
             sources=_csv(sources),
             is_final=int(late["final"]),
             late=_dump(late),

@@ -32,7 +32,11 @@ class Turns:
             for turn_id, said in entries
         ]  # fmt: skip
 
-    def last(self) -> str:
-        """Return the id of the last turn; ``0-0`` if there was none."""
-        last = cast("list[Any]", self._redis.xrevrange(keys.TURNS, count=1))
-        return last[0][0] if last else "0-0"
+    def now(self) -> str:
+        """Return an id before which all turns until now lie, and behind which all later ones.
+
+        It is made from the server's clock, and tells nothing of when a job turned last.
+        """
+        seconds, micros = self._redis.time()
+        # A later turn may still come in this millisecond, and one of it may be heard again.
+        return f"{seconds * 1000 + micros // 1000 - 1}-0"

@@ -1,7 +1,7 @@
 """The root of the desk: what it reads, and the use cases by which people change what happens.
 
 The desk submits nothing itself: it publishes as a backend does, and a worker calls the provider. It
-needs the API key only to ask the provider how a job stands, and the signing keys only to replay a
+needs the API key only to ask the provider how a job stands, and the signing keys only to use a
 delivery from quarantine. Without them it offers neither.
 """
 
@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from worker.archive.notices import Notices, open_notices
 from worker.archive.stored import Stored
 from worker.batch import BatchRows, Ledger, Matching, Runs
 from worker.batch.timetable import Timetable
 from worker.core.providers import chosen
+from worker.engine.adopt import Adoption
 from worker.engine.cancel import Cancellations
 from worker.engine.poll import Polls
 from worker.engine.receive import Deliveries
@@ -29,11 +31,13 @@ from worker.store.gate import Gate
 from worker.store.lists import Lists
 from worker.store.quarantine import Quarantine
 from worker.store.readings import Readings
+from worker.store.receipts import Receipts
 from worker.store.records import Records
 from worker.store.turns import Turns
 from worker.wiring.batches import open_batches, open_run_now, open_timetable
 from worker.wiring.producer import open_producer, open_retries
 from worker.wiring.receiver import open_deliveries
+from worker.wiring.results import open_adoption
 from worker.wiring.servers import open_redis
 
 
@@ -47,6 +51,7 @@ class Desk:
     turns: Turns
     readings: Readings
     archive: Stored
+    receipts: Receipts
     quarantine: Quarantine
     ledger: Ledger
     batch_rows: BatchRows
@@ -58,12 +63,14 @@ class Desk:
     cancellations: Cancellations
     enqueue: Callable[..., Flow]
     """:func:`worker.messages.flow.enqueue`, with its producer."""
+    notices: Notices
     gate: Gate
     retries: Retries
     polls: Polls | None
     """None without an API key."""
     deliveries: Deliveries | None
-    """None without signing keys."""
+    """None without signing keys, and so is the adoption."""
+    adoption: Adoption | None
 
 
 def open_desk(settings: Settings) -> Desk:
@@ -78,6 +85,7 @@ def open_desk(settings: Settings) -> Desk:
         turns=Turns(client),
         readings=Readings(client),
         archive=Stored(settings.archive.url),
+        receipts=Receipts(client),
         quarantine=Quarantine(client),
         ledger=batches.ledger,
         batch_rows=batches.rows,
@@ -87,10 +95,12 @@ def open_desk(settings: Settings) -> Desk:
         run_schedule=open_run_now(settings),
         cancellations=Cancellations(records, time.time),
         enqueue=functools.partial(flow.enqueue, open_producer(settings)),
+        notices=open_notices(settings),
         gate=Gate(client, settings.limits, settings.policy.held_seconds),
         retries=open_retries(settings),
         polls=_open_polls(settings, records, Agenda(client)) if settings.api_key else None,
         deliveries=open_deliveries(settings, client) if settings.signing_keys else None,
+        adoption=open_adoption(settings) if settings.signing_keys else None,
     )
 
 

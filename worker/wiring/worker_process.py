@@ -19,6 +19,7 @@ from worker.messages.press import Publisher, SubmitLegs
 from worker.provider import HTTPTransport
 from worker.settings import Role, Settings, load
 from worker.store.agenda import Agenda
+from worker.store.endings import Endings
 from worker.store.gate import Gate
 from worker.store.lists import Lists
 from worker.store.plain_steps import PlainSteps
@@ -36,6 +37,7 @@ class Parts:
     readings: Readings
     agenda: Agenda
     plain_steps: PlainSteps
+    endings: Endings
     submit_legs: SubmitLegs
     attempts: Attempts
     submissions: Submissions
@@ -94,6 +96,7 @@ def _parts_of(_pid: int) -> Parts:
         readings=readings,
         agenda=agenda,
         plain_steps=PlainSteps(client),
+        endings=Endings(client),
         submit_legs=submit_legs,
         attempts=attempts,
         submissions=Submissions(
@@ -114,7 +117,7 @@ def _parts_of(_pid: int) -> Parts:
             records=records,
             readings=readings,
             agenda=agenda,
-            indexes=Lists(client),
+            indexes=Lists(client, named=settings.limits.weights.keys()),
             provider=provider,
             polls=polls,
             submit_legs=submit_legs,

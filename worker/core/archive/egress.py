@@ -1,7 +1,8 @@
-"""Which addresses a download may go to: named hosts, at public addresses.
+"""Which addresses a call to a URL that somebody named may go to: listed hosts, at public addresses.
 
 A link comes from the provider's answer, so a stranger may have written it. It must not make a
-worker call the services that stand behind our own firewall.
+worker call the services that stand behind our own firewall. The same holds for the URL that is told
+when a flow has ended.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from worker.core.errors import ArchiveFailed
+from worker.core.errors import CallFailed
 
 PROVIDER_HOSTS: Final = (
     "suno.ai",
@@ -48,51 +49,54 @@ class Egress:
 
     Args:
         hosts: host names in lower case
-        simulator: the provider's own origin, if it is on this very machine; it alone may be plain
-            http, and it alone must be at a loopback address
+        inner: origins that the operator trusts although they are inside, such as a simulator on
+            this very machine. They alone may be plain http, or at another port; they must be at a
+            loopback address, or at the very address that they name.
+        setting: the setting that lists the hosts, for people
     """
 
     hosts: tuple[str, ...]
-    simulator: Origin | None = None
+    inner: tuple[Origin, ...] = ()
+    setting: str = "FERMATA_ARCHIVE_HOSTS"
 
     def admit(self, url: str) -> Origin:
-        """Read a URL. Raises ArchiveFailed, with the reason, if it may not be fetched."""
+        """Read a URL. Raises CallFailed, with the reason, if it may not be fetched."""
         origin = read_origin(url)
-        if origin == self.simulator:
+        if origin in self.inner:
             return origin
         if origin.scheme != "https" or origin.port != _PORTS["https"]:
-            raise ArchiveFailed(f"refused {shown(url)}: only https on its own port is fetched")
+            raise CallFailed(f"refused {shown(url)}: only https on its own port is called")
         if not any(origin.host == host or origin.host.endswith(f".{host}") for host in self.hosts):
-            raise ArchiveFailed(
-                f"refused {shown(url)}: FERMATA_ARCHIVE_HOSTS does not name its host"
-            )
+            raise CallFailed(f"refused {shown(url)}: {self.setting} does not name its host")
         return origin
 
     def judge(self, origin: Origin, address: str) -> None:
-        """Judge an address of a host. Raises ArchiveFailed if a download may not go there."""
-        allowed = is_loopback if origin == self.simulator else is_public
-        if not allowed(address):
-            raise ArchiveFailed(
-                f"refused {origin.host}: its address {address} is not one to download from"
-            )
+        """Judge an address of a host. Raises CallFailed if nobody may be called there."""
+        # A name of this machine may have several addresses; an address stands for itself.
+        if origin in self.inner:
+            allowed = is_loopback(address) or address == origin.host
+        else:
+            allowed = is_public(address)
+        if not allowed:
+            raise CallFailed(f"refused {origin.host}: its address {address} is not one to call")
 
 
 def read_origin(url: str) -> Origin:
-    """Take a URL apart. Raises ArchiveFailed if two readers could read two hosts from it."""
+    """Take a URL apart. Raises CallFailed if two readers could read two hosts from it."""
     if not url.isascii() or any(not char.isprintable() or char in " \\" for char in url):
-        raise ArchiveFailed("refused a link: it holds characters that no URL has")
+        raise CallFailed("refused a link: it holds characters that no URL has")
     try:
         parts = urlsplit(url)
         port = _PORTS.get(parts.scheme) if parts.port is None else parts.port
     except ValueError:
-        raise ArchiveFailed("refused a link: it is no URL") from None
+        raise CallFailed("refused a link: it is no URL") from None
     if parts.scheme not in _PORTS or not parts.hostname or port is None:
-        raise ArchiveFailed(f"refused {shown(url)}: only https is fetched")
+        raise CallFailed(f"refused {shown(url)}: only https is called")
     if "@" in parts.netloc:
-        raise ArchiveFailed(f"refused {shown(url)}: it names a user")
+        raise CallFailed(f"refused {shown(url)}: it names a user")
     host = parts.hostname.removesuffix(".")  # with a dot at its end, it names the same host
     if not all(host.split(".")):
-        raise ArchiveFailed(f"refused {shown(url)}: a part of its host's name is empty")
+        raise CallFailed(f"refused {shown(url)}: a part of its host's name is empty")
     return Origin(parts.scheme, host, port, _target(parts))
 
 
@@ -105,7 +109,7 @@ def redirected(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError:
-        raise ArchiveFailed(f"refused {shown(url)}: it redirects to no URL") from None
+        raise CallFailed(f"refused {shown(url)}: it redirects to no URL") from None
 
 
 def shown(url: str) -> str:
@@ -131,6 +135,11 @@ def is_loopback(address: str) -> bool:
     """Say whether an address is this very machine's."""
     ip = _read(address)
     return ip is not None and ip.is_loopback and not getattr(ip, "ipv4_mapped", None)
+
+
+def is_address(host: str) -> bool:
+    """Say whether a host is an address, and no name."""
+    return _read(host) is not None
 
 
 def is_this_machine(url: str) -> bool:

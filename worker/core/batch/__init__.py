@@ -6,7 +6,7 @@ rows apart.
 """
 
 from worker.core.batch.columns import COLUMNS, OWN_COLUMNS, TEXTS, check_columns
-from worker.core.batch.reading import check
+from worker.core.batch.reading import check, check_request
 from worker.core.batch.rows import Entry, Row, RowError, row_id
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "RowError",
     "check",
     "check_columns",
+    "check_request",
     "row_id",
 ]

@@ -1,5 +1,6 @@
 """The columns that a row has beside its parameters. Each reader raises InvalidRequest."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -10,11 +11,12 @@ from worker.core.errors import InvalidRequest
 from worker.core.job.lanes import TENANT, Priority
 from worker.core.providers.aimusic.fields import Wrong
 from worker.core.providers.aimusic.operations import OPERATIONS
+from worker.core.providers.aimusic.sources import Pick
 from worker.core.providers.aimusic.submission import RESERVED
 from worker.core.wording import name as named
 from worker.core.wording import suggest
 
-OWN_COLUMNS: Final = ("key", "operation", "source", "then", "priority", "tenant")
+OWN_COLUMNS: Final = ("key", "operation", "source", "pick", "then", "priority", "tenant")
 """The columns beside the parameters of the row's operation."""
 
 
@@ -31,6 +33,7 @@ TEXTS: Final = COLUMNS.difference(
 """The columns that take a text, or texts, in every operation: no flag and no number."""
 
 KEY_LIMIT: Final = 128
+_INDEX: Final = re.compile(r"-?\d{1,9}", re.ASCII)
 
 
 def check_columns(names: Sequence[str]) -> Iterator[Wrong]:
@@ -73,8 +76,25 @@ def read_flow(value: Any) -> NamedFlow:
 
 def read_branches(value: Any) -> tuple[Branch, ...]:
     """Read the branches that follow: a list, or one text with commas between them."""
-    branches = value if isinstance(value, list) else _text(value).split(",")
-    return tuple(parse_branch(_text(branch)) for branch in branches)
+    branches: list[Branch] = []
+    wrong: list[str] = []
+    for branch in value if isinstance(value, list) else _text(value).split(","):
+        try:
+            branches.append(parse_branch(_text(branch)))
+        except InvalidRequest as error:
+            wrong.append(error.message)
+    if wrong:
+        raise InvalidRequest("; ".join(wrong))
+    return tuple(branches)
+
+
+def read_pick(value: Any, *, untyped: bool = False) -> Pick:
+    """Read which clip is meant: its index from 0, or its id."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and (text := value.strip()):
+        return int(text) if untyped and _INDEX.fullmatch(text) else text
+    raise InvalidRequest("must be a clip's index, from 0, or its id")
 
 
 def read_priority(value: Any) -> Priority:

@@ -10,7 +10,7 @@ from worker.core.errors import InvalidRequest
 from worker.core.job.models import JSONObject
 from worker.core.providers.aimusic.fields import Wrong
 from worker.core.providers.aimusic.operations import OPERATIONS, Operation, find
-from worker.core.providers.aimusic.sources import Source
+from worker.core.providers.aimusic.sources import Pick, Source
 from worker.core.providers.aimusic.submission import RESERVED, check_parameters
 from worker.core.wording import shown, suggest
 
@@ -28,6 +28,19 @@ class Plan:
     then: tuple[str, JSONObject] | None = field(default=None, repr=False)
     """A second operation with parameters of its own, before the branches."""
     branches: tuple[Branch, ...] = ()
+    pick: Pick = None
+    """Which clip of the source; without a source, which one of the first job's result the jobs
+    directly after it work on."""
+
+    @property
+    def own_pick(self) -> Pick:
+        """What the first job picks from its source."""
+        return None if self.source is None else self.pick
+
+    @property
+    def next_pick(self) -> Pick:
+        """What the jobs directly after the first one pick from its result."""
+        return self.pick if self.source is None else None
 
     @property
     def operations(self) -> Branch:
@@ -68,6 +81,7 @@ class NamedFlow:
         *,
         source: Source = None,
         branches: Sequence[Branch] = (),
+        pick: Pick = None,
     ) -> Plan:
         """Plan the flow; further branches run beside its own.
 
@@ -80,7 +94,7 @@ class NamedFlow:
             fields = _fields(self.operation)
             first = {name: value for name, value in given.items() if name in fields}
             then = (self.then, {name: given[name] for name in given if name not in fields})
-        return Plan(self.operation, first, source, then, (*self.branches, *branches))
+        return Plan(self.operation, first, source, then, (*self.branches, *branches), pick)
 
 
 _PACK: Final[tuple[Branch, ...]] = (("sonic.stems_full",), ("sonic.wav",), ("sonic.midi",))
@@ -118,13 +132,16 @@ def find_flow(name: str) -> NamedFlow:
 def parse_branch(text: str) -> Branch:
     """Parse a branch: ``sonic.stems_full+sonic.midi`` is one after the other.
 
-    Raises InvalidRequest, with the name that was probably meant.
+    Raises InvalidRequest that tells each wrong name, with the one that was probably meant.
     """
     steps = tuple(name.strip() for name in text.split("+"))
-    for name in steps:
-        if name not in OPERATIONS:
-            hint = suggest(name, OPERATIONS)
-            raise InvalidRequest(f"there is no operation {shown(name)}{hint}")
+    wrong = [
+        f"there is no operation {shown(name)}{suggest(name, OPERATIONS)}"
+        for name in steps
+        if name not in OPERATIONS
+    ]
+    if wrong:
+        raise InvalidRequest("; ".join(wrong))
     return steps
 
 
@@ -134,7 +151,9 @@ def wrong_fields(plan: Plan) -> Iterator[Wrong]:
     A follow-up is checked with the kind of result that the operation before it brings.
     """
     last = find(plan.operation)
-    yield from _wrong(last, plan.parameters, plan.source)
+    yield from _wrong(last, plan.parameters, plan.source, plan.own_pick)
+    if plan.next_pick is not None and (why := _wrong_next_pick(plan)):
+        yield "pick", why
     if plan.then:
         before, last = last, find(plan.then[0])
         yield from _wrong(last, plan.then[1], _stand_in(before, last))
@@ -142,6 +161,16 @@ def wrong_fields(plan: Plan) -> Iterator[Wrong]:
         for earlier, step in pairwise((last.name, *branch)):
             if why := _wrong_step(earlier, step):
                 yield "then", f"{step} cannot follow {earlier}: {why}"
+
+
+def _wrong_next_pick(plan: Plan) -> str:
+    """Say why the jobs after the first one cannot pick so; what its result holds, nobody knows."""
+    if not (plan.then or plan.branches):
+        return "there is nothing to pick from: no source, and no follow-up on the result"
+    # Nobody knows how many clips there will be, so an index that is too high is told by the job.
+    if isinstance(plan.next_pick, str):
+        return "the result is still to come: pick a clip of it by its index, from 0"
+    return ""
 
 
 @lru_cache(maxsize=1024)
@@ -167,11 +196,13 @@ def _stand_in(before: Operation, after: Operation) -> JSONObject:
     return {"clips": [], "data": data}
 
 
-def _wrong(operation: Operation, given: Mapping[str, Any], source: Source) -> Iterator[Wrong]:
+def _wrong(
+    operation: Operation, given: Mapping[str, Any], source: Source, pick: Pick = None
+) -> Iterator[Wrong]:
     if operation.retired:
         yield "operation", f"the provider retired {operation.name}: use {operation.retired}"
     try:
-        check_parameters(operation, given, source=source)
+        check_parameters(operation, given, source=source, pick=pick)
     except InvalidRequest as error:
         for name, why in error.fields.items():
             for path, reason in _leaves(name, why):

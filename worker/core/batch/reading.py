@@ -12,6 +12,7 @@ from worker.core.batch.values import plain, unfit
 from worker.core.errors import InvalidRequest
 from worker.core.job.lanes import DEFAULT_TENANT, Priority
 from worker.core.job.models import JSONObject
+from worker.core.providers.aimusic.fields import Wrong
 from worker.core.wording import name as named
 
 T = TypeVar("T")
@@ -28,6 +29,34 @@ def check(entries: Iterable[Entry | RowError]) -> Iterator[Row | RowError]:
             yield from _Reading(entry, seen).result()
     if entry is None:
         yield RowError(1, None, "the manifest has no rows")
+
+
+def check_request(operation: str, parameters: JSONObject, **own: Any) -> Row | list[Wrong]:
+    """Check one request as a row is checked; returns every mistake in it if there is any.
+
+    Args:
+        own: the row's own columns; a mistake in another field is named ``parameters.<field>``.
+    """
+    wrong = [
+        (f"parameters.{name}", "no operation takes it")
+        for name in sorted(parameters.keys() & set(columns.OWN_COLUMNS))
+    ]
+    values = {n: value for n, value in parameters.items() if n not in columns.OWN_COLUMNS}
+    # A request is a manifest of one row: nothing is decided twice.
+    row: Row | None = None
+    for each in check([Entry(1, values | own | {"operation": operation})]):
+        if isinstance(each, Row):
+            row = each
+        else:
+            wrong.append((_field(each.column), each.reason))
+    return wrong if wrong or row is None else row
+
+
+def _field(column: str | None) -> str:
+    """Name the field of a request in which a row's value stood."""
+    if column in columns.OWN_COLUMNS:
+        return column
+    return f"parameters.{column}" if column else "parameters"
 
 
 class _Seen:
@@ -73,12 +102,13 @@ class _Reading:
         tenant = self._take("tenant", columns.read_tenant) or DEFAULT_TENANT
         given = self._parameters(flow) if flow else {}
         source = self._take("source", lambda source: source)
-        plan = flow.plan(given, source=source, branches=branches) if flow else None
+        pick = self._take("pick", lambda v: columns.read_pick(v, untyped=self._entry.untyped))
+        plan = flow.plan(given, source=source, branches=branches, pick=pick) if flow else None
         # One error for each column: a value that is wrong already is not checked further.
         if plan and not self._is_wrong("source"):
             self._wrong += [each for each in wrong_fields(plan) if not self._is_wrong(each[0])]
         if flow and plan and not self._wrong:
-            said = [flow.name, source, given, branches, tenant]
+            said = [flow.name, source, given, branches, tenant, *([] if pick is None else [pick])]
             identity = f"key/{key}" if key else self._identity(said)
             yield Row(self._entry.line, flow.name, plan, identity, key, priority, tenant)
         for name, why in self._wrong:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from worker.core import contract
 from worker.core.contract import TASK_PREFIX
 from worker.core.job import kept
 from worker.core.job.models import JobId
@@ -68,6 +69,8 @@ def _add(
             return _add_chain(inner["tasks"], after, steps, joins=joins)
         case "celery.group":
             return [after, *(_add(each, after, steps) for each in inner["tasks"])][-1]
+        case contract.NOTIFY:
+            return after  # it tells of the flow's end, and is no part of it
         case "celery.chord":
             return _add(inner["body"], _add(inner["header"], after, steps), steps, joins=True)
     options = signature["options"]

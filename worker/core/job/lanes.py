@@ -12,7 +12,11 @@ from worker.core.job.models import JobId
 
 TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 DEFAULT_TENANT: Final = "default"
+OTHER_TENANTS: Final = "other"
+"""So are the tenants counted together that have no counter of their own."""
 
+EVERYTHING: Final = ""
+"""The part that a pause is about if it names none (:mod:`worker.core.pauses`)."""
 TRIPS_AFTER: Final = 5
 """The gate closes after so many submissions in a row that failed on the provider's side."""
 

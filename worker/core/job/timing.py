@@ -185,6 +185,11 @@ def at_provider(timeline: Iterable[JSONObject], source: Source) -> tuple[float, 
 
 
 def held_at(timeline: Iterable[JSONObject]) -> float | None:
-    """Return when the gate last held a job, in Unix seconds; None if it never did."""
-    last = {entry["what"]: float(entry["at"]) for entry in timeline}
-    return last.get(Turn.HOLD)
+    """Return since when the gate last held a job, in Unix seconds; None if it never did."""
+    at, before = None, ""
+    for entry in timeline:
+        # A job that is held for one reason and then for another was held all the time.
+        if entry["what"] == Turn.HOLD != before:
+            at = float(entry["at"])
+        before = entry["what"]
+    return at

@@ -3,9 +3,9 @@
 -- submit leg's own answer: one of them moves the job to resuming, the others see that it has moved.
 --
 -- Returns 1 if the event won, 2 if the same delivery has won before, else 0.
---! uses record gate ready ends overview
+--! uses record gate ready ends overview receipts
 --! keys JOB DUE READY GATE FLIGHT LANES HELD WAKE RING
---! keys STATES TENANTS TOTALS MINUTES DAYS TURNS
+--! keys STATES TENANTS TOTALS MINUTES DAYS TURNS DELIVERIES
 --! args job_id now sources event source by_provider entry leg digest again_in entry_again event_traceparent
 local r = redis.call('HMGET', JOB, 'state', 'leg', 'announced', 'event', 'heard')
 local state, mine = r[1] or '', leg ~= '' and r[2] == leg
@@ -13,7 +13,7 @@ local state, mine = r[1] or '', leg ~= '' and r[2] == leg
 if state == 'resuming' and mine and r[4] == event then return 1 end
 if digest ~= '' and r[5] == digest and allowed(state, again_in) then
   tell(JOB, entry_again)
-  redis.call('HINCRBY', TOTALS, 'deliveries/without effect', 1)
+  give_receipt(job_id, 'without effect', entry_again)
   return 2
 end
 if not allowed(state, sources) or (leg ~= '' and not mine) or not message(JOB) then return 0 end
@@ -25,7 +25,7 @@ redis.call('HSET', JOB, 'state', 'resuming', 'event', event, 'source', source)
 if event_traceparent ~= '' then redis.call('HSET', JOB, 'event_traceparent', event_traceparent) end
 if digest ~= '' then
   redis.call('HSET', JOB, 'heard', digest)
-  redis.call('HINCRBY', TOTALS, 'deliveries/resumed', 1)
+  give_receipt(job_id, 'resumed', entry)
 end
 -- The provider may have accepted the job, so its cost counts as spent.
 charge(job_id)

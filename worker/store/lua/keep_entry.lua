@@ -4,9 +4,9 @@
 -- cannot push the other entries out.
 --
 -- Returns {id of the entry, how many were pushed out}.
---! uses quarantine
---! keys QUARANTINE INDEX UNREADABLE TOTALS
---! args fingerprint size most most_bytes is_unreadable fields...
+--! uses quarantine receipts
+--! keys QUARANTINE INDEX UNREADABLE TOTALS DELIVERIES
+--! args job_id said fingerprint size most most_bytes is_unreadable fields...
 -- An operator may have deleted the stream by hand. Its index would still count the old bytes.
 if redis.call('XLEN', QUARANTINE) == 0 then redis.call('DEL', INDEX, UNREADABLE) end
 local known = redis.call('HGET', INDEX, fingerprint)
@@ -14,7 +14,7 @@ if known and find(known) then return {known, 0} end
 
 local id = redis.call('XADD', QUARANTINE, '*', 'fingerprint', fingerprint, 'size', size, unpack(fields))
 redis.call('HSET', INDEX, fingerprint, id)
-redis.call('HINCRBY', TOTALS, 'deliveries/quarantined', 1)
+give_receipt(job_id, 'quarantined', said, id)
 
 local function next_out()
   for _, unreadable in ipairs(redis.call('LRANGE', UNREADABLE, 0, -1)) do

@@ -3,9 +3,9 @@
 -- Closes the race between copies of one delivery: one of them is kept.
 --
 -- Returns whether it was kept.
---! uses record
---! keys JOB TOTALS
---! args sources late is_final seconds entry
+--! uses record receipts
+--! keys JOB TOTALS DELIVERIES
+--! args job_id sources late is_final seconds entry
 local r = redis.call('HMGET', JOB, 'state', 'late', 'late_is_final')
 local state = r[1] or ''
 if not allowed(state, sources) then return 0 end
@@ -13,7 +13,7 @@ if not allowed(state, sources) then return 0 end
 local is_kept_final = r[3] == '1' or (r[2] and not r[3] and string.find(r[2], '"final": true', 1, true))
 if r[2] and (is_kept_final or is_final == '0') then return 0 end
 redis.call('HSET', JOB, 'late', late, 'late_is_final', is_final)
-redis.call('HINCRBY', TOTALS, 'deliveries/late', 1)
+give_receipt(job_id, 'late', entry)
 tell(JOB, entry, TURN_ROOM)
 if state ~= 'resuming' then retain(JOB, seconds) end
 return 1

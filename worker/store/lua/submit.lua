@@ -24,11 +24,12 @@ redis.call('HSET', JOB, 'lane', lane, 'cost', cost)
 
 if state ~= 'admitted' then
   local limits = read_limits()
+  local pause, why = pause_of(JOB)
   -- If other jobs wait already, this one waits behind them, although the gate may be open.
-  local why = closed(limits, price, at) or (anybody_waits() and 'others wait before it')
+  why = why or closed(limits, price, at) or (anybody_waits() and 'others wait before it')
   if why then
     tell(JOB, cjson.encode({at = at, what = 'hold', state = 'held', why = why}), TURN_ROOM)
-    hold(job_id, JOB, lane, at, held_until)
+    hold(job_id, JOB, lane, at, held_until, pause)
     show_turn(job_id, JOB, state, 'held', now)
     return {'held', state}
   end

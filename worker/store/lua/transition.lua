@@ -5,9 +5,9 @@
 -- A job without a record has the state ''. A note may be written even then: a cancellation waits there
 -- for its job.
 -- Returns {won, state before}.
---! uses record gate ends tally overview
+--! uses record gate ends tally overview receipts
 --! keys JOB DUE JOBS GATE FLIGHT LANES HELD WAKE BATCH ROWS ROW_JOBS READY
---! keys STATES TENANTS TOTALS MINUTES DAYS TURNS
+--! keys STATES TENANTS TOTALS MINUTES DAYS TURNS DELIVERIES
 --! args job_id sources to due_at retain_seconds entry now leg counter receipt dropped fields...
 local state = redis.call('HGET', JOB, 'state') or ''
 
@@ -22,7 +22,7 @@ end
 if not allowed(state, sources) then
   return {0, state}
 end
-if receipt ~= '' then redis.call('HINCRBY', TOTALS, 'deliveries/' .. receipt, 1) end
+if receipt ~= '' then give_receipt(job_id, receipt, entry) end
 
 if state == '' and to ~= '' then
   redis.call('HSET', JOB, 'created_at', now)
@@ -49,7 +49,9 @@ if to == 'waiting' then
   redis.call('HDEL', GATE, 'failures')
   open(JOB, tonumber(now))
 elseif to == 'held' then
-  hold(job_id, JOB, redis.call('HGET', JOB, 'lane'), tonumber(now), due_at)
+  local at, pause, why = tonumber(now), pause_of(JOB)
+  if why then tell(JOB, cjson.encode({at = at, what = 'hold', state = 'held', why = why}), TURN_ROOM) end
+  hold(job_id, JOB, redis.call('HGET', JOB, 'lane'), at, due_at, pause)
 elseif due_at == '-' or (to ~= '' and to ~= 'submitting' and to ~= 'unconfirmed') then
   -- Also if the record is gone: otherwise the job would keep its place at the provider for ever.
   if state == 'unconfirmed' then charge(job_id) end

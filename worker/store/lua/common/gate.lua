@@ -2,15 +2,23 @@
 --
 -- `gate` is a hash: free_at (rate); reserved, spent, balance, and spent_before, which the balance
 -- knows of (credits, in thousandths); breaker, closed_at and probe_at; paused (by whom) and paused_at;
--- served, last:<priority>, virtual:<class>. `flight` holds who is at the provider, with the cost.
+-- paused:tenant:<tenant> and paused:operation:<operation> (JSON: by whom, and when); served,
+-- last:<priority>, virtual:<class>. `flight` holds who is at the provider, with the cost.
 -- `lanes<class>` holds the tenants that have jobs waiting, by the share they have had. A tenant whose
 -- last job has left stays until the others have caught up. `held<class>:<tenant>` holds the waiting
 -- jobs of a tenant, by the time they came. Both names are prefixes of keys that are not declared:
 -- Fermata's state is on one server, never a cluster.
 -- Slow operations have workers and classes of their own, so that they hold up no quick job.
+-- A job whose tenant or operation is paused waits aside, where it holds up nobody:
+-- `held:paused:<what is paused>/<lane>` holds such jobs, and the set `lanes:paused` the names of these.
 local CLASSES = {'interactive', 'interactive.slow', 'batch', 'batch.slow'}
 -- The jobs of each class that are on their way to a worker, by the time they were admitted.
 local ADMITTED = GATE .. ':admitted:'
+-- The jobs that wait aside.
+local PAUSED = HELD .. 'paused:'
+local ASIDE = LANES .. 'paused'
+-- When the gate closed, opened, was paused and resumed; worker/store/gate.py writes there too.
+local HISTORY, HISTORY_KEPT = GATE .. ':history', 100
 -- Seconds by which the clocks of workers may differ at most; the start-up checks refuse less already.
 local CLOCKS_DIFFER = 30
 
@@ -75,16 +83,40 @@ local function take_place(job_id, job, now)
   let_time_go_on(job, now)
 end
 
--- Let a job wait in its lane. A tenant that was idle starts at the current virtual time, so it cannot
--- claim the share it did not use. `held_until` is set once, so a job that comes back waits no longer.
--- Its own deadline stands still while it is held.
-local function hold(job_id, job, lane, now, latest)
+-- Say what of a job is paused, and why it therefore may not pass; nil if nothing is.
+local function pause_of(job)
+  local r = redis.call('HMGET', job, 'lane', 'operation')
+  local parts = {'tenant:' .. (string.match(r[1] or '', ':(.*)$') or ''), 'operation:' .. (r[2] or '')}
+  local found = redis.call('HMGET', GATE, 'paused:' .. parts[1], 'paused:' .. parts[2])
+  for i, pause in ipairs(parts) do
+    if found[i] then
+      return pause, string.gsub(pause, ':', ' ', 1) .. ' is paused by ' .. cjson.decode(found[i]).by
+    end
+  end
+end
+
+-- Put a job in its lane, by the time since when it waits; or aside, if a part of all jobs is paused to
+-- which it belongs. A tenant that was idle starts at the current virtual time, so it cannot claim the
+-- share it did not use.
+local function line_up(job_id, lane, since, pause)
+  if pause then
+    local aside = pause .. '/' .. lane
+    redis.call('ZADD', PAUSED .. aside, since, job_id)
+    redis.call('SADD', ASIDE, aside)
+    return
+  end
   local class, tenant = string.match(lane, '^([%l.]+):(.*)$')
   -- The first job of its class wakes the admission: jobs of other classes may wait for other reasons.
   if not waits(class) then wake() end
-  redis.call('ZADD', HELD .. lane, now, job_id)
+  redis.call('ZADD', HELD .. lane, since, job_id)
   local virtual = redis.call('HGET', GATE, 'virtual:' .. class) or '0'
   redis.call('ZADD', LANES .. class, 'NX', virtual, tenant)
+end
+
+-- Let a job wait. `held_until` is set once, so a job that comes back waits no longer. Its own deadline
+-- stands still while it is held.
+local function hold(job_id, job, lane, now, latest, pause)
+  line_up(job_id, lane, now, pause)
   local r = redis.call('HMGET', job, 'attempts', 'deadline_at')
   if r[1] then redis.call('HSET', job, 'time_left', r[2] - now) end
   redis.call('HSETNX', job, 'held_until', latest)
@@ -114,7 +146,12 @@ end
 -- gate closed proves nothing: the reason for closing came after it.
 local function open(job, now)
   if moment('closed_at', now, 0) > tonumber(redis.call('HGET', job, 'begun_at') or now) then return end
+  local why = redis.call('HGET', GATE, 'breaker')
   if redis.call('HDEL', GATE, 'breaker', 'closed_at', 'probe_at') > 0 then wake() end
+  if why then
+    redis.call('LPUSH', HISTORY, cjson.encode({at = now, what = 'opened', why = why}))
+    redis.call('LTRIM', HISTORY, 0, HISTORY_KEPT - 1)
+  end
 end
 
 -- The next free time for a submission, by the generic cell rate algorithm.

@@ -57,7 +57,7 @@ local function count_end(operation, tenant, to, source, cost, now)
   source = source or SOURCES[to] or 'none'
   redis.call('HINCRBY', TOTALS, 'settled/' .. source .. '/' .. to .. '/' .. operation, 1)
   of_minute(now, 'settled/' .. source .. '/' .. to .. '/' .. operation, 1)
-  of_day(now, 'settled/' .. to, 1)
+  of_day(now, 'settled/' .. to .. '/' .. tenant, 1)
   -- A whole number, whatever stands on the record: a counter must not stop a job from ending.
   local spent = string.format('%d', tonumber(cost or '') or 0)
   if to == 'succeeded' and spent ~= '0' then
