@@ -371,9 +371,9 @@ def test_what_is_retried_by_many_at_once_is_enqueued_and_counted_once(desk: Desk
         desk.end(first_job(row))
     retries = open_retries(load(Role.CLIENT))
     alone = [functools.partial(retries.retry, first_job(row), by="a test") for row in rows]
+    many: list[Callable[[], object]] = [desk.retry, *alone, desk.retry, desk.retry]
     with ThreadPoolExecutor(6) as pool:
-        asked = [pool.submit(each) for each in (desk.retry, *alone, desk.retry, desk.retry)]
-        for each in asked:
+        for each in [pool.submit(each) for each in many]:
             each.result()
     found = desk.read()
     assert (found.jobs, found.live, found.errors) == (30, 30, {})
