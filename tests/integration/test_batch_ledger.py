@@ -238,7 +238,7 @@ def test_a_batch_is_cancelled_slice_by_slice_from_where_the_last_one_ended(
 ) -> None:
     rows = read(*map(remaster, range(450)))
     desk.submit(rows)
-    monkeypatch.setattr(matching, "SLICE_SECONDS", 0.05)
+    monkeypatch.setattr(matching, "SLICE_SECONDS", 0.01)
     ending, cursors, done = 0, list[str](), desk.runs.cancel(NAME, by="a test")
     while done.cursor is not None:
         ending += done.ending

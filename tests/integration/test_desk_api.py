@@ -165,7 +165,7 @@ def test_all_jobs_of_a_filter_are_cancelled_and_no_others(api: Any) -> None:
 def test_all_jobs_are_cancelled_slice_by_slice_however_many_they_are(
     api: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matching, "SLICE_SECONDS", 0.2)
+    monkeypatch.setattr(matching, "SLICE_SECONDS", 0.02)
     store = Store(redis)
     for number in range(450):
         if number % 2:
@@ -179,7 +179,7 @@ def test_all_jobs_are_cancelled_slice_by_slice_however_many_they_are(
         answers.append(api.post("/api/v1/jobs/cancel", json=asked | on).json)
         assert sum(each["ending"] for each in answers) + answers[-1]["left"] == 450
         assert answers[-1]["too_late"] == 0
-    assert len(answers) > 2
+    assert len(answers) > 1
 
 
 def test_a_job_that_goes_back_while_others_are_cancelled_is_cancelled_too(
