@@ -266,13 +266,20 @@ class Outcome(Schema):
     outcome = fields.String(required=True)
 
 
+class _Flag(fields.Boolean):
+    """JSON's ``true`` or ``false``, and nothing that is equal to one of them in Python, as 1 is."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value
+
+
 class Retry(Schema):
     """How to run again what failed."""
 
-    even_if_paid = fields.Boolean(
+    even_if_paid = _Flag(
         load_default=False,
-        truthy={True},
-        falsy={False},
         metadata=told("Also what the provider may have charged for already."),
     )
 

@@ -332,6 +332,9 @@ def test_what_failed_is_retried_and_what_did_not_is_refused(app: Flask, api: Any
     records = Records(connection.connect(app.extensions[EXTENSION].settings.redis_url))
     error = {"type": "TaskFailed", "message": "no", "details": {}}
     records.turn(made, Turn.FAIL, now=time.time(), due_at=None, fields={"error": error})
+    for no_flag in (1, 0, "yes", None):
+        wrong = api.post(f"/api/v1/jobs/{made}/retry", json={"even_if_paid": no_flag})
+        assert (wrong.status_code, [*wrong.json["errors"]]) == (422, ["even_if_paid"])
     again = api.post(f"/api/v1/jobs/{made}/retry", json={"even_if_paid": True})
     assert again.status_code == 202, again.text
     assert api.get(f"/api/v1/jobs/{again.json['job_id']}").json["state"] == "queued"
