@@ -159,14 +159,17 @@ def one(batch_id: str) -> Any:
 @blueprint.post("/batches/<batch_id>/cancel")
 @blueprint.doc(operationId="cancelBatch")
 @requires(Role.ENQUEUE)
+@blueprint.arguments(schemas.Slice)
 @blueprint.response(200, schemas.CancelledBatch)
-def cancel(batch_id: str) -> Any:
+def cancel(asked: dict[str, Any], batch_id: str) -> Any:
     """Cancel all jobs of a batch that have not ended, for a few seconds.
 
-    Ask again while `left` is not 0. A run that still submits the batch stops.
+    Ask again with the `cursor` of the answer while it is not null. A run that still submits the
+    batch stops.
     """
-    done = desk().runs.cancel(visible(batch_id).batch_id, by=by())
-    return {"cancelled": done.ending, "left": done.left}
+    found = visible(batch_id)
+    with understood():
+        return desk().runs.cancel(found.batch_id, by=by(), **asked)
 
 
 @blueprint.post("/batches/<batch_id>/retry")

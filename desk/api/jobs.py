@@ -147,16 +147,20 @@ def poll(job_id: str) -> Response:
 @blueprint.post("/jobs/cancel")
 @blueprint.doc(operationId="cancelJobs")
 @requires(Role.ENQUEUE)
-@blueprint.arguments(schemas.Filter)
+@blueprint.arguments(schemas.CancelMatching)
 @blueprint.response(200, schemas.Cancelled)
 def cancel_all(asked: dict[str, Any]) -> Any:
     """Cancel all jobs that match a filter and have not ended, for a few seconds.
 
-    Ask again while `left` is not 0. A filter that names nothing but times is refused: it might
-    match every job.
+    Ask again with the `cursor` of the answer while it is not null. A filter that names nothing but
+    times is refused: it might match every job.
     """
+    cursor = asked.pop("cursor")
     require_narrow(asked)
-    return desk().matching.cancel(_own(Filter(**asked)), by=by())
+    wanted = _own(Filter(**asked))
+    with understood():
+        own = visitor().tenant is not None
+        return desk().matching.cancel(wanted, by=by(), cursor=cursor, own=own)
 
 
 @blueprint.post("/jobs/retry")

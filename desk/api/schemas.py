@@ -266,13 +266,20 @@ class Outcome(Schema):
     outcome = fields.String(required=True)
 
 
+class _Flag(fields.Boolean):
+    """JSON's ``true`` or ``false``, and nothing that is equal to one of them in Python, as 1 is."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value
+
+
 class Retry(Schema):
     """How to run again what failed."""
 
-    even_if_paid = fields.Boolean(
+    even_if_paid = _Flag(
         load_default=False,
-        truthy={True},
-        falsy={False},
         metadata=told("Also what the provider may have charged for already."),
     )
 
@@ -306,7 +313,14 @@ class FlowAgain(Schema):
     )
 
 
-_LEFT: Final = "How many are left: ask again until there are none. 10,000 stands for more, too."
+def _left() -> fields.Integer:
+    least = "How many are left, at least; of very many, only some are looked at."
+    return fields.Integer(attribute="left.jobs", required=True, metadata=told(least))
+
+
+def _behind() -> fields.String:
+    on = "Ask again with it to go on; null: none are left."
+    return fields.String(required=True, allow_none=True, metadata=told(on))
 
 
 class Cancelled(Schema):
@@ -314,15 +328,24 @@ class Cancelled(Schema):
 
     ending = fields.Integer(required=True)
     too_late = fields.Integer(required=True)
-    left = fields.Integer(required=True, metadata=told(_LEFT))
+    left = _left()
+    cursor = _behind()
 
 
-class RetrySlice(Retry):
-    """How to run again what failed, a slice at a time."""
+class Slice(Schema):
+    """Where to go on with what is done a slice at a time."""
 
     cursor = fields.String(
         load_default=None, validate=_TEXT, metadata=told("That of the answer before.")
     )
+
+
+class CancelMatching(Filter, Slice):
+    """Which jobs to cancel."""
+
+
+class RetrySlice(Retry, Slice):
+    """How to run again what failed, a slice at a time."""
 
 
 class RetryMatching(Filter, RetrySlice):
@@ -339,10 +362,8 @@ class Retried(Schema):
         required=True,
         metadata=told("Why jobs were not retried, and how many."),
     )
-    left = fields.Integer(required=True, metadata=told(_LEFT))
-    cursor = fields.String(
-        required=True, allow_none=True, metadata=told("Give it back to go on; null: none are left.")
-    )
+    left = _left()
+    cursor = _behind()
 
 
 class Batch(Schema):
@@ -401,8 +422,9 @@ class Submitted(Schema):
 class CancelledBatch(Schema):
     """How many jobs of a batch were cancelled."""
 
-    cancelled = fields.Integer(required=True)
-    left = fields.Integer(required=True, metadata=told(_LEFT))
+    cancelled = fields.Integer(attribute="ending", required=True)
+    left = _left()
+    cursor = _behind()
 
 
 class Entry(Schema):

@@ -22,7 +22,6 @@ from desk.pages import pages
 from desk.pages.jobs import given_filter, read_filter, read_time
 from desk.parts import desk, now
 from worker.batch import Cancelled, Retrying
-from worker.batch.matching import MOST_COUNTED
 from worker.core import amounts
 from worker.core.job.states import JobState
 from worker.core.overview import Filter
@@ -41,8 +40,7 @@ def cancel_matching() -> str:
     """Ask before all jobs that match a filter are cancelled, and say how many they are."""
     return render_template(
         "cancel.html",
-        matching=desk().matching.count(_narrow()),
-        most=MOST_COUNTED,
+        matching=desk().matching.count(_narrow(), own=_is_own()),
         **_asked("pages.cancel_matching_now"),
     )
 
@@ -51,10 +49,11 @@ def cancel_matching() -> str:
 @requires(Role.ENQUEUE)
 def cancel_matching_now() -> str | Response:
     """Cancel jobs that match a filter, for as long as a slice lasts."""
-    done, back = desk().matching.cancel(_narrow(), by=by()), _back()
+    with understood():
+        done = desk().matching.cancel(_narrow(), by=by(), cursor=_cursor(), own=_is_own())
     ended = url_for("pages.jobs", **given_filter() | {"state": JobState.CANCELLED})
     return _cancelled(
-        done, back, Markup(' <a href="{}">See those that are cancelled</a>.').format(ended)
+        done, _back(), Markup(' <a href="{}">See those that are cancelled</a>.').format(ended)
     )
 
 
@@ -62,15 +61,17 @@ def cancel_matching_now() -> str | Response:
 @requires(Role.ENQUEUE)
 def cancel_batch(batch_id: str) -> str | Response:
     """Cancel jobs of a batch that are under way, for as long as a slice lasts."""
-    done = desk().runs.cancel(visible(batch_id).batch_id, by=by())
+    found = visible(batch_id)
+    with understood():
+        done = desk().runs.cancel(found.batch_id, by=by(), cursor=_cursor())
     return _cancelled(done, url_for("pages.batch", batch_id=batch_id))
 
 
 def _cancelled(done: Cancelled, back: str, see: str = "") -> str | Response:
     so_far = _so_far() + Counter({_ENDING: done.ending, _LATE: done.too_late})
     ending = f"Ending now: {amounts.count(so_far[_ENDING], 'job')}."
-    if done.left:
-        return _goes_on("Cancelling", ending, done.left, so_far, back)
+    if done.cursor:
+        return _goes_on("Cancelling", ending, done, so_far, back)
     flash(Markup("{}{}").format(ending, see))
     if so_far[_LATE]:
         flash(f"{so_far[_LATE]:,} had ended by themselves.")
@@ -118,16 +119,14 @@ def retry_batch(batch_id: str) -> str | Response:
 
 def _priced(wanted: Filter, **asked: Any) -> str:
     price = desk().matching.price(wanted, own=_is_own())
-    return render_template(
-        "retry.html", price=price, perhaps_paid=PERHAPS_PAID, most=MOST_COUNTED, **asked
-    )
+    return render_template("retry.html", price=price, perhaps_paid=PERHAPS_PAID, **asked)
 
 
 def _retried(done: Retrying, back: str) -> str | Response:
     so_far = _so_far() + done.refused + Counter({_RETRIED: done.retried})
     retried = f"Running again: {amounts.count(so_far[_RETRIED], 'job')}."
-    if done.left:
-        return _goes_on("Running again", retried, done.left, so_far, back, cursor=done.cursor)
+    if done.cursor:
+        return _goes_on("Running again", retried, done, so_far, back)
     flash(retried)
     for why in so_far.keys() - {_RETRIED}:
         flash(f"{amounts.count(so_far[why], 'job')} not: {why}.")
@@ -135,16 +134,15 @@ def _retried(done: Retrying, back: str) -> str | Response:
 
 
 def _goes_on(
-    doing: str, said: str, left: int, so_far: Counter[str], back: str, **fields: str | None
+    doing: str, said: str, done: Cancelled | Retrying, so_far: Counter[str], back: str
 ) -> str:
     """Show what was done, with the form for the rest."""
-    kept = {"even_if_paid": request.form.get("even_if_paid"), **fields}
+    kept = {"even_if_paid": request.form.get("even_if_paid"), "cursor": done.cursor}
     return render_template(
         "goes_on.html",
         doing=doing,
         said=said,
-        left=left,
-        most=MOST_COUNTED,
+        left=done.left,
         back=back,
         fields={name: value for name, value in kept.items() if value}
         | {_SO_FAR + what: str(count) for what, count in so_far.items()},
@@ -164,8 +162,11 @@ def _so_far() -> Counter[str]:
 
 def _how() -> dict[str, Any]:
     """Read how the jobs are to run again, and where the slice begins."""
-    given = request.form
-    return {"even_if_paid": "even_if_paid" in given, "cursor": given.get("cursor") or None}
+    return {"even_if_paid": "even_if_paid" in request.form, "cursor": _cursor()}
+
+
+def _cursor() -> str | None:
+    return request.form.get("cursor") or None
 
 
 def _is_own() -> bool:

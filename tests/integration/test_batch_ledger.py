@@ -5,6 +5,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy
 from worker.engine.cancel import Cancellations
 from worker.messages import flow
-from worker.messages.retry import PERHAPS_PAID
+from worker.messages.retry import INSTEAD_CAME_LATE, PERHAPS_PAID, NotRetried
 from worker.settings import Role, load
 from worker.store.connection import connect
 from worker.store.embedded import EmbeddedValkey
@@ -232,6 +233,23 @@ def test_a_batch_that_is_cancelled_twice_is_cancelled_once(desk: Desk) -> None:
     assert (found.ended[JobState.CANCELLED], found.done) == (3, True)
 
 
+def test_a_batch_is_cancelled_slice_by_slice_from_where_the_last_one_ended(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = read(*map(remaster, range(450)))
+    desk.submit(rows)
+    monkeypatch.setattr(matching, "SLICE_SECONDS", 0.01)
+    ending, cursors, done = 0, list[str](), desk.runs.cancel(NAME, by="a test")
+    while done.cursor is not None:
+        ending += done.ending
+        assert ending + done.left.jobs == 450
+        cursors.append(done.cursor)
+        done = desk.runs.cancel(NAME, by="a test", cursor=done.cursor)
+    assert ending + done.ending == 450
+    assert len(set(cursors)) > 1
+    assert all(desk.readings.standing(first_job(row)).cancelled_by for row in rows)
+
+
 def test_a_cancelled_batch_is_opened_again_by_who_asks_for_it_alone(desk: Desk) -> None:
     opened: dict[str, Any] = {"now": time.time(), "rows": 1}
     opened |= {"expected_jobs": 1, "expected_credits": 1}
@@ -346,6 +364,23 @@ def test_a_job_that_is_retried_alone_is_counted_by_its_batch(desk: Desk) -> None
     retries.close()
 
 
+def test_what_is_retried_by_many_at_once_is_enqueued_and_counted_once(desk: Desk) -> None:
+    rows = read(*map(remaster, range(30)))
+    desk.submit(rows)
+    for row in rows:
+        desk.end(first_job(row))
+    retries = open_retries(load(Role.CLIENT))
+    alone = [functools.partial(retries.retry, first_job(row), by="a test") for row in rows]
+    many: list[Callable[[], object]] = [desk.retry, *alone, desk.retry, desk.retry]
+    with ThreadPoolExecutor(6) as pool:
+        for each in [pool.submit(each) for each in many]:
+            each.result()
+    found = desk.read()
+    assert (found.jobs, found.live, found.errors) == (30, 30, {})
+    assert (desk.states(), desk.redis.zcard(keys.JOBS)) == (["held"] * 30, 60)
+    retries.close()
+
+
 def test_a_retry_is_found_for_as_long_as_its_batch_is_remembered(desk: Desk) -> None:
     rows = read(remaster(1))
     desk.submit(rows)
@@ -366,6 +401,82 @@ def test_a_follow_up_is_retried_although_what_it_works_on_is_forgotten(desk: Des
     desk.forget(parent)
     assert desk.retry().retried == 2
     assert [job.state for jobs in desk.jobs() for job in jobs] == [None, "held", "held"]
+
+
+def test_a_job_whose_retry_is_forgotten_is_not_bought_again(desk: Desk) -> None:
+    rows = read(remaster(1))
+    desk.submit(rows)
+    desk.end(first_job(rows[0]))
+    desk.retry()
+    again = desk.first()
+    desk.end(again, Turn.SUCCEED)
+    desk.forget(again)
+    retries = open_retries(load(Role.CLIENT))
+    for even_if_paid in (False, True):
+        with pytest.raises(NotRetried, match="past its retention"):
+            retries.retry(first_job(rows[0]), by="a test", even_if_paid=even_if_paid)
+        done = retries.retry_flow(first_job(rows[0]), by="a test", even_if_paid=even_if_paid)
+        assert (done.jobs, len(done.refused)) == ({}, 1)
+    assert desk.readings.state(again) is None
+    retries.close()
+
+
+def test_a_song_that_came_while_its_job_ran_again_is_not_bought_again(desk: Desk) -> None:
+    rows = read(remaster(1))
+    desk.submit(rows)
+    desk.end(first_job(rows[0]))
+    desk.retry()
+    keep_late(desk, first_job(rows[0]), completed())
+    desk.end(desk.first())
+    done = desk.retry(even_if_paid=True)
+    assert (done.retried, done.refused) == (0, {INSTEAD_CAME_LATE: 1})
+
+
+def test_a_retry_that_dies_before_it_names_the_new_job_is_made_good_by_the_next(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = read(remaster(1))
+    desk.submit(rows)
+    desk.end(first_job(rows[0]))
+    recorded = []
+
+    def die(_: Records, __: JobId, *, by: JobId, **___: Any) -> None:
+        recorded.append(by)
+        raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "replace", die)
+        with pytest.raises(ConnectionError):
+            desk.retry()
+    # It runs, although the row does not name it; and it fails.
+    desk.end(recorded[0])
+    done = desk.retry()
+    assert (done.retried, done.refused.total()) == (1, 1)
+    found = desk.read()
+    assert (desk.states(), found.jobs, found.live, found.errors) == (["held"], 1, 1, {})
+    assert desk.retry().refused == {}
+
+
+def test_what_the_version_before_retried_is_taken_off_the_counters_once(desk: Desk) -> None:
+    rows = read(remaster(1))
+    desk.submit(rows)
+    desk.end(first_job(rows[0]))
+    desk.retry()
+    again = desk.first()
+    # That version named the new job in the row, and on no record.
+    row = desk.redis.hget(keys.ROW_JOBS + NAME, first_job(rows[0]))
+    desk.redis.hset(
+        keys.ROW_JOBS + NAME, first_job(rows[0]), row.replace(first_job(rows[0]), again)
+    )
+    desk.redis.hdel(keys.job(first_job(rows[0])), "again")
+    desk.redis.hdel(keys.job(again), "instead_of")
+    before = desk.read()
+    desk.retry()
+    assert desk.read() == before
+    desk.end(again, Turn.SUCCEED)
+    desk.retry()
+    found = desk.read()
+    assert (found.jobs, found.ended[JobState.FAILED], found.done) == (1, 0, True)
 
 
 def sent(desk: Desk, job_id: JobId) -> None:
@@ -446,10 +557,10 @@ def test_a_batch_that_is_cancelled_while_it_is_retried_stays_cancelled(
     for row in rows:
         desk.end(first_job(row))
     first = desk.retry()
-    assert (first.retried, first.left) == (1, 2)
+    assert (first.retried, first.left.jobs) == (1, 2)
     desk.cancel()
     second = desk.retry(cursor=first.cursor)
-    assert (second.retried, second.refused.total(), second.left) == (0, 1, 1)
+    assert (second.retried, second.refused.total(), second.left.jobs) == (0, 1, 1)
     assert desk.read().phase is Phase.CANCELLED
 
 

@@ -28,6 +28,7 @@ from worker.core.job.models import Event, JobId, Kind, Source
 from worker.core.job.states import JobState, Turn
 from worker.messages.retry import PERHAPS_PAID
 from worker.store import connection
+from worker.store.readings import Readings
 from worker.store.records import Records
 
 FREE = {"operation": "account.credits"}
@@ -151,7 +152,7 @@ def test_all_jobs_of_a_filter_are_cancelled_and_no_others(api: Any) -> None:
         assert api.post("/api/v1/jobs/cancel", json=wide).status_code == 422, wide
     assert api.post("/api/v1/jobs/cancel", json={"tennant": "acme"}).status_code == 422
     answer = api.post("/api/v1/jobs/cancel", json={"tenant": "acme"})
-    assert answer.json == {"ending": 2, "too_late": 0, "left": 0}
+    assert answer.json == {"ending": 2, "too_late": 0, "left": 0, "cursor": None}
     who = [
         entry.get("why")
         for job_id in made
@@ -164,7 +165,7 @@ def test_all_jobs_of_a_filter_are_cancelled_and_no_others(api: Any) -> None:
 def test_all_jobs_are_cancelled_slice_by_slice_however_many_they_are(
     api: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matching, "SLICE_SECONDS", 0.2)
+    monkeypatch.setattr(matching, "SLICE_SECONDS", 0.02)
     store = Store(redis)
     for number in range(450):
         if number % 2:
@@ -172,14 +173,62 @@ def test_all_jobs_are_cancelled_slice_by_slice_however_many_they_are(
         else:
             # It stands in its queue until a sweep ends it, and is cancelled once all the same.
             store.enqueue(f"job-{number}", "sonic.wav", at=1000 + number)
-    ending, left = 0, [450]
-    while left[-1]:
-        answer = api.post("/api/v1/jobs/cancel", json={"operation": "sonic.wav"}).json
+    asked, answers = {"operation": "sonic.wav"}, list[Any]()
+    while not answers or answers[-1]["cursor"]:
+        on = {"cursor": answers[-1]["cursor"]} if answers else {}
+        answers.append(api.post("/api/v1/jobs/cancel", json=asked | on).json)
+        assert sum(each["ending"] for each in answers) + answers[-1]["left"] == 450
+        assert answers[-1]["too_late"] == 0
+    assert len(answers) > 1
+
+
+def test_a_job_that_goes_back_while_others_are_cancelled_is_cancelled_too(
+    api: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "SLICE_SECONDS", 0)
+    store, now = Store(redis), time.time()
+    for number in range(2):
+        store.enqueue(f"job-{number}", "sonic.wav", at=now)
+    postponed = store.submit("postponed", at=now)
+    asked: dict[str, Any] = {"operation": "sonic.wav"}
+    answer = api.post("/api/v1/jobs/cancel", json=asked).json
+    assert (answer["ending"], answer["left"]) == (1, 2)
+    assert store.records.turn(postponed, Turn.POSTPONE, now=time.time(), due_at=now, leg="leg-1")
+    ending = 1
+    while answer["cursor"]:
+        answer = api.post("/api/v1/jobs/cancel", json=asked | {"cursor": answer["cursor"]}).json
         ending += answer["ending"]
-        left.append(answer["left"])
-        assert ending + left[-1] == 450
-        assert answer["too_late"] == 0
-    assert len(left) > 2
+    assert ending == 3
+    assert Readings(redis).standing(postponed).cancelled_by == "operator (desk)"
+
+
+@pytest.mark.parametrize(
+    "cursor", ["x", "1/", "x/queued:s1~x", "nan/queued:s1~x", "1/queued:x", "1/failed:s1~x"]
+)
+def test_a_cursor_that_no_slice_has_given_is_a_problem(api: Any, cursor: str) -> None:
+    post_manifest(api, MANIFEST, "id=songs")
+    for path, asked in (("jobs", {"operation": "sonic.wav"}), ("batches/songs", {})):
+        answer = api.post(f"/api/v1/{path}/cancel", json=asked | {"cursor": cursor})
+        assert (answer.status_code, [*answer.json["errors"]]) == (422, ["cursor"]), path
+
+
+def test_what_is_looked_at_to_count_is_bounded(
+    api: Any, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "SLICE_SECONDS", 0)
+    monkeypatch.setattr(matching, "MOST_COUNTED", 3)
+    store, now = Store(redis), time.time()
+    wanted = store.enqueue("job-0", "sonic.wav", at=now - 60, batch="songs")
+    for number in range(1, 9):
+        store.enqueue(f"job-{number}", "sonic.wav", at=now)
+    asked: dict[str, Any] = {"batch": "songs"}
+    answers = [api.post("/api/v1/jobs/cancel", json=asked).json]
+    while answers[-1]["cursor"]:
+        asked["cursor"] = answers[-1]["cursor"]
+        answers.append(api.post("/api/v1/jobs/cancel", json=asked).json)
+    assert [each["left"] for each in answers[:2]] == [0, 0]
+    assert sum(each["ending"] for each in answers) == 1
+    assert Readings(redis).standing(wanted).cancelled_by
 
 
 def test_all_that_failed_is_run_again_slice_by_slice_and_once(
@@ -212,8 +261,8 @@ def run_again_all(api: Any, asked: dict[str, Any], *, left: int) -> Counter[str]
     while True:
         answer = api.post("/api/v1/jobs/retry", json=asked | ({"cursor": cursor} if cursor else {}))
         done += Counter({"retried": answer.json["retried"]}) + Counter(answer.json["refused"])
-        left, cursor = left - 1, answer.json["cursor"]
-        assert (answer.json["left"], cursor is None) == (left, left == 0)
+        cursor = answer.json["cursor"]
+        assert done.total() + answer.json["left"] == left
         if cursor is None:
             return done
 
@@ -221,7 +270,11 @@ def run_again_all(api: Any, asked: dict[str, Any], *, left: int) -> Counter[str]
 def test_what_failed_of_a_batch_is_run_again(app: Flask, api: Any) -> None:
     acme = desk.client(app, "acme")
     post_manifest(acme, MANIFEST, "id=songs")
-    assert acme.post("/api/v1/batches/acme:songs/cancel").json == {"cancelled": 2, "left": 0}
+    assert acme.post("/api/v1/batches/acme:songs/cancel").json == {
+        "cancelled": 2,
+        "left": 0,
+        "cursor": None,
+    }
     fail(app, *(job["job_id"] for job in acme.get("/api/v1/jobs").json["items"]))
     job = acme.get("/api/v1/jobs?state=failed").json["items"][0]["job_id"]
     refused = acme.post(f"/api/v1/jobs/{job}/retry", json={})
@@ -279,6 +332,9 @@ def test_what_failed_is_retried_and_what_did_not_is_refused(app: Flask, api: Any
     records = Records(connection.connect(app.extensions[EXTENSION].settings.redis_url))
     error = {"type": "TaskFailed", "message": "no", "details": {}}
     records.turn(made, Turn.FAIL, now=time.time(), due_at=None, fields={"error": error})
+    for no_flag in (1, 0, "yes", None):
+        wrong = api.post(f"/api/v1/jobs/{made}/retry", json={"even_if_paid": no_flag})
+        assert (wrong.status_code, [*wrong.json["errors"]]) == (422, ["even_if_paid"])
     again = api.post(f"/api/v1/jobs/{made}/retry", json={"even_if_paid": True})
     assert again.status_code == 202, again.text
     assert api.get(f"/api/v1/jobs/{again.json['job_id']}").json["state"] == "queued"
@@ -368,7 +424,11 @@ def test_a_batch_is_looked_at_reported_and_cancelled(app: Flask, api: Any) -> No
     assert report.content_type == "text/csv; charset=utf-8"
     [row] = csv.DictReader(io.StringIO(report.text))
     assert (row["name"], row["state"]) == ("account.credits", "held")
-    assert api.post(f"/api/v1/batches/{acme.batch_id}/cancel").json == {"cancelled": 1, "left": 0}
+    assert api.post(f"/api/v1/batches/{acme.batch_id}/cancel").json == {
+        "cancelled": 1,
+        "left": 0,
+        "cursor": None,
+    }
 
 
 def post_manifest(client: Any, text: str, query: str, form: str = "text/csv") -> Any:
@@ -391,7 +451,11 @@ def test_a_manifest_is_priced_then_submitted_once(api: Any) -> None:
 
 def test_a_cancelled_batch_goes_on_only_if_somebody_asks_for_it(api: Any) -> None:
     post_manifest(api, MANIFEST, "id=songs")
-    assert api.post("/api/v1/batches/songs/cancel").json == {"cancelled": 2, "left": 0}
+    assert api.post("/api/v1/batches/songs/cancel").json == {
+        "cancelled": 2,
+        "left": 0,
+        "cursor": None,
+    }
     longer = MANIFEST + "lyrics.generate,the rain\n"
     refused = post_manifest(api, longer, "id=songs")
     assert (refused.status_code, "was cancelled" in refused.json["detail"]) == (409, True)

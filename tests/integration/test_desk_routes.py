@@ -291,7 +291,7 @@ def test_a_tenants_jobs_are_its_own_whatever_it_asks_for(app: Flask, globex: Thi
     assert (refused.status_code, [*refused.json["errors"]]) == (422, ["tenant"])
     assert client.get("/api/v1/jobs?tenant=globex").status_code == 404
     cancelled = client.post("/api/v1/jobs/cancel", json={"operation": "account.credits"})
-    assert cancelled.json == {"ending": 1, "too_late": 0, "left": 0}
+    assert cancelled.json == {"ending": 1, "too_late": 0, "left": 0, "cursor": None}
     assert client.post("/api/v1/jobs/cancel", json={"tenant": "globex"}).status_code == 404
 
 

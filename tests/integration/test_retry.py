@@ -180,7 +180,7 @@ def test_a_retry_that_failed_is_retried_in_its_turn_and_its_flow_goes_on(
     flow.system.simulator.rule(again, **FAILS)
     retries.retry(JobId(job.id), by="a test")
     failed(flow, again)
-    with pytest.raises(InvalidRequest, match=f"was retried as {again}, which is failed"):
+    with pytest.raises(InvalidRequest, match=rf"is failed: retry that \({again}\)"):
         retries.retry(JobId(job.id), by="a test")
 
     done = retries.retry_flow(JobId(job.id), by="a test")

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from worker.batch.jobs import Job, read_jobs
+from worker.batch.matching import ToCancel
 from worker.core import keys
 from worker.core.job.canvas import Step
 from worker.core.job.models import JobId
+from worker.store.lists import WrongCursor
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -105,16 +107,32 @@ class BatchRows:
         jobs = iter(read_jobs(self._redis, [step.job_id for row in rows for step in row.steps]))
         return [(row, [next(jobs) for _ in row.steps]) for row in rows]
 
-    def to_cancel(self, batch_id: str) -> Iterator[JobId]:
-        """Yield the jobs that may be cancelled, also those of rows that are being submitted."""
+    def to_cancel(self, batch_id: str, cursor: str | None = None) -> ToCancel:
+        """Yield the jobs that may be cancelled, also those of rows that are being submitted.
+
+        Each comes with the cursor of its page; behind each page comes None, with that of the next.
+
+        Raises WrongCursor.
+        """
         # HSCAN: rows that are announced meanwhile may be missed. Their jobs begin in a cancelled
         # batch, and so end by themselves.
-        key, cursor = keys.ROW_JOBS + batch_id, -1
-        while cursor:
-            cursor, page = cast(
-                "tuple[int, dict[str, str]]", self._redis.hscan(key, max(cursor, 0), count=_PAGE)
+        key, place = keys.ROW_JOBS + batch_id, _place(cursor)
+        while True:
+            after, page = cast(
+                "tuple[int, dict[str, str]]", self._redis.hscan(key, place, count=_PAGE)
             )
             rows = [BatchRow.loads(JobId(row_id), text, 0) for row_id, text in page.items()]
-            job_ids = [step.job_id for row in rows for step in row.steps]
-            jobs = read_jobs(self._redis, job_ids)
-            yield from (job.job_id for job in jobs if job.may_be_cancelled)
+            jobs = read_jobs(self._redis, [step.job_id for row in rows for step in row.steps])
+            yield from ((str(place), job.job_id) for job in jobs if job.may_be_cancelled)
+            if after == 0:
+                return
+            yield str(after), None
+            place = after
+
+
+def _place(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if cursor.isascii() and cursor.isdecimal() and int(cursor[:21]) < 2**64:
+        return int(cursor[:21])
+    raise WrongCursor("this cursor is not one that a slice has given")

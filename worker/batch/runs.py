@@ -107,16 +107,20 @@ class Runs:
         with tracing.root("row", link=tracing.traceparent(), batch=batch_id, job_id=job_id):
             return self._enqueue(plan, job_id=job_id, headers=_headers(batch_id, row))
 
-    def cancel(self, batch_id: str, *, by: str) -> Cancelled:
+    def cancel(self, batch_id: str, *, by: str, cursor: str | None = None) -> Cancelled:
         """Cancel the jobs that are under way, for as long as a slice lasts.
 
-        Raises UnknownBatch, StoreUnavailable.
+        Args:
+            cursor: that of the slice before.
+
+        Raises UnknownBatch, StoreUnavailable, WrongCursor.
         """
         self._ledger.read(batch_id)
         # From here on, a job that begins ends by itself, and the scan below finds those that have
         # begun. The other order would miss a job that begins during the scan.
         self._ledger.cancel(batch_id)
-        return cancel_slice(self._cancellations, self._rows.to_cancel(batch_id), by=by)
+        found = self._rows.to_cancel(batch_id, cursor)
+        return cancel_slice(self._cancellations, found, by=by)
 
     def retry(
         self,

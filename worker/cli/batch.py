@@ -214,12 +214,15 @@ def cancel(batch_id: str, as_json: bool) -> None:
 
     The provider may still charge for a song that it is working on; it is kept on the job's record.
     """
-    batches, cancelled = open_batches(load(Role.CLIENT)), 0
+    batches, cancelled, cursor = open_batches(load(Role.CLIENT)), 0, None
     with errors.status("cancelling") as live:
-        while (done := batches.runs.cancel(batch_id, by="batch cancel")).left:
+        while True:
+            done = batches.runs.cancel(batch_id, by="batch cancel", cursor=cursor)
             cancelled += done.ending
+            cursor = done.cursor
+            if cursor is None:
+                break
             live.update(f"{cancelled:,} jobs cancelled")
-    cancelled += done.ending
     if as_json:
         click.echo(json.dumps({"batch_id": batch_id, "cancelled": cancelled}))
     else:

@@ -79,8 +79,13 @@ class Recorder:
         self._policy = policy
         self._clock = clock
 
-    def record(self, operation: Operation, wire: dict[str, Any]) -> bool:
+    def record(
+        self, operation: Operation, wire: dict[str, Any], *, instead_of: JobId | None = None
+    ) -> bool:
         """Write a record with the message that starts the job; one that exists stays as it is.
+
+        Args:
+            instead_of: the job that failed, if this one is its retry.
 
         Returns False if the message is not to be published: a job of a batch first waits before
         the gate, so that thousands of them never stand in the broker.
@@ -100,6 +105,8 @@ class Recorder:
             fields["digest"] = headers[DIGEST_HEADER]
         if BATCH_HEADER in headers:
             fields["batch"] = headers[BATCH_HEADER]
+        if instead_of:
+            fields["instead_of"] = instead_of
         new = (self._hold if held else self._enqueue)(job_id, operation, lane, headers, fields)
         if not new and DIGEST_HEADER in headers:
             self._refuse_repeated(job_id, headers[DIGEST_HEADER])

@@ -12,7 +12,7 @@ header cannot be retried alone. The batch of a job counts the job that runs in i
 import json
 import uuid
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from worker.core.errors import (
     RateLimited,
     RequestRefused,
     TaskFailed,
+    UnknownJob,
 )
 from worker.core.job import kept
 from worker.core.job.models import JobId, JobRecord
@@ -65,11 +66,14 @@ PERHAPS_PAID: Final = (
 )
 
 
+INSTEAD_CAME_LATE: Final = "the result of the job in whose place it ran came late"
+
+
 class NotRetried(InvalidRequest):
     """A job that cannot be retried, or not without consent; ``why`` is the same for all alike."""
 
-    def __init__(self, job_id: JobId, why: str) -> None:
-        super().__init__(f"{job_id} cannot be retried: {why}")
+    def __init__(self, job_id: JobId, why: str, *, again: JobId | None = None) -> None:
+        super().__init__(f"{job_id} cannot be retried: {why}{f' ({again})' if again else ''}")
         self.why = why
 
 
@@ -116,22 +120,29 @@ class Retries:
         away: then the sweep publishes the job later.
         """
         job, again = self._readings.read(job_id), _again(job_id)
-        state = self._readings.state(again)
-        if state in LOST:
-            raise NotRetried(job_id, f"it was retried as {again}, which is {state}: retry that")
-        now, publishes, wire = self._clock(), False, dict[str, Any]()
+        state, now = self._readings.state(again), self._clock()
+        publishes, wire = False, dict[str, Any]()
         if state is None:
-            wire = self._message(job, even_if_paid=even_if_paid)
+            if job.again:
+                # This record may be kept for longer than that one (tally.lua), which may have
+                # succeeded.
+                why = "it was retried, and the job in its place is past its retention"
+                raise NotRetried(job_id, why)
+            message = self._readings.message(job_id)
+            wire = self._message(job, message, even_if_paid=even_if_paid)
             if job.batch and self._readings.is_called_off(job.batch):
                 raise NotRetried(job_id, "its batch was cancelled: retry the batch")
             wire["headers"] = _renamed(wire["headers"], job_id, again)
             wire["properties"] |= {"correlation_id": again}
-            # The record comes first. If this process dies here, the sweep publishes the job.
-            publishes = self._recorder().record(find(job.operation), wire)
-            named, why = {"instead_of": job_id}, f"{by}, in place of {job_id}"
-            self._records.note(again, now=now, what="retried", why=why, fields=named)
+            # The record comes first. If this process dies here, the sweep publishes the job, and
+            # the next retry names it.
+            publishes = self._recorder().record(find(job.operation), wire, instead_of=job_id)
+            self._records.note(again, now=now, what="retried", why=f"{by}, in place of {job_id}")
         if job.again is None:
             self._records.replace(job_id, by=again, now=now, why=f"{by}, as {again}")
+        if state in LOST:
+            why = f"it was retried, and the job in its place is {state}: retry that"
+            raise NotRetried(job_id, why, again=again)
         log.info("job_retried", job_id=job_id, again=again, by=by)
         if publishes:
             self._publisher.publish(pack(wire))
@@ -152,24 +163,31 @@ class Retries:
                     done.refused[failed] = error.message
         return done
 
-    def refusal(self, job_id: JobId) -> str:
-        """Say why a job would not be retried without further consent; empty if it would.
+    def refusals(self, job_ids: Sequence[JobId]) -> dict[JobId, str]:
+        """Say of each job on record why it would not be retried without further consent.
 
-        Raises UnknownJob, StoreUnavailable.
+        Empty if it would. Raises StoreUnavailable.
         """
+        jobs = self._readings.read_those(job_ids)
+        messages = self._readings.messages([job.job_id for job in jobs])
+        pairs = zip(jobs, messages, strict=True)
+        return {job.job_id: self._refusal(job, message) for job, message in pairs}
+
+    def _refusal(self, job: JobRecord, message: str | None) -> str:
         try:
-            self._message(self._readings.read(job_id), even_if_paid=False)
+            self._message(job, message, even_if_paid=False)
         except NotRetried as error:
             return error.why
         return ""
 
-    def _message(self, job: JobRecord, *, even_if_paid: bool) -> dict[str, Any]:
-        """Return the message of a job that may be retried.
+    def _message(
+        self, job: JobRecord, message: str | None, *, even_if_paid: bool
+    ) -> dict[str, Any]:
+        """Return the message of a job that may be retried, unpacked.
 
         Raises NotRetried.
         """
-        message = self._readings.message(job.job_id)
-        why = _refusal(job, message)
+        why = _refusal(job, message) or self._refusal_of_those_before(job)
         if why or not message:
             raise NotRetried(job.job_id, why)
         try:
@@ -183,6 +201,17 @@ class Retries:
         if not even_if_paid and _may_be_paid(job):
             raise NotRetried(job.job_id, PERHAPS_PAID)
         return wire | {"body": body}
+
+    def _refusal_of_those_before(self, job: JobRecord) -> str:
+        """Say why no job is to run again in the place of those that a job was run instead of."""
+        while job.instead_of:
+            try:
+                job = self._readings.read(job.instead_of)
+            except UnknownJob:
+                break
+            if _has_come_late(job):
+                return INSTEAD_CAME_LATE
+        return ""
 
 
 def _refusal(job: JobRecord, message: str | None) -> str:

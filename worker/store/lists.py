@@ -38,6 +38,7 @@ _SILENT_SECONDS: Final = 86400
 """A worker that was silent for so long is forgotten."""
 
 _Found = tuple[float, str]
+_FIRST: Final = (math.inf, "")
 
 
 class WrongCursor(ValueError):
@@ -80,97 +81,77 @@ class Lists:
 
         Raises WrongCursor.
         """
-        found = self._places(wanted, cursor, own=own)
         rows: list[Row] = []
         looked_at, last = 0, None
-        while looked_at < MOST_LOOKED_AT:
-            chunk = list(itertools.islice(found, _CHUNK))
-            for place, row in zip(chunk, self._rows([each for _, each in chunk]), strict=True):
-                if len(rows) == limit:
-                    return Page(rows, last, looked_at)
-                looked_at, last = looked_at + 1, _cursor(place)
-                if row and wanted.matches(row):
-                    rows.append(row)
-            if len(chunk) < _CHUNK:
-                return Page(rows, None, looked_at)
-        return Page(rows, last, looked_at)
+        for behind, row in self.walk(wanted, cursor=cursor, own=own):
+            if len(rows) == limit or looked_at == MOST_LOOKED_AT:
+                return Page(rows, last, looked_at)
+            looked_at, last = looked_at + 1, behind
+            if row:
+                rows.append(row)
+        return Page(rows, None, looked_at)
 
     def select(self, wanted: Filter) -> Iterator[Row]:
         """Yield every job that matches a filter, however many.
 
         A job that reaches another state meanwhile may be left out.
         """
-        return (row for _, row in self.walk(wanted))
+        return (row for _, row in self.walk(wanted) if row)
+
+    def turned(self, wanted: Filter, *, since: float) -> Iterator[Row]:
+        """Yield every job that matches and has reached its state since then."""
+        chosen = self._indexes(wanted, by_tenant=False)
+        found = (place for index in chosen for place in _down(self._redis, index, _FIRST, since))
+        return (row for _, row in self._read(wanted, found) if row)
 
     def walk(
         self, wanted: Filter, *, cursor: str | None = None, own: bool = False
-    ) -> Iterator[tuple[str, Row]]:
+    ) -> Iterator[tuple[str, Row | None]]:
         """Yield every job that matches, in the order of its pages, each with the cursor behind it.
+
+        None stands for a job that was looked at and does not match. So a caller can end a search
+        that takes long, and go on later.
 
         Raises WrongCursor.
         """
-        found = self._places(wanted, cursor, own=own)
+        by_tenant, after = _read_cursor(cursor)
+        if own and wanted.tenant:
+            by_tenant = True
+        elif by_tenant is None:
+            by_tenant = self._is_smaller_by_tenant(wanted)
+        chosen = self._indexes(wanted, by_tenant=by_tenant)
+        each = (_down(self._redis, index, after, wanted.since) for index in chosen)
+        for place, row in self._read(wanted, heapq.merge(*each, reverse=True)):
+            yield _cursor(place, by_tenant=by_tenant), row
+
+    def _read(self, wanted: Filter, found: Iterator[_Found]) -> Iterator[tuple[_Found, Row | None]]:
+        """Read the jobs at some places; None: there is none that matches."""
         while chunk := list(itertools.islice(found, _CHUNK)):
             for place, row in zip(chunk, self._rows([each for _, each in chunk]), strict=True):
-                if row and wanted.matches(row):
-                    yield _cursor(place), row
+                yield place, row if row and wanted.matches(row) else None
 
     def rows(self, job_ids: Sequence[str]) -> list[Row]:
         """Read those of some jobs that have a record."""
         return [row for row in self._rows(job_ids) if row]
 
-    def _fitting(self, wanted: Filter) -> list[str]:
-        """Choose the indexes that fit a filter best."""
-        chosen = [keys.JOBS]
-        if wanted.operation or wanted.states != frozenset(JobState):
-            chosen = [
-                f"{keys.STATES}:{name}"
-                for name in indexes(self._redis)
-                if named(name)[0] in wanted.states and wanted.operation in {None, named(name)[1]}
-            ]
-        if wanted.tenant is not None:
-            tenants = [_of_tenant(wanted.tenant)]
-            if chosen == [keys.JOBS] or self._size(tenants) < self._size(chosen):
-                return tenants
-        return chosen
+    def _is_smaller_by_tenant(self, wanted: Filter) -> bool:
+        """Say whether the index of a filter's tenant is smaller than the others that fit."""
+        if wanted.tenant is None:
+            return False
+        tenants, others = [_of_tenant(wanted.tenant)], self._indexes(wanted, by_tenant=False)
+        return others == [keys.JOBS] or _size(self._redis, tenants) < _size(self._redis, others)
 
-    def _places(self, wanted: Filter, cursor: str | None, *, own: bool) -> Iterator[_Found]:
-        """Yield the places of jobs that may match, from a cursor on, the latest first."""
-        chosen = [_of_tenant(wanted.tenant)] if own and wanted.tenant else self._fitting(wanted)
-        after = _read_cursor(cursor)
-        each = (self._down(index, after, wanted.since) for index in chosen)
-        return heapq.merge(*each, reverse=True)
-
-    def _down(self, index: str, after: _Found, since: float | None) -> Iterator[_Found]:
-        """Yield the members of a sorted set that come after one, from the highest score down.
-
-        Each read goes on from the last member that was seen, and not by its number: meanwhile
-        members may leave the set, as jobs do that the reader of a list cancels.
-        """
-        lowest: Any = "-inf" if since is None else since
-        size = _CHUNK
-        while True:
-            found = cast(
-                "list[tuple[str, float]]",
-                self._redis.zrevrangebyscore(
-                    index, after[0], lowest, start=0, num=size, withscores=True
-                ),
-            )
-            places = [(score, job_id) for job_id, score in found]
-            new = [place for place in places if place < after]
-            yield from new
-            if len(found) < size:
-                return
-            if new:
-                after = new[-1]
-            else:  # all of these have the score of the last one, and come before it
-                size *= 2
-
-    def _size(self, indexes: Iterable[str]) -> int:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for index in indexes:
-                pipe.zcard(index)
-            return sum(pipe.execute())
+    def _indexes(self, wanted: Filter, *, by_tenant: bool) -> list[str]:
+        """Name the indexes that have every job that matches a filter."""
+        if by_tenant and wanted.tenant is not None:
+            return [_of_tenant(wanted.tenant)]
+        if not wanted.operation and wanted.states == frozenset(JobState):
+            return [keys.JOBS]
+        return [
+            f"{keys.STATES}:{name}"
+            for name in indexes(self._redis)
+            if named(name)[0] in wanted.states and wanted.operation in {None, named(name)[1]}
+        ]
 
     def _rows(self, job_ids: Sequence[str]) -> list[Row | None]:
         with self._redis.pipeline(transaction=False) as pipe:
@@ -228,6 +209,37 @@ class Lists:
         self._index(states=keys.STATES, tenants=keys.TENANTS, records=keys.RECORDS, job_ids=job_ids)
 
 
+def _down(redis: "Redis", index: str, after: _Found, since: float | None) -> Iterator[_Found]:
+    """Yield the members of a sorted set that come after one, from the highest score down.
+
+    Each read goes on from the last member that was seen, and not by its number: meanwhile members
+    may leave the set, as jobs do that the reader of a list cancels.
+    """
+    lowest: Any = "-inf" if since is None else since
+    size = _CHUNK
+    while True:
+        found = cast(
+            "list[tuple[str, float]]",
+            redis.zrevrangebyscore(index, after[0], lowest, start=0, num=size, withscores=True),
+        )
+        places = [(score, job_id) for job_id, score in found]
+        new = [place for place in places if place < after]
+        yield from new
+        if len(found) < size:
+            return
+        if new:
+            after = new[-1]
+        else:  # all of these have the score of the last one, and come before it
+            size *= 2
+
+
+def _size(redis: "Redis", indexes: Iterable[str]) -> int:
+    with redis.pipeline(transaction=False) as pipe:
+        for index in indexes:
+            pipe.zcard(index)
+        return sum(pipe.execute())
+
+
 def _of_tenant(tenant: str) -> str:
     return f"{keys.TENANTS}:{tenant}"
 
@@ -261,15 +273,17 @@ def _row(job_id: JobId, stored: Sequence[str | None]) -> Row | None:
     )
 
 
-def _cursor(place: _Found) -> str:
-    return f"{place[0]!r}~{place[1]}"
+def _cursor(place: _Found, *, by_tenant: bool) -> str:
+    # A tenant's index has other times than those by state: a list goes on where it has begun.
+    return f"{'t' if by_tenant else 's'}{place[0]!r}~{place[1]}"
 
 
-def _read_cursor(cursor: str | None) -> _Found:
+def _read_cursor(cursor: str | None) -> tuple[bool | None, _Found]:
+    """Return whether a list has begun in its tenant's index, and where it goes on."""
     if cursor is None:
-        return math.inf, ""
-    score, _, job_id = cursor.partition("~")
+        return None, _FIRST
+    score, _, job_id = cursor[1:].partition("~")
     with contextlib.suppress(ValueError):
-        if math.isfinite(at := float(score)):
-            return at, job_id
+        if cursor[:1] in {"s", "t"} and math.isfinite(at := float(score)):
+            return cursor[0] == "t", (at, job_id)
     raise WrongCursor("this cursor is not one that a page has given")

@@ -68,9 +68,15 @@ class Readings:
 
     def message(self, job_id: JobId) -> str | None:
         """Return the parked message of a job."""
+        return self.messages([job_id])[0]
+
+    def messages(self, job_ids: Sequence[JobId]) -> list[str | None]:
+        """Return the parked messages of some jobs, in one round trip."""
         with self._redis.pipeline(transaction=False) as pipe:
-            _read_message(pipe, job_id)
-            return next(filter(None, pipe.execute()), None)
+            for job_id in job_ids:
+                _read_message(pipe, job_id)
+            found = pipe.execute()
+        return [now or before for now, before in zip(found[::2], found[1::2], strict=True)]
 
     def traceparent(self, job_id: JobId) -> str | None:
         """Read the context of the span that a job belongs to; None if it is not traced."""

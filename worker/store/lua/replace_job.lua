@@ -7,9 +7,10 @@
 if redis.call('HEXISTS', JOB, 'state') == 0 or redis.call('HEXISTS', JOB, 'again') == 1 then return end
 redis.call('HSET', JOB, 'again', again)
 tell(JOB, entry)
-discount(JOB)
+-- The version before named the new job in its row instead, and took the lost one off itself.
+if redis.call('HEXISTS', NEW, 'instead_of') == 1 then discount(JOB) end
 local state = redis.call('HGET', NEW, 'state')
-if (state == 'queued' or state == 'held') and called_off(NEW) then
+if (state == 'queued' or state == 'held' or state == 'admitted') and called_off(NEW) then
   redis.call('HSET', NEW, 'cancelled_by', 'batch cancel')
   redis.call('ZADD', DUE, now, again)
 end
