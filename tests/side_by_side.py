@@ -24,6 +24,8 @@ LONGEST: Final = (
     "chaos/test_chaos.py",
     "chaos/test_kill_points.py",
     "test_redis_outage.py",
+    "test_desk_screens.py",
+    "test_desk_song.py",
     "test_demo.py",
     "test_benchmarks.py",
     "test_doctor.py",

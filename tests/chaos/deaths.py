@@ -107,7 +107,9 @@ def plain(run: Run) -> None:
 
 
 def chain_watching_the_next(run: Run) -> None:
-    job, following = run.flow.job(clip()), run.flow.job(queue=run.then)
+    """Without the guard, the provider is silent: Celery itself does not run an ended job again."""
+    rule = None if run.guarded else HELD
+    job, following = run.flow.job(clip()), run.flow.job(queue=run.then, rule=rule)
     run.meets(job, guards=following)
     run.enqueue(job | following | run.step)
     run.dies()
