@@ -1,7 +1,7 @@
 """Deliveries: the latest, and the quarantine of authentic ones that could not be used.
 
-A tenant sees the deliveries of its own jobs. Whatever is verified, replayed or adopted here goes
-through the same use cases as on the command line.
+A tenant sees the deliveries of its own jobs. The command line verifies, replays and adopts through
+the same use cases.
 """
 
 import base64

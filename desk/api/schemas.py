@@ -496,7 +496,7 @@ class Verified(Schema):
 
 
 class Adopt(Schema):
-    """What was lost with the record of an orphan."""
+    """The operation and the tenant of an orphan, which its record took along."""
 
     operation = fields.String(required=True, validate=_TEXT)
     tenant = fields.String(validate=_TEXT, metadata=told("Else the default tenant."))
@@ -527,7 +527,7 @@ class Waiting(Schema):
 
 
 class Part(Schema):
-    """What a pause is about: one tenant or one operation; all jobs if neither is named."""
+    """The part of the jobs to pause: a tenant or an operation; all jobs if neither is named."""
 
     tenant = fields.String(validate=_TEXT)
     operation = fields.String(validate=_TEXT)
