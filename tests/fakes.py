@@ -16,7 +16,16 @@ from typing import Any, Final
 
 from worker.core.errors import UnknownJob
 from worker.core.job.lanes import TRIPS_AFTER, Bid, Lane, Limits, Released, thousandths
-from worker.core.job.models import Event, Heard, JobId, JobRecord, JSONObject, Kind, Standing
+from worker.core.job.models import (
+    Event,
+    Heard,
+    JobId,
+    JobRecord,
+    JSONObject,
+    Kind,
+    Settlement,
+    Standing,
+)
 from worker.core.job.states import LIVE, LOST, TRANSITIONS, JobState, Turn
 from worker.core.wire import Completed, Operation, Postponed, Refused, SubmitOutcome, Unknown
 from worker.store.readings import parse
@@ -155,6 +164,17 @@ class Records:
             memory.tell(job_id, now, turn, why)
             self._enter(job_id, target, now, due_at)
         return True
+
+    def settle(
+        self, settlements: Sequence[Settlement], *, now: float, retain_seconds: int
+    ) -> list[bool | Exception]:
+        return [
+            self.turn(
+                each.job_id, each.turn, now=now, due_at=None, why=each.why, fields=each.fields,
+                drop=each.drop, retain_seconds=retain_seconds,
+            )
+            for each in settlements
+        ]  # fmt: skip
 
     def _enter(self, job_id: JobId, target: JobState, now: float, due_at: float | None) -> None:
         """Do what a turn into this state changes besides the record: the due time, the gate."""

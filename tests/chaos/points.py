@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 from unittest import mock
@@ -31,7 +31,7 @@ from worker.app.conductor import Legs
 from worker.app.job_task import ProviderTask
 from worker.app.submit_leg import SubmitLeg
 from worker.core import keys
-from worker.core.job.models import Heard, Standing
+from worker.core.job.models import Heard, Settlement, Standing
 from worker.core.job.states import JobState
 from worker.engine.attempts import Attempts
 from worker.engine.settle import Settlements
@@ -218,9 +218,9 @@ def _(self: Any, lease: Any, **options: Any) -> Any:
 
 
 @wraps(Legs, "run")
-def _(self: Any, run: Any, job: Any) -> None:
-    passes("in hand", job.job_id)
-    run(self, job)
+def _(self: Any, run: Any, ended: Any) -> None:
+    passes("in hand", ended.job_id)
+    run(self, ended)
 
 
 @wraps(Agenda, "due")
@@ -297,11 +297,12 @@ def _(self: Any, leave: Any, task_id: str, claim: Any) -> None:
         leave(self, task_id, claim)
 
 
-@wraps(Settlements, "settle")
-def _(self: Any, settle: Any, job_id: str, *args: Any, **options: Any) -> None:
-    passes("stored", job_id)
-    passes("counted", job_id, whole_worker=True)
-    settle(self, job_id, *args, **options)
+@wraps(Settlements, "try_to_settle")
+def _(self: Any, settle: Any, settlements: Sequence[Settlement]) -> Any:
+    for each in settlements:
+        passes("stored", each.job_id)
+        passes("counted", each.job_id, whole_worker=True)
+    return settle(self, settlements)
 
 
 @wraps(ProviderTask, "_was_stored")

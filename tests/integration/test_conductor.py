@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from celery import Celery
@@ -305,4 +306,5 @@ def test_a_conductor_that_has_nothing_to_do_takes_that_for_no_outage(
     """A wait that outlasts the timeout would be one, and be followed by a pause."""
     agenda = Agenda(connection.connect(valkey.url, timeout_seconds=0.4, retries=0))
     legs = Legs(Celery(set_as_current=False), "worker@test", Monitors(None))
-    Conductor(legs, agenda, agenda, "worker@test", patience_seconds=0.4).run_once()
+    conductor = Conductor(legs, Mock(), agenda, agenda, "worker@test", patience_seconds=0.4)
+    conductor.run_once()

@@ -72,7 +72,7 @@ class Worker:
             self.may_end.wait(60)
 
     def conductor(self, ready: Any) -> Conductor:
-        return Conductor(self.legs, ready, ready, self.hostname, patience_seconds=1)
+        return Conductor(self.legs, Mock(), ready, ready, self.hostname, patience_seconds=1)
 
     def pausing(self, job_id: str) -> Leased:
         message = park(self.app.signature(task_name(PAUSES), task_id=job_id)).message
@@ -168,6 +168,7 @@ def test_legs_that_never_end_keep_nobody_waiting(
     monkeypatch: pytest.MonkeyPatch, worker: Worker
 ) -> None:
     monkeypatch.setattr(conductor_module, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(conductor_module, "LISTEN_SECONDS", 0.01)
     ready = Ready(*(worker.pausing(f"job-{number}") for number in range(2 * AT_ONCE)))
     conductor = worker.conductor(ready)
     while len(worker.begun) < 2 * AT_ONCE:
@@ -180,6 +181,7 @@ def test_with_too_many_legs_that_never_end_the_others_are_given_back(
     monkeypatch: pytest.MonkeyPatch, worker: Worker
 ) -> None:
     monkeypatch.setattr(conductor_module, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(conductor_module, "LISTEN_SECONDS", 0.01)
     jobs = [worker.pausing(f"job-{number}") for number in range(MOST_ASIDE + AT_ONCE)]
     ready = Ready(*jobs)
     conductor = worker.conductor(ready)
@@ -216,7 +218,7 @@ def test_a_worker_that_stops_waits_for_the_lease_that_it_has_asked_for(
 ) -> None:
     slow = Slow()
     settings = SimpleNamespace(redis_timeout_seconds=1, redis_url="redis://127.0.0.1:1")
-    parts = SimpleNamespace(agenda=slow, settings=settings)
+    parts = SimpleNamespace(agenda=slow, settings=settings, settlements=Mock())
     monkeypatch.setattr(startup, "parts", lambda: parts)
     step = ConductorStep(worker)
     step.start(worker)

@@ -90,7 +90,7 @@ def end_well(lab: Lab, body: bytes) -> None:
     event, operation = lab.readings.event(JOB), find(REMASTER)
     assert event
     result = lab.settlements.result(Leased(JOB, REMASTER, "a message", event, 1), operation)
-    lab.settlements.settle(JOB, operation, result)
+    lab.settle(result)
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_a_job_is_settled_once_by_how_its_leg_ended(case: str) -> None:
     lab = Lab()
     lab.bring(JobState.RESUMING)
     for each in (outcome, {"clips": ["another"]}):
-        lab.settlements.settle(JOB, find(REMASTER), each)
+        lab.settle(each)
     job = lab.readings.read(JOB)
     assert (job.state, job.due_at) == (state, None)
     assert job.result == (outcome if state is JobState.SUCCEEDED else None)
@@ -160,7 +160,7 @@ def test_the_log_of_a_settled_job_says_whose_it_was_what_ended_it_and_how_long_i
     event = Event(Source.POLL, body="{}")
     leased = Leased(JOB, REMASTER, "m", event, 1, created_at=lab.now - 42, tenant="acme")
     with capture_logs() as logs:
-        lab.settlements.settle(JOB, find(REMASTER), {"clips": []}, leased=leased)
+        lab.settle({"clips": []}, leased=leased)
     [told] = logs
     assert told["event"] == "job_settled"
     wanted: dict[str, Any] = {"operation": REMASTER, "tenant": "acme", "source": "poll"}
@@ -170,7 +170,7 @@ def test_the_log_of_a_settled_job_says_whose_it_was_what_ended_it_and_how_long_i
 
 def test_the_log_of_a_job_that_was_never_parked_names_no_source() -> None:
     with capture_logs() as logs:
-        Lab().settlements.settle(JOB, find(REMASTER), RequestRefused("no"))
+        Lab().settle(RequestRefused("no"))
     assert [(told["source"], told["outcome"]) for told in logs] == [("none", "fail")]
 
 

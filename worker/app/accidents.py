@@ -23,6 +23,7 @@ from celery.backends.redis import CHORD_CLEANUP_LUA, RedisBackend  # type: ignor
 from celery.exceptions import BackendError, Reject, SoftTimeLimitExceeded
 from celery.states import SUCCESS
 
+from worker.app import settler
 from worker.core.wording import told
 from worker.messages.follow_ups import UNPUBLISHED, calling_errbacks, counted_chord
 from worker.messages.recording import resuming
@@ -158,10 +159,16 @@ class PatientBackend(ChordBackend):
     def mark_as_done(
         self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """Store a result.
+        """Store a result, or leave it to the settler, which stores many in one round trip.
 
         Raises Reject if another task has claimed the chord: the conductor puts the leg off.
         """
+        ended = settler.in_hand.get()
+        # Celery counts a chord only when the result is stored.
+        if ended and not request.chord and isinstance(self._backend, RedisBackend):
+            if not request.ignore_result:
+                ended.result = settler.result_of(self._backend, task_id, result, request)
+            return None
         with self._counting(task_id, request):
             return self._backend.mark_as_done(task_id, result, request, *args, **kwargs)
 

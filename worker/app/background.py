@@ -124,6 +124,7 @@ class ConductorStep(Background):
         parts = startup.parts()
         self._conductor = Conductor(
             Legs(parent.app, parent.hostname, monitors.attend(parent)),
+            parts.settlements,
             parts.agenda,
             _for_leases(parts.settings),
             parent.hostname,

@@ -3,8 +3,8 @@
 A receiver, a poll, a cancellation or a deadline only claims a job and makes it ready. Every worker
 has one conductor. It leases ready jobs, many in one round trip, and runs each job's task from the
 message on its record with Celery's own tracer, in a few threads: no queue, no pool slot. Celery
-publishes the next step, stores the result, counts the chord and calls the errbacks; then the task
-settles its job.
+publishes the next step, counts the chord and calls the errbacks; then the settler stores the result
+and settles the job, with those of other legs (``settler.py``).
 
 The leases are short, and the conductor renews those of the jobs in hand. If it dies, another
 conductor has its jobs within seconds. If a job cannot be resumed now, because its next step cannot
@@ -34,10 +34,12 @@ from kombu.utils.encoding import safe_repr
 from worker import tracing
 from worker.app.accidents import before_errbacks
 from worker.app.monitors import Monitors
+from worker.app.settler import Ended, Settler, in_hand
 from worker.core.contract import task_name
 from worker.core.job import kept
 from worker.core.job.models import JobId, JSONObject, Leased
 from worker.core.wording import told
+from worker.engine.settle import Settlements
 from worker.messages.recording import resuming
 from worker.store.agenda import Agenda
 from worker.store.connection import StoreUnavailable
@@ -73,11 +75,19 @@ class Legs:
         self._tracers: dict[str, Callable[..., Any]] = {}
         self._accept = prepare_accept_content(app.conf.accept_content)
 
-    def run(self, job: Leased) -> None:
-        """Run one leg to its end.
+    def run(self, ended: Ended) -> None:
+        """Run one leg to its end, and note what it leaves behind.
 
-        Raises the error that kept Celery from ending it: the job is not settled then.
+        Raises the error that kept Celery from ending it.
         """
+        token = in_hand.set(ended)
+        try:
+            self._trace(ended)
+        finally:
+            in_hand.reset(token)
+
+    def _trace(self, ended: Ended) -> None:
+        job = ended.job
         task = self._app.tasks[task_name(job.operation)]
         trace = self._tracers.get(task.name)
         if trace is None:
@@ -88,12 +98,12 @@ class Legs:
         # The leg goes on from the span of its submit leg, and not from its message's.
         request = self._request(job.message) | tracing.headers_of(job.traceparent)
         traced = trace(job.job_id, request["args"], request["kwargs"], request)
-        if traced.info is None and isinstance(traced.retval, ExceptionInfo):
-            # Celery only warns of an error around a task (not of the task) and returns it. The job
-            # is not settled then: raise, so that the leg is put off.
+        is_over = traced.info or ended.settlement
+        if not is_over and isinstance(traced.retval, ExceptionInfo):
+            # Celery only warns of an error around a task (not of the task) and returns it.
             error: Any = traced.retval.exception
             raise getattr(error, "exc", error)
-        self._tell(job, traced)
+        ended.event = _event(traced)
 
     def _request(self, message: str) -> JSONObject:
         """Return a message as a worker's pool would get it (celery.worker.request)."""
@@ -128,17 +138,20 @@ class Legs:
             **embed,
         }
 
-    def _tell(self, job: Leased, traced: Any) -> None:
-        """Tell monitors how the leg ended, as the pool's requests do. The job is settled."""
-        if traced.info is None:
-            ended = {"result": traced.retstr, "runtime": traced.runtime}
-            self._monitors.tell("task-succeeded", job.job_id, **ended)
-        elif traced.info.state == states.FAILURE:
-            ended = {
-                "exception": safe_repr(traced.info.retval),
-                "traceback": traced.retval.traceback,
-            }
-            self._monitors.tell("task-failed", job.job_id, **ended)
+    def tell(self, ended: Ended) -> None:
+        """Tell monitors how a leg ended, as the pool's requests do."""
+        if ended.event:
+            kind, fields = ended.event
+            self._monitors.tell(kind, ended.job_id, **fields)
+
+
+def _event(traced: Any) -> tuple[str, JSONObject] | None:
+    if traced.info is None:
+        return "task-succeeded", {"result": traced.retstr, "runtime": traced.runtime}
+    if traced.info.state == states.FAILURE:
+        exception, traceback = safe_repr(traced.info.retval), traced.retval.traceback
+        return "task-failed", {"exception": exception, "traceback": traceback}
+    return None
 
 
 def _name(links: Sequence[JSONObject], of: str) -> None:
@@ -164,6 +177,7 @@ class Conductor:
     def __init__(
         self,
         legs: Legs,
+        settlements: Settlements,
         agenda: Agenda,
         leases: Agenda,
         hostname: str,
@@ -171,13 +185,15 @@ class Conductor:
         patience_seconds: float,
     ) -> None:
         self._legs = legs
+        self._settler = Settler(settlements, put_off=self._put_off_leg, done=self._done)
         self._agenda = agenda
         self._leases = leases
         self._hostname = hostname
         self._listen_seconds = min(LISTEN_SECONDS, patience_seconds / 2)
         self._to_run: queue.SimpleQueue[Leased] = queue.SimpleQueue()
         self._in_hand: dict[JobId, float | None] = {}
-        """When the leg of each job began (monotonic); None if it waits for a thread."""
+        """When the leg of each job began (monotonic); None if it waits for a thread, or for the
+        settler."""
         self._aside: set[JobId] = set()
         """The jobs in hand whose legs have stepped aside."""
         self._threads = 0
@@ -188,7 +204,7 @@ class Conductor:
         """Lease as many ready jobs as there is room for; if none is ready, wait a little."""
         with self._changed:
             self._add_threads()
-            if not self._changed.wait_for(self._room, LISTEN_SECONDS):
+            if not self._changed.wait_for(self._has_room, LISTEN_SECONDS):
                 return
             room = self._room()
         leased = self._agenda.lease(seconds=LEASE_SECONDS, limit=room)
@@ -201,6 +217,10 @@ class Conductor:
             self._add_threads()
         if not leased:
             self._agenda.wait_for_ready(self._listen_seconds)
+
+    def _has_room(self) -> bool:
+        # Not for one job alone: to lease many takes one round trip, too.
+        return self._room() > 0 and len(self._in_hand) - len(self._aside) <= AT_ONCE // 2
 
     def _room(self) -> int:
         return min(AT_ONCE - len(self._in_hand) + len(self._aside), MOST_ASIDE - len(self._aside))
@@ -260,26 +280,41 @@ class Conductor:
             pass
 
     def _conduct(self, job: Leased) -> bool:
-        """Run one leg. Returns whether the thread is to take another."""
+        """Run one leg, and settle its job. Returns whether the thread is to take another."""
         structlog.contextvars.bind_contextvars(job_id=job.job_id, operation=job.operation)
         token = resuming.set(job)
         with self._changed:
             self._in_hand[job.job_id] = time.monotonic()
+        ended = Ended(job)
         try:
-            self._legs.run(job)
+            self._legs.run(ended)
         except BaseException as error:  # an errback may call sys.exit(), to end a pool's process
-            seconds = min(2.0 ** min(job.claims, 10), LONGEST_PUT_OFF_SECONDS)
-            log.warning("leg_put_off", error=told(error), seconds=seconds)
-            self._put_off(self._agenda, [job.job_id], seconds)
+            if not ended.settlement:
+                self._put_off_leg(job, error)
         finally:
             resuming.reset(token)
             structlog.contextvars.clear_contextvars()
             with self._changed:
                 stays = job.job_id not in self._aside
-                self._in_hand.pop(job.job_id, None)
                 self._aside.discard(job.job_id)
-                self._changed.notify_all()
+                self._in_hand[job.job_id] = None
+        if ended.settlement:
+            self._settler.settle(ended)
+        else:
+            self._done(ended)
         return stays
+
+    def _done(self, ended: Ended) -> None:
+        """Take a job out of hand, settled or not, and tell monitors how its leg ended."""
+        with self._changed:
+            self._in_hand.pop(ended.job_id, None)
+            self._changed.notify_all()
+        self._legs.tell(ended)
+
+    def _put_off_leg(self, job: Leased, error: BaseException) -> None:
+        seconds = min(2.0 ** min(job.claims, 10), LONGEST_PUT_OFF_SECONDS)
+        log.warning("leg_put_off", job_id=job.job_id, error=told(error), seconds=seconds)
+        self._put_off(self._agenda, [job.job_id], seconds)
 
     def _step_aside(self) -> None:
         """Let another thread take legs: this one is about to call errbacks."""

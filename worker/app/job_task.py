@@ -19,6 +19,7 @@ from celery.states import SUCCESS
 
 from worker import tracing
 from worker.app.accidents import ACCIDENTS, PatientBackend
+from worker.app.settler import in_hand
 from worker.app.submit_leg import Message, SubmitLeg
 from worker.core.contract import JOB_ID, SLOW_QUEUE, task_name
 from worker.core.errors import (
@@ -99,10 +100,7 @@ class ProviderTask(FollowUp):
         settlements = worker_process.parts().settlements
         result = settlements.result(leased, self.operation)
         if leased.claims > 1 and self._was_stored(result):
-            coming = self.request.get("coming", ())
-            settlements.settle(
-                leased.job_id, self.operation, result, following=coming, leased=leased
-            )
+            self._settle(leased.job_id, result)
             raise Ignore
         return result
 
@@ -118,8 +116,9 @@ class ProviderTask(FollowUp):
         stored = self.AsyncResult(str(self.request.id))
         return stored.state == SUCCESS and stored.result == result
 
-    # Celery calls these two after it has published the next step and stored the outcome. The job is
-    # settled only here: if the worker dies earlier, another conductor resumes the job.
+    # Celery calls these two after it has published the next step and stored the outcome, or left
+    # that to the settler. The job is settled only then: if the worker dies earlier, another
+    # conductor resumes the job.
 
     def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
         self._settle(task_id, retval)
@@ -133,10 +132,15 @@ class ProviderTask(FollowUp):
     def _settle(self, task_id: str, outcome: JSONObject | BaseException) -> None:
         # Celery would take an error here for the task's own, and call its errbacks again.
         try:
+            settlements, leased = worker_process.parts().settlements, resuming.get()
             coming = self.request.get("coming", ())
-            worker_process.parts().settlements.settle(
-                JobId(task_id), self.operation, outcome, following=coming, leased=resuming.get()
+            settlement = settlements.settlement(
+                JobId(task_id), self.operation, outcome, following=coming, leased=leased
             )
+            if ended := in_hand.get():
+                ended.settlement = ended.settlement or settlement
+            else:
+                settlements.settle([settlement])
         except Exception:
             # The lease ends by itself, and the next run of the leg settles the job.
             log.exception("settle_postponed", job_id=task_id)

@@ -18,6 +18,7 @@ from worker.core.job.models import (
     JSONObject,
     Kind,
     ProviderTaskId,
+    Settlement,
     Standing,
 )
 from worker.core.job.states import LIVE, LOST, JobState, Turn
@@ -83,6 +84,14 @@ class Records(Protocol):
             due_at: when the leg is dead, if it says nothing.
             deadline_at: when the job expires, if it is submitted for the first time now.
             fields: of the record; without ``parked``, the job has a record already.
+        """
+
+    def settle(
+        self, settlements: Sequence[Settlement], *, now: float, retain_seconds: int
+    ) -> list[bool | Exception]:
+        """Settle jobs, in one round trip.
+
+        Returns for each whether it was settled now, or the error by which it cannot be.
         """
 
     def note(

@@ -1,19 +1,21 @@
 """Use cases of the resumed leg: read the event that ends a job, and settle the job.
 
-A conductor runs the leg, in the task that parked the job. Celery calls ``settle`` by the task's
-``on_success`` or ``on_failure``, when the result is stored and the next step is published.
+A conductor runs the leg, in the task that parked the job. By the task's ``on_success`` or
+``on_failure`` Celery says how the leg ended. When its result is stored and its next step is
+published, the job is settled, many jobs in one round trip.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from typing import Final
 
 import structlog
 
+from worker import tracing
 from worker.core import errors
 from worker.core.errors import FermataError
 from worker.core.job.canvas import Step
-from worker.core.job.models import JobId, JSONObject, Leased
+from worker.core.job.models import JobId, JSONObject, Leased, Settlement
 from worker.core.job.states import Turn
 from worker.core.job.timing import Policy
 from worker.core.ports import Clock, Provider, Records
@@ -55,7 +57,7 @@ class Settlements:
             provider_task_id=leased.provider_task_id,
         )
 
-    def settle(
+    def settlement(
         self,
         job_id: JobId,
         operation: Operation,
@@ -63,35 +65,62 @@ class Settlements:
         *,
         following: Iterable[Step] = (),
         leased: Leased | None = None,
-    ) -> None:
-        """Record how a job ended; after a success, drop its parked message.
+    ) -> Settlement:
+        """Say how a job is to end; after a success, its record drops its parked message.
 
         Args:
             following: the steps after the job, which that message held.
             leased: the job as a conductor has it; None if it failed before it was parked.
         """
         turn, fields, why = _ending(outcome)
-        fields |= _left_behind(job_id, following, turn)
-        # Celery has published the next step already. If the job is not settled now, the leg runs
-        # again and publishes that step a second time. So insist.
-        settled = insist(
-            lambda: self._records.turn(
-                job_id,
-                turn,
-                now=self._clock(),
-                due_at=None,
-                why=why,
-                fields={"operation": operation.name, **fields},
-                drop=_dropped(outcome),
-                retain_seconds=self._policy.retention_seconds,
-            ),
+        fields |= {"operation": operation.name} | _left_behind(job_id, following, turn)
+        told = {"operation": operation.name} | _told_of(leased, self._clock())
+        if trace_id := tracing.trace_id():
+            told["trace_id"] = trace_id
+        return Settlement(job_id, turn, why, fields, _dropped(outcome), told)
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Settle jobs; whatever keeps one of them from being settled now, insist.
+
+        Celery has published the next steps already. If a job is not settled now, its leg runs again
+        and publishes its next step a second time.
+
+        Raises the error that kept a job from being settled for ``SETTLE_SECONDS``.
+        """
+        left = list(settlements)
+
+        def write() -> None:
+            nonlocal left
+            left, error = self.try_to_settle(left)
+            if error:
+                raise error
+
+        insist(
+            write,
             unavailable=self._records.unavailable,
             seconds=SETTLE_SECONDS,
             clock=self._clock,
         )
-        name = "job_settled" if settled else "job_was_settled"
-        told = _told_of(leased, self._clock())
-        log.info(name, job_id=job_id, operation=operation.name, outcome=turn, why=why, **told)
+
+    def try_to_settle(
+        self, settlements: Sequence[Settlement]
+    ) -> tuple[list[Settlement], Exception | None]:
+        """Settle jobs in one round trip; returns those that could not be settled now, and why."""
+        try:
+            answers = self._records.settle(
+                settlements, now=self._clock(), retain_seconds=self._policy.retention_seconds
+            )
+        except self._records.unavailable as error:
+            return list(settlements), error
+        left, why = [], None
+        for each, answer in zip(settlements, answers, strict=True):
+            if isinstance(answer, Exception):
+                left.append(each)
+                why = answer
+                continue
+            name = "job_settled" if answer else "job_was_settled"
+            log.info(name, job_id=each.job_id, outcome=each.turn, why=each.why, **each.told)
+        return left, why
 
 
 def _told_of(leased: Leased | None, now: float) -> JSONObject:

@@ -17,7 +17,7 @@ from worker import tracing
 from worker.core import keys
 from worker.core.errors import UnknownJob
 from worker.core.job.lanes import Bid
-from worker.core.job.models import Event, Heard, JobId, JSONObject, Standing
+from worker.core.job.models import Event, Heard, JobId, JSONObject, Settlement, Standing
 from worker.core.job.states import LIVE, LOST, TERMINAL, TRANSITIONS, JobState, Turn
 from worker.store.connection import StoreUnavailable
 from worker.store.scripts import Script
@@ -65,25 +65,44 @@ class Records:
                 twice, and is refused once another leg has begun.
             count: a counter to increment.
         """
-        sources, target = TRANSITIONS[turn]
-        written = dict(fields or {})
-        if "error" in written:
-            written["error_type"] = written["error"]["type"]  # a batch counts by it (tally.lua)
-        # "-" takes the due time away; a note sends an empty text, which keeps it (transition.lua).
-        won, _ = self._change(
-            job_id,
-            sources,
-            target,
-            now=now,
-            due="-" if due_at is None else str(due_at),
-            entry=_entry(now, turn, why),
-            fields=written,
-            drop=drop,
-            leg=leg,
-            count=count,
-            retain=str(retain_seconds or ""),
+        won, _ = self._transition(
+            **_turn(
+                job_id,
+                turn,
+                now=now,
+                due_at=due_at,
+                why=why,
+                fields=fields or {},
+                drop=drop,
+                leg=leg,
+                count=count,
+                retain_seconds=retain_seconds,
+            )
         )
-        return won
+        return bool(won)
+
+    def settle(
+        self, settlements: Sequence[Settlement], *, now: float, retain_seconds: int
+    ) -> list[bool | Exception]:
+        """Settle jobs, in one round trip.
+
+        Returns for each whether it was settled now, or the error by which it cannot be.
+        """
+        calls = [
+            _turn(
+                each.job_id,
+                each.turn,
+                now=now,
+                due_at=None,
+                why=each.why,
+                fields=each.fields,
+                drop=each.drop,
+                retain_seconds=retain_seconds,
+            )
+            for each in settlements
+        ]
+        replies = self._transition.many(calls)
+        return [each if isinstance(each, Exception) else bool(each[0]) for each in replies]
 
     def begin(
         self,
@@ -152,19 +171,21 @@ class Records:
         """
         due = "" if due_at is None else str(due_at)
         entry = _entry(now, what, why) if what else ""
-        _, state = self._change(
-            job_id,
-            sources,
-            None,
-            now=now,
-            due=due,
-            entry=entry,
-            fields=fields or {},
-            count=count,
-            receipt=receipt,
-            retain=str(retain_seconds or ""),
+        _, state = self._transition(
+            **_change(
+                job_id,
+                sources,
+                None,
+                now=now,
+                due=due,
+                entry=entry,
+                fields=fields or {},
+                count=count,
+                receipt=receipt,
+                retain_seconds=retain_seconds,
+            )
         )
-        return state
+        return JobState(state) if state else None
 
     def replace(self, job_id: JobId, *, by: JobId, now: float, why: str) -> None:
         """Write down that another job, which is recorded by now, runs in the place of a lost one.
@@ -184,47 +205,7 @@ class Records:
     def drop_due(self, job_id: JobId) -> None:
         """Forget the due time of a job that needs none: it has settled, or its record is gone."""
         ended = (None, *TERMINAL)
-        self._change(job_id, ended, None, now=0, due="-", entry="", fields={})
-
-    def _change(
-        self,
-        job_id: JobId,
-        sources: Iterable[JobState | None],
-        target: JobState | None,
-        *,
-        now: float,
-        due: str,
-        entry: str,
-        fields: Mapping[str, Any],
-        drop: Sequence[str] = (),
-        leg: str = "",
-        count: str = "",
-        receipt: str = "",
-        retain: str = "",
-    ) -> tuple[bool, JobState | None]:
-        won, state = self._transition(
-            **keys.BEFORE_THE_GATE,
-            **keys.OF_THE_OVERVIEW,
-            **keys.OF_A_BATCH,
-            deliveries=keys.DELIVERIES,
-            job=keys.job(job_id),
-            due=keys.DUE,
-            jobs=keys.JOBS,
-            ready=keys.READY,
-            job_id=job_id,
-            sources=_csv(sources),
-            to=target or "",
-            due_at=due,
-            retain_seconds=retain,
-            entry=entry,
-            now=now,
-            leg=leg,
-            counter=count,
-            receipt=receipt,
-            dropped=" ".join(drop),
-            fields=_pairs(fields),
-        )
-        return bool(won), JobState(state) if state else None
+        self._transition(**_change(job_id, ended, None, now=0, due="-", entry="", fields={}))
 
     def claim(
         self,
@@ -344,6 +325,64 @@ class Records:
             entry=_entry(now, "late", why),
         )
         return bool(kept)
+
+
+def _turn(
+    job_id: JobId,
+    turn: Turn,
+    *,
+    now: float,
+    due_at: float | None,
+    why: str,
+    fields: Mapping[str, Any],
+    **options: Any,
+) -> JSONObject:
+    """Return the arguments by which a job takes a turn."""
+    sources, target = TRANSITIONS[turn]
+    if "error" in fields:  # a batch counts by its type (tally.lua)
+        fields = {**fields, "error_type": fields["error"]["type"]}
+    # "-" takes the due time away; a note sends an empty text, which keeps it (transition.lua).
+    due, entry = "-" if due_at is None else str(due_at), _entry(now, turn, why)
+    return _change(job_id, sources, target, now=now, due=due, entry=entry, fields=fields, **options)
+
+
+def _change(
+    job_id: JobId,
+    sources: Iterable[JobState | None],
+    target: JobState | None,
+    *,
+    now: float,
+    due: str,
+    entry: str,
+    fields: Mapping[str, Any],
+    drop: Sequence[str] = (),
+    leg: str = "",
+    count: str = "",
+    receipt: str = "",
+    retain_seconds: int | None = None,
+) -> JSONObject:
+    return {
+        **keys.BEFORE_THE_GATE,
+        **keys.OF_THE_OVERVIEW,
+        **keys.OF_A_BATCH,
+        "deliveries": keys.DELIVERIES,
+        "job": keys.job(job_id),
+        "due": keys.DUE,
+        "jobs": keys.JOBS,
+        "ready": keys.READY,
+        "job_id": job_id,
+        "sources": _csv(sources),
+        "to": target or "",
+        "due_at": due,
+        "retain_seconds": str(retain_seconds or ""),
+        "entry": entry,
+        "now": now,
+        "leg": leg,
+        "counter": count,
+        "receipt": receipt,
+        "dropped": " ".join(drop),
+        "fields": _pairs(fields),
+    }
 
 
 def _why(event: Event) -> str:

@@ -4,13 +4,13 @@ import base64
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, NewType
 
 from worker.core.errors import InvalidPayload
-from worker.core.job.states import JobState
+from worker.core.job.states import JobState, Turn
 
 JobId = NewType("JobId", str)
 ProviderTaskId = NewType("ProviderTaskId", str)
@@ -146,6 +146,20 @@ class Leased:
     created_at: float | None = None
     """When it was recorded, in Unix seconds."""
     tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a job is to end, as its record will say it."""
+
+    job_id: JobId
+    turn: Turn
+    why: str
+    fields: JSONObject
+    drop: Sequence[str]
+    """The fields that the record loses."""
+    told: JSONObject
+    """What the log says of it, too."""
 
 
 @dataclass(frozen=True, slots=True)
