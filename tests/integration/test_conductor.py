@@ -2,8 +2,9 @@
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
@@ -138,42 +139,45 @@ def test_a_worker_that_is_stopped_amid_200_resumptions_loses_none(flow: Flow, st
     flow.paid_once()
 
 
-def no_queue(flow: Flow, job_id: str) -> str:
+@contextmanager
+def no_queue(flow: Flow, job_id: str) -> Iterator[None]:
     """The broker refuses the next step."""
     flow.redis.set(f"refused.{job_id}", "no list")
-    return f"refused.{job_id}"
+    yield
+    flow.redis.delete(f"refused.{job_id}")
 
 
-def no_result(flow: Flow, job_id: str) -> str:
-    """The result backend refuses the result."""
-    key = f"celery-task-meta-{job_id}"
-    flow.redis.delete(key)
-    flow.redis.lpush(key, "no string")
-    return key
+@contextmanager
+def no_result(flow: Flow, job_id: str) -> Iterator[None]:
+    """The result backend refuses the result of jobs whose ids begin as this one's."""
+    begin, rights = job_id[0], flow.redis
+    keys_but_one = [f"~celery-task-meta-[^{begin}]*", "~[^c]*", "~c[^e]*", "~celery-taskset*"]
+    rights.acl_setuser("default", enabled=True, reset_keys=True, keys=[k[1:] for k in keys_but_one])
+    yield
+    rights.acl_setuser("default", enabled=True, keys=["*"])
 
 
 @pytest.mark.parametrize("refuse", [no_queue, no_result])
 def test_a_job_that_cannot_be_resumed_neither_stops_nor_slows_the_others(
-    flow: Flow, start: Start, refuse: Callable[[Flow, str], str]
+    flow: Flow, start: Start, refuse: Callable[[Flow, str], AbstractContextManager[None]]
 ) -> None:
     start()
-    stuck, step = flow.hold(), flow.note()
+    stuck, step = flow.hold(task_id=f"x{uuid.uuid4()}"), flow.note()
     others = [flow.hold() | flow.note() for _ in range(40)]
     for canvas in (stuck | step.set(queue=f"refused.{stuck.id}"), *others):
         canvas.apply_async()
     for job_id in flow.jobs:
         flow.waits(job_id)
-    cause = refuse(flow, stuck.id)
-    flow.deliver(stuck.id, completed())
-    wait_until(lambda: "leg_put_off" in flow.system.log("worker"), what="it is put off")
+    with refuse(flow, stuck.id):
+        flow.deliver(stuck.id, completed())
+        wait_until(lambda: "leg_put_off" in flow.system.log("worker"), what="it is put off")
 
-    other_ids = set(flow.jobs) - {stuck.id}
-    for job_id in other_ids:
-        flow.deliver(job_id, completed())
-    wait_until(lambda: {*map(flow.state, other_ids)} == {"succeeded"}, seconds=5)
-    assert (flow.state(stuck.id), flow.ran(step)) == ("resuming", [])
+        other_ids = set(flow.jobs) - {stuck.id}
+        for job_id in other_ids:
+            flow.deliver(job_id, completed())
+        wait_until(lambda: {*map(flow.state, other_ids)} == {"succeeded"}, seconds=5)
+        assert (flow.state(stuck.id), flow.ran(step)) == ("resuming", [])
 
-    flow.redis.delete(cause)
     control, late = flow.system.app.control, f"refused.{stuck.id}"
     wait_until(lambda: control.add_consumer(late, reply=True, timeout=5), what="it is read")
     flow.ends()

@@ -30,6 +30,7 @@ from worker.core.job.models import (
     Leased,
     Parked,
     ProviderTaskId,
+    Settlement,
     Source,
     Standing,
 )
@@ -51,6 +52,7 @@ from worker.store.readings import Readings
 from worker.store.records import Records
 
 NOW = 1_763_800_000.0
+OTHER = JobId("job-2")
 JOB = JobId("job-1")
 THREADS = 50
 EVENT = Event(Source.WEBHOOK, body='{"event": "song.completed"}', delivery_id="d-1")
@@ -273,6 +275,41 @@ def test_a_settled_job_keeps_its_record_for_its_retention(parts: Parts, redis: A
     assert 590 < redis.ttl(keys.job(JOB)) <= 600
     parts.records.note(JOB, now=NOW, sources=JobState, fields={"provider_task_id": "t-1"})
     assert 590 < redis.ttl(keys.job(JOB)) <= 600
+
+
+def test_many_jobs_are_settled_in_one_round_trip_each_by_its_own_state(parts: Parts) -> None:
+    begin(parts)
+    claim(parts)
+    begin(parts, OTHER)
+    ends = [
+        Settlement(job_id, Turn.SUCCEED, "", {"result": {"clips": []}}, ["parked"], {})
+        for job_id in (JOB, OTHER, JobId("nobody"))
+    ]
+    assert parts.records.settle(ends, now=NOW, retain_seconds=60) == [True, False, False]
+    assert parts.records.settle(ends, now=NOW, retain_seconds=60) == [False, False, False]
+    job, other = parts.readings.read(JOB), parts.readings.read(OTHER)
+    assert (job.state, job.result) == (JobState.SUCCEEDED, {"clips": []})
+    assert (other.state, other.result) == (JobState.SUBMITTING, None)
+
+
+def test_a_job_whose_record_is_broken_keeps_no_other_from_being_settled(
+    parts: Parts, redis: Any
+) -> None:
+    begin(parts)
+    claim(parts)
+    redis.set(keys.job(OTHER), "no hash")
+    ends = [Settlement(job_id, Turn.SUCCEED, "", {}, [], {}) for job_id in (OTHER, JOB)]
+    refused, won = parts.records.settle(ends, now=NOW, retain_seconds=60)
+    assert won is True
+    assert isinstance(refused, StoreUnavailable)
+
+
+def test_a_server_that_has_lost_its_scripts_gets_them_again(parts: Parts, redis: Any) -> None:
+    begin(parts)
+    claim(parts)
+    redis.script_flush()
+    ends = [Settlement(JOB, Turn.SUCCEED, "", {}, [], {})]
+    assert parts.records.settle(ends, now=NOW, retain_seconds=60) == [True]
 
 
 def test_a_request_that_was_wrong_from_the_start_is_recorded_too(parts: Parts, redis: Any) -> None:

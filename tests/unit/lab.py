@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from tests import fakes
 from worker.core.errors import FermataError, JobCancelled
 from worker.core.job.lanes import Lane
-from worker.core.job.models import Entry, Event, JobId, Kind, Leased, Parked, Source
+from worker.core.job.models import Entry, Event, JobId, Kind, Leased, Parked, Settlement, Source
 from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy
 from worker.core.providers import find
@@ -232,10 +232,14 @@ class Lab:
         secret, timestamp = derive_secret(KEY, job_id), str(int(self.now))
         return self.provider.scheme.headers(secret, timestamp, body, delivery_id="d-1")
 
+    def settlement(
+        self, outcome: Any, job_id: JobId = JOB, *, leased: Leased | None = None
+    ) -> Settlement:
+        """Say how a job is to end, as its leg does at its end."""
+        return self.settlements.settlement(job_id, find(REMASTER), outcome, leased=leased)
+
     def settle(self, outcome: Any, *, leased: Leased | None = None) -> None:
-        """Settle the job as its leg does at its end."""
-        settlement = self.settlements.settlement(JOB, find(REMASTER), outcome, leased=leased)
-        self.settlements.settle([settlement])
+        self.settlements.settle([self.settlement(outcome, leased=leased)])
 
     def deliver(self, body: bytes, job_id: JobId = JOB) -> str:
         return self.deliveries.receive(job_id, self.headers(body, job_id), body)
