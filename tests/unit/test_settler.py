@@ -92,8 +92,14 @@ class Desk:
         self.settler = Settler(
             self.settlements,  # type: ignore[arg-type]
             put_off=lambda job, error: self.book.append(["put off", job.job_id, str(error)]),
-            done=lambda ended: self.book.append(["done", ended.job_id]),
+            done=self.done,
         )
+        self.fault: Exception | None = None
+
+    def done(self, ended: Ended) -> None:
+        if self.fault:
+            raise self.fault
+        self.book.append(["done", ended.job_id])
 
     def ended(self, name: str, *, stored: bool = False) -> Ended:
         job_id = JobId(name)
@@ -170,6 +176,15 @@ def test_an_error_that_nobody_expects_keeps_nobody_from_writing(desk: Desk) -> N
     desk.settler.settle(desk.ended("b"))
     done = [["done", "a"], ["result", "b"], ["settled", "b"], ["done", "b"]]
     assert desk.book == [["result", "a"], *done]
+
+
+def test_a_monitor_that_cannot_be_told_keeps_nobody_from_writing(desk: Desk) -> None:
+    desk.fault = ZeroDivisionError()
+    desk.settler.settle(desk.ended("a"))
+    desk.fault = None
+    desk.settler.settle(desk.ended("b"))
+    written = [["result", "b"], ["settled", "b"], ["done", "b"]]
+    assert desk.book == [["result", "a"], ["settled", "a"], *written]
 
 
 def test_a_result_is_what_celery_would_have_stored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ leg steps aside first: its lease is renewed as before, and another thread takes 
 """
 
 import contextlib
+import functools
 import queue
 import threading
 import time
@@ -185,7 +186,8 @@ class Conductor:
         patience_seconds: float,
     ) -> None:
         self._legs = legs
-        self._settler = Settler(settlements, put_off=self._put_off_leg, done=self._done)
+        put_off = functools.partial(_put_off_leg, agenda)
+        self._settler = Settler(settlements, put_off=put_off, done=self._done)
         self._agenda = agenda
         self._leases = leases
         self._hostname = hostname
@@ -271,7 +273,7 @@ class Conductor:
             for job_id in left:
                 self._in_hand.pop(job_id, None)
         if left:
-            self._put_off(self._leases, left, 0)
+            _put_off(self._leases, left, 0)
 
     def _run_legs(self) -> None:
         """Run one leg after another, until one steps aside. This is a thread's whole work."""
@@ -290,7 +292,7 @@ class Conductor:
             self._legs.run(ended)
         except BaseException as error:  # an errback may call sys.exit(), to end a pool's process
             if not ended.settlement:
-                self._put_off_leg(job, error)
+                _put_off_leg(self._agenda, job, error)
         finally:
             resuming.reset(token)
             structlog.contextvars.clear_contextvars()
@@ -311,11 +313,6 @@ class Conductor:
             self._changed.notify_all()
         self._legs.tell(ended)
 
-    def _put_off_leg(self, job: Leased, error: BaseException) -> None:
-        seconds = min(2.0 ** min(job.claims, 10), LONGEST_PUT_OFF_SECONDS)
-        log.warning("leg_put_off", job_id=job.job_id, error=told(error), seconds=seconds)
-        self._put_off(self._agenda, [job.job_id], seconds)
-
     def _step_aside(self) -> None:
         """Let another thread take legs: this one is about to call errbacks."""
         with self._changed:
@@ -329,8 +326,15 @@ class Conductor:
             self._add_threads()
             self._changed.notify_all()
 
-    def _put_off(self, agenda: Agenda, job_ids: Sequence[JobId], seconds: float) -> None:
-        try:
-            agenda.renew(job_ids, seconds=seconds)
-        except StoreUnavailable as error:
-            log.warning("leases_end_by_themselves", error=told(error))
+
+def _put_off_leg(agenda: Agenda, job: Leased, error: BaseException) -> None:
+    seconds = min(2.0 ** min(job.claims, 10), LONGEST_PUT_OFF_SECONDS)
+    log.warning("leg_put_off", job_id=job.job_id, error=told(error), seconds=seconds)
+    _put_off(agenda, [job.job_id], seconds)
+
+
+def _put_off(agenda: Agenda, job_ids: Sequence[JobId], seconds: float) -> None:
+    try:
+        agenda.renew(job_ids, seconds=seconds)
+    except StoreUnavailable as error:
+        log.warning("leases_end_by_themselves", error=told(error))

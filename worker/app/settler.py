@@ -13,7 +13,7 @@ another conductor runs the leg again, as if it had died in it.
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
@@ -32,7 +32,7 @@ _RETRIES: Final = 10
 class Result:
     """A result as it will stand in Celery's result backend."""
 
-    backend: Any
+    backend: Any = field(repr=False)
     """Celery's, on Redis."""
     key: Any
     text: Any
@@ -135,7 +135,8 @@ class Settler:
         for each in legs:
             if each.result and (error := next(errors)):
                 self._put_off(each.job, error)
-                self._done(each)
+                each.event = None  # the leg runs again, and monitors are told of that run
+                self._let_go([each])
             else:
                 stored.append(each)
         return stored
@@ -151,7 +152,10 @@ class Settler:
 
     def _let_go(self, legs: Sequence[Ended]) -> list[Ended]:
         for each in legs:
-            self._done(each)
+            try:
+                self._done(each)
+            except Exception:  # a monitor's fault is not worth the settlement of other jobs
+                log.exception("monitors_untold", job_id=each.job_id)
         return []
 
 
