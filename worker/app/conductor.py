@@ -206,9 +206,9 @@ class Conductor:
         """Lease as many ready jobs as there is room for; if none is ready, wait a little."""
         with self._changed:
             self._add_threads()
-            if not self._changed.wait_for(self._has_room, LISTEN_SECONDS):
-                return
-            room = self._room()
+            room = self._changed.wait_for(self._room, LISTEN_SECONDS)
+        if not room:
+            return
         leased = self._agenda.lease(seconds=LEASE_SECONDS, limit=room)
         with self._changed:
             for job in leased:
@@ -220,12 +220,13 @@ class Conductor:
         if not leased:
             self._agenda.wait_for_ready(self._listen_seconds)
 
-    def _has_room(self) -> bool:
-        # Not for one job alone: to lease many takes one round trip, too.
-        return self._room() > 0 and len(self._in_hand) - len(self._aside) <= AT_ONCE // 2
-
     def _room(self) -> int:
-        return min(AT_ONCE - len(self._in_hand) + len(self._aside), MOST_ASIDE - len(self._aside))
+        """Return how many jobs to lease now: none until half of those in hand are done.
+
+        To lease many takes one round trip, as to lease one does.
+        """
+        waiting, aside = len(self._in_hand) - len(self._aside), len(self._aside)
+        return 0 if waiting > AT_ONCE // 2 else min(AT_ONCE - waiting, MOST_ASIDE - aside)
 
     def _add_threads(self) -> None:
         """Start threads for the waiting jobs, ``THREADS`` at most; as daemons: see :meth:`stop`."""
