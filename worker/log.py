@@ -1,4 +1,8 @@
-"""Logs: structlog events through the standard library's handlers, on standard error.
+"""Logs: structlog events and the libraries' records, through one handler, on standard error.
+
+An ordinary line of ours (``info``, ``debug``) is rendered here and written straight to the
+handler's stream: each webhook and each job writes one, and the way through ``logging`` costs more
+than the rest of the line. A warning or an error takes that way, for whoever else listens there.
 
 With FERMATA_LOG_FORMAT=json every line is JSON. Text that a library prints beside its log, such as
 Celery's banner, becomes a log line, and so does the reason why a process ends before it could read
@@ -12,7 +16,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import TracebackType
@@ -63,14 +67,17 @@ _SHARED: Final[list[Any]] = [
 
 def configure(settings: Settings) -> None:
     """Send every log record, ours and the libraries', through one formatter."""
-    as_json = settings.log_format == "json"
+    rendering = _json() if settings.log_format == "json" else _console()
+    handler = _handler(rendering)
+    named = structlog.stdlib.LoggerFactory(ignore_frame_names=[__name__])
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=lambda *names: _Logger(named(*names), handler, rendering),
+        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
-    root.handlers = [_handler(_json() if as_json else _console())]
+    root.handlers = [handler]
     root.setLevel(settings.log_level)
     for name in _TELLTALES:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -80,6 +87,39 @@ def configure(settings: Settings) -> None:
 def _is_no_new_file(record: logging.LogRecord) -> bool:
     """Drop beat's warning of a reset: it logs one for each new schedule file, which had nothing."""
     return not record.getMessage().startswith("DB Reset: Account for new")
+
+
+class _Logger:
+    """Writes an ordinary line itself, and leaves the others to a logger of the standard library.
+
+    The line looks as that logger would write it, and the handler's lock keeps lines of several
+    threads apart.
+    """
+
+    def __init__(
+        self,
+        named: logging.Logger,
+        handler: "logging.StreamHandler[TextIO]",
+        rendering: Sequence[Any],
+    ) -> None:
+        self._named, self._handler, self._rendering = named, handler, rendering
+        self.warning, self.error, self.critical = named.warning, named.error, named.critical
+
+    def info(self, fields: EventDict, **of_structlog: Any) -> None:
+        try:
+            self._write(fields)
+        except Exception:  # a full disk, a reader that is gone: ``logging`` reports it, or not
+            self._named.info(fields, **of_structlog)
+
+    debug = info
+
+    def _write(self, fields: EventDict) -> None:
+        said: Any = dict(fields)
+        for render in self._rendering:
+            said = render(None, "info", said)
+        with self._handler.lock:  # type: ignore[union-attr]
+            self._handler.stream.write(f"{said}\n")
+            self._handler.stream.flush()
 
 
 def answer_to_a_person() -> None:
@@ -111,7 +151,7 @@ def _retell(record: logging.LogRecord) -> bool:
     return True
 
 
-def _handler(rendering: list[Any]) -> logging.Handler:
+def _handler(rendering: list[Any]) -> "logging.StreamHandler[TextIO]":
     handler = logging.StreamHandler(_original(sys.stderr))
     handler.addFilter(_retell)
     handler.setFormatter(_formatter(rendering))
@@ -135,9 +175,30 @@ def _json() -> list[Any]:
 
 
 def _console() -> list[Any]:
-    plain = structlog.dev.plain_traceback
-    colors = sys.stderr.isatty()
-    return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
+    if sys.stderr.isatty():
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=True, exception_formatter=plain)]
+    return [_as_line]
+
+
+_WITHOUT_COLORS: Final = structlog.dev.ConsoleRenderer(
+    colors=False, exception_formatter=structlog.dev.plain_traceback
+)
+_BESIDE_THE_LINE: Final = frozenset({"exception", "exc_info", "stack", "logger", "logger_name"})
+_needs_quotes: Final = re.compile(r"[ \t=\r\n\"']").search
+
+
+def _as_line(logger: Any, method: str, fields: EventDict) -> str:
+    """Render as structlog's ConsoleRenderer does without colours, in a quarter of its time."""
+    if not _BESIDE_THE_LINE.isdisjoint(fields):
+        return _WITHOUT_COLORS(logger, method, fields)
+    begin = f"{fields.pop('timestamp')} [{fields.pop('level'):9}] {fields.pop('event')!s:30}"
+    shown = (f"{name}={_shown(fields[name])}" for name in sorted(fields))
+    return " ".join((begin, *shown)).rstrip(" ")
+
+
+def _shown(field: Any) -> str:
+    return field if isinstance(field, str) and not _needs_quotes(field) else repr(field)
 
 
 # -- output beside the log --------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 import structlog
 from celery.concurrency.base import BasePool
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.exceptions import NoPermissionError
 
 import worker
@@ -54,6 +57,88 @@ def test_a_word_of_ours_is_logged_as_the_word_it_is(
         structlog.get_logger().info("delivery_received", receipt=Receipt.WITHOUT_EFFECT)
     assert "without effect" in written.getvalue()
     assert "Receipt" not in written.getvalue()
+
+
+FIELDS = st.dictionaries(
+    st.from_regex(r"[a-z_]{1,8}", fullmatch=True),
+    st.text()
+    | st.integers()
+    | st.floats()
+    | st.none()
+    | st.sampled_from(Receipt)
+    | st.lists(st.text()),
+)
+
+
+@given(fields=FIELDS, event=st.text())
+def test_a_line_for_the_console_is_structlogs_own(fields: dict[str, Any], event: str) -> None:
+    fields |= {"timestamp": "2026-11-30T08:51:06.591484Z", "level": "info", "event": event}
+    theirs = structlog.dev.ConsoleRenderer(colors=False)
+    assert log._as_line(None, "info", dict(fields)) == theirs(None, "info", dict(fields))
+
+
+class Listener(logging.Handler):
+    """Another handler that somebody has added, and what it hears."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+@pytest.mark.parametrize("error", [None, ValueError("boom")])
+def test_an_ordinary_line_is_as_logging_writes_it_and_only_a_warning_is_heard_there(
+    log_format: str, error: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"receipt": Receipt.LATE, "why": "a b", "exc_info": error}
+    listener = Listener()
+    with logs(monkeypatch, log_format=log_format) as written:
+        logging.getLogger().addHandler(listener)
+        structlog.get_logger().info("delivery_received", **fields)
+        ordinary = written.getvalue()
+        structlog.get_logger().warning("delivery_received", **fields)
+        warning = written.getvalue().removeprefix(ordinary)
+    assert [(each.name, each.levelname) for each in listener.records] == [(__name__, "WARNING")]
+    same = re.compile(r"20\S+Z|warning|info(?:   )?")
+    assert same.sub("", ordinary) == same.sub("", warning)
+
+
+def test_a_line_below_the_level_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    with logs(monkeypatch, log_level="WARNING") as written:
+        structlog.get_logger().info("delivery_received")
+        structlog.get_logger().warning("delivery_quarantined")
+    assert "received" not in written.getvalue()
+    assert "quarantined" in written.getvalue()
+
+
+def test_a_log_that_cannot_be_written_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with logs(monkeypatch) as written:
+        written.close()
+        structlog.get_logger().info("delivery_received")
+    assert "--- Logging error ---" in capsys.readouterr().err
+
+
+def test_lines_of_several_threads_stay_whole(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = [letter * 5000 for letter in "abcd"]
+
+    def talk(word: str) -> None:
+        for _ in range(200):
+            structlog.get_logger().info(word)
+            logging.getLogger("celery").warning(word)
+
+    with (tmp_path / "log").open("w+") as file, logs(monkeypatch):
+        logging.getLogger().handlers[0].setStream(file)  # type: ignore[attr-defined]
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(talk, words))
+        file.seek(0)
+        assert {line.split()[-1] for line in file} == set(words)
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
