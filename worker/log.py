@@ -42,27 +42,23 @@ _TELLTALES: Final = (
 )
 
 
-def _as_words(_: Any, __: str, fields: EventDict) -> EventDict:
-    """Log a member of an enum as its word: the console's renderer might show its repr."""
-    return {
+def _complete(_: Any, level: str, fields: EventDict) -> EventDict:
+    """Add what every line has: its level, the time, and the trace that it belongs to."""
+    # A member of an enum is logged as its word: the console's renderer might show its repr.
+    said = {
         name: field.value if isinstance(field, StrEnum) else field for name, field in fields.items()
     }
-
-
-def _with_trace(_: Any, __: str, fields: EventDict) -> EventDict:
-    """Name the trace that a line belongs to."""
     if trace_id := tracing.trace_id():
-        fields["trace_id"] = trace_id
-    return fields
+        said["trace_id"] = trace_id
+    said["level"], said["timestamp"] = level, _now()
+    return said
 
 
-_SHARED: Final[list[Any]] = [
-    structlog.contextvars.merge_contextvars,
-    _as_words,
-    _with_trace,
-    structlog.stdlib.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-]
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+_SHARED: Final[list[Any]] = [structlog.contextvars.merge_contextvars, _complete]
 
 
 def configure(settings: Settings) -> None:
@@ -305,8 +301,7 @@ def _original(stream: TextIO) -> TextIO:
 
 
 def _write(stream: TextIO, event: str, level: str, **fields: Any) -> None:
-    stamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    line = json.dumps({"event": event, **fields, "level": level, "timestamp": stamp})
+    line = json.dumps({"event": event, **fields, "level": level, "timestamp": _now()})
     # One write, without the handler's lock: this may run in a signal handler that interrupted a
     # log line, and so would wait for ever for a lock of its own thread.
     os.write(_original(stream).fileno(), f"{line}\n".encode())
