@@ -405,5 +405,9 @@ def _dump(value: Any) -> Any:
 
 def _entry(now: float, what: str, why: str) -> str:
     """Write a line of the timeline. A turn's line needs no state: readers know it from the turn."""
-    said = {"at": round(now, 3), "what": what} | ({"why": why} if why else {})
-    return json.dumps(said, separators=(",", ":"))
+    # By hand: a turn writes one line, a delivery two, and an encoder of its own costs each 2 µs.
+    reason = f',"why":{_quoted(why)}' if why else ""
+    return f'{{"at":{round(now, 3)},"what":{_quoted(what)}{reason}}}'
+
+
+_quoted: Final = json.encoder.encode_basestring_ascii

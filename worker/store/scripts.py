@@ -8,6 +8,7 @@ name too, and if a name is missing or misspelt, it raises a TypeError before Red
 last argument may end with ``...``: it is a list.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -53,20 +54,26 @@ class Script:
     """A script that Redis runs in one step; called with all of its keys and arguments by name."""
 
     def __init__(self, redis: "Redis", name: str) -> None:
-        self._redis = redis
+        self._redis: Any = redis
         self._name = name
-        self._declared = declaration(name)
-        self._lists = {self._declared.rest} if self._declared.rest else set()
-        self._names = {*map(str.lower, self._declared.keys), *self._declared.args, *self._lists}
-        self._run: Any = redis.register_script(source(name))
+        declared = declaration(name)
+        self._keys = len(declared.keys)
+        self._order = (*map(str.lower, declared.keys), *declared.args)
+        self._rest = declared.rest
+        self._names = {*self._order, *({declared.rest} if declared.rest else ())}
+        self._sha = hashlib.sha1(source(name).encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, **given: Any) -> Any:
         """Run it; a key is named in lower case here.
 
         Raises TypeError if a name is missing or misspelt; StoreUnavailable.
         """
-        keys, args = self._by_position(given)
-        return self._run(keys=keys, args=args)
+        command = self._command(given)
+        try:
+            return self._redis.execute_command(*command)
+        except NoScriptError:
+            self._load()
+            return self._redis.execute_command(*command)
 
     def many(self, calls: Sequence[Mapping[str, Any]]) -> list[Any]:
         """Run it once for each of many calls, in one round trip.
@@ -77,22 +84,24 @@ class Script:
         """
         with self._redis.pipeline(transaction=False) as pipe:
             for given in calls:
-                keys, args = self._by_position(given)
-                pipe.evalsha(self._run.sha, len(keys), *keys, *args)
-            replies = pipe.execute(raise_on_error=False)
+                pipe.execute_command(*self._command(given))
+            replies: list[Any] = pipe.execute(raise_on_error=False)
         if any(isinstance(reply, NoScriptError) for reply in replies):
-            self._redis.script_load(source(self._name))  # the server was restarted
+            self._load()
             return self.many(calls)
         return replies
 
-    def _by_position(self, given: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    def _command(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
         if given.keys() != self._names:
             wrong = ", ".join(sorted(given.keys() ^ self._names))
             raise TypeError(f"{self._name}.lua: missing or unknown: {wrong}")
-        declared = self._declared
-        rest: Iterable[Any] = given[declared.rest] if declared.rest else ()
-        keys = [given[name.lower()] for name in declared.keys]
-        return keys, [*(given[name] for name in declared.args), *rest]
+        values = map(given.__getitem__, self._order)
+        rest: Iterable[Any] = given[self._rest] if self._rest else ()
+        return ("EVALSHA", self._sha, self._keys, *values, *rest)
+
+    def _load(self) -> None:
+        """Tell the script to a server that was restarted, or has taken over."""
+        self._redis.script_load(source(self._name))
 
 
 @cache
