@@ -69,6 +69,8 @@ def trace_id() -> str:
 
 def traceparent() -> str:
     """Return the current span's context as a record keeps it; an empty text outside a trace."""
+    if not _current().is_valid:
+        return ""
     carrier: dict[str, str] = {}
     with _harmless():
         _w3c.inject(carrier)
@@ -134,17 +136,14 @@ def root(
             raise
 
 
-@contextlib.contextmanager
-def request(name: str, *, job_id: str) -> Iterator[None]:
+def request(name: str, *, job_id: str) -> AbstractContextManager[None]:
     """Serve a request in a trace: in the web framework's, if that is instrumented, or in a new one.
 
     A new one does not follow the ``traceparent`` that a stranger may send.
     """
     if _current().is_valid or not is_on():
-        yield
-        return
-    with root(name, kind=SpanKind.SERVER, job_id=job_id):
-        yield
+        return contextlib.nullcontext()
+    return root(name, kind=SpanKind.SERVER, job_id=job_id)
 
 
 def link(traceparent: str | None) -> None:

@@ -195,7 +195,7 @@ def parse(body: bytes | str) -> JSONObject:
     """
     try:
         text = body.decode() if isinstance(body, bytes) else body
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = _STRICT.decode(text)
     except (ValueError, RecursionError) as error:
         raise InvalidPayload(f"the body is not JSON: {type(error).__name__}") from None
     if _is_deeper(value, text):
@@ -223,6 +223,10 @@ def _is_deeper(value: Any, text: str) -> bool:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(name)
+
+
+_STRICT: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+"""Kept: ``json.loads`` would build a decoder for each body."""
 
 
 def find(operations: Mapping[str, _Row], name: str) -> _Row:
