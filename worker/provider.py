@@ -37,6 +37,7 @@ import time
 from collections.abc import Iterator
 from http.client import HTTPException, RemoteDisconnected
 from queue import Empty, SimpleQueue
+from types import SimpleNamespace
 from typing import Any, Final
 
 import requests
@@ -72,8 +73,13 @@ class HTTPTransport:
         self._base_url = base_url.rstrip("/")
         self._connect_seconds = connect_seconds
         self._total_seconds = total_seconds
-        self._api_key = api_key
-        self._asking = _session(api_key, connections=DEFAULT_POOLSIZE)
+        self._session = requests.Session()
+        self._session.auth = _Bearer(api_key)
+        # requests would read the environment for each request; see ``_environment``.
+        self._session.trust_env = False
+        self._asking = _Adapter(connections=DEFAULT_POOLSIZE)
+        self._submitting = _Adapter(_NotKept)
+        self._blank = functools.lru_cache(maxsize=64)(self._prepared)
 
     @functools.cached_property
     def _environment(self) -> dict[str, Any]:
@@ -88,30 +94,23 @@ class HTTPTransport:
         return {name: said[name] for name in ("proxies", "verify")}
 
     def send(self, request: Request) -> Answer:
-        # If the provider has just closed a kept-alive connection, the request fails like one whose
-        # answer was lost. A POST costs money, so it opens a connection of its own, where the two
-        # stay apart. A GET can be repeated, so it reuses connections.
         asking = request.method == "GET"
-        # A session of its own as well: the header alone does not keep urllib3 from reusing one.
-        session = self._asking if asking else _session(self._api_key, connections=1)
-        headers = {} if asking else {"Connection": "close"}
         seconds = request.timeout_seconds or self._total_seconds
         if asking:
             seconds = min(POLL_SECONDS, seconds)
         give_up = time.monotonic() + seconds
         watch = _Watch(seconds)
+        # Not a session: it merges settings and looks for cookies and redirects at each request,
+        # which took as much CPU as to send one. So an adapter of requests does that alone.
+        adapter = self._asking if asking else self._submitting
         try:
             with (
                 watch,
-                session.request(
-                    request.method,
-                    self._base_url + request.path,
-                    json=request.body,
-                    headers=headers,
+                adapter.send(
+                    self._written(request),
+                    stream=True,
                     timeout=(self._connect_seconds, seconds),
                     **self._environment,
-                    allow_redirects=False,
-                    stream=True,
                 ) as response,
             ):
                 body = _read(response, give_up)
@@ -123,9 +122,19 @@ class HTTPTransport:
             if watch.begun:
                 raise AnswerLost(f"no readable answer: {why}") from None
             raise NeverSent(f"cannot reach the provider: {why}") from None
-        finally:
-            if not asking:
-                session.close()
+
+    def _written(self, request: Request) -> requests.PreparedRequest:
+        if request.method == "GET":
+            return self._prepared(request.method, request.path)
+        # A copy of the blank that its path has: to check the URL and the key takes long.
+        written = self._blank(request.method, request.path, connection="close").copy()
+        written.prepare_body(data=None, files=None, json=request.body)
+        return written
+
+    def _prepared(self, method: str, path: str, **headers: str) -> requests.PreparedRequest:
+        return self._session.prepare_request(
+            requests.Request(method, self._base_url + path, headers=headers)
+        )
 
 
 def proxies(url: str) -> dict[str, Any]:
@@ -136,17 +145,6 @@ def proxies(url: str) -> dict[str, Any]:
     loopback.
     """
     return dict.fromkeys(("http", "https", "all")) if is_this_machine(url) else {}
-
-
-def _session(api_key: str, *, connections: int) -> requests.Session:
-    session = requests.Session()
-    # requests would read the environment for each request; see ``_environment``.
-    session.trust_env = False
-    for scheme in ("http://", "https://"):
-        adapter = _WatchedAdapter(max_retries=0, pool_connections=1, pool_maxsize=connections)
-        session.mount(scheme, adapter)
-    session.auth = _Bearer(api_key)
-    return session
 
 
 class _Watch:
@@ -294,28 +292,70 @@ def _watch_of_thread() -> _Watch | None:
     return getattr(_watching, "watch", None)
 
 
+class _NotKept:
+    """A pool that keeps no connection: each request opens one of its own.
+
+    If the provider has just closed a kept-alive connection, the request fails like one whose answer
+    was lost. A POST costs money, so it opens a connection of its own, where the two stay apart. A
+    GET can be repeated, so it reuses connections. The header ``Connection: close`` alone would not
+    keep urllib3 from reusing one.
+    """
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        return self._new_conn()  # type: ignore[attr-defined]
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn:
+            conn.close()
+
+
 @functools.cache
-def _watched(pool: Any) -> Any:
+def _watched(pool: Any, *kinds: type) -> Any:
     """Return a class of pools like this one, whose connections are watched.
 
     A SOCKS proxy has pools of another class. They must be watched too: a connection that is not
     watched looks as if it had never begun a request.
     """
     connections = type("_Connection", (_Watched, pool.ConnectionCls), {})
-    return type("_Pool", (pool,), {"ConnectionCls": connections})
+    return type("_Pool", (*kinds, pool), {"ConnectionCls": connections})
 
 
-class _WatchedAdapter(HTTPAdapter):
+class _Adapter(HTTPAdapter):
+    """Sends requests to one server, whose environment is the same for all of them."""
+
+    def __init__(self, *kinds: type, connections: int = 1) -> None:
+        self._kinds = kinds
+        self._pool: Any = None
+        super().__init__(pool_connections=1, pool_maxsize=connections)
+
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
-        _watch_over(self.poolmanager)
+        self._watch_over(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         known = proxy in self.proxy_manager
         manager = super().proxy_manager_for(proxy, **options)
         if not known:
-            _watch_over(manager)
+            self._watch_over(manager)
         return manager
+
+    def _watch_over(self, manager: Any) -> None:
+        pools = manager.pool_classes_by_scheme
+        manager.pool_classes_by_scheme = {
+            scheme: _watched(pool, *self._kinds) for scheme, pool in pools.items()
+        }
+
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        """Return the server's pool, which is found once: requests would parse the URL each time."""
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(*args, **options)
+        return self._pool
+
+    def build_response(self, req: Any, resp: Any) -> requests.Response:
+        """Hand over what is read of an answer: no cookies, and no guess at its encoding."""
+        response = requests.Response()
+        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
+        return response
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Check the server's certificate by authorities that are loaded already.
@@ -323,12 +363,16 @@ class _WatchedAdapter(HTTPAdapter):
         urllib3 would load them for each connection, which takes more CPU than the rest of a
         request. For a proxy that speaks TLS it still does, from what stays on the connection.
         """
-        super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
-        proxied = conn.proxy is not None and conn.proxy.scheme == "https"
-        if (conn.ca_certs or conn.ca_cert_dir) and not proxied:
-            changed_at = os.stat(conn.ca_certs or conn.ca_cert_dir).st_mtime_ns
+        if conn.proxy is not None and conn.proxy.scheme == "https":
+            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
+            return
+        # Other threads use the pool meanwhile, so requests must not write into it.
+        found = SimpleNamespace(ca_certs=None, ca_cert_dir=None)
+        super().cert_verify(found, url, verify, cert)  # type: ignore[no-untyped-call]
+        if place := found.ca_certs or found.ca_cert_dir:
+            changed_at = os.stat(place).st_mtime_ns
             with _loading:
-                context = _trusting(conn.ca_certs, conn.ca_cert_dir, changed_at)
+                context = _trusting(found.ca_certs, found.ca_cert_dir, changed_at)
             conn.conn_kw["ssl_context"] = context
             conn.ca_certs = conn.ca_cert_dir = None
 
@@ -343,11 +387,6 @@ def _trusting(file: str | None, folder: str | None, changed_at: int) -> ssl.SSLC
     context = create_urllib3_context()
     context.load_verify_locations(file, folder)
     return context
-
-
-def _watch_over(manager: Any) -> None:
-    pools = manager.pool_classes_by_scheme
-    manager.pool_classes_by_scheme = {scheme: _watched(pool) for scheme, pool in pools.items()}
 
 
 class _Bearer(AuthBase):

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import requests
 import urllib3.util.connection
 
 from tests.system import wait_until, within
@@ -58,6 +59,32 @@ def test_a_poll_has_no_body(stage: Stage) -> None:
     (heard,) = stage.heard
     assert heard.line == "GET /sonic/task/1 HTTP/1.1"
     assert heard.body == b""
+
+
+@pytest.mark.parametrize("body", [{"prompt": "é"}, {"prompt": "longer", "mv": None}, {}, None])
+def test_each_request_of_a_path_is_the_one_that_requests_would_send(
+    stage: Stage, body: dict[str, str | None] | None
+) -> None:
+    sending = provider(stage.url)
+    sending.send(SUBMIT)  # what follows is a copy of its blank
+    sending.send(Request("POST", SUBMIT.path, body))
+    sending.send(POLL)
+    headers = {"Authorization": f"Bearer {API_KEY}"}
+    with requests.Session() as session:
+        url = stage.url + SUBMIT.path
+        session.post(url, json=body, headers={**headers, "Connection": "close"}, timeout=10)
+        session.get(stage.url + POLL.path, headers=headers, timeout=10)
+    ours, theirs = stage.heard[1:3], stage.heard[3:]
+    for mine, other in zip(ours, theirs, strict=True):
+        assert (mine.line, mine.headers, mine.body) == (other.line, other.headers, other.body)
+
+
+def test_what_the_provider_sets_as_a_cookie_is_not_sent_back(stage: Stage) -> None:
+    stage.say = saying(reply(Set_Cookie="who=somebody"))
+    sending = provider(stage.url)
+    for request in (SUBMIT, POLL, SUBMIT, POLL):
+        sending.send(request)
+    assert not any("cookie" in heard.headers for heard in stage.heard)
 
 
 def test_a_netrc_file_does_not_replace_the_key(
