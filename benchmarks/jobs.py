@@ -11,7 +11,7 @@ from typing import Any, Final
 from celery.canvas import Signature
 
 from benchmarks.house import House
-from tests.job import Job
+from tests.job import Job, pressed
 from tests.system import SIGNING_KEY
 from worker.core.contract import OURS_HEADER, QUEUE, task_name
 from worker.core.job import kept
@@ -23,7 +23,6 @@ from worker.core.providers.aimusic.operations import find
 from worker.core.wire import Answer, Request
 from worker.engine.attempts import Attempt, Attempts
 from worker.engine.submit import Callbacks, Submissions
-from worker.messages.press import park as press
 from worker.store.gate import Gate
 
 OPERATION: Final = find("sonic.remaster")
@@ -66,7 +65,7 @@ def _clip() -> dict[str, Any]:
 
 def messages(signatures: Sequence[Signature[Any]]) -> list[str]:
     """Write what Celery would put into its queue, so that a whole backlog can appear at once."""
-    return [_queued(press(each)) for each in signatures]
+    return [_queued(pressed(each)) for each in signatures]
 
 
 def _queued(parked: Parked) -> str:
@@ -109,7 +108,7 @@ def park(house: House, count: int) -> list[JobId]:
     job_ids = [JobId(str(uuid.uuid4())) for _ in range(count)]
     headers = {OURS_HEADER: 0}
     wanted = [remaster(house, str(uuid.uuid4()), task_id=j, headers=headers) for j in job_ids]
-    for job_id, parked in zip(job_ids, map(press, wanted), strict=True):
+    for job_id, parked in zip(job_ids, map(pressed, wanted), strict=True):
         attempt = Attempt(job_id, OPERATION, uuid.uuid4().hex)
         attempts.begin(attempt, REQUEST, parked, Lane())
         attempts.announce(attempt)

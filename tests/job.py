@@ -5,6 +5,9 @@ from typing import Any
 from celery.canvas import Signature
 
 from worker.core import keys
+from worker.core.job import canvas
+from worker.core.job.models import Parked
+from worker.messages.press import pack, press
 
 
 class Job(Signature[Any]):
@@ -22,3 +25,9 @@ class Job(Signature[Any]):
 def record_keys(job_id: str) -> set[str]:
     """The Redis keys of a job's record."""
     return {keys.job(job_id), keys.message(job_id), keys.timeline(job_id)}
+
+
+def pressed(signature: Signature[Any]) -> Parked:
+    """The message that ``signature.apply_async()`` would publish now, as a record keeps it."""
+    message = press(lambda to: signature.apply_async(producer=to, add_to_parent=False, declare=[]))
+    return Parked(pack(message), canvas.place(message["headers"]))

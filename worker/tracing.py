@@ -13,9 +13,9 @@ further: a trace is not worth a job.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from opentelemetry import context, propagate, trace
@@ -89,14 +89,6 @@ def headers_of(traceparent: str | None) -> dict[str, str]:
         with _harmless():
             propagate.inject(headers, _context(traceparent))
     return headers
-
-
-def restore(headers: MutableMapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Give a message that is not sent the tracing headers that it had before it was pressed."""
-    for name in propagate.get_global_textmap().fields:
-        headers.pop(name, None)
-        if name in given:
-            headers[name] = given[name]
 
 
 # -- spans ------------------------------------------------------------------------------------

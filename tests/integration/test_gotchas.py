@@ -28,7 +28,7 @@ from worker.messages.press import Publisher
 from worker.settings import Role, load
 
 
-# 1. Handling: expires=None in SubmitLeg._park; a conductor looks at no expiry.
+# 1. Handling: park (press.py) leaves expires out; a conductor looks at no expiry.
 def test_a_job_that_expires_while_it_is_parked_is_still_resumed(flow: Flow) -> None:
     job = flow.job(clip(), rule={"latency_seconds": 1.3}, expires=1)
 
@@ -53,7 +53,7 @@ def test_a_job_that_expires_before_it_runs_ends_natively_and_is_never_submitted(
     assert (flow.accepted(job.id), flow.state(job.id)) == ([], "expired")
 
 
-# 1. Handling: retries=0 in SubmitLeg._park.
+# 1. Handling: park (press.py) counts retries from 0 again.
 def test_the_resumed_leg_starts_with_all_its_retries(flow: Flow) -> None:
     job = flow.hold()
 
@@ -82,7 +82,7 @@ def test_a_job_can_be_resumed_before_its_submit_is_answered(flow: Flow) -> None:
     assert flow.state(job.id) == "succeeded"
 
 
-# 3. Handling: SubmitLeg._park changes headers alone.
+# 3. Handling: park (press.py) changes headers alone.
 def test_the_parked_message_has_the_arguments_of_the_first(flow: Flow) -> None:
     job, source = flow.job(rule=HELD), clip()
     job["kwargs"] |= {"pick": 0, "variation_category": "subtle"}
@@ -325,7 +325,7 @@ def test_a_parked_job_tells_event_consumers(flow: Flow, heard: Heard) -> None:
     assert who(result.get(timeout=GET_SECONDS)) == job.id
 
 
-# 11. Handling: SubmitLeg._park builds each job's signature from its own request.
+# 11. Handling: park (press.py) writes each job's message from its own request.
 def test_one_signature_applied_four_times_is_four_jobs(flow: Flow) -> None:
     job = flow.job(clip())
     flow.jobs.remove(job.options.pop("task_id"))

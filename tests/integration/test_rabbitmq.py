@@ -20,9 +20,10 @@ from tests.acceptance.test_cli import fermata
 from tests.integration.conftest import Flows
 from tests.integration.flow import Flow, clip, completed, who
 from tests.integration.test_recording import through
+from tests.job import pressed
 from tests.servers import RabbitMQ
 from tests.system import System, stop, wait_until, within
-from worker.messages.press import Publisher, park
+from worker.messages.press import Publisher
 from worker.settings import Role, load
 from worker.wiring.producer import open_producer
 
@@ -102,7 +103,7 @@ def test_a_message_for_a_queue_that_is_not_there_is_an_error_and_not_dropped(
     publisher = Publisher(flow.system.broker_url, {"confirm_publish": True}, TIMEOUT_SECONDS)
     try:
         with pytest.raises(Exception, match="NO_ROUTE"):
-            publisher.publish(park(signature).message)
+            publisher.publish(pressed(signature).message)
     finally:
         publisher.close()
 

@@ -13,13 +13,14 @@ from celery.canvas import Signature
 
 from benchmarks.house import Measured
 from tests.integration.flow import HELD
+from tests.job import pressed
 from tests.system import ROOT, System, wait_until
 from tests.traced import COMMAND, SPANS, in_memory
 from worker import tracing
 from worker.core.job.models import JobId
 from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy
-from worker.messages.press import Publisher, SubmitLegs, park
+from worker.messages.press import Publisher, SubmitLegs
 from worker.store.agenda import Agenda
 from worker.store.embedded import EmbeddedValkey
 from worker.store.readings import Readings
@@ -238,7 +239,7 @@ def kept_message() -> str:
     """A message as a record keeps it, of a job that no tracing has touched."""
     app = Celery(broker="memory://", set_as_current=False)
     signature: Signature[Any] = app.signature(REMASTER, queue="fermata")
-    return park(signature).message
+    return pressed(signature).message
 
 
 def test_without_an_sdk_a_chain_loads_nothing_of_it(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from tests.job import pressed
 from tests.system import wait_until
 from worker.app import conductor as conductor_module
 from worker.app import startup
@@ -21,7 +22,6 @@ from worker.app.conductor import AT_ONCE, MOST_ASIDE, THREADS, Conductor, Legs
 from worker.app.monitors import Monitors
 from worker.core.contract import task_name
 from worker.core.job.models import Event, JobId, Leased, Source
-from worker.messages.press import park
 from worker.store.connection import StoreUnavailable
 
 EVENT = Event(Source.WEBHOOK, body="{}")
@@ -75,7 +75,7 @@ class Worker:
         return Conductor(self.legs, Mock(), ready, ready, self.hostname, patience_seconds=1)
 
     def pausing(self, job_id: str) -> Leased:
-        message = park(self.app.signature(task_name(PAUSES), task_id=job_id)).message
+        message = pressed(self.app.signature(task_name(PAUSES), task_id=job_id)).message
         return Leased(JobId(job_id), PAUSES, message, EVENT, 1)
 
 

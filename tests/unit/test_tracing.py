@@ -106,12 +106,6 @@ def test_what_is_not_sampled_is_not_written(written: InMemorySpanExporter) -> No
     assert only(written).name == "leg"
 
 
-def test_a_message_gets_the_headers_back_that_it_had() -> None:
-    headers = {"id": "job-1", "traceparent": "of the press", "tracestate": "of the press"}
-    tracing.restore(headers, {"traceparent": REMOTE, "id": "another"})
-    assert headers == {"id": "job-1", "traceparent": REMOTE}
-
-
 @pytest.mark.parametrize(
     ("traceparent", "trace_id"), [(None, None), (REMOTE, REMOTE.split("-")[1]), ("damaged", None)]
 )

@@ -22,7 +22,7 @@ from worker.app.monitors import tell_parked
 from worker.core.contract import OURS_HEADER, PARKED, QUEUE, SLOW_QUEUE
 from worker.core.errors import DeadlineExceeded, InvalidRequest, UnknownJob
 from worker.core.job.lanes import Lane, lane_of
-from worker.core.job.models import Event, JobId, JSONObject, Parked, Source, Standing
+from worker.core.job.models import Event, JobId, JSONObject, Source, Standing
 from worker.core.job.states import TRANSITIONS, JobState, Turn
 from worker.core.job.timing import moment
 from worker.core.providers import chosen
@@ -166,7 +166,7 @@ class SubmitLeg:
         """Send a slow job on to its own queue: it came by the queue for quick ones."""
         message = self._message
         # The record comes first, so that the deadline ends the job if no worker serves that queue.
-        parked = self._park(queue=SLOW_QUEUE, expires=message.expires)
+        parked = park(self._task, queue=SLOW_QUEUE, expires=message.expires)
         stale_at = self._parts.attempts.pass_on(
             self._job_id, self._operation, body, parked, message.lane, expires_at=message.expires_at
         )
@@ -177,7 +177,7 @@ class SubmitLeg:
         attempt = Attempt(self._job_id, self._operation, secrets.token_hex(8))
         attempts, message = self._parts.attempts, self._message
         # If there is a record, it has the message already.
-        parked = None if standing.state else self._park()
+        parked = None if standing.state else park(self._task)
         # ``expires`` limits the wait in the queue. After the first attempt, the deadline counts.
         expires_at = None if standing.attempts else message.expires_at
         try:
@@ -229,14 +229,3 @@ class SubmitLeg:
             return None
         error = cancelled(self._job_id, job.cancelled_by)
         return Event(Source.CANCEL, error=error.to_json())
-
-    def _park(self, queue: str | None = None, *, expires: datetime | None = None) -> Parked:
-        """Press the message of this same task: same arguments, canvas and queue."""
-        signature = self._task.signature_from_request(
-            queue=queue,
-            expires=expires,
-            retries=0,
-            # This leg writes the record. Without the mark, the recorder would write it as well.
-            headers={**(self._message.request.headers or {}), OURS_HEADER: 0},
-        )
-        return park(signature)

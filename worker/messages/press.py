@@ -1,21 +1,25 @@
 """A job's own message, as its record keeps it.
 
-``recording`` presses the message before it publishes it; the task presses it when its first submit
-leg begins, if no producer of ours has. To press is to let Celery publish to a kombu channel that
-keeps the message instead of sending it. The record keeps exactly the message that kombu would send.
-So the engine can publish a submit leg again without task, canvas or result backend, and a conductor
-can run the resumed leg from it.
+``recording`` presses the message before it publishes it: it lets Celery publish to a kombu channel
+that keeps the message instead of sending it. If no producer of ours has, the first submit leg of
+the task writes the same message from its request. The record keeps the message that kombu would
+send. So the engine can publish a submit leg again without task, canvas or result backend, and a
+conductor can run the resumed leg from it.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, Final, cast
 
 import structlog
-from celery.canvas import Signature
+from celery import Task
+from celery.app.task import Context
 from kombu import Connection
 from kombu.exceptions import KombuError, OperationalError
+from kombu.serialization import dumps as serialize
 from kombu.transport import memory
+from kombu.utils.encoding import str_to_bytes
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
@@ -74,12 +78,64 @@ def press(publish: Callable[[Any], Any]) -> dict[str, Any]:
         return channel.pressed
 
 
-def park(signature: Signature[Any]) -> Parked:
-    """Return the message that ``signature.apply_async()`` would publish now."""
-    message = press(lambda to: signature.apply_async(producer=to, add_to_parent=False, declare=[]))
-    # Celery's instrumentation has put the span of a publish that never was into the headers.
-    tracing.restore(message["headers"], signature.options.get("headers") or {})
-    return Parked(pack(message), canvas.place(message["headers"]))
+# In Celery's order, which the dictionary of ``kept`` has too.
+_HEADERS: Final = (
+    "lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries",
+    "timelimit", "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result",
+    "replaced_task_nesting", "stamped_headers", "stamps",
+)  # fmt: skip
+_CANVAS: Final = ("callbacks", "errbacks", "chain", "chord")
+_PERSISTENT: Final = 2
+
+
+def park(task: Task[..., Any], *, queue: str = "", expires: datetime | None = None) -> Parked:
+    """Return the message by which a task runs now: same arguments, canvas and queue.
+
+    It is written from the task's request. To let Celery publish it took five times the CPU.
+
+    Args:
+        queue: another queue, in place of the one that the message came by.
+        expires: when the message expires in its queue.
+    """
+    request = task.request
+    # ``Context`` has an ignore_result of its own, which says nothing about the message.
+    given = vars(Context) | {"ignore_result": None} | vars(request)
+    ignored = given["ignore_result"]
+    headers = {name: given.get(name) for name in _HEADERS} | {
+        "lang": "py",
+        "task": task.name,
+        "root_id": request.root_id or request.id,
+        # It runs now, and for the first time: else Celery delays it, drops it, or counts wrongly.
+        "eta": None,
+        "expires": expires and expires.isoformat(),
+        "retries": 0,
+        "ignore_result": task.ignore_result if ignored is None else ignored,
+        **(request.headers or {}),
+        # The leg that parks writes the record. Without the mark, the recorder would write it too.
+        OURS_HEADER: 0,
+    }
+    embedded = {name: given[name] for name in _CANVAS}
+    content_type, content_encoding, body = serialize(
+        (request.args, request.kwargs, embedded), serializer=task.serializer
+    )
+    came_by = request.delivery_info or {}
+    message = {
+        "body": str_to_bytes(body),
+        "content-encoding": content_encoding,
+        "content-type": content_type,
+        "headers": headers,
+        "properties": {
+            "correlation_id": request.id,
+            "reply_to": request.reply_to or "",
+            "delivery_mode": (request.properties or {}).get("delivery_mode", _PERSISTENT),
+            "delivery_info": {
+                "exchange": "" if queue else came_by.get("exchange"),
+                "routing_key": queue or came_by.get("routing_key"),
+            },
+            "priority": came_by.get("priority") or 0,
+        },
+    }
+    return Parked(pack(message), canvas.place(headers))
 
 
 def pack(message: Mapping[str, Any]) -> str:
