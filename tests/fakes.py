@@ -24,6 +24,7 @@ from worker.core.job.models import (
     JSONObject,
     Kind,
     Settlement,
+    Shown,
     Standing,
 )
 from worker.core.job.states import LIVE, LOST, TRANSITIONS, JobState, Turn
@@ -319,7 +320,7 @@ class Records:
             memory.set(job_id, {"heard": digest})
         return Heard.WON
 
-    def announce(self, job_id: JobId, leg: str) -> Standing | None:
+    def announce(self, job_id: JobId, leg: str, shown: Shown | None = None) -> Standing | None:
         memory = self._memory
         with memory.step():
             state = memory.state(job_id)

@@ -146,13 +146,13 @@ def _(self: Any, in_turn: Any) -> Standing:
 
 
 @wraps(Attempts, "announce")
-def _(self: Any, announce: Any, attempt: Any) -> Any:
+def _(self: Any, announce: Any, attempt: Any, shown: Any) -> Any:
     if reached("forgotten", attempt.job_id):
         with book() as redis:
             redis.delete(*record_keys(attempt.job_id))
     if out("one submission", attempt.job_id):
         return self._readings.standing(attempt.job_id)  # whichever leg is the last
-    return announce(self, attempt)
+    return announce(self, attempt, shown)
 
 
 @wraps(Records, "begin")

@@ -46,12 +46,15 @@ def test_a_server_that_does_not_know_a_script_is_told_it_once() -> None:
     ]
 
 
+ANNOUNCES = dict.fromkeys(("job", "leg", "result", "parked", "seconds"), "")
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"job": "k"}, "leg"),
-        ({"job": "k", "leg": "l", "lag": 1}, "lag"),
-        ({"JOB": "k", "leg": "l"}, "JOB, job"),
+        ({"job": "k"}, "leg, parked, result, seconds"),
+        ({**ANNOUNCES, "lag": 1}, "lag"),
+        ({**ANNOUNCES, "JOB": "k"}, "JOB"),
     ],
 )
 def test_a_name_that_is_missing_or_misspelt_never_reaches_redis(

@@ -19,10 +19,11 @@ from celery import Task
 from celery.exceptions import Ignore, Reject
 
 from worker.app.monitors import tell_parked
-from worker.core.contract import OURS_HEADER, PARKED, QUEUE, SLOW_QUEUE
+from worker.app.parked_state import show
+from worker.core.contract import OURS_HEADER, QUEUE, SLOW_QUEUE
 from worker.core.errors import DeadlineExceeded, InvalidRequest, UnknownJob
 from worker.core.job.lanes import Lane, lane_of
-from worker.core.job.models import Event, JobId, JSONObject, Source, Standing
+from worker.core.job.models import Event, JobId, JSONObject, Shown, Source, Standing
 from worker.core.job.states import TRANSITIONS, JobState, Turn
 from worker.core.job.timing import moment
 from worker.core.providers import chosen
@@ -202,9 +203,8 @@ class SubmitLeg:
     def _announced(self, attempt: Attempt, *, announced: bool) -> Standing | None:
         """Announce that the job is parked; returns None if this leg must not submit it."""
         try:
-            if not announced:
-                self._announce_parked()
-            return self._parts.attempts.announce(attempt)
+            shown = None if announced else self._announce_parked()
+            return self._parts.attempts.announce(attempt, shown)
         except UnknownJob:
             raise
         except Exception as error:  # nothing was sent yet, so the attempt can be made again
@@ -212,16 +212,21 @@ class SubmitLeg:
             self._parts.attempts.postpone(attempt, Postponed(why))
             return None
 
-    def _announce_parked(self) -> None:
-        """Tell the result backend and monitors that the job holds no slot from here on."""
+    def _announce_parked(self) -> Shown | None:
+        """Tell the result backend and monitors that the job holds no slot from here on.
+
+        Returns the state, if the announcement is to store it.
+        """
         # Nothing can settle the job yet: the record is this leg's, the provider has not heard of
         # the job, and a cancellation waits for this leg (announce.lua). Celery's backends protect
         # only SUCCESS: if ``PARKED`` were stored later, or by a copy of this message, it would
         # overwrite FAILURE.
         task = self._task
+        shown = None
         if not task.request.ignore_result:
-            task.update_state(state=PARKED, meta={"operation": self._operation.name})
+            shown = show(task, {"operation": self._operation.name}, self._parts.settings)
         tell_parked(task)
+        return shown
 
     def _barred(self, job: Standing) -> Event | None:
         """Return the event of a job that was cancelled while its record was being written."""

@@ -19,6 +19,7 @@ from worker.core.job.models import (
     Kind,
     ProviderTaskId,
     Settlement,
+    Shown,
     Standing,
 )
 from worker.core.job.states import LIVE, LOST, JobState, Turn
@@ -154,8 +155,11 @@ class Records(Protocol):
             again: what the timeline then says of it.
         """
 
-    def announce(self, job_id: JobId, leg: str) -> Standing | None:
+    def announce(self, job_id: JobId, leg: str, shown: Shown | None = None) -> Standing | None:
         """Note that the job's PARKED state is stored; returns None if the leg is not its last.
+
+        Args:
+            shown: the state, if it is to be stored in the same step.
 
         Raises UnknownJob.
         """

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from worker.core.job import timing
 from worker.core.job.lanes import Lane, thousandths
-from worker.core.job.models import Event, JobId, JobRecord, Parked, Standing
+from worker.core.job.models import Event, JobId, JobRecord, Parked, Shown, Standing
 from worker.core.job.states import JobState, Turn
 from worker.core.job.timing import Policy
 from worker.core.ports import Clock, Gate, Readings, Records
@@ -115,15 +115,18 @@ class Attempts:
         written = self._records.turn(job_id, Turn.REROUTE, now=now, due_at=due_at, fields=fields)
         return due_at if written else None
 
-    def announce(self, attempt: Attempt) -> Standing | None:
+    def announce(self, attempt: Attempt, shown: Shown | None = None) -> Standing | None:
         """Note that the job's PARKED state is stored, and read where the job stands.
 
         From here on anybody may end the job. Returns None if the sweep has already declared this
         attempt dead.
 
+        Args:
+            shown: the state, if it is to be stored in the same step.
+
         Raises UnknownJob if Redis has lost the record since it was written.
         """
-        return self._records.announce(attempt.job_id, attempt.leg)
+        return self._records.announce(attempt.job_id, attempt.leg, shown)
 
     def turn(self, attempt: Attempt, turn: Turn, *, due_at: float, **options: Any) -> bool:
         """Take a turn if the job's state allows it and no other leg has begun; says whether it did.

@@ -17,7 +17,7 @@ from worker import tracing
 from worker.core import keys
 from worker.core.errors import UnknownJob
 from worker.core.job.lanes import Bid
-from worker.core.job.models import Event, Heard, JobId, JSONObject, Settlement, Standing
+from worker.core.job.models import Event, Heard, JobId, JSONObject, Settlement, Shown, Standing
 from worker.core.job.states import LIVE, LOST, TERMINAL, TRANSITIONS, JobState, Turn
 from worker.store.connection import StoreUnavailable
 from worker.store.scripts import Script
@@ -283,12 +283,21 @@ class Records:
         )
         return Heard(heard)
 
-    def announce(self, job_id: JobId, leg: str) -> Standing | None:
+    def announce(self, job_id: JobId, leg: str, shown: Shown | None = None) -> Standing | None:
         """Note that the job's PARKED state is stored; returns None if the leg is not its last.
+
+        Args:
+            shown: the state, if it is to be stored in the same step.
 
         Raises UnknownJob.
         """
-        found = self._announce(job=keys.job(job_id), leg=leg)
+        found = self._announce(
+            job=keys.job(job_id),
+            leg=leg,
+            result=shown.key if shown else "",
+            parked=shown.state if shown else "",
+            seconds=shown.seconds if shown else "",
+        )
         if not found:
             raise UnknownJob(f"the record of job {job_id} is gone: Redis has lost it")
         state, is_last, cancelled_by = found

@@ -127,6 +127,16 @@ class Parked:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """A job's PARKED state, as Celery's result backend would store it."""
+
+    key: str
+    state: str
+    seconds: int
+    """How long it is kept."""
+
+
+@dataclass(frozen=True, slots=True)
 class Leased:
     """A claimed job that a conductor has to itself for a while, and what its leg needs."""
 
