@@ -158,8 +158,8 @@ class _Watch:
         self.is_over = False
         self.begun = False
         """Whether the request has begun to leave. From then on the provider may know it."""
-        self._sock: socket.socket | None = None
-        """A descriptor of our own for the connection: TLS detaches the socket from the first."""
+        self._descriptor: int | None = None
+        """Our own for the connection: TLS detaches the socket from the first."""
         self._lock = threading.Lock()
 
     def __enter__(self) -> "_Watch":
@@ -185,7 +185,7 @@ class _Watch:
         """Watch over a connection, in place of the one before it."""
         self._let_go()
         with self._lock:
-            self._sock = socket.socket(fileno=os.dup(sock.fileno()))
+            self._descriptor = os.dup(sock.fileno())
         if self.is_over:
             self.end()
 
@@ -193,15 +193,17 @@ class _Watch:
         """Hang up."""
         with self._lock:  # else a closed descriptor might be another connection's by now
             self.is_over = True
-            if self._sock:
+            if self._descriptor is not None:
+                sock = socket.socket(fileno=self._descriptor)
                 with contextlib.suppress(OSError):
-                    self._sock.shutdown(socket.SHUT_RDWR)
+                    sock.shutdown(socket.SHUT_RDWR)
+                sock.detach()
 
     def _let_go(self) -> None:
         with self._lock:
-            if self._sock:
-                self._sock.close()
-                self._sock = None
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
 
 
 class _Watchdog:
