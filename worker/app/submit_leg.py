@@ -6,6 +6,7 @@ stores nothing and publishes nothing. From the announcement on, anybody may end 
 a poll, a cancellation, the sweep.
 """
 
+import functools
 import inspect
 import secrets
 import time
@@ -92,6 +93,11 @@ class Message:
         return chosen().check(self.operation.name, given, **ours)
 
 
+@functools.cache
+def _parameters(task: Task[..., Any]) -> inspect.Signature:
+    return inspect.signature(task.run)
+
+
 class SubmitLeg:
     """One run of a job's task in a slot."""
 
@@ -111,7 +117,7 @@ class SubmitLeg:
         structlog.contextvars.bind_contextvars(job_id=self._job_id, operation=self._operation.name)
         try:
             standing = self._in_turn()
-            body = self._message.body(inspect.signature(self._task.run))
+            body = self._message.body(_parameters(self._task))
             if self._message.is_astray:
                 self._pass_on(body)
             else:
