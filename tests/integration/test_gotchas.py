@@ -175,7 +175,7 @@ def test_copies_of_a_submit_are_accepted_once(flow: Flow) -> None:
     flow.paid_once()
 
 
-# 5. Handling: in SubmitLeg._submit, _announce_parked comes before Submissions.submit. Here
+# 5. Handling: in SubmitLeg._submit, _announced comes before Submissions.submit. Here
 # the failure is stored while the submit is still unanswered; a later PARKED would overwrite it.
 def test_a_failure_is_not_overwritten_by_the_parked_state(flow: Flow) -> None:
     rule = {"webhook": "early", "outcome": "fail", "submit": "slow", "submit_delay_seconds": 0.5}
@@ -297,7 +297,7 @@ def test_one_leg_starts_in_the_pool_and_only_the_last_one_succeeds(
     assert flow.turns(job.id) == ["submit", "accept", "claim", "succeed"]
 
 
-# 10. Handling: SubmitLeg._announce_parked.
+# 10. Handling: SubmitLeg._show_parked.
 def test_a_parked_job_says_so_and_holds_no_slot(flow: Flow) -> None:
     job = flow.hold()
 
@@ -311,7 +311,7 @@ def test_a_parked_job_says_so_and_holds_no_slot(flow: Flow) -> None:
     assert result.state == "SUCCESS"
 
 
-# 10. Handling: tell_parked in SubmitLeg._announce_parked: without it, event
+# 10. Handling: IsParked, which ProviderRequest hears of: without it, event
 # consumers such as Flower show a parked task as STARTED.
 def test_a_parked_job_tells_event_consumers(flow: Flow, heard: Heard) -> None:
     job = flow.hold()
@@ -387,7 +387,7 @@ def test_a_process_that_waits_on_a_job_may_claim_it(flow: Flow) -> None:
 # Handling: the parked message keeps its queue; connections are opened once per process, after
 # the fork (wiring/worker_process.py). The pool of threads is the one that most other tests use.
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
-def test_every_pool_runs_a_parked_chain(flow: Flow, pool: str) -> None:
+def test_every_pool_runs_a_parked_chain(flow: Flow, heard: Heard, pool: str) -> None:
     worker = flow.system.worker(pool, pool=pool, concurrency=2, queues=pool, app="tests.canvas_app")
     try:
         first, last = flow.job(clip()), flow.job()
@@ -398,6 +398,8 @@ def test_every_pool_runs_a_parked_chain(flow: Flow, pool: str) -> None:
         assert who(canvas.apply_async().get(timeout=GET_SECONDS)) == last.id
         flow.ends()
         flow.paid_once()
+        for job in (first, last):
+            assert heard.of(job.id).count("task-parked") == 1
     finally:
         stop(worker)
     assert "Traceback" not in flow.system.log(pool)

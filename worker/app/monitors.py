@@ -1,14 +1,14 @@
 """Tells monitors, such as Flower, how a job goes on: by Celery's own task events.
 
 The main process of a worker has a dispatcher, which gathers events and sends many in one message.
-Whatever runs there uses it: the conductor, and the threads of a pool of threads. A process of a
-pool has no dispatcher: it opens one for each event, which takes more CPU than a record's script.
+Whatever runs there uses it. A process of a pool has none, and would open one for each event: a leg
+that parks its job ends with ``IsParked``, and the main process tells it.
 """
 
-import os
 from typing import Any
 
 import structlog
+from celery.exceptions import Ignore
 
 from worker.core.wording import told
 from worker.messages.follow_ups import UNPUBLISHED
@@ -21,12 +21,6 @@ class Monitors:
 
     def __init__(self, worker: Any) -> None:
         self._worker = worker
-        self._pid = os.getpid()
-
-    @property
-    def are_ours(self) -> bool:
-        """Whether this process is the one that has the dispatcher, and no fork of it."""
-        return self._pid == os.getpid()
 
     def tell(self, kind: str, job_id: str, **fields: Any) -> None:
         """Send an event, if the worker sends any. An error of the broker is logged."""
@@ -51,9 +45,11 @@ def attend(worker: Any) -> Monitors:
     return _monitors
 
 
-def tell_parked(task: Any) -> None:
-    """Tell that the job of a submit leg holds no slot from here on."""
-    if _monitors and _monitors.are_ours:
-        _monitors.tell("task-parked", task.request.id)
-    elif task.app.conf.worker_send_task_events:
-        task.send_event("task-parked")
+class IsParked(Ignore):
+    """Ends the leg that has parked a job, in whatever process the leg runs."""
+
+
+def tell_parked(job_id: str) -> None:
+    """Tell that a job holds no slot from here on."""
+    if _monitors:
+        _monitors.tell("task-parked", job_id)

@@ -23,6 +23,7 @@ from celery.worker.request import Request
 from celery.worker.state import revoked as revoked_tasks
 from celery.worker.state import revoked_stamps
 
+from worker.app.monitors import IsParked, tell_parked
 from worker.core.job import kept
 from worker.core.job.models import JobId
 from worker.core.wording import told
@@ -56,6 +57,12 @@ class ProviderRequest(Request):
             except StoreUnavailable as error:
                 log.warning("revoke_postponed", job_id=self.id, error=told(error))
         return False
+
+    def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> None:
+        """End the leg; if it has parked its job, tell monitors that the slot is free."""
+        super().on_failure(exc_info, *args, **options)
+        if isinstance(exc_info.exception, IsParked):
+            tell_parked(self.id)
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """Do not kill the job's process: it may be in the middle of a request that is paid for."""

@@ -19,7 +19,7 @@ import structlog
 from celery import Task
 from celery.exceptions import Ignore, Reject
 
-from worker.app.monitors import tell_parked
+from worker.app.monitors import IsParked
 from worker.app.parked_state import show
 from worker.core.contract import OURS_HEADER, QUEUE, SLOW_QUEUE
 from worker.core.errors import DeadlineExceeded, InvalidRequest, UnknownJob
@@ -107,6 +107,7 @@ class SubmitLeg:
         self._parts = parts
         self._job_id = message.job_id
         self._operation = message.operation
+        self._is_parked = False
 
     def run(self) -> NoReturn:
         """Submit and park the job, or leave it to whoever goes on with it.
@@ -127,7 +128,7 @@ class SubmitLeg:
             raise Reject(told(error), requeue=True) from None
         finally:
             structlog.contextvars.clear_contextvars()
-        raise Ignore
+        raise IsParked if self._is_parked else Ignore
 
     def _in_turn(self) -> Standing:
         """Return where the job stands, if it is this message's turn and the job is still wanted.
@@ -209,8 +210,10 @@ class SubmitLeg:
     def _announced(self, attempt: Attempt, *, announced: bool) -> Standing | None:
         """Announce that the job is parked; returns None if this leg must not submit it."""
         try:
-            shown = None if announced else self._announce_parked()
-            return self._parts.attempts.announce(attempt, shown)
+            shown = None if announced else self._show_parked()
+            current = self._parts.attempts.announce(attempt, shown)
+            self._is_parked = bool(current and not announced)
+            return current
         except UnknownJob:
             raise
         except Exception as error:  # nothing was sent yet, so the attempt can be made again
@@ -218,21 +221,15 @@ class SubmitLeg:
             self._parts.attempts.postpone(attempt, Postponed(why))
             return None
 
-    def _announce_parked(self) -> Shown | None:
-        """Tell the result backend and monitors that the job holds no slot from here on.
-
-        Returns the state, if the announcement is to store it.
-        """
+    def _show_parked(self) -> Shown | None:
+        """Store the state PARKED, or return what the announcement is to store."""
         # Nothing can settle the job yet: the record is this leg's, the provider has not heard of
         # the job, and a cancellation waits for this leg (announce.lua). Celery's backends protect
         # only SUCCESS: if ``PARKED`` were stored later, or by a copy of this message, it would
         # overwrite FAILURE.
-        task = self._task
-        shown = None
-        if not task.request.ignore_result:
-            shown = show(task, {"operation": self._operation.name}, self._parts.settings)
-        tell_parked(task)
-        return shown
+        if self._task.request.ignore_result:
+            return None
+        return show(self._task, {"operation": self._operation.name}, self._parts.settings)
 
     def _barred(self, job: Standing) -> Event | None:
         """Return the event of a job that was cancelled while its record was being written."""
