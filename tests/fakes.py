@@ -203,6 +203,7 @@ class Records:
         deadline_at: float,
         fields: Mapping[str, Any],
         leg: str,
+        unseen: bool = False,
     ) -> JobState | None:
         memory = self._memory
         sources = TRANSITIONS[Turn.SUBMIT][0] - (frozenset() if "parked" in fields else {None})
@@ -212,8 +213,16 @@ class Records:
                 return state
             if state not in sources:
                 return None
+            job = memory.hashes.get(job_id, {})
+            over = float(job.get("deadline_at", "inf")) <= now
+            if unseen and (
+                state is JobState.ADMITTED or over or {"attempts", "cancelled_by"} & {*job}
+            ):
+                return None
             if state is None:
                 memory.begin(job_id, now)
+            else:
+                fields = {name: value for name, value in fields.items() if name != "parked"}
             memory.set(job_id, {**fields, "lane": bid.lane, "cost": bid.cost})
             if state is not JobState.ADMITTED:
                 why = memory.shuts(now) or (memory.held and "others wait before it")

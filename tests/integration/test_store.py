@@ -496,7 +496,13 @@ REFUSED = Refused(RequestRefused("no"))
 
 
 def admit(
-    parts: Parts, job_id: str = JOB, *, leg: str = "leg-1", at: float = NOW, **fields: str
+    parts: Parts,
+    job_id: str = JOB,
+    *,
+    leg: str = "leg-1",
+    at: float = NOW,
+    unseen: bool = False,
+    **fields: str,
 ) -> JobState | None:
     return parts.records.begin(
         JobId(job_id),
@@ -506,6 +512,7 @@ def admit(
         deadline_at=at + 600,
         fields={"operation": REMASTER.name, **fields},
         leg=leg,
+        unseen=unseen,
     )
 
 
@@ -515,6 +522,47 @@ def closes(parts: Parts, *outcomes: SubmitOutcome) -> list[bool]:
         parts.gate.hear(JOB, REMASTER, outcome, now=NOW + after)
         for after, outcome in enumerate(outcomes, 1)
     ]
+
+
+def test_a_leg_that_has_not_looked_begins_a_job_that_nobody_has_begun(parts: Parts) -> None:
+    assert admit(parts, "new", unseen=True, parked="m") is JobState.SUBMITTING
+    enqueue(parts, due_at=NOW, deadline_at=NOW + 1)
+    assert admit(parts, unseen=True, parked="m") is JobState.SUBMITTING
+    assert admit(parts, unseen=True, parked="m") is JobState.SUBMITTING  # its reply was lost
+    assert admit(parts, unseen=True, leg="leg-2", parked="m") is None
+
+
+@pytest.mark.parametrize(
+    "seen", [{"deadline_at": NOW}, {"cancelled_by": "somebody"}, {"attempts": 1}]
+)
+def test_a_leg_that_has_not_looked_leaves_a_job_to_one_that_looks(
+    parts: Parts, seen: dict[str, Any]
+) -> None:
+    enqueue(parts, due_at=NOW, **seen)
+    before = parts.seen()
+    assert admit(parts, unseen=True, parked="m") is None
+    assert parts.seen() == before
+    assert admit(parts, parked="m") is JobState.SUBMITTING
+
+
+def test_a_job_on_record_keeps_its_message(valkey: Any, redis: Any) -> None:
+    parts = parts_of(redis)
+    admit(parts, "new", unseen=True, parked="m")
+    enqueue(parts, due_at=NOW, parked="recorded")
+    admit(parts, unseen=True, parked="m")
+    assert parts.readings.messages([JobId("new"), JOB]) == ["m", "recorded"]  # type: ignore[attr-defined]
+
+
+def test_a_leg_that_has_not_looked_begins_neither_a_cancelled_job_nor_one_behind_the_gate(
+    parts: Parts,
+) -> None:
+    parts.records.note(JOB, now=NOW, sources=(None,), fields={"cancelled_by": "somebody"})
+    assert admit(parts, unseen=True, parked="m") is None
+    given = {"operation": REMASTER.name, "parked": "m", "lane": "batch:default", "cost": 0}
+    parts.records.turn(held := JobId("held"), Turn.HOLD, now=NOW, due_at=NOW + 9, fields=given)
+    parts.records.turn(held, Turn.ADMIT, now=NOW, due_at=NOW + 9)
+    assert admit(parts, held, unseen=True, parked="m") is None
+    assert admit(parts, held) is JobState.SUBMITTING
 
 
 def test_a_submit_leg_begins_once(parts: Parts) -> None:

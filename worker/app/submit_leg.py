@@ -24,7 +24,7 @@ from worker.app.parked_state import show
 from worker.core.contract import OURS_HEADER, QUEUE, SLOW_QUEUE
 from worker.core.errors import DeadlineExceeded, InvalidRequest, UnknownJob
 from worker.core.job.lanes import Lane, lane_of
-from worker.core.job.models import Event, JobId, JSONObject, Shown, Source, Standing
+from worker.core.job.models import Event, JobId, JSONObject, Parked, Shown, Source, Standing
 from worker.core.job.states import TRANSITIONS, JobState, Turn
 from worker.core.job.timing import moment
 from worker.core.providers import chosen
@@ -93,6 +93,16 @@ class Message:
         return chosen().check(self.operation.name, given, **ours)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a leg asks for when it begins its job."""
+
+    body: JSONObject
+    lane: Lane
+    parked: Parked | None
+    expires_at: float | None = None
+
+
 @functools.cache
 def _parameters(task: Task[..., Any]) -> inspect.Signature:
     return inspect.signature(task.run)
@@ -117,18 +127,46 @@ class SubmitLeg:
         """
         structlog.contextvars.bind_contextvars(job_id=self._job_id, operation=self._operation.name)
         try:
-            standing = self._in_turn()
-            body = self._message.body(_parameters(self._task))
-            if self._message.is_astray:
-                self._pass_on(body)
-            else:
-                self._submit(body, standing)
+            if not self._submitted_unseen():
+                self._submit_in_turn()
         except StoreUnavailable as error:
             log.warning("state_unavailable", error=told(error))
             raise Reject(told(error), requeue=True) from None
         finally:
             structlog.contextvars.clear_contextvars()
         raise IsParked if self._is_parked else Ignore
+
+    def _submitted_unseen(self) -> bool:
+        """Submit a job without a look at its record, if nobody has begun it; says whether it did.
+
+        The script that begins the job looks, which spares most legs a round trip.
+        """
+        message = self._message
+        if message.mark is not None or message.is_astray or message.expires:
+            return False
+        try:
+            asked = Asked(self._body(), message.lane, park(self._task))
+        except Exception:  # it ends the job only if it is this message's turn
+            return False
+        return self._submit(asked, unseen=True)
+
+    def _submit_in_turn(self) -> None:
+        standing, body, message = self._in_turn(), self._body(), self._message
+        if message.is_astray:
+            self._pass_on(body)
+            return
+        asked = Asked(
+            body,
+            message.lane,
+            # If there is a record, it has the message already.
+            parked=None if standing.state else park(self._task),
+            # ``expires`` limits the wait in the queue. After the first attempt, the deadline does.
+            expires_at=None if standing.attempts else message.expires_at,
+        )
+        self._submit(asked, announced=standing.announced)
+
+    def _body(self) -> JSONObject:
+        return self._message.body(_parameters(self._task))
 
     def _in_turn(self) -> Standing:
         """Return where the job stands, if it is this message's turn and the job is still wanted.
@@ -181,31 +219,41 @@ class SubmitLeg:
         if stale_at is not None:
             self._parts.submit_legs.publish(self._job_id, stale_at=stale_at)
 
-    def _submit(self, body: JSONObject, standing: Standing) -> None:
+    def _submit(self, asked: Asked, *, announced: bool = False, unseen: bool = False) -> bool:
+        """Submit and park the job; says whether this leg has begun it.
+
+        Args:
+            announced: its PARKED state is stored.
+            unseen: nobody has looked whether the job may begin.
+        """
         attempt = Attempt(self._job_id, self._operation, secrets.token_hex(8))
-        attempts, message = self._parts.attempts, self._message
-        # If there is a record, it has the message already.
-        parked = None if standing.state else park(self._task)
-        # ``expires`` limits the wait in the queue. After the first attempt, the deadline counts.
-        expires_at = None if standing.attempts else message.expires_at
+        attempts = self._parts.attempts
         try:
-            if not attempts.begin(attempt, body, parked, message.lane, expires_at=expires_at):
-                return
-            current = self._announced(attempt, announced=standing.announced)
+            if not attempts.begin(
+                attempt,
+                asked.body,
+                asked.parked,
+                asked.lane,
+                expires_at=asked.expires_at,
+                unseen=unseen,
+            ):
+                return False
+            current = self._announced(attempt, announced=announced)
         except UnknownJob as error:
             # Redis was restarted without its last writes. Nothing was sent, and the message is
             # still in hand, so it can begin again.
             raise Reject(told(error), requeue=True) from None
         if not current:
-            return
+            return True
         try:
-            event = self._barred(current) or self._parts.submissions.submit(attempt, body)
+            event = self._barred(current) or self._parts.submissions.submit(attempt, asked.body)
             if event:
                 attempts.claim(attempt, event)
         except Exception:
             # The provider may have taken the work, so the job must not fail here. Its record lets
             # a webhook, a poll or the sweep settle it.
             log.exception("submit_interrupted")
+        return True
 
     def _announced(self, attempt: Attempt, *, announced: bool) -> Standing | None:
         """Announce that the job is parked; returns None if this leg must not submit it."""

@@ -78,6 +78,7 @@ class Records(Protocol):
         deadline_at: float,
         fields: Mapping[str, Any],
         leg: str,
+        unseen: bool = False,
     ) -> JobState | None:
         """Begin a submit leg if the gate is open; returns SUBMITTING, HELD, or None: not begun.
 
@@ -85,6 +86,8 @@ class Records(Protocol):
             due_at: when the leg is dead, if it says nothing.
             deadline_at: when the job expires, if it is submitted for the first time now.
             fields: of the record; without ``parked``, the job has a record already.
+            unseen: the leg has not looked at the record. Begin only a job that nobody has begun
+                and that is still wanted.
         """
 
     def settle(

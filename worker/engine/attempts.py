@@ -61,12 +61,15 @@ class Attempts:
         lane: Lane,
         *,
         expires_at: float | None = None,
+        unseen: bool = False,
     ) -> bool:
         """Write the record that can be resumed, before the provider hears of the job.
 
         Args:
             parked: the message that starts the job; None if the record has it already.
             expires_at: when the job expires, if the gate still holds it then.
+            unseen: nobody has looked whether the job may begin: begin only if it has not begun
+                before and is still wanted.
 
         Returns False if this leg must not submit: another has begun, or the job is held.
 
@@ -83,6 +86,7 @@ class Attempts:
                 deadline_at=timing.deadline(operation, self._policy, now=now),
                 fields=_record_fields(operation, body, parked),
                 leg=attempt.leg,
+                unseen=unseen,
             ),
         )
         if state is None and parked is None:

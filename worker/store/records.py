@@ -114,6 +114,7 @@ class Records:
         deadline_at: float,
         fields: Mapping[str, Any],
         leg: str,
+        unseen: bool = False,
     ) -> JobState | None:
         """Begin a submit leg if the gate is open; returns SUBMITTING, HELD, or None: not begun.
 
@@ -121,6 +122,8 @@ class Records:
             due_at: when the leg is dead, if it says nothing.
             deadline_at: when the job expires, if it is submitted for the first time now.
             fields: of the record; without ``parked``, the job has a record already.
+            unseen: the leg has not looked at the record. Begin only a job that nobody has begun
+                and that is still wanted.
         """
         sources = TRANSITIONS[Turn.SUBMIT][0]
         # Without its message a new record could not be resumed, and a song that was paid for would
@@ -144,6 +147,7 @@ class Records:
             cost=bid.cost,
             entry=_entry(now, Turn.SUBMIT, ""),
             sources=_csv(sources),
+            unseen="1" if unseen else "",
             fields=_pairs({**fields, **tracing.kept()}),
         )
         return JobState(state) if state else None

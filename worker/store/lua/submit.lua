@@ -2,11 +2,14 @@
 -- Closes the races between legs of one job (one of them begins), and between all workers that
 -- would each keep to the limits, and break them together.
 --
+-- A leg that calls this `unseen` has not looked at the record before. It begins a job that nobody has begun
+-- and that is still wanted; otherwise nothing changes, and the leg looks why.
+--
 -- Returns {'submitting' | 'held' | '', state before}; '' if another leg has begun.
 --! uses record gate ends overview
 --! keys JOB DUE JOBS GATE FLIGHT LANES HELD WAKE
 --! keys STATES TENANTS TOTALS MINUTES DAYS TURNS
---! args job_id now leg dead_at deadline_at held_until lane cost entry sources
+--! args job_id now leg dead_at deadline_at held_until lane cost entry sources unseen
 --! args spacing burst in_flight floor probe_seconds fields...
 local at, price = tonumber(now), tonumber(cost)
 local state = redis.call('HGET', JOB, 'state') or ''
@@ -14,12 +17,20 @@ local state = redis.call('HGET', JOB, 'state') or ''
 -- The reply to this very call was lost and the client sent it again: the leg had begun.
 if state == 'submitting' and redis.call('HGET', JOB, 'leg') == leg then return {'submitting', state} end
 if not allowed(state, sources) then return {'', state} end
+if unseen ~= '' then
+  local r = redis.call('HMGET', JOB, 'attempts', 'cancelled_by', 'deadline_at')
+  local over = r[3] and tonumber(r[3]) <= at
+  if state == 'admitted' or r[1] or r[2] or over then return {'', state} end
+end
 
 if state == '' then
   redis.call('HSET', JOB, 'created_at', now)
   redis.call('ZADD', JOBS, now, job_id)
 end
-for i = 1, #fields, 2 do set(JOB, fields[i], fields[i + 1]) end
+for i = 1, #fields, 2 do
+  -- A job on record has its message already.
+  if fields[i] ~= 'parked' or state == '' then set(JOB, fields[i], fields[i + 1]) end
+end
 redis.call('HSET', JOB, 'lane', lane, 'cost', cost)
 
 if state ~= 'admitted' then
