@@ -38,10 +38,15 @@ MINUTES: Final = 60
 """How far back Now looks."""
 TENANT: Final = "acme"
 """Its jobs stand in one more index than those of the default tenant."""
+FAILED: Final = 1_500
+"""More than a page looks at to count and price what would run again."""
 SCREENS: Final = (
     "/",
     "/jobs",
     "/jobs?state=waiting&tenant=acme",
+    "/jobs?batch=none",
+    "/cancel?tenant=acme",
+    "/retry?tenant=acme",
     "/jobs/<id>",
     "/jobs/<id>/flow",
     "/jobs/<id>/song",
@@ -49,6 +54,7 @@ SCREENS: Final = (
     "/gate",
     "/deliveries",
     "/batches",
+    "/manifest",
     "/schedules",
     "/try",
     "/try/sonic.create_music",
@@ -80,6 +86,7 @@ def measure(effort: Effort) -> list[Figure]:
         crowd = park_one(home, headers={TENANT_HEADER: TENANT})
         live = live_pages.measure(home, psutil.Process(worker.pid), effort)
         stop(worker)  # it would resume what is claimed here
+        _fail(crowd)
         get = _open_desk(crowd)
         looks = _looks(crowd, get)
         of_few = _rounds(crowd, FEW, looks, effort)
@@ -209,6 +216,21 @@ def _milliseconds(look: Callable[[], object]) -> float:
 
 def _length(get: Callable[[], bytes]) -> float:
     return len(get())
+
+
+def _fail(crowd: Crowd) -> None:
+    """Let some jobs fail, beside those that are looked at: they could run again."""
+    crowd.grow(FAILED)
+    home, chosen = crowd.home, [crowd.copies.pop() for _ in range(FAILED)]
+    jobs.claim(home, chosen)
+    for job_id in chosen:
+        home.system.records.turn(
+            job_id, Turn.FAIL, now=time.time(), due_at=None,
+            fields={"operation": jobs.OPERATION.name, "error": {"type": "TaskFailed"}},
+            drop=("leg", "event"), retain_seconds=3600,
+        )  # fmt: skip
+    home.require("failed", chosen)
+    crowd.empty += crowd.used
 
 
 def _resume(crowd: Crowd) -> float:
