@@ -20,6 +20,7 @@ from worker.core.job.models import JobId
 from worker.core.job.states import LOST, UNSETTLED, JobState
 from worker.core.overview import Filter, Row
 from worker.core.providers import chosen
+from worker.store.lists import MOST_LOOKED_AT
 
 NEWEST: Final = 2_000
 """So many of the newest jobs are searched for an id that no index has."""
@@ -43,6 +44,7 @@ def jobs() -> str:
         total=_total(wanted),
         first=cursor is None,
         older=url_for("pages.jobs", **given, cursor=page.cursor) if page.cursor else None,
+        further=page.looked_at == MOST_LOOKED_AT,
         states=list(JobState),
         operations=sorted(chosen().operations),
         narrow=bool(set(given) - {"since", "until"}),

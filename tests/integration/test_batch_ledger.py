@@ -250,6 +250,19 @@ def test_a_batch_is_cancelled_slice_by_slice_from_where_the_last_one_ended(
     assert all(desk.readings.standing(first_job(row)).cancelled_by for row in rows)
 
 
+def test_a_tenants_batches_are_found_among_those_of_others(desk: Desk) -> None:
+    for number in range(1_100):
+        desk.ledger.open(
+            f"b-{number:04}", now=time.time() + number, rows=1, expected_jobs=1, expected_credits=0
+        )
+        if number in {3, 1_050}:
+            desk.redis.hset(keys.BATCH + f"b-{number:04}", "tenant:acme", "")
+    assert [each.batch_id for each in desk.ledger.recent(5, tenant="acme")] == ["b-1050", "b-0003"]
+    behind = desk.ledger.recent(5, tenant="acme", after="b-1050")
+    assert [each.batch_id for each in behind] == ["b-0003"]
+    assert desk.ledger.recent(5, tenant="globex") == []
+
+
 def test_a_cancelled_batch_is_opened_again_by_who_asks_for_it_alone(desk: Desk) -> None:
     opened: dict[str, Any] = {"now": time.time(), "rows": 1}
     opened |= {"expected_jobs": 1, "expected_credits": 1}

@@ -28,7 +28,7 @@ from worker.core.job.states import JobState, Turn
 from worker.core.overview import Filter
 from worker.core.providers import chosen
 from worker.store import connection
-from worker.store.lists import Lists
+from worker.store.lists import MOST_LOOKED_AT, Lists
 from worker.store.readings import Readings
 
 SCREENS = ("/", "/jobs", "/batches", "/manifest", "/retry?state=failed",
@@ -245,6 +245,25 @@ def test_a_flow_is_drawn_and_each_job_of_it_is_a_link(operator: FlaskClient, sto
     assert "Dashed" not in text(operator.get("/jobs/alone/flow"))
     assert 'href="/jobs/midi"' not in page
     assert "3 jobs: see the drawing" in text(operator.get("/jobs/wav"))
+
+
+def test_a_list_says_how_far_it_has_looked_and_looks_further(
+    operator: FlaskClient, store: Store
+) -> None:
+    now = time.time()
+    store.settle("old", at=now - 900, batch="spring")
+    gone = {f"gone-{number}": now - number / 10 for number in range(MOST_LOOKED_AT)}
+    store.redis.zadd(keys.JOBS, gone)  # type: ignore[arg-type]
+    page = text(operator.get("/jobs?batch=spring"))
+    assert f"None of the {MOST_LOOKED_AT:,} jobs that were looked at matches." in page
+    further = re.search(r'href="([^"]+)">Look further</a>', page)
+    assert further
+    page = text(operator.get(html.unescape(further[1])))
+    assert 'href="/jobs/old"' in page
+    assert "Look further" not in page
+    store.settle("new", at=now + 900, batch="spring")
+    page = text(operator.get("/jobs?batch=spring"))
+    assert f"Of {MOST_LOOKED_AT:,} jobs that were looked at, 1 matched." in page
 
 
 def test_all_that_match_are_cancelled_and_nothing_else(

@@ -207,6 +207,23 @@ def test_a_filter_that_no_index_answers_looks_at_a_bounded_number(lab: Lab) -> N
     assert second.cursor is None
 
 
+def test_a_list_until_a_time_begins_there(lab: Lab) -> None:
+    for number in range(30):
+        lab.begin(f"job-{number:02}", at=NOW + number, tenant="acme")
+    for wanted in (Filter(until=NOW + 2), Filter(until=NOW + 2, tenant="acme")):
+        page = lab.lists.page(wanted)
+        assert [row.job_id for row in page.rows] == ["job-01", "job-00"]
+        assert page.looked_at == 2
+
+
+def test_a_list_of_many_indexes_is_in_one_order(lab: Lab) -> None:
+    operations = list(OPERATIONS)[:20]
+    for number in range(600):
+        lab.begin(f"job-{number:03}", at=NOW + number, operation=operations[number % 20])
+    found = [row.job_id for row in lab.lists.select(Filter(state=JobState.SUBMITTING))]
+    assert found == [f"job-{number:03}" for number in reversed(range(600))]
+
+
 def test_everything_that_matches_is_selected(lab: Lab) -> None:
     for number in range(450):
         lab.begin(f"job-{number}")

@@ -22,6 +22,8 @@ _ERROR: Final = "error:"
 """With the type of an error after it: the counter of the jobs that failed with it."""
 _TENANT: Final = "tenant:"
 _PAGE: Final = 100
+_SIFTED: Final = 1_000
+"""So many batches are asked at once whether they have rows of a tenant."""
 
 
 class Phase(StrEnum):
@@ -86,6 +88,7 @@ class Ledger:
         self._retain_seconds = retain_seconds
         self._begin = Script(redis, "begin_batch")
         self._enter = Script(redis, "enter_phase")
+        self._sift = Script(redis, "sift_batches")
 
     def open(
         self,
@@ -166,13 +169,16 @@ class Ledger:
                 return []
             start = rank + 1
         found: list[Batch] = []
-        while ids := cast(
-            "list[str]", self._redis.zrange(keys.BATCHES, start, start + _PAGE - 1, desc=True)
+        page = _PAGE if tenant is None else _SIFTED
+        while len(found) < limit and (
+            ids := cast(
+                "list[str]", self._redis.zrange(keys.BATCHES, start, start + page - 1, desc=True)
+            )
         ):
+            if tenant is not None:
+                ids = self._sift(batches=keys.BATCH, field=_TENANT + tenant, batch_ids=ids)
             found += self._those(ids, tenant)
-            if len(found) >= limit:
-                break
-            start += _PAGE
+            start += page
         return found[:limit]
 
     def _those(self, batch_ids: Sequence[str], tenant: str | None) -> list[Batch]:

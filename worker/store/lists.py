@@ -24,9 +24,11 @@ from worker.store.scripts import Script
 if TYPE_CHECKING:
     from redis import Redis
 
-MOST_LOOKED_AT: Final = 2_000
+MOST_LOOKED_AT: Final = 1_000
 """So many records are looked at for one page at most."""
 _CHUNK: Final = 200
+_HEADS: Final = 2 * _CHUNK
+"""If a list reads many indexes, it begins with so many places of them all together."""
 _TRIM_EVERY_SECONDS: Final = 600
 _STRAIGHTENED: Final = 500
 """So many jobs of each live state are looked at each time."""
@@ -120,7 +122,10 @@ class Lists:
         elif by_tenant is None:
             by_tenant = self._is_smaller_by_tenant(wanted)
         chosen = self._indexes(wanted, by_tenant=by_tenant)
-        each = (_down(self._redis, index, after, wanted.since) for index in chosen)
+        if wanted.until is not None and (by_tenant or chosen == [keys.JOBS]):
+            after = min(after, (wanted.until, ""))  # these are in the order of their recording
+        head = min(_CHUNK, 1 + _HEADS // max(len(chosen), 1))
+        each = (_down(self._redis, index, after, wanted.since, head=head) for index in chosen)
         for place, row in self._read(wanted, heapq.merge(*each, reverse=True)):
             yield _cursor(place, by_tenant=by_tenant), row
 
@@ -209,14 +214,19 @@ class Lists:
         self._index(states=keys.STATES, tenants=keys.TENANTS, records=keys.RECORDS, job_ids=job_ids)
 
 
-def _down(redis: "Redis", index: str, after: _Found, since: float | None) -> Iterator[_Found]:
+def _down(
+    redis: "Redis", index: str, after: _Found, since: float | None, *, head: int = _CHUNK
+) -> Iterator[_Found]:
     """Yield the members of a sorted set that come after one, from the highest score down.
 
     Each read goes on from the last member that was seen, and not by its number: meanwhile members
     may leave the set, as jobs do that the reader of a list cancels.
+
+    Args:
+        head: how many to read first; each read doubles it, up to a chunk.
     """
     lowest: Any = "-inf" if since is None else since
-    size = _CHUNK
+    size = head
     while True:
         found = cast(
             "list[tuple[str, float]]",
@@ -228,7 +238,7 @@ def _down(redis: "Redis", index: str, after: _Found, since: float | None) -> Ite
         if len(found) < size:
             return
         if new:
-            after = new[-1]
+            after, size = new[-1], max(size, min(2 * size, _CHUNK))
         else:  # all of these have the score of the last one, and come before it
             size *= 2
 
