@@ -14,7 +14,7 @@ from worker.core.batch import Row, check_request
 from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
 from worker.core.errors import InvalidRequest
 from worker.core.job.lanes import tenant_of
-from worker.core.job.models import JSONObject
+from worker.core.job.models import JobRecord, JSONObject
 from worker.messages import watch
 from worker.messages.flow import Flow
 from worker.messages.watch import Sight
@@ -93,7 +93,7 @@ def _checked(asked: JSONObject, name: str) -> Row:
 def one(flow_id: str) -> Any:
     """See how the jobs of a flow stand; its id is that of its first job, or of any other."""
     record = visible(flow_id)
-    sights = list(seen(watch.look(desk().readings, watch.flow_of(desk().readings, record))))
+    sights = list(seen(look_around(record)))
     return {
         "flow_id": sights[0].step.job_id,
         "ended": all(sight.ended for sight in sights),
@@ -110,10 +110,16 @@ def one(flow_id: str) -> Any:
 def retry(asked: JSONObject, flow_id: str) -> Any:
     """Run again what failed of a flow, and let the rest follow; what succeeded is not run again."""
     record = visible(flow_id)
-    sights = watch.look(desk().readings, watch.flow_of(desk().readings, record))
+    sights = look_around(record)
     if len(list(seen(sights))) < len(sights):
         raise Problem(403, "Some jobs of this flow are another tenant's.")
     return desk().retries.retry_flow(record.job_id, by=by(), **asked)
+
+
+def look_around(record: JobRecord, *only: str) -> list[Sight]:
+    """Look at the flow that a job is part of; ``only`` is what else of each record is needed."""
+    readings = desk().readings
+    return watch.look(readings, watch.flow_of(readings, record), only=only)
 
 
 def seen(sights: list[Sight]) -> Iterator[Sight]:

@@ -10,7 +10,7 @@ from flask_smorest import Blueprint
 
 from desk import places
 from desk.api import schemas
-from desk.api.flows import seen
+from desk.api.flows import look_around, seen
 from desk.api.jobs import visible
 from desk.parts import desk
 from desk.problems import Problem
@@ -20,7 +20,6 @@ from worker.core.archive.links import StoredFile
 from worker.core.errors import FermataError
 from worker.core.job.models import JobId, JobRecord, JSONObject
 from worker.core.song import Part, Song, Track
-from worker.messages import watch
 from worker.messages.watch import Sight
 
 blueprint = Blueprint("song", __name__, description=__doc__)
@@ -50,8 +49,8 @@ class Found:
 
 def find(record: JobRecord) -> Found:
     """Gather the song that a job is about from its flow and from the archive."""
-    sights = watch.look(desk().readings, watch.flow_of(desk().readings, record))
-    flow = {part.job_id: part for part in _parts(list(seen(sights)))}
+    sights = list(seen(look_around(record, "clip_id", "result")))
+    flow = {part.job_id: part for part in _parts(sights)}
     flow.setdefault(record.job_id, _part(record, record.after))  # it failed, and runs again
     parts = song.parts_of_song(record.job_id, list(flow.values()))
     found, unread = song.read_song(parts), ""

@@ -12,7 +12,7 @@ from flask import abort, flash, redirect, render_template, request, url_for
 from markupsafe import Markup
 from werkzeug.wrappers import Response
 
-from desk.api.flows import seen
+from desk.api.flows import look_around, seen
 from desk.api.jobs import by, visible
 from desk.doors import Role, requires, visitor
 from desk.pages import pages, wording
@@ -150,7 +150,7 @@ def retry_job(job_id: str) -> Response:
 def retry_flow(job_id: str) -> Response:
     """Run again what failed of a flow, and let the rest follow."""
     record = visible(job_id)
-    whole = _flow(record)
+    whole = look_around(record)
     if len(list(seen(whole))) < len(whole):
         abort(403, "Another tenant's jobs are part of this flow.")
     if not any(_may_retry(each.record) for each in whole if each.record):
@@ -173,11 +173,7 @@ def _even_if_paid() -> bool:
 
 
 def _sights(record: JobRecord) -> list[Sight]:
-    return list(seen(_flow(record)))
-
-
-def _flow(record: JobRecord) -> list[Sight]:
-    return watch.look(desk().readings, watch.flow_of(desk().readings, record))
+    return list(seen(look_around(record)))
 
 
 def _asked(job_id: JobId) -> JSONObject | None:

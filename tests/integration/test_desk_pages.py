@@ -247,13 +247,27 @@ def test_a_flow_is_drawn_and_each_job_of_it_is_a_link(operator: FlaskClient, sto
     assert "3 jobs: see the drawing" in text(operator.get("/jobs/wav"))
 
 
+@pytest.mark.parametrize("screen", ["", "/flow", "/song"])
+def test_of_a_wide_flow_only_what_is_shown_is_read(
+    operator: FlaskClient, store: Store, screen: str
+) -> None:
+    now = time.time()
+    store.flow("top", [Step(JobId(f"w-{n}"), "sonic.wav", JobId("top")) for n in range(30)], at=now)
+    for number in range(30):
+        store.settle(f"w-{number}", at=now, after="top", first="top")
+    store.redis.config_resetstat()
+    operator.get(f"/jobs/w-7{screen}")
+    calls = {n: stat["calls"] for n, stat in store.redis.info("commandstats").items()}
+    assert calls["cmdstat_hgetall"] == 1  # the job in question, and none of those around it
+
+
 def test_a_list_says_how_far_it_has_looked_and_looks_further(
     operator: FlaskClient, store: Store
 ) -> None:
     now = time.time()
     store.settle("old", at=now - 900, batch="spring")
     gone = {f"gone-{number}": now - number / 10 for number in range(MOST_LOOKED_AT)}
-    store.redis.zadd(keys.JOBS, gone)  # type: ignore[arg-type]
+    store.redis.zadd(keys.JOBS, gone)
     page = text(operator.get("/jobs?batch=spring"))
     assert f"None of the {MOST_LOOKED_AT:,} jobs that were looked at matches." in page
     further = re.search(r'href="([^"]+)">Look further</a>', page)

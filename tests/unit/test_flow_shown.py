@@ -141,8 +141,11 @@ class Records:
     def read_those(self, job_ids: list[JobId]) -> list[JobRecord]:
         return [self._records[job_id] for job_id in job_ids if job_id in self._records]
 
-    def message(self, job_id: JobId) -> str | None:
-        return self._messages.get(job_id)
+    def read_in_part(self, job_ids: list[JobId], *only: str) -> list[JobRecord]:
+        return self.read_those(job_ids)
+
+    def messages(self, job_ids: list[JobId]) -> list[str | None]:
+        return [self._messages.get(job_id) for job_id in job_ids]
 
 
 def record(job_id: str, operation: str, state: JobState, at: float = 1.0, **more: Any) -> JobRecord:

@@ -154,7 +154,8 @@ class Retries:
         Raises UnknownJob, StoreUnavailable, OperationalError.
         """
         done = Retried()
-        for sight in look(self._readings, flow_of(self._readings, self._readings.read(job_id))):
+        flow = flow_of(self._readings, self._readings.read(job_id))
+        for sight in look(self._readings, flow, only=()):
             if sight.record and sight.record.state in LOST:
                 failed = sight.record.job_id
                 try:

@@ -1,6 +1,5 @@
 """Finds the jobs of a flow, and follows them until each has ended."""
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, sleep
@@ -52,21 +51,39 @@ class Sight:
         return self.record is not None and self.record.state is JobState.SUCCEEDED
 
 
-def look(readings: Readings, flow: Flow) -> list[Sight]:
-    """Look at every job of a flow once."""
+def look(readings: Readings, flow: Flow, *, only: Sequence[str] | None = None) -> list[Sight]:
+    """Look at every job of a flow once.
+
+    Args:
+        only: what is needed of the records, besides what places a job in its flow; None: all.
+    """
+    records = _read(readings, [step.job_id for step in flow.steps], only)
     seen: dict[str, Sight] = {}
     for step in flow.steps:
-        before = seen.get(step.after or "")
-        record = _read(readings, step)
+        before, record = seen.get(step.after or ""), records.get(step.job_id)
         stopped = record is None and before is not None and before.ended and not before.succeeded
         seen[step.job_id] = Sight(step, record, not_run=stopped)
     return list(seen.values())
 
 
+def _read(
+    readings: Readings, job_ids: Sequence[JobId], only: Sequence[str] | None
+) -> dict[JobId, JobRecord]:
+    """Read the records of some steps; of one that failed and was retried, the job in its place."""
+    found: dict[JobId, JobRecord] = {}
+    steps = {job_id: job_id for job_id in job_ids}
+    while steps:
+        wanted = [*steps]
+        read = readings.read_those(wanted) if only is None else readings.read_in_part(wanted, *only)
+        found |= {steps[record.job_id]: record for record in read}
+        steps = {r.again: steps[r.job_id] for r in read if r.again and r.state in LOST}
+    return found
+
+
 def flow_of(readings: Readings, record: JobRecord) -> Flow:
     """Find the flow that a job is part of: the first job on record, and the jobs after it."""
     record = _original(readings, record)
-    above = readings.read_those([job_id for job_id in (record.first, record.after) if job_id])
+    above = readings.read_in_part([job_id for job_id in (record.first, record.after) if job_id])
     top = _original(readings, above[0]) if above else record
     steps = {top.job_id: Step(top.job_id, top.operation)}
     _descend(readings, [top], steps)
@@ -93,7 +110,7 @@ def those(readings: Readings, job_ids: Sequence[JobId]) -> Flow:
 
     Raises UnknownJob if one of them has no record, and is in the flow of none of the others.
     """
-    known = {record.job_id: record for record in readings.read_those(job_ids)}
+    known = {record.job_id: record for record in readings.read_in_part(job_ids)}
     steps: dict[str, Step] = {}
     for record in known.values():
         # Jobs that are named together are often of one flow: it is read once.
@@ -125,18 +142,24 @@ def _descend(readings: Readings, level: list[JobRecord], steps: dict[JobId, Step
     those directly after it.
     """
     while level and len(steps) < MOST_STEPS:
-        for job in level:
-            for step in _following(readings, job)[: MOST_STEPS - len(steps)]:
+        for following in _following(readings, level):
+            for step in following[: MOST_STEPS - len(steps)]:
                 steps.setdefault(step.job_id, step)
         below = {job.job_id for job in level}
-        level = readings.read_those([each.job_id for each in steps.values() if each.after in below])
+        level = readings.read_in_part(
+            [each.job_id for each in steps.values() if each.after in below]
+        )
 
 
-def _following(readings: Readings, job: JobRecord) -> tuple[Step, ...]:
-    if job.following:
-        return tuple(Step(*step) for step in job.following["steps"])
-    message = readings.message(job.job_id)
-    return canvas.still_to_come(job.job_id, message) if message else ()
+def _following(readings: Readings, jobs: Sequence[JobRecord]) -> Iterator[tuple[Step, ...]]:
+    """Yield what follows each of some jobs."""
+    without = [job.job_id for job in jobs if not job.following]
+    messages = dict(zip(without, readings.messages(without), strict=True))
+    for job in jobs:
+        if job.following:
+            yield tuple(Step(*step) for step in job.following["steps"])
+        elif message := messages[job.job_id]:
+            yield canvas.still_to_come(job.job_id, message)
 
 
 def follow(
@@ -150,13 +173,3 @@ def follow(
         if all(sight.ended for sight in sights) or (give_up is not None and monotonic() > give_up):
             return
         sleep(LOOK_EVERY_SECONDS)
-
-
-def _read(readings: Readings, step: Step) -> JobRecord | None:
-    """Read the record of a step; if it failed and was retried, that of the job in its place."""
-    found, job_id = None, step.job_id
-    with contextlib.suppress(UnknownJob):
-        while (record := readings.read(job_id)).again and record.state in LOST:
-            found, job_id = record, record.again
-        return record
-    return found

@@ -34,6 +34,10 @@ PAGE: Final = 500
 _COUNTERS = ("attempts", "polls", "claims", "republished", "resubmissions", "refusals")
 _TURNS = frozenset(Turn)
 _DOCUMENTS = ("progress", "result", "error", "late", "following")
+_IN_A_FLOW: Final = (
+    "operation", "state", "created_at", "lane",
+    "after", "first", "again", "instead_of", "following",
+)  # fmt: skip
 
 
 class Readings:
@@ -97,29 +101,40 @@ class Readings:
 
         Raises UnknownJob.
         """
-        # One round trip, and no transaction: a reading may be out of date anyway.
-        with self._redis.pipeline(transaction=False) as pipe:
-            _read(pipe, job_id)
-            pipe.zscore(keys.DUE, job_id)
-            stored, timeline, due_at = pipe.execute()
-        if "state" not in stored:
+        found = self.read_those([job_id])
+        if not found:
             raise UnknownJob(
                 f"there is no record of job {job_id}: wrong id, or past its retention (a job that "
                 "was sent by name has one when a worker has begun it)"
             )
-        return parse(job_id, stored, timeline, due_at)
+        return found[0]
 
     def read_those(self, job_ids: Sequence[JobId]) -> list[JobRecord]:
-        """Read those of some jobs that have a record, in one round trip; without due times."""
+        """Read those of some jobs that have a record, in one round trip."""
+        # No transaction: a reading may be out of date anyway.
         with self._redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
-                _read(pipe, job_id)
+                pipe.hgetall(keys.job(job_id))
+                pipe.get(keys.timeline(job_id))
+                pipe.zscore(keys.DUE, job_id)
             found = pipe.execute()
-        return [
-            parse(job_id, stored, timeline, None)
-            for job_id, stored, timeline in zip(job_ids, found[::2], found[1::2], strict=True)
-            if "state" in stored
-        ]
+        each = zip(job_ids, found[::3], found[1::3], found[2::3], strict=True)
+        return [parse(*read) for read in each if "state" in read[1]]
+
+    def read_in_part(self, job_ids: Sequence[JobId], *only: str) -> list[JobRecord]:
+        """Read where those of some jobs that have a record stand in their flows.
+
+        Args:
+            only: what else is read of each; what is not read is not there.
+        """
+        names = (*_IN_A_FLOW, *only)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hmget(keys.job(job_id), names)
+            found = pipe.execute()
+        told = [{n: v for n, v in zip(names, each, strict=True) if v is not None} for each in found]
+        each = zip(job_ids, told, strict=True)
+        return [parse(job_id, stored, None, None) for job_id, stored in each if "state" in stored]
 
     def recent(self, limit: int) -> list[JobRecord]:
         """Read the newest jobs, newest first."""
@@ -151,11 +166,6 @@ def _read_message(pipe: Any, job_id: JobId) -> None:
     """Read the two places where a message may be."""
     pipe.get(keys.message(job_id))
     pipe.hget(keys.job(job_id), "parked")  # the previous version's place
-
-
-def _read(pipe: Any, job_id: JobId) -> None:
-    pipe.hgetall(keys.job(job_id))
-    pipe.get(keys.timeline(job_id))
 
 
 def parse(
