@@ -296,6 +296,12 @@ class Archiving(Schema):
     job_id = fields.String(required=True)
 
 
+class SongSent(Schema):
+    """The jobs of a song whose files workers store; none if the archive has them all."""
+
+    jobs = fields.List(fields.String(), required=True)
+
+
 class FlowAgain(Schema):
     """What became of the failed jobs of a flow."""
 

@@ -12,12 +12,13 @@ from desk import places
 from desk.api import schemas
 from desk.api.flows import look_around, seen
 from desk.api.jobs import visible
+from desk.doors import Role, requires
 from desk.parts import desk
 from desk.problems import Problem
 from worker.core import song
 from worker.core.archive.egress import shown
 from worker.core.archive.links import StoredFile
-from worker.core.errors import FermataError
+from worker.core.errors import FermataError, InvalidRequest
 from worker.core.job.models import JobId, JobRecord, JSONObject
 from worker.core.song import Part, Song, Track
 from worker.messages.watch import Sight
@@ -40,6 +41,12 @@ class Found:
     """Those that are copies of what a link of the song leads to, by job and link."""
     unread: str = ""
     """Why the archive could not be read."""
+
+    @property
+    def to_archive(self) -> list[JobId]:
+        """The jobs that have a file which the archive does not have."""
+        linked = ((each.job_id, each.url) for each in self.song.files)
+        return [*dict.fromkeys(each[0] for each in linked if each not in self.stored)]
 
     def address_of(self, job_id: JobId, url: str) -> str | None:
         """Return the address here of the copy of what a link leads to."""
@@ -114,3 +121,32 @@ def zipped(job_id: str) -> Response:
     response = Response(zipped_as_sent, content_type="application/zip")
     response.headers.set("Content-Disposition", "attachment", filename="song.zip")
     return places.hold(response)
+
+
+@blueprint.post("/jobs/<job_id>/song/archive")
+@requires(Role.ENQUEUE)
+@blueprint.doc(operationId="archiveSong")
+@blueprint.response(202, schemas.SongSent, headers={"Location": {"schema": {"type": "string"}}})
+def archive(job_id: str) -> Any:
+    """Store all files of a song that the archive does not have; it is harmless twice.
+
+    Workers do it, job by job. 409 if no job of the song links to a file.
+    """
+    try:
+        jobs = archive_all(find(visible(job_id)))
+    except InvalidRequest as error:
+        raise Problem(409, error.message) from None
+    return {"jobs": jobs}, {"Location": f"/api/v1/jobs/{job_id}/song"}
+
+
+def archive_all(found: Found) -> list[JobId]:
+    """Send each job of a song to the archive that has a file left; returns their ids.
+
+    Raises InvalidRequest if the song has no file at all.
+    """
+    if not found.song.files:
+        raise InvalidRequest("no job of this song has a result that links to a file")
+    records = desk().readings.read_those(found.to_archive)
+    for record in records:
+        desk().to_archive(record)
+    return [record.job_id for record in records]

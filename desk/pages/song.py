@@ -7,12 +7,16 @@ them in step; it fetches the notes and the words in time from the API, so the pa
 from dataclasses import dataclass
 from typing import Final
 
-from flask import render_template
+from flask import flash, redirect, render_template, url_for
+from werkzeug.wrappers import Response
 
 from desk.api import song
 from desk.api.jobs import visible
 from desk.api.song import Found
+from desk.doors import Role, requires, visitor
 from desk.pages import pages, wording
+from worker.core import amounts
+from worker.core.errors import InvalidRequest
 from worker.core.song import MOST_LYRICS, File, Song, Track
 
 MOST_FILES: Final = 50
@@ -60,7 +64,21 @@ def song_of(job_id: str) -> str:
         of_the_provider=any(not each.here for of in tracks.values() for each in of),
         files=[_listed(found, each) for each in found.song.files[:MOST_FILES]],
         bytes=sum(file.bytes for file in found.files),
+        may_archive=visitor().may(Role.ENQUEUE) and bool(found.to_archive),
     )
+
+
+@pages.post("/jobs/<job_id>/song/archive")
+@requires(Role.ENQUEUE)
+def archive_song(job_id: str) -> Response:
+    """Store all files of a song that the archive does not have."""
+    try:
+        jobs = song.archive_all(song.find(visible(job_id)))
+        sent = f"Workers store the files of {amounts.count(len(jobs), 'job')} now."
+        flash(sent if jobs else "The archive has all files of this song.")
+    except InvalidRequest as error:
+        flash(f"Nothing to archive: {error.message}.")
+    return redirect(url_for("pages.song_of", job_id=job_id))
 
 
 def _sung(song: Song) -> str:

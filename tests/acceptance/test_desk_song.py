@@ -99,10 +99,10 @@ def test_a_song_that_no_flow_archived_is_archived_by_a_button(
         return page.get_by_text(text).is_visible()
 
     wait_until(lambda: shows("What is not in the archive"))
-    page.get_by_role("link", name="its job", exact=True).click()
-    page.get_by_role("button", name="Archive").click()
-    expect(page.get_by_role("status")).to_contain_text("A worker stores the files now.")
+    page.get_by_role("button", name="Archive the whole song").click()
+    expect(page.locator(".said")).to_contain_text("Workers store the files of 1 job now")
     wait_until(lambda: shows("4 files of the archive"))
+    expect(page.get_by_role("button", name="Archive the whole song")).to_have_count(0)
     expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
     stop(worker)
 

@@ -19,6 +19,7 @@ from desk.parts import EXTENSION
 from tests.integration import desk
 from tests.integration.populated import Store
 from worker.archive.targets import open_target
+from worker.core import keys
 from worker.core.archive import links
 from worker.core.contract import SLOW_QUEUE
 from worker.core.job.canvas import Step
@@ -361,6 +362,47 @@ def test_what_a_result_links_to_is_archived_on_demand(app: Flask, store: Store, 
     for name, path in (("reader", "/jobs/stems"), ("enqueuer", "/jobs/waits")):
         assert "/archive" not in desk.client(app, name).get(path).text
     assert "A worker stores the files now" in get_after(client.post("/jobs/stems/archive"), client)
+
+
+def sent_to_the_archive(redis: Any) -> list[str]:
+    """Take the messages for the archive, and name the jobs whose files they are to store."""
+    bodies = [json.loads(each)["body"] for each in redis.lrange(SLOW_QUEUE, 0, -1)]
+    redis.delete(SLOW_QUEUE)
+    return sorted(json.loads(base64.b64decode(each))[0][0]["job_id"] for each in bodies)
+
+
+def test_a_whole_song_is_archived_on_demand(app: Flask, store: Store, redis: Any) -> None:
+    song_of(store)
+    store.submit("waits", "sonic.wav", at=time.time())
+    client = desk.client(app, "enqueuer")
+    for asked_of in ("song", "midi", "midi"):  # from any job of it, as often as one likes
+        answer = client.post(f"/api/v1/jobs/{asked_of}/song/archive")
+        assert (answer.status_code, answer.json) == (202, {"jobs": ["song", "stems"]})
+        assert answer.headers["Location"] == f"/api/v1/jobs/{asked_of}/song"
+        assert sent_to_the_archive(redis) == ["song", "stems"]
+    page = client.get("/jobs/midi/song").text
+    assert 'action="/jobs/midi/song/archive"' in page
+    assert "/archive" not in desk.client(app, "reader").get("/jobs/midi/song").text
+    assert "the files of 2 jobs now" in get_after(client.post("/jobs/midi/song/archive"), client)
+    refused = client.post("/api/v1/jobs/waits/song/archive")
+    assert (refused.status_code, refused.json["status"]) == (409, 409)
+    assert "Nothing to archive" in get_after(client.post("/jobs/waits/song/archive"), client)
+
+
+def test_what_the_archive_has_of_a_song_is_not_sent_there_again(
+    app: Flask, store: Store, redis: Any
+) -> None:
+    song_of(store)
+    result = store.redis.hget(keys.job("song"), "result")
+    one = json.loads(result or "")["clips"][:1]
+    store.redis.hset(keys.job("song"), "result", json.dumps({"clips": one}))
+    put(app, "song", ("clip-1.mp3", "cdn.aimusicapi.ai/song-1.mp3", SOUND))
+    client = desk.client(app, "enqueuer")
+    assert client.post("/api/v1/jobs/song/song/archive").json == {"jobs": ["stems"]}
+    store.redis.hdel(keys.job("stems"), "result")
+    assert "The archive has all" in get_after(client.post("/jobs/song/song/archive"), client)
+    assert 'action="/jobs/song/song/archive"' not in client.get("/jobs/song/song").text
+    assert sent_to_the_archive(redis) == ["stems"]
 
 
 def get_after(answer: Any, client: Any) -> str:

@@ -45,6 +45,7 @@ SAFE: Final = {"GET", "HEAD", "OPTIONS"}
 THE_SAME: Final = {
     "pages.adopt": "deliveries.adopt",
     "pages.archive_job": "files.archive",
+    "pages.archive_song": "song.archive",
     "pages.cancel_batch": "batches.cancel",
     "pages.check_manifest": "batches.submit",
     "pages.cancel_job": "jobs.cancel",

@@ -18,13 +18,13 @@ from tests.integration.desk import SECRETS, TOKENS, bearer
 from tests.system import ANSWER_SECONDS, Desk, System
 
 OPERATIONS: Final = {
-    "adoptQuarantined", "archiveJob", "cancelBatch", "cancelJob", "cancelJobs", "downloadFile",
-    "downloadSong", "dropQuarantined", "enqueueFlow", "enqueueJob", "followJob", "followJobs",
-    "getBatch", "getFlow", "getGate", "getJob", "getOverview", "getQuarantined", "getSong",
-    "listBatches", "listDeliveries", "listFiles", "listJobs", "listOperations",
+    "adoptQuarantined", "archiveJob", "archiveSong", "cancelBatch", "cancelJob", "cancelJobs",
+    "downloadFile", "downloadSong", "dropQuarantined", "enqueueFlow", "enqueueJob", "followJob",
+    "followJobs", "getBatch", "getFlow", "getGate", "getJob", "getOverview", "getQuarantined",
+    "getSong", "listBatches", "listDeliveries", "listFiles", "listJobs", "listOperations",
     "listQuarantine", "listSchedules", "listSpend", "pauseGate", "pollJob", "replayQuarantined",
-    "reportBatch", "resumeGate", "retryBatch", "retryFlow", "retryJob", "retryJobs",
-    "runSchedule", "submitBatch", "verifyQuarantined",
+    "reportBatch", "resumeGate", "retryBatch", "retryFlow", "retryJob", "retryJobs", "runSchedule",
+    "submitBatch", "verifyQuarantined",
 }  # fmt: skip
 """Published names: a client calls them, so none is ever renamed."""
 
