@@ -80,7 +80,10 @@ class Request(Schema):
     then = fields.List(
         fields.String(),
         load_default=list,
-        metadata=told("Follow-ups on the result, side by side; `a+b`: b works on a's result."),
+        metadata=told(
+            "Follow-ups on the result, side by side; `a+b`: b works on a's result. `archive.store` "
+            "may be the last step of each, or the only one."
+        ),
     )
     # Checked with the rest of the request, so that all of its mistakes are told at once.
     priority = fields.String(

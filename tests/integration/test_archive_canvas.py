@@ -13,8 +13,10 @@ from celery import chain, chord, group
 
 from tests import launcher
 from tests.system import System, wait_until
+from worker.core.batch.flows import find_flow, parse_branch
 from worker.core.contract import QUEUE, SLOW_QUEUE, task_name
 from worker.core.errors import ArchiveFailed, InvalidRequest
+from worker.messages.flow import enqueue
 
 GET_SECONDS = 40
 
@@ -73,6 +75,18 @@ def test_what_is_made_of_a_clip_is_stored(everything: System, operation: str) ->
     stored = flow.apply_async().get(timeout=GET_SECONDS)
     assert stored["files"]
     is_stored(stored, len(stored["files"]))
+
+
+def test_what_a_request_has_archived_at_its_end_is_stored(everything: System) -> None:
+    songs = find_flow("sonic.create_music")
+    then = [parse_branch("archive.store"), parse_branch("sonic.wav+archive.store")]
+    waltz = {"custom_mode": False, "gpt_description_prompt": "a waltz"}
+    enqueued = enqueue(everything.app, songs.plan(waltz, branches=then))
+    assert [each.operation for each in enqueued.steps] == ["sonic.create_music", "sonic.wav"]
+    folder = everything.folder / ".fermata" / "archive"
+    for job in enqueued.steps:
+        manifest = folder / job.job_id / "manifest.json"
+        wait_until(manifest.exists, what=f"the files of {job.operation} are there")
 
 
 def test_the_results_of_a_chord_are_all_stored(everything: System) -> None:

@@ -1,5 +1,6 @@
 """What the HTTP API answers: lists, requests and their mistakes, and what goes wrong."""
 
+import base64
 import csv
 import io
 import json
@@ -19,11 +20,13 @@ from desk import live, places
 from desk.parts import EXTENSION
 from tests.integration import desk
 from tests.integration.flow import signed
-from tests.integration.populated import Store
+from tests.integration.populated import CLIP, Store
 from tests.integration.test_desk_routes import things
 from tests.unit import recorded
 from worker.batch import matching
 from worker.core import keys
+from worker.core.contract import QUEUE, SLOW_QUEUE
+from worker.core.job.canvas import Step
 from worker.core.job.models import Event, JobId, Kind, Source
 from worker.core.job.states import JobState, Turn
 from worker.messages.retry import PERHAPS_PAID
@@ -79,6 +82,34 @@ def test_a_wrong_query_is_a_problem_that_names_the_field(api: Any, query: str, f
     answer = api.get(f"/api/v1/jobs?{query}")
     assert (answer.status_code, answer.content_type) == (422, PROBLEM)
     assert [*answer.json["errors"]] == [field]
+
+
+def test_what_a_request_makes_is_archived_by_its_last_step(api: Any, redis: Any) -> None:
+    asked = {
+        "operation": "sonic.remaster",
+        "parameters": {"continue_clip_id": CLIP, "mv": "chirp-v5"},
+        "then": ["archive.store", "sonic.wav+archive.store"],
+    }
+    made = api.post("/api/v1/jobs", json=asked).json
+    assert [each["operation"] for each in made["steps"]] == ["sonic.remaster", "sonic.wav"]
+    steps = api.get(f"/api/v1/flows/{made['job_id']}").json["steps"]
+    assert sorted(each["operation"] for each in steps) == [
+        "archive.store", "archive.store", "sonic.remaster", "sonic.wav",
+    ]  # fmt: skip
+    _, _, embed = json.loads(base64.b64decode(json.loads(redis.lindex(QUEUE, 0))["body"]))
+    tasks = embed["chain"][0]["kwargs"]["tasks"]
+    for task in (branch["kwargs"]["tasks"][-1] for branch in tasks):
+        assert (task["task"], task["options"]["queue"]) == ("fermata.archive.store", SLOW_QUEUE)
+
+
+def test_a_flow_has_ended_when_its_jobs_have(api: Any, redis: Any) -> None:
+    store = Store(redis)
+    steps = [Step(JobId("wav"), "sonic.wav", JobId("song")),
+             Step(JobId("keep"), "archive.store", JobId("wav"))]  # fmt: skip
+    store.flow("song", steps, at=time.time() - 90)
+    store.settle("wav", at=time.time() - 60, after="song", first="song")
+    found = api.get("/api/v1/flows/song").json
+    assert (found["ended"], found["succeeded"], len(found["steps"])) == (True, True, 3)
 
 
 def test_every_mistake_of_a_request_is_told_and_nothing_is_submitted(api: Any) -> None:

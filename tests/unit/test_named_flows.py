@@ -95,6 +95,17 @@ def test_a_branch_is_operations_in_sequence() -> None:
             parse_branch(text)
 
 
+def test_the_archive_may_be_the_last_step_of_a_branch_and_is_no_job() -> None:
+    branches = tuple(map(parse_branch, ("sonic.wav+archive.store", "archive.store")))
+    found = plan("sonic.wav", clip_id="a clip", branches=branches)
+    assert list(wrong_fields(found)) == []
+    assert found.operations == ("sonic.wav", "sonic.wav")
+    with pytest.raises(InvalidRequest, match=r"archive\.store must be the last step"):
+        parse_branch("archive.store+sonic.wav")
+    with pytest.raises(InvalidRequest, match=r"did you mean 'archive\.store'"):
+        parse_branch("archive.stor")
+
+
 @pytest.mark.parametrize(
     ("first", "branch", "why"),
     [

@@ -60,7 +60,8 @@ _NEWEST: Final = 200
 )  # fmt: skip
 @click.option(
     "--then", "branches", multiple=True, metavar="OP[+OP…]",
-    help="A follow-up on the result. `a+b`: b follows a. Repeated: branches side by side.",
+    help="A follow-up on the result. `a+b`: b follows a. Repeated: branches side by side. The last "
+    "step of each may be archive.store.",
 )  # fmt: skip
 @click.option("--id", "job_id", help="The job id, instead of a new UUID.")
 @click.option(

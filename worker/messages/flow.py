@@ -20,7 +20,7 @@ from typing import Any, Final
 from celery import Celery, chain, group
 from celery.canvas import Signature
 
-from worker.core.batch.flows import Branch, Plan
+from worker.core.batch.flows import ARCHIVE, Branch, Plan, jobs_of
 from worker.core.contract import (
     DIGEST_HEADER,
     JOB_ID,
@@ -92,7 +92,10 @@ def enqueue(
         for branch in branches
     ]
     if notify:
-        _tell(app, notify, trunk[0].job_id, stem, tails)
+        _tell(app, notify, trunk[0].job_id, stem, [tail for tail in tails if tail])
+    for tail, branch in zip(tails, plan.branches, strict=True):
+        if branch != jobs_of(branch):
+            tail.append(app.signature(task_name(ARCHIVE), queue=SLOW_QUEUE))
     canvas: Any = functools.reduce(operator.or_, stem)
     ends = [chain(*tail, app=app) for tail in tails]
     if ends:
@@ -108,7 +111,8 @@ def lay_out(job_id: JobId, plan: Plan) -> tuple[list[Step], list[list[Step]]]:
     trunk = [Step(job_id, plan.operation)]
     if plan.then:
         trunk += _follow(trunk[0], (plan.then[0],), "then")
-    return trunk, [_follow(trunk[-1], each, str(n)) for n, each in enumerate(plan.branches)]
+    tails = [_follow(trunk[-1], jobs_of(each), str(n)) for n, each in enumerate(plan.branches)]
+    return trunk, tails
 
 
 def _derived(name: str) -> str:

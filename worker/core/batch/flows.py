@@ -14,6 +14,9 @@ from worker.core.providers.aimusic.sources import Pick, Source
 from worker.core.providers.aimusic.submission import RESERVED, check_parameters
 from worker.core.wording import shown, suggest
 
+ARCHIVE: Final = "archive.store"
+"""The task that may be the last step of a branch. It is no job: it has no record and no price."""
+
 Branch = tuple[str, ...]
 """Operations in sequence; each takes the result of the one before and nothing else."""
 
@@ -46,12 +49,17 @@ class Plan:
     def operations(self) -> Branch:
         """The operation of every job, in the order in which they are enqueued."""
         second = (self.then[0],) if self.then else ()
-        return (self.operation, *second, *(step for branch in self.branches for step in branch))
+        return (self.operation, *second, *(op for each in self.branches for op in jobs_of(each)))
 
     @property
     def credits(self) -> float:
         """The cost of all its jobs, by the list prices in the table of operations."""
         return sum(OPERATIONS[operation].credits for operation in self.operations)
+
+
+def jobs_of(branch: Branch) -> Branch:
+    """Leave out the archive, which may follow the jobs of a branch."""
+    return branch[:-1] if branch[-1:] == (ARCHIVE,) else branch
 
 
 @cache
@@ -132,12 +140,16 @@ def find_flow(name: str) -> NamedFlow:
 def parse_branch(text: str) -> Branch:
     """Parse a branch: ``sonic.stems_full+sonic.midi`` is one after the other.
 
+    Its last step, or its only one, may be the archive.
+
     Raises InvalidRequest that tells each wrong name, with the one that was probably meant.
     """
     steps = tuple(name.strip() for name in text.split("+"))
     wrong = [
-        f"there is no operation {shown(name)}{suggest(name, OPERATIONS)}"
-        for name in steps
+        f"{ARCHIVE} must be the last step of its branch"
+        if name == ARCHIVE
+        else f"there is no operation {shown(name)}{suggest(name, [*OPERATIONS, ARCHIVE])}"
+        for name in jobs_of(steps)
         if name not in OPERATIONS
     ]
     if wrong:
@@ -158,7 +170,7 @@ def wrong_fields(plan: Plan) -> Iterator[Wrong]:
         before, last = last, find(plan.then[0])
         yield from _wrong(last, plan.then[1], _stand_in(before, last))
     for branch in plan.branches:
-        for earlier, step in pairwise((last.name, *branch)):
+        for earlier, step in pairwise((last.name, *jobs_of(branch))):
             if why := _wrong_step(earlier, step):
                 yield "then", f"{step} cannot follow {earlier}: {why}"
 
