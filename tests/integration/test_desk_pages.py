@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 
 from desk.parts import EXTENSION
 from tests.integration import desk, populated
-from tests.integration.populated import Store
+from tests.integration.populated import CLIP, Store
 from tests.unit import recorded
 from worker.batch import matching
 from worker.batch.manifest import Format, read
@@ -332,6 +332,21 @@ def test_what_takes_longer_than_a_request_may_goes_on_until_none_is_left(
     assert "1 job left" in page
     done = operator.post(path, data=goes_on(page))
     assert "Ending now: 3 jobs." in text(operator.get(done.location))
+
+
+def test_what_follows_a_retry_is_priced_too(operator: FlaskClient, store: Store) -> None:
+    asked = {
+        "operation": "sonic.remaster",
+        "parameters": {"continue_clip_id": CLIP, "mv": "chirp-v5"},
+        "then": ["sonic.stems_full", "sonic.wav+archive.store"],
+    }
+    made: Any = operator.post("/api/v1/jobs", json=asked).json
+    store.fail(JobId(made["job_id"]), at=time.time())
+    page = text(operator.get("/retry?operation=sonic.remaster"))
+    price = {name: row.credits for name, row in chosen().operations.items()}
+    assert f"Run 1 job again, for {amounts.count(price['sonic.remaster'], 'credit')}?" in page
+    more = price["sonic.stems_full"] + price["sonic.wav"]
+    assert f"What follows it costs {amounts.count(more, 'credit')} more, once it has" in page
 
 
 def test_all_that_failed_is_priced_and_run_again(operator: FlaskClient, store: Store) -> None:

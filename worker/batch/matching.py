@@ -82,6 +82,8 @@ class Price:
     jobs: Counter[str] = field(default_factory=Counter)
     """By why they would be refused; by '' if they would run again."""
     credits: dict[str, float] = field(default_factory=dict)
+    following: dict[str, float] = field(default_factory=dict)
+    """The list price of the steps after them, which are paid for once these succeed."""
     left: Left = Left()
     """Jobs of which nobody has asked yet whether they can be retried."""
 
@@ -90,9 +92,10 @@ class Price:
         """Why jobs cannot be retried whatever is accepted, and how many."""
         return {why: n for why, n in self.jobs.items() if why not in {"", PERHAPS_PAID}}
 
-    def add(self, why: str, credits_: float) -> None:
+    def add(self, why: str, credits_: float, following: float) -> None:
         self.jobs[why] += 1
         self.credits[why] = self.credits.get(why, 0) + credits_
+        self.following[why] = self.following.get(why, 0) + following
 
 
 class Matching:
@@ -150,9 +153,10 @@ class Matching:
         """Say what would run again, for how much; it looks at some jobs, and counts the others."""
         found, price = self._to_retry(wanted, None, own=own), Price()
         rows = {row.job_id: row for _, row in islice(found, MOST_PRICED) if row}
-        for job_id, why in self._retries.refusals([*rows]).items():
-            operation = chosen().operations.get(rows[job_id].operation)
-            price.add(why, operation.credits if operation else rows[job_id].credits)
+        for each in self._retries.prospects([*rows]):
+            row = rows[each.job_id]
+            following = sum(_credits(step.operation) for step in each.following)
+            price.add(each.why, _credits(row.operation, row.credits), following)
         price.left = count_left(found)
         return price
 
@@ -203,6 +207,12 @@ class Matching:
         lost = replace(wanted, among=LOST)
         for behind, row in self._lists.walk(lost, cursor=cursor, own=own):
             yield behind, row if row and row.again is None else None
+
+
+def _credits(operation: str, otherwise: float = 0) -> float:
+    """Return the list price of an operation; if there is none of this name, the other one."""
+    found = chosen().operations.get(operation)
+    return found.credits if found else otherwise
 
 
 def _read_cursor(cursor: str) -> tuple[float, str]:

@@ -31,7 +31,8 @@ from worker.core.errors import (
     TaskFailed,
     UnknownJob,
 )
-from worker.core.job import kept
+from worker.core.job import canvas, kept
+from worker.core.job.canvas import Step
 from worker.core.job.models import JobId, JobRecord
 from worker.core.job.states import LOST
 from worker.core.ports import Clock
@@ -85,6 +86,17 @@ class Retried:
     """Each job that was retried, and the job that runs in its place."""
     refused: dict[JobId, str] = field(default_factory=dict)
     """Each job that was not, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What would become of a job that were retried."""
+
+    job_id: JobId
+    why: str
+    """Why it would not be retried without further consent; empty if it would."""
+    following: tuple[Step, ...] = ()
+    """The steps after it, which run once it has succeeded."""
 
 
 class Retries:
@@ -164,15 +176,20 @@ class Retries:
                     done.refused[failed] = error.message
         return done
 
-    def refusals(self, job_ids: Sequence[JobId]) -> dict[JobId, str]:
-        """Say of each job on record why it would not be retried without further consent.
+    def prospects(self, job_ids: Sequence[JobId]) -> list[Prospect]:
+        """Say of each job on record whether it would be retried, and what would follow it.
 
-        Empty if it would. Raises StoreUnavailable.
+        Raises StoreUnavailable.
         """
         jobs = self._readings.read_those(job_ids)
         messages = self._readings.messages([job.job_id for job in jobs])
-        pairs = zip(jobs, messages, strict=True)
-        return {job.job_id: self._refusal(job, message) for job, message in pairs}
+        return [self._prospect(*each) for each in zip(jobs, messages, strict=True)]
+
+    def _prospect(self, job: JobRecord, message: str | None) -> Prospect:
+        why = self._refusal(job, message)
+        if message and why in {"", PERHAPS_PAID}:
+            return Prospect(job.job_id, why, canvas.still_to_come(job.job_id, message))
+        return Prospect(job.job_id, why)
 
     def _refusal(self, job: JobRecord, message: str | None) -> str:
         try:
