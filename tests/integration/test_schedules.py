@@ -231,13 +231,31 @@ def test_a_run_by_hand_is_refused_if_it_would_be_skipped(
 ) -> None:
     nightly = lab(overlap)
     first = nightly.timetable().run_now("lab", nightly.publish)
+    nightly.now += 119  # another minute
     assert nightly.timetable().run_now("lab", nightly.publish) == first
-    nightly.now += 60
+    assert nightly.published == [("lab", first, "")]
+    nightly.now += 1
     refused = contextlib.nullcontext()
     if overlap == "skip":
         refused = pytest.raises(InvalidRequest, match=f"{first} has not ended")  # type: ignore[assignment]
     with refused:
         assert nightly.timetable().run_now("lab", nightly.publish) != first
+
+
+def test_people_who_ask_for_a_run_at_once_get_one(lab: Callable[..., Lab]) -> None:
+    nightly = lab("queue")
+    timetables = [nightly.timetable() for _ in range(8)]
+    with ThreadPoolExecutor(8) as people:
+        runs = set(people.map(lambda each: each.run_now("lab", lambda *_: None), timetables))
+    nightly.now += 60
+    assert {nightly.timetable().run_now("lab", nightly.publish)} == runs
+
+
+def test_a_run_that_was_asked_for_and_never_began_begins(lab: Callable[..., Lab]) -> None:
+    nightly = lab()
+    nightly.journal.ask_for("lab", "lab-before", within_seconds=120)
+    assert nightly.timetable().run_now("lab", nightly.publish) == "lab-before"
+    assert nightly.published == [("lab", "lab-before", "")]
 
 
 def test_the_latest_ten_runs_are_told_the_newest_first(lab: Callable[..., Lab]) -> None:

@@ -5,6 +5,7 @@ so that it can tell a run whose message was lost.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
@@ -13,9 +14,13 @@ from worker.core.ports import Clock
 
 if TYPE_CHECKING:
     from redis import Redis
+    from redis.client import Pipeline
 
 _RUNNING: Final = "running:"
 """With the batch's name after it: the field of a run whose rows are being submitted."""
+
+_BY_HAND: Final = "by_hand"
+"""The field of the run that a person asked for last, and when."""
 
 _NOTED: Final = "noted:"
 """With the batch's name after it: the field of what became of a run."""
@@ -46,6 +51,27 @@ class Journal:
         """Note a run before its first slice is published: a run that stays silent is found."""
         self._redis.hset(keys.SCHEDULE + schedule, "batch_id", batch_id)
         self.goes_on(schedule, batch_id)
+
+    def ask_for(self, schedule: str, batch_id: str, *, within_seconds: float) -> str:
+        """Note a run that a person asks for; returns the one asked for just before, if any.
+
+        Args:
+            within_seconds: how long ago that may be.
+        """
+        key = keys.SCHEDULE + schedule
+
+        def note(pipe: "Pipeline") -> str:
+            asked = cast("str | None", pipe.hget(key, _BY_HAND))
+            at, _, before = (asked or "0 ").partition(" ")
+            if before and self._clock() - float(at) < within_seconds:
+                return before
+            pipe.multi()
+            pipe.hset(key, _BY_HAND, f"{self._clock()!r} {batch_id}")
+            return batch_id
+
+        # Two people may ask at once: whose transaction fails reads what the other one has noted.
+        transaction = cast("Callable[..., str]", self._redis.transaction)
+        return transaction(note, key, value_from_callable=True)
 
     def goes_on(self, schedule: str, batch_id: str) -> None:
         """Note that rows of a run are being submitted now, or are about to be."""

@@ -21,6 +21,8 @@ from worker.core.ports import Clock
 
 SILENT_SECONDS: Final = 300
 """A run that has noted nothing for so long has lost its message, or its worker."""
+_ONE_REQUEST_SECONDS: Final = 120
+"""Whoever asks for a run by hand again within this time means the same one."""
 _NEXT: Final = 3
 """So many due times are told."""
 
@@ -105,16 +107,22 @@ class Timetable:
     def run_now(self, name: str, publish: Publish) -> str:
         """Start a schedule by hand; returns the batch's name.
 
-        If it is asked for twice in a minute, it runs once.
+        If it is asked for again within two minutes, it runs once: a second look at a page, or a
+        second click, may come after the minute has changed.
 
         Raises InvalidRequest if there is no such schedule, or if it skips a run because the one
         before has not ended; ConfigError.
         """
         schedule = self.schedules.find(name)
-        batch = batch_id(schedule, datetime.fromtimestamp(self._clock(), UTC))
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        batch = self._journal.ask_for(
+            name, batch_id(schedule, now), within_seconds=_ONE_REQUEST_SECONDS
+        )
         if before := self._in_the_way(schedule, batch):
             raise InvalidRequest(f'{before} has not ended, and {name} says overlap = "skip"')
-        self._begin(schedule, batch, publish)
+        # If it is over, its manifest may have been mended: it begins again, and each row runs once.
+        if batch not in self._journal.running(name):
+            self._begin(schedule, batch, publish)
         return batch
 
     def describe(self, schedule: Schedule) -> JSONObject:
