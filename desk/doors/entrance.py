@@ -81,12 +81,19 @@ def _by_session() -> Visitor | None:
 
 
 def _ask_to_log_in(shown: str | None) -> ResponseReturnValue:
-    if is_for_programs(request.path):
+    if is_for_programs(request.path) and not _is_followed_link():
         challenge = WWWAuthenticate("bearer", {"realm": "fermata desk"})
         wrong = "This is no token of the desk." if shown is not None else _SHOW_ONE
         raise Unauthorized(wrong, www_authenticate=challenge)
     wanted = request.full_path.removesuffix("?") if request.method in _SAFE else "/"
     return redirect(f"/login?next={quote(wanted, safe='/')}", 303)
+
+
+def _is_followed_link() -> bool:
+    """Say whether a person has followed a link, as to a file of a job, and sees the answer."""
+    looks = request.method in _SAFE and "Authorization" not in request.headers
+    # By its name: a script and a player take any type.
+    return looks and "text/html" in request.accept_mimetypes.values()
 
 
 def is_for_programs(path: str) -> bool:

@@ -34,6 +34,21 @@ def test_without_a_token_a_program_gets_a_problem_and_a_person_the_login_form(ap
     assert client.post("/jobs").location == "/login?next=/"
 
 
+def test_a_link_to_a_file_leads_to_the_login_form_when_the_session_has_ended(app: Flask) -> None:
+    client, path = app.test_client(), "/api/v1/jobs/x/files/x/song.mp3"
+    browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    followed = client.get(path, headers=browser)
+    assert (followed.status_code, followed.location) == (303, f"/login?next={path}")
+    for other in (
+        {"Accept": "*/*"},
+        {"Accept": "application/json"},
+        browser | {"Authorization": "Bearer nobodys"},
+        browser | {"Authorization": "Basic YTpi"},
+    ):
+        assert client.get(path, headers=other).status_code == 401, other
+    assert client.post("/api/v1/jobs", headers=browser).status_code == 401
+
+
 def test_a_wrong_token_is_refused_even_beside_a_good_session(app: Flask) -> None:
     client = app.test_client()
     desk.log_in(client, "operator")
