@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from celery import chain, group
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from tests import servers
-from tests.acceptance.test_desk_screens import ARGUMENTS, Reader
+from tests.acceptance.browser import Reader, open_browser
 from tests.acceptance.test_desk_song import hear, level, position
 from tests.integration import populated
 from tests.integration.desk import TOKENS
@@ -49,13 +48,11 @@ def take(folder: Path) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="fermata-pictures-") as place,
         System(Path(place), **_SETTINGS) as system,
-        sync_playwright() as playwright,
+        open_browser() as browser,
     ):
         _play(system)
         with connection.connect(system.redis_url) as redis:
             populated.everything(redis)
-        program = servers.program("chromium", "chromium")
-        browser = playwright.chromium.launch(executable_path=program, args=[*ARGUMENTS])
         reader = Reader(browser, system.desk())
         for name, path in PICTURES.items():
             reader.page.goto(path)
@@ -63,7 +60,6 @@ def take(folder: Path) -> None:
                 _listen(reader.page)
             reader.page.screenshot(path=folder / f"{name}.png", full_page=True)
         reader.close()
-        browser.close()
 
 
 def _play(system: System) -> None:

@@ -5,21 +5,20 @@ browser, such as a violation of the content security policy. ``DESK_SCREENSHOTS=
 picture of each screen there.
 """
 
-import os
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from redis import Redis
 
 from tests import servers
+from tests.acceptance.browser import NARROW, WIDE, Reader, keep_picture
 from tests.integration import populated
-from tests.integration.desk import SECRETS, TOKENS
+from tests.integration.desk import TOKENS
 from tests.integration.populated import Store
 from tests.system import Desk, System, busyness, stop, wait_until
 from tests.unit import recorded
@@ -32,10 +31,6 @@ from worker.core.overview import Filter
 from worker.store import connection
 from worker.store.lists import Lists
 
-ARGUMENTS: Final = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 SCREENS: Final = {
     "now": "/",
     "jobs": "/jobs",
@@ -79,9 +74,6 @@ SONGS: Final = "operation,description\n" + "".join(
 )
 MANY: Final = 20_000
 """Too many to cancel within a slice."""
-_ANSWERS: Final = re.compile("status of (404|422)")
-WIDE: Final = {"width": 1280, "height": 800}
-NARROW: Final = {"width": 360, "height": 740}
 
 
 @pytest.fixture(scope="module")
@@ -100,20 +92,6 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         yield system
 
 
-@pytest.fixture(scope="module")
-def desk(system: System) -> Desk:
-    return system.desk()
-
-
-@pytest.fixture(scope="module")
-def browser(system: System) -> Iterator[Browser]:
-    program = servers.program("chromium", "chromium")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=[*ARGUMENTS])
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
 def redis(system: System) -> "Iterator[Redis]":
     client = connection.connect(system.redis_url)
@@ -125,40 +103,6 @@ def redis(system: System) -> "Iterator[Redis]":
 @pytest.fixture
 def store(redis: "Redis") -> Store:
     return Store(redis)
-
-
-class Reader:
-    """A person with a browser, who has logged in; keeps what the browser complains of."""
-
-    def __init__(self, browser: Browser, desk: Desk, **options: Any) -> None:
-        self._context = browser.new_context(
-            base_url=desk.url, timezone_id="Europe/Berlin", locale="en-GB",
-            **{"viewport": WIDE, **options},
-        )  # fmt: skip
-        self._context.set_default_timeout(10_000 * busyness())
-        expect.set_options(timeout=10_000 * busyness())
-        self.page: Page = self._context.new_page()
-        self.complaints: list[str] = []
-        self.elsewhere: list[str] = []
-        self.page.on("console", self._hear)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self._see(request.url, desk.url))
-        self.page.goto("/login")
-        self.page.fill("#token", SECRETS["operator"])
-        self.page.click("main button")
-        expect(self.page.get_by_role("navigation")).to_be_visible()
-
-    def _hear(self, message: Any) -> None:
-        # A page that answers 404, and a form with what is wrong in it, are among the screens.
-        if message.type in {"error", "warning"} and not _ANSWERS.search(message.text):
-            self.complaints.append(message.text)
-
-    def _see(self, url: str, own: str) -> None:
-        if not url.startswith((own, "data:", "blob:")):
-            self.elsewhere.append(url)
-
-    def close(self) -> None:
-        self._context.close()
 
 
 @pytest.fixture
@@ -391,11 +335,6 @@ def _is_good(page: Page, name: str) -> None:
     grave = [each for each in found if each["impact"] in {"serious", "critical"}]
     assert not grave, (name, grave)
     keep_picture(page, name)
-
-
-def keep_picture(page: Page, name: str) -> None:
-    if folder := os.environ.get("DESK_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
 def test_everything_works_without_javascript(browser: Browser, desk: Desk, redis: "Redis") -> None:

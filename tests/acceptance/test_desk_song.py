@@ -10,10 +10,10 @@ from typing import Any, Final
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from celery import chain, group
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests import servers
-from tests.acceptance.test_desk_screens import ARGUMENTS, NARROW, WIDE, Reader, keep_picture
+from tests.acceptance.browser import NARROW, WIDE, Reader, keep_picture
 from tests.integration.desk import TOKENS
 from tests.integration.populated import CLIP, Store
 from tests.system import Desk, System, stop, wait_until
@@ -39,21 +39,6 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     servers.program("chromium", "chromium")
     with System(tmp_path_factory.mktemp("song"), FERMATA_DESK_TOKENS=TOKENS) as system:
         yield system
-
-
-@pytest.fixture(scope="module")
-def desk(system: System) -> Desk:
-    return system.desk()
-
-
-@pytest.fixture(scope="module")
-def browser(system: System) -> Iterator[Browser]:
-    program = servers.program("chromium", "chromium")
-    with sync_playwright() as playwright:
-        arguments = [*ARGUMENTS, "--autoplay-policy=no-user-gesture-required"]
-        opened = playwright.chromium.launch(executable_path=program, args=arguments)
-        yield opened
-        opened.close()
 
 
 def task(system: System, name: str, queue: str = QUEUE, **parameters: Any) -> Any:
