@@ -116,10 +116,12 @@ def _warnings(
     yield from _webhooks(hour)
     unconfirmed = next(each.count for each in counters if each.state is JobState.UNCONFIRMED)
     if unconfirmed:
-        said = f"{unconfirmed:,} unconfirmed: nobody knows whether the provider took them."
+        those = "it" if unconfirmed == 1 else "them"
+        said = f"{unconfirmed:,} unconfirmed: nobody knows whether the provider took {those}."
         yield Notice(said, url_for("pages.jobs", state="unconfirmed"))
     if kept := sum(desk().quarantine.counts().values()):
-        said = f"{kept:,} in quarantine: authentic deliveries that could not be used."
+        deliveries = count(kept, "authentic delivery", "authentic deliveries")
+        said = f"{deliveries} in quarantine that could not be used."
         yield Notice(said, url_for("pages.deliveries"))
 
 

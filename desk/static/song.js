@@ -176,7 +176,10 @@
   function drawRoll(now) {
     const { pen, width, height, colour } = sheet(roll);
     // Whoever wants little motion sees a page at a time, and the line moves.
-    const from = calm.matches ? Math.floor(now / ROLL_SECONDS) * ROLL_SECONDS : now - ROLL_SECONDS / 4;
+    // At the beginning and at the end of the song the notes stand still, so that no half is empty.
+    const last = Math.max(0, Math.max(length || Infinity, now) - ROLL_SECONDS);
+    const moving = Math.min(Math.max(0, now - ROLL_SECONDS / 4), last);
+    const from = calm.matches ? Math.floor(now / ROLL_SECONDS) * ROLL_SECONDS : moving;
     const across = (seconds) => ((seconds - from) / ROLL_SECONDS) * width;
     const sounding = [];
     for (const note of notes) {
