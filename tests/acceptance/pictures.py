@@ -7,12 +7,14 @@ picture shows what the desk shows today. A further screen is one line of ``PICTU
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from celery import chain, group
 from playwright.sync_api import Page
+from redis import Redis
 
 from tests.acceptance.browser import Reader, open_browser
 from tests.acceptance.test_desk_song import hear, level, position
@@ -20,6 +22,7 @@ from tests.integration import populated
 from tests.integration.desk import TOKENS
 from tests.system import ROOT, System, stop, wait_until
 from worker.core.contract import QUEUE, SLOW_QUEUE, task_name
+from worker.core.job.models import JobId
 from worker.core.job.states import JobState
 from worker.store import connection
 
@@ -32,9 +35,13 @@ PICTURES: Final = {
     "job": f"/jobs/{SONG}",
     "flow": f"/jobs/{SONG}/flow",
     "song": f"/jobs/{HEARD}/song",
+    "batches": "/batches",
+    "gate": "/gate",
 }
 """Each picture's name, and the screen that it shows."""
 
+_VIEWPORT: Final = {"width": 1280, "height": 300}
+"""A picture is as high as its screen has something to show, and no lower than this."""
 _SETTINGS: Final[dict[str, Any]] = {
     "FERMATA_DESK_TOKENS": TOKENS,
     "FERMATA_SUBMITS_PER_SECOND": "20",
@@ -52,14 +59,26 @@ def take(folder: Path) -> None:
     ):
         _play(system)
         with connection.connect(system.redis_url) as redis:
-            populated.everything(redis)
-        reader = Reader(browser, system.desk())
+            _fill(redis)
+        reader = Reader(browser, system.desk(), viewport=_VIEWPORT)
         for name, path in PICTURES.items():
             reader.page.goto(path)
             if name == "song":
                 _listen(reader.page)
             reader.page.screenshot(path=folder / f"{name}.png", full_page=True)
         reader.close()
+
+
+def _fill(redis: "Redis") -> None:
+    """Put an hour of other jobs there, batches, and a pause that is over."""
+    store, now = populated.Store(redis), time.time()
+    store.batch("spring-release", 80, at=now - 300)
+    store.batch("demo-tapes", 24, at=now - 1500)
+    for number in (4, 8, 12, 16):  # the rest: this one is over
+        store.end(JobId(f"demo-tapes-{number}"), at=now - 1400)
+    populated.everything(redis)
+    store.gate.pause("operator (desk)", now=now - 2400)
+    store.gate.resume("operator (desk)", now=now - 2040)
 
 
 def _play(system: System) -> None:
@@ -105,9 +124,12 @@ def _archive(system: System) -> None:
 
 def _listen(page: Page) -> None:
     """Play the stems for a while, one of them muted."""
-    page.get_by_role("radio", name="Stems").check()
+    for takes in ("Take 1", "Take 2", "Stems"):
+        page.get_by_role("radio", name=takes).check()
+        hear(page, lambda: position(page) > 0, "it plays")
     hear(page, lambda: level(page, "Drums") > 0 and position(page) > 1, "drums are heard")
     page.get_by_role("button", name="Mute Drums").click()
+    page.evaluate("scrollTo(0, 0)")
 
 
 def _after(steps: list[dict[str, Any]], job_id: str) -> Iterator[str]:

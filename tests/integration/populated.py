@@ -149,7 +149,8 @@ class Store:
     def batch(self, batch_id: str, jobs: int, *, at: float) -> None:
         """Open a batch, submit its jobs, and settle most of them."""
         ledger = Ledger(self.redis, retain_seconds=DAY)
-        ledger.open(batch_id, now=at, rows=jobs, expected_jobs=jobs, expected_credits=12.0 * jobs)
+        price = find("sonic.wav").credits * jobs
+        ledger.open(batch_id, now=at, rows=jobs, expected_jobs=jobs, expected_credits=price)
         names = [JobId(f"{batch_id}-{number}") for number in range(jobs)]
         rows = [
             BatchRow(n, line, "sonic.wav", None, (Step(n, "sonic.wav"),))
