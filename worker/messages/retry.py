@@ -62,6 +62,9 @@ _NOT_CHARGED: Final = frozenset(
 _ONCE: Final = ("eta", "expires", "timestamp")
 """Headers that were meant for the first run alone."""
 
+_DECIDE: Final = ("attempts", "cost", "error", "late", "clip_id", "provider_task_id")
+"""The fields of a record, besides those that place it in its flow, that decide about a retry."""
+
 PERHAPS_PAID: Final = (
     "the provider may have charged for it: if you accept that, retry it 'even if paid'"
 )
@@ -181,7 +184,7 @@ class Retries:
 
         Raises StoreUnavailable.
         """
-        jobs = self._readings.read_those(job_ids)
+        jobs = self._readings.read_in_part(job_ids, *_DECIDE)
         messages = self._readings.messages([job.job_id for job in jobs])
         return [self._prospect(*each) for each in zip(jobs, messages, strict=True)]
 
