@@ -6,16 +6,18 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from celery import Celery, chain, group
 from celery.canvas import Signature
 
 from fermata_client.connections import Records, open_app, reachable, records_url
 from fermata_client.contract import (
+    ARCHIVE,
     JOB_ID,
     PRIORITY_HEADER,
     QUEUE,
+    SLOW_QUEUE,
     TASK_PREFIX,
     TENANT,
     TENANT_HEADER,
@@ -23,12 +25,12 @@ from fermata_client.contract import (
     job_id_of_key,
 )
 from fermata_client.errors import WrongCall
-from fermata_client.flows import Plan, Step
+from fermata_client.flows import Branch, Plan, Step, jobs_of
 from fermata_client.jobs import Flow, Job, Sent
 from fermata_client.operations import FLOWS, OPERATIONS, FlowName, OperationName
 
-Then = OperationName | Sequence[OperationName]
-"""A follow-up; or several, each on the result of the one before."""
+Then = OperationName | Literal["archive.store"] | Sequence[OperationName | Literal["archive.store"]]
+"""A follow-up; or several, each on the result of the one before. The archive may be the last."""
 
 Id = str | uuid.UUID
 
@@ -179,7 +181,7 @@ class Fermata:
 
         Args:
             then: the operations after the flow's own steps, in parallel; a list in it is a
-                sequence.
+                sequence. Each may end with `archive.store`, which is not waited for.
             job_id: the id of the first job; the ids of the others derive from it.
 
         Otherwise as :meth:`enqueue`.
@@ -197,9 +199,13 @@ class Fermata:
         if plan.then:
             canvas |= job(steps[1], second)
         followers = [job(step, {}) for step in steps[plan.trunk :]]
-        tails = [chain(*branch, app=app) for branch in plan.split(followers)]
-        if tails:
-            canvas |= tails[0] if len(tails) == 1 else group(tails, app=app)
+        tails = plan.split(followers)
+        for tail, branch in zip(tails, plan.branches, strict=True):
+            if branch != jobs_of(branch):
+                tail.append(app.signature(TASK_PREFIX + ARCHIVE, queue=SLOW_QUEUE))
+        ends = [chain(*tail, app=app) for tail in tails]
+        if ends:
+            canvas |= ends[0] if len(ends) == 1 else group(ends, app=app)
         with reachable("the broker"):
             canvas.apply_async()
         self._sent.add(steps[0].job_id)
@@ -261,13 +267,13 @@ def _plan(name: str, then: Sequence[Then]) -> Plan:
     _check(name, OPERATIONS | FLOWS.keys(), "operation or flow")
     branches = _branches(then)
     for branch in branches:
-        for operation in branch:
+        for operation in jobs_of(branch):
             _check(operation, OPERATIONS, "operation")
     plan = FLOWS.get(cast(FlowName, name)) or Plan(name)
     return replace(plan, branches=(*plan.branches, *branches))
 
 
-def _branches(then: Sequence[Then]) -> tuple[tuple[OperationName, ...], ...]:
+def _branches(then: Sequence[Then]) -> tuple[Branch, ...]:
     wrong = WrongCall("`then` is a list of operations, and of lists of operations in sequence")
     if isinstance(then, str):
         raise wrong

@@ -5,6 +5,9 @@ import uuid
 from typing import Final, Literal
 
 QUEUE: Final = "fermata"
+SLOW_QUEUE: Final = "fermata.slow"
+ARCHIVE: Final = "archive.store"
+"""The task that may end a branch of a flow. It is no job: it has no record."""
 TASK_PREFIX: Final = "fermata."
 
 PRIORITY_HEADER: Final = "fermata_priority"

@@ -4,10 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fermata_client.contract import job_id_after
+from fermata_client.contract import ARCHIVE, job_id_after
 
 Branch = tuple[str, ...]
-"""Operations in sequence, each of which takes the result of the one before."""
+"""Operations in sequence, each of which takes the result of the one before; the archive may be the
+last."""
+
+
+def jobs_of(branch: Branch) -> Branch:
+    """Leave out the archive at the end of a branch."""
+    return branch[:-1] if branch[-1:] == (ARCHIVE,) else branch
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class Plan:
     def split(self, jobs: Sequence[Any]) -> list[list[Any]]:
         """Split a list with one item for each job after the trunk into the branches."""
         remaining = iter(jobs)
-        return [[next(remaining) for _ in branch] for branch in self.branches]
+        return [[next(remaining) for _ in jobs_of(branch)] for branch in self.branches]
 
     def steps(self, job_id: str) -> "Iterator[Step]":
         """Yield its jobs, each after the one it follows; their ids derive from the first's."""
@@ -48,7 +54,7 @@ class Plan:
             yield fork
         for number, branch in enumerate(self.branches):
             before = fork.job_id
-            for operation in branch:
+            for operation in jobs_of(branch):
                 step = Step(job_id_after(before, str(number)), operation, before)
                 yield step
                 before = step.job_id

@@ -19,8 +19,8 @@ from werkzeug.wrappers import Response
 from desk.doors import Role, requires, visitor
 from desk.pages import pages
 from desk.parts import desk
-from worker.core.batch import flows
-from worker.core.batch.flows import FLOWS, NamedFlow, find_flow
+from worker.core.batch import columns, flows
+from worker.core.batch.flows import FLOWS, Branch, NamedFlow, find_flow
 from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
 from worker.core.errors import InvalidRequest
 from worker.core.job.lanes import TENANT, Priority
@@ -77,11 +77,12 @@ def enqueue(operation: str) -> str | Response | tuple[str, int]:
     flow, given = _found(operation), request.form
     parameters, wrong = _read(flow, given)
     source = given.get("source", "").strip() or None
-    plan = flow.plan(parameters, source=source)
+    then = _then(given, wrong)
+    plan = flow.plan(parameters, source=source, branches=then)
     wrong |= {name: why for name, why in flows.wrong_fields(plan) if name not in wrong}
     headers = _headers(given, wrong)
     if given.get("do") == "show" and not wrong:
-        return _form(flow, given, {}, calls=_calls(flow.name, parameters, source, headers))
+        return _form(flow, given, {}, calls=_calls(flow.name, parameters, source, then, headers))
     if wrong:
         return _form(flow, given, wrong), 422
     enqueued = desk().enqueue(plan, idempotency_key=_once(given), headers=headers)
@@ -101,7 +102,7 @@ def _form(
     wrong: Mapping[str, str],
     calls: Mapping[str, str] | None = None,
 ) -> str:
-    names = {each.name for each in _inputs(flow)} | {"source", "tenant", "priority"}
+    names = {each.name for each in _inputs(flow)} | {"source", "then", "tenant", "priority"}
     return render_template(
         "trial_of.html",
         flow=flow,
@@ -164,6 +165,15 @@ def _typed(kind: str, text: str) -> Any:
     return text.splitlines() if kind == "list" else text
 
 
+def _then(given: Mapping[str, str], wrong: dict[str, str]) -> tuple[Branch, ...]:
+    text = given.get("then", "").strip()
+    try:
+        return columns.read_branches(text) if text else ()
+    except InvalidRequest as error:
+        wrong["then"] = error.message
+        return ()
+
+
 def _headers(given: Mapping[str, str], wrong: dict[str, str]) -> dict[str, str]:
     tenant = visitor().tenant or given.get("tenant", "").strip()
     if tenant and not TENANT.fullmatch(tenant):
@@ -181,28 +191,47 @@ def _once(given: Mapping[str, str]) -> str:
 
 
 def _calls(
-    name: str, parameters: JSONObject, source: str | None, headers: Mapping[str, str]
+    name: str,
+    parameters: JSONObject,
+    source: str | None,
+    then: tuple[Branch, ...],
+    headers: Mapping[str, str],
 ) -> dict[str, str]:
     lane = {key.removeprefix("fermata_"): value for key, value in headers.items()}
+    asked = {"operation": name, "parameters": parameters, "source": source}
     return {
-        "Python": _python(name, parameters, source, lane),
-        "Command line": _command(name, parameters, source, lane),
-        "HTTP": _curl({"operation": name, "parameters": parameters, "source": source} | lane),
+        "Python": _python(name, parameters, source, then, lane),
+        "Command line": _command(name, parameters, source, then, lane),
+        "HTTP": _curl(asked | {"then": [*map("+".join, then)]} | lane),
     }
 
 
-def _python(name: str, parameters: JSONObject, source: str | None, lane: Mapping[str, str]) -> str:
-    call = "enqueue_flow" if name in FLOWS else "enqueue"
+def _python(
+    name: str,
+    parameters: JSONObject,
+    source: str | None,
+    then: tuple[Branch, ...],
+    lane: Mapping[str, str],
+) -> str:
+    call = "enqueue_flow" if name in FLOWS or then else "enqueue"
     given = [repr(name)] + ([repr(source)] if source else [])
-    lines = [*given, *(f"{key}={value!r}" for key, value in {**parameters, **lane}.items())]
+    named = parameters | ({"then": [*map(list, then)]} if then else {}) | dict(lane)
+    lines = [*given, *(f"{key}={value!r}" for key, value in named.items())]
     return f"{_CLIENT}job = fermata.{call}(\n" + "".join(f"    {line},\n" for line in lines) + ")"
 
 
-def _command(name: str, parameters: JSONObject, source: str | None, lane: Mapping[str, str]) -> str:
+def _command(
+    name: str,
+    parameters: JSONObject,
+    source: str | None,
+    then: tuple[Branch, ...],
+    lane: Mapping[str, str],
+) -> str:
     words = [["fermata", "submit", name]] + ([["--source", source]] if source else [])
     for key, value in parameters.items():
         text = value if isinstance(value, str) else json.dumps(value)
         words.append(["-p", f"{key}={text}"])
+    words += [["--then", "+".join(branch)] for branch in then]
     words += [[f"--{key}", value] for key, value in lane.items()]
     return " \\\n    ".join(map(shlex.join, words))
 

@@ -22,6 +22,7 @@ from worker.batch import matching
 from worker.batch.manifest import Format, read
 from worker.core import amounts, keys
 from worker.core.batch import Row, row_id
+from worker.core.contract import QUEUE
 from worker.core.job.canvas import Step
 from worker.core.job.models import JobId, Source
 from worker.core.job.states import JobState, Turn
@@ -712,10 +713,28 @@ def test_the_form_of_an_operation_shows_code_and_mistakes_and_enqueues(
     assert "queued" in text(operator.get(first.location))
 
 
+def test_a_form_takes_follow_ups_and_the_archive_behind_them(
+    operator: FlaskClient, redis: Any
+) -> None:
+    path, then = "/try/sonic.create_music", "archive.store, sonic.wav+archive.store"
+    given = {"custom_mode": "true", "prompt": "a song", "then": then}
+    shown = text(operator.post(path, data=given | {"do": "show"}))
+    assert "--then archive.store" in shown
+    assert "--then sonic.wav+archive.store" in shown
+    assert '"then": ["archive.store", "sonic.wav+archive.store"]' in html.unescape(shown)
+    wrong = operator.post(path, data=given | {"then": "archive.store+sonic.wav"})
+    assert (wrong.status_code, "must be the last step" in wrong.text) == (422, True)
+    assert not list(Lists(redis).select(Filter()))
+    job = text(operator.get(operator.post(path, data=given | {"do": "enqueue"}).location))
+    assert job.count("archive.store") == 2
+
+
+@pytest.mark.parametrize("then", ["", "sonic.wav+archive.store"])
 def test_the_python_that_is_shown_runs_as_it_is(
-    operator: FlaskClient, monkeypatch: pytest.MonkeyPatch, valkey: Any
+    operator: FlaskClient, monkeypatch: pytest.MonkeyPatch, valkey: Any, redis: Any, then: str
 ) -> None:
     given = {"custom_mode": "true", "prompt": "a 'song'", "tenant": "acme", "do": "show"}
+    given["then"] = then
     shown = operator.post("/try/sonic.create_music", data=given).text
     found = re.search(r"<h2>Python</h2><pre>(.*?)</pre>", shown, re.DOTALL)
     assert found
@@ -723,6 +742,8 @@ def test_the_python_that_is_shown_runs_as_it_is(
     scope: dict[str, Any] = {}
     exec(html.unescape(found[1]), scope)
     assert scope["job"].id
+    sent = base64.b64decode(json.loads(redis.lindex(QUEUE, 0))["body"]).decode()
+    assert ("fermata.archive.store" in sent) is bool(then)
 
 
 def test_a_reader_has_no_button_and_changes_nothing(app: Flask, store: Store) -> None:

@@ -19,7 +19,7 @@ from tests.unit.recorded import ROOT
 from worker.app import revoke
 from worker.core import contract as ours
 from worker.core import keys
-from worker.core.batch.flows import find_flow
+from worker.core.batch.flows import ARCHIVE, find_flow
 from worker.core.errors import InvalidRequest
 from worker.core.job.lanes import TENANT, Priority, lane_of
 from worker.core.job.models import JobId
@@ -30,7 +30,9 @@ FERMATA = Fermata("redis://127.0.0.1:1/0")
 
 
 def test_it_agrees_with_the_workers_on_every_word() -> None:
-    for name in ("QUEUE", "TASK_PREFIX", "PRIORITY_HEADER", "TENANT_HEADER", "JOB_ID"):
+    assert contract.ARCHIVE == ARCHIVE
+    words = ("QUEUE", "SLOW_QUEUE", "TASK_PREFIX", "PRIORITY_HEADER", "TENANT_HEADER", "JOB_ID")
+    for name in words:
         assert getattr(contract, name) == getattr(ours, name)
     assert contract.RECORDS == keys.RECORDS
     assert contract.CANCELLATION_SECONDS == WAITS_SECONDS
@@ -40,14 +42,15 @@ def test_it_agrees_with_the_workers_on_every_word() -> None:
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_flow_has_the_jobs_and_the_ids_that_our_own_producer_gives_it(name: str) -> None:
-    plan = find_flow(name).plan({}, branches=(("sonic.wav", "sonic.bpm"),))
+    then = (("sonic.wav", "sonic.bpm"), ("archive.store",), ("sonic.midi", "archive.store"))
+    plan = find_flow(name).plan({}, branches=then)
     trunk, branches = flow.lay_out(JobId("job-1"), plan)
     wanted = [*trunk, *(step for branch in branches for step in branch)]
-    enqueued = FERMATA.flow(name, "job-1", then=[["sonic.wav", "sonic.bpm"]])  # type: ignore[arg-type]
+    enqueued = FERMATA.flow(name, "job-1", then=then)  # type: ignore[arg-type]
     assert [(s.job_id, s.operation, s.after) for s in enqueued.steps] == [
         (s.job_id, s.operation, s.after) for s in wanted
     ]
-    assert len(ends(enqueued.steps)) == len(plan.branches)
+    assert len(ends(enqueued.steps)) == len(plan.branches) - 1
 
 
 @pytest.mark.parametrize("name", FLOWS)
@@ -56,6 +59,11 @@ def test_a_flow_shares_out_its_parameters_as_our_own_producer_does(name: str) ->
     wanted = find_flow(name).plan(given)
     first, second = FLOWS[name].parameters(given)  # type: ignore[index]
     assert (first, second) == (wanted.parameters, wanted.then[1] if wanted.then else {})
+
+
+def test_the_archive_ends_a_branch_and_nothing_follows_it() -> None:
+    with pytest.raises(WrongCall, match=r"no operation 'archive\.store'"):
+        FERMATA.enqueue_flow("sonic.cover", "a clip", then=[["archive.store", "sonic.wav"]])
 
 
 def test_a_misspelt_name_is_refused_with_what_was_meant() -> None:
