@@ -33,6 +33,9 @@ from worker.messages.watch import Sight
 NEIGHBOURS: Final = 12
 """So many jobs of its flow are listed on a job's page; the flow's own page shows all."""
 
+MOST_LISTED: Final = 150
+"""So many jobs of a flow are listed below its drawing, those first that have not succeeded."""
+
 _CANCELLED: Final = {
     Cancellation.ENDING: "The job ends now.",
     Cancellation.WAITING: "There is no record of the job. Should a worker begin it, it ends then.",
@@ -87,6 +90,7 @@ def flow(job_id: str) -> str:
         record=record,
         picture=canvas.draw(sights),
         sights=sights,
+        listed=sorted(sights, key=lambda each: each.succeeded)[:MOST_LISTED],
         may_retry=any(_may_retry(each.record) for each in sights if each.record),
         cut=len(sights) >= watch.MOST_STEPS,
         most=watch.MOST_STEPS,

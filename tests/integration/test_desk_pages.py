@@ -6,6 +6,7 @@ import io
 import json
 import re
 import time
+import uuid
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from desk.pages.job import MOST_LISTED
 from desk.parts import EXTENSION
 from tests.integration import desk, populated
 from tests.integration.populated import CLIP, Store
@@ -28,6 +30,7 @@ from worker.core.job.models import JobId, Source
 from worker.core.job.states import JobState, Turn
 from worker.core.overview import Filter
 from worker.core.providers import chosen
+from worker.messages.watch import MOST_STEPS
 from worker.store import connection
 from worker.store.lists import MOST_LOOKED_AT, Lists
 from worker.store.readings import Readings
@@ -246,6 +249,20 @@ def test_a_flow_is_drawn_and_each_job_of_it_is_a_link(operator: FlaskClient, sto
     assert "Dashed" not in text(operator.get("/jobs/alone/flow"))
     assert 'href="/jobs/midi"' not in page
     assert "3 jobs: see the drawing" in text(operator.get("/jobs/wav"))
+
+
+def test_a_flow_of_hundreds_lists_first_what_has_not_succeeded(
+    operator: FlaskClient, store: Store
+) -> None:
+    now, jobs = time.time(), [str(uuid.uuid4()) for _ in range(MOST_STEPS - 1)]
+    store.flow("top", [Step(JobId(job), "sonic.wav", JobId("top")) for job in jobs], at=now)
+    for job in jobs[:-1]:
+        store.settle(job, at=now, after="top", first="top")
+    store.fail(store.submit(jobs[-1], at=now, after="top", first="top"), at=now)
+    answer = operator.get("/jobs/top/flow")
+    assert f"As a list, {MOST_LISTED} of {MOST_STEPS}: first what" in text(answer)
+    assert len(answer.data) < 60_000
+    assert f'href="/jobs/{jobs[-1]}"' in text(answer)
 
 
 @pytest.mark.parametrize("screen", ["", "/flow", "/song"])
