@@ -107,3 +107,32 @@ def test_a_connection_that_is_to_be_made_anew_is_closed_when_it_comes_back(clien
     pool.release(taken)
     assert not taken.is_connected
     assert client.ping()
+
+
+class Interrupted(BaseException):
+    """What a time limit raises, wherever a pool's process is."""
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda redis: redis.echo("a"),
+        lambda redis: redis.pipeline(transaction=False).echo("a").echo("b").execute(),
+    ],
+    ids=["command", "pipeline"],
+)
+def test_an_answer_that_an_interrupted_command_left_is_nobody_elses(
+    client: Any, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Any], Any]
+) -> None:
+    taken = client.connection_pool.get_connection()
+    client.connection_pool.release(taken)
+    read = taken.read_response
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(taken, "read_response", read)
+        raise Interrupted
+
+    monkeypatch.setattr(taken, "read_response", interrupted)
+    with pytest.raises(Interrupted):
+        ask(client)
+    assert [client.echo("c"), client.echo("d")] == ["c", "d"]

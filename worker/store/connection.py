@@ -6,6 +6,7 @@ Text that the provider sends may hold half of a surrogate pair; the client write
 """
 
 import contextlib
+import sys
 import time
 from typing import Any, Final, cast
 
@@ -66,6 +67,11 @@ class _Pool(ConnectionPool):
             # What must be dropped or reconnected (from redis-py 7 on) is redis-py's business.
             is_ours = connection in self._in_use_connections and self.owns_connection(connection)
             if is_ours and not getattr(connection, "_should_reconnect", False):
+                error = sys.exc_info()[1]
+                if error and not isinstance(error, RedisError):
+                    # A time limit interrupts a command anywhere, perhaps before its answer is read.
+                    # The next command on this connection would take that answer for its own.
+                    connection.disconnect()
                 self._in_use_connections.remove(connection)
                 self._available_connections.append(connection)
                 return
