@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.app.task import Context
 from celery.states import SUCCESS
 
 from tests.unit.lab import JOB, REMASTER, Lab
-from worker.app.settler import Ended, Result, Settler, result_of
+from worker.app.accidents import PatientBackend
+from worker.app.settler import Ended, Result, Settler, in_hand, result_of
 from worker.core.job.models import Event, JobId, Leased, Settlement, Source
 from worker.core.job.states import JobState, Turn
 from worker.store.connection import StoreUnavailable
@@ -205,6 +207,20 @@ def test_a_result_is_what_celery_would_have_stored(monkeypatch: pytest.MonkeyPat
 
     [(key, text)] = stored.items()
     assert (ours.key, json.loads(ours.text)) == (key, json.loads(text))
+
+
+@pytest.mark.parametrize("stores", [True, False], ids=["stored", "not stored"])
+def test_a_result_that_celery_would_not_store_is_not_left_to_be_stored(stores: bool) -> None:
+    # The message says nothing, and ``task_ignore_result`` is set: only Celery's tracer knows.
+    app = Celery(set_as_current=False, backend="redis://127.0.0.1:1")
+    request = Context(id="job", ignore_result=None)
+    ended = Desk().ended("job", stored=True)
+    token = in_hand.set(ended)
+    try:
+        PatientBackend(app.backend).mark_as_done("job", {}, request, stores)
+    finally:
+        in_hand.reset(token)
+    assert bool(ended.result) is stores
 
 
 # -- the engine's part ------------------------------------------------------------------------

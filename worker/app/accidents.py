@@ -157,7 +157,12 @@ class PatientBackend(ChordBackend):
     """A job's result backend: an accident is not the outcome of the job either."""
 
     def mark_as_done(
-        self, task_id: str, result: Any, request: Any = None, *args: Any, **kwargs: Any
+        self,
+        task_id: str,
+        result: Any,
+        request: Any = None,
+        store_result: bool = True,
+        **kwargs: Any,
     ) -> Any:
         """Store a result, or leave it to the settler, which stores many in one round trip.
 
@@ -166,11 +171,11 @@ class PatientBackend(ChordBackend):
         ended = settler.in_hand.get()
         # Celery counts a chord only when the result is stored.
         if ended and not request.chord and isinstance(self._backend, RedisBackend):
-            if not request.ignore_result:
+            if store_result and not request.ignore_result:
                 ended.result = settler.result_of(self._backend, task_id, result, request)
             return None
         with self._counting(task_id, request):
-            return self._backend.mark_as_done(task_id, result, request, *args, **kwargs)
+            return self._backend.mark_as_done(task_id, result, request, store_result, **kwargs)
 
     def _called(self, request: Any) -> set[int]:
         job = resuming.get()
