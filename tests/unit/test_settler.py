@@ -5,6 +5,7 @@ import threading
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from celery import Celery
@@ -12,6 +13,7 @@ from celery.app.task import Context
 from celery.states import SUCCESS
 
 from tests.unit.lab import JOB, REMASTER, Lab
+from worker.app import settler as settler_module
 from worker.app.accidents import PatientBackend
 from worker.app.settler import Ended, Result, Settler, in_hand, result_of
 from worker.core.job.models import Event, JobId, Leased, Settlement, Source
@@ -207,6 +209,19 @@ def test_a_result_is_what_celery_would_have_stored(monkeypatch: pytest.MonkeyPat
 
     [(key, text)] = stored.items()
     assert (ours.key, json.loads(ours.text)) == (key, json.loads(text))
+
+
+def test_a_log_that_cannot_be_written_keeps_nobody_from_writing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settler_module, "log", Mock(exception=Mock(side_effect=ValueError)))
+    desk.settlements.fault = ZeroDivisionError()
+    desk.settler.settle(desk.ended("a"))
+    desk.settlements.fault, desk.fault = None, ZeroDivisionError()
+    desk.settler.settle(desk.ended("b"))
+    desk.fault = None
+    desk.settler.settle(desk.ended("c"))
+    assert desk.book[-3:] == [["result", "c"], ["settled", "c"], ["done", "c"]]
 
 
 @pytest.mark.parametrize("stores", [True, False], ids=["stored", "not stored"])

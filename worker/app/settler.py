@@ -10,6 +10,7 @@ Celery has published the leg's next step by then. If the worker dies before a se
 another conductor runs the leg again, as if it had died in it.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
@@ -119,7 +120,7 @@ class Settler:
             stored = self._store(legs)
             left, _ = self._settlements.try_to_settle(_settlements(stored))
         except Exception:  # or nobody would ever write again
-            log.exception("settle_postponed", job_ids=[each.job_id for each in legs])
+            _report("settle_postponed", job_ids=[each.job_id for each in legs])
             return self._let_go(legs)
         unsettled = {each.job_id for each in left}
         self._let_go([each for each in stored if each.job_id not in unsettled])
@@ -146,7 +147,7 @@ class Settler:
             self._settlements.settle(_settlements(legs))
         except Exception:
             # The leases end by themselves, and the next runs of the legs settle their jobs.
-            log.exception("settle_postponed", job_ids=[each.job_id for each in legs])
+            _report("settle_postponed", job_ids=[each.job_id for each in legs])
         finally:
             self._let_go(legs)
 
@@ -155,8 +156,13 @@ class Settler:
             try:
                 self._done(each)
             except Exception:  # a monitor's fault is not worth the settlement of other jobs
-                log.exception("monitors_untold", job_id=each.job_id)
+                _report("monitors_untold", job_id=each.job_id)
         return []
+
+
+def _report(event: str, **fields: Any) -> None:
+    with contextlib.suppress(Exception):  # a log's fault, as of a full disk, is not either
+        log.exception(event, **fields)
 
 
 def _settlements(legs: Sequence[Ended]) -> list[Settlement]:
