@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +20,10 @@ from worker.app import startup
 from worker.app.background import ConductorStep
 from worker.app.conductor import AT_ONCE, MOST_ASIDE, THREADS, Conductor, Legs
 from worker.app.monitors import Monitors
+from worker.app.settler import Ended
 from worker.core.contract import task_name
-from worker.core.job.models import Event, JobId, Leased, Source
+from worker.core.job.models import Event, JobId, Leased, Settlement, Source
+from worker.core.job.states import Turn
 from worker.store.connection import StoreUnavailable
 
 EVENT = Event(Source.WEBHOOK, body="{}")
@@ -63,6 +65,7 @@ class Worker:
         self.consumer: Any = None
         self.may_end = threading.Event()
         self.begun: list[Any] = []
+        self.settlements = Mock()
         self.app = Celery(set_as_current=False, backend="cache+memory://")
         self.legs = Legs(self.app, self.hostname, Monitors(self))
 
@@ -72,7 +75,9 @@ class Worker:
             self.may_end.wait(60)
 
     def conductor(self, ready: Any) -> Conductor:
-        return Conductor(self.legs, Mock(), ready, ready, self.hostname, patience_seconds=1)
+        return Conductor(
+            self.legs, self.settlements, ready, ready, self.hostname, patience_seconds=1
+        )
 
     def pausing(self, job_id: str) -> Leased:
         message = pressed(self.app.signature(task_name(PAUSES), task_id=job_id)).message
@@ -197,6 +202,35 @@ def test_with_too_many_legs_that_never_end_the_others_are_given_back(
     wait_until(none_waits, what="what waits is given back")
     conductor.tend()
     assert {*ready.renewed[-1][0]} == {*worker.begun}
+
+
+def test_jobs_that_cannot_be_settled_keep_no_other_from_being_settled(
+    monkeypatch: pytest.MonkeyPatch, worker: Worker
+) -> None:
+    settled: list[str] = []
+
+    def run(ended: Ended) -> None:
+        ended.settlement = Settlement(ended.job_id, Turn.SUCCEED, "", {}, [], {})
+
+    def try_to_settle(settlements: Sequence[Settlement]) -> Any:
+        settled.extend(each.job_id for each in settlements)
+        return [each for each in settlements if each.job_id.startswith("refused")], None
+
+    def settle(settlements: Sequence[Settlement]) -> None:
+        worker.may_end.wait(60)
+
+    monkeypatch.setattr(worker.legs, "run", run)
+    monkeypatch.setattr(conductor_module, "LISTEN_SECONDS", 0.01)
+    worker.settlements.try_to_settle, worker.settlements.settle = try_to_settle, settle
+    ready = Ready(*(worker.pausing(f"refused-{number}") for number in range(2 * AT_ONCE)))
+    ready.jobs.append(worker.pausing("good"))
+    conductor = worker.conductor(ready)
+
+    def is_settled() -> bool:
+        conductor.run_once()
+        return "good" in settled
+
+    wait_until(is_settled, what="the last job is settled")
 
 
 class Slow(Ready):

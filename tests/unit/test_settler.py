@@ -100,6 +100,11 @@ class Desk:
         )
         self.fault: Exception | None = None
 
+    def settle(self, ended: Ended) -> None:
+        """Do with a leg as a conductor's thread does."""
+        if left := self.settler.settle(ended):
+            self.settler.insist(left)
+
     def done(self, ended: Ended) -> None:
         if self.fault:
             raise self.fault
@@ -119,11 +124,11 @@ def desk() -> Desk:
 
 def test_what_ends_while_a_thread_writes_is_written_by_that_thread_in_one_go(desk: Desk) -> None:
     desk.settlements.may_write.clear()
-    first = threading.Thread(target=desk.settler.settle, args=(desk.ended("a"),))
+    first = threading.Thread(target=desk.settle, args=(desk.ended("a"),))
     first.start()
     assert desk.settlements.is_writing.wait(10)
     for name in "bcd":
-        desk.settler.settle(desk.ended(name))  # returns at once
+        desk.settle(desk.ended(name))  # returns at once
     assert desk.book == [["result", "a"]]
     desk.settlements.may_write.set()
     first.join(10)
@@ -134,18 +139,18 @@ def test_what_ends_while_a_thread_writes_is_written_by_that_thread_in_one_go(des
 
 
 def test_a_job_whose_result_celery_has_stored_is_only_settled(desk: Desk) -> None:
-    desk.settler.settle(desk.ended("a", stored=True))
+    desk.settle(desk.ended("a", stored=True))
     assert desk.book == [["settled", "a"], ["done", "a"]]
 
 
 def together(desk: Desk, *names: str) -> None:
     """Let legs end while a thread writes, so that they are written together."""
     desk.settlements.may_write.clear()
-    first = threading.Thread(target=desk.settler.settle, args=(desk.ended("first"),))
+    first = threading.Thread(target=desk.settle, args=(desk.ended("first"),))
     first.start()
     assert desk.settlements.is_writing.wait(10)
     for name in names:
-        desk.settler.settle(desk.ended(name))
+        desk.settle(desk.ended(name))
     desk.settlements.may_write.set()
     first.join(10)
     del desk.book[:3]
@@ -162,7 +167,7 @@ def test_a_job_whose_result_is_refused_is_put_off_and_not_settled(desk: Desk) ->
 
 def test_if_no_result_can_be_stored_no_job_is_settled(desk: Desk) -> None:
     desk.backend.is_away = True
-    desk.settler.settle(desk.ended("a"))
+    desk.settle(desk.ended("a"))
     assert desk.book == [["put off", "a", "it is away"], ["done", "a"], ["settled"]]
 
 
@@ -175,18 +180,18 @@ def test_a_job_that_cannot_be_settled_now_is_insisted_on_when_others_can_write(d
 
 def test_an_error_that_nobody_expects_keeps_nobody_from_writing(desk: Desk) -> None:
     desk.settlements.fault = ZeroDivisionError()
-    desk.settler.settle(desk.ended("a"))
+    desk.settle(desk.ended("a"))
     desk.settlements.fault = None
-    desk.settler.settle(desk.ended("b"))
+    desk.settle(desk.ended("b"))
     done = [["done", "a"], ["result", "b"], ["settled", "b"], ["done", "b"]]
     assert desk.book == [["result", "a"], *done]
 
 
 def test_a_monitor_that_cannot_be_told_keeps_nobody_from_writing(desk: Desk) -> None:
     desk.fault = ZeroDivisionError()
-    desk.settler.settle(desk.ended("a"))
+    desk.settle(desk.ended("a"))
     desk.fault = None
-    desk.settler.settle(desk.ended("b"))
+    desk.settle(desk.ended("b"))
     written = [["result", "b"], ["settled", "b"], ["done", "b"]]
     assert desk.book == [["result", "a"], ["settled", "a"], *written]
 
@@ -216,11 +221,11 @@ def test_a_log_that_cannot_be_written_keeps_nobody_from_writing(
 ) -> None:
     monkeypatch.setattr(settler_module, "log", Mock(exception=Mock(side_effect=ValueError)))
     desk.settlements.fault = ZeroDivisionError()
-    desk.settler.settle(desk.ended("a"))
+    desk.settle(desk.ended("a"))
     desk.settlements.fault, desk.fault = None, ZeroDivisionError()
-    desk.settler.settle(desk.ended("b"))
+    desk.settle(desk.ended("b"))
     desk.fault = None
-    desk.settler.settle(desk.ended("c"))
+    desk.settle(desk.ended("c"))
     assert desk.book[-3:] == [["result", "c"], ["settled", "c"], ["done", "c"]]
 
 

@@ -12,7 +12,8 @@ be published or its result cannot be stored, the conductor puts it off, each tim
 goes on with the others.
 
 An errback is a user's code, and Celery calls it in the thread of the leg. It may take long, so the
-leg steps aside first: its lease is renewed as before, and another thread takes its place.
+leg steps aside first: its lease is renewed as before, and another thread takes its place. So does a
+thread that insists on settling jobs that Redis refuses.
 """
 
 import contextlib
@@ -197,7 +198,7 @@ class Conductor:
         """When the leg of each job began (monotonic); None if it waits for a thread, or for the
         settler."""
         self._aside: set[JobId] = set()
-        """The jobs in hand whose legs have stepped aside."""
+        """The jobs in hand whose legs have stepped aside, or that a thread insists on settling."""
         self._threads = 0
         """The number of threads that take legs; one whose leg has stepped aside takes no more."""
         self._changed = threading.Condition()
@@ -226,7 +227,7 @@ class Conductor:
         To lease many takes one round trip, as to lease one does.
         """
         waiting, aside = len(self._in_hand) - len(self._aside), len(self._aside)
-        return 0 if waiting > AT_ONCE // 2 else min(AT_ONCE - waiting, MOST_ASIDE - aside)
+        return 0 if waiting > AT_ONCE // 2 else max(0, min(AT_ONCE - waiting, MOST_ASIDE - aside))
 
     def _add_threads(self) -> None:
         """Start threads for the waiting jobs, ``THREADS`` at most; as daemons: see :meth:`stop`."""
@@ -301,16 +302,19 @@ class Conductor:
                 stays = job.job_id not in self._aside
                 self._aside.discard(job.job_id)
                 self._in_hand[job.job_id] = None
-        if ended.settlement:
-            self._settler.settle(ended)
-        else:
+        if not ended.settlement:
             self._done(ended)
+        elif left := self._settler.settle(ended):
+            self._stand_aside(left, leaves=stays)
+            self._settler.insist(left)
+            return False
         return stays
 
     def _done(self, ended: Ended) -> None:
         """Take a job out of hand, settled or not, and tell monitors how its leg ended."""
         with self._changed:
             self._in_hand.pop(ended.job_id, None)
+            self._aside.discard(ended.job_id)
             self._changed.notify_all()
         self._legs.tell(ended)
 
@@ -319,6 +323,20 @@ class Conductor:
         with self._changed:
             if job := resuming.get():
                 self._set_aside(job.job_id)
+
+    def _stand_aside(self, left: Sequence[Ended], *, leaves: bool) -> None:
+        """Leave the legs to another thread, which the next :meth:`run_once` starts.
+
+        This one insists on settling jobs, which may take long.
+
+        Args:
+            leaves: it still takes legs.
+        """
+        with self._changed:
+            self._aside.update(each.job_id for each in left)
+            if leaves:
+                self._threads -= 1
+            self._changed.notify_all()
 
     def _set_aside(self, job_id: JobId) -> None:
         if job_id not in self._aside and len(self._aside) < MOST_ASIDE:

@@ -94,19 +94,31 @@ class Settler:
         self._handed_over: list[Ended] = []
         self._is_writing = False
 
-    def settle(self, ended: Ended) -> None:
-        """Write what a leg leaves behind, unless another thread is writing: that one will."""
+    def settle(self, ended: Ended) -> list[Ended]:
+        """Write what a leg leaves behind, unless another thread is writing: that one will.
+
+        Returns the legs whose jobs could not be settled now: the caller is to insist on them. By
+        then others can write, for what keeps these jobs may concern them alone.
+        """
+        left: list[Ended] = []
         with self._lock:
             self._handed_over.append(ended)
             if self._is_writing:
-                return
+                return left
             self._is_writing = True
-        left: list[Ended] = []
         while taken := self._take():
             left += self._write(taken)
-        # Insist only now, when others can write: what keeps these jobs may concern them alone.
-        if left:
-            self._insist(left)
+        return left
+
+    def insist(self, legs: Sequence[Ended]) -> None:
+        """Settle the jobs that :meth:`settle` has left, however long Redis refuses them."""
+        try:
+            self._settlements.settle(_settlements(legs))
+        except Exception:
+            # The leases end by themselves, and the next runs of the legs settle their jobs.
+            _report("settle_postponed", job_ids=[each.job_id for each in legs])
+        finally:
+            self._let_go(legs)
 
     def _take(self) -> list[Ended]:
         with self._lock:
@@ -141,15 +153,6 @@ class Settler:
             else:
                 stored.append(each)
         return stored
-
-    def _insist(self, legs: list[Ended]) -> None:
-        try:
-            self._settlements.settle(_settlements(legs))
-        except Exception:
-            # The leases end by themselves, and the next runs of the legs settle their jobs.
-            _report("settle_postponed", job_ids=[each.job_id for each in legs])
-        finally:
-            self._let_go(legs)
 
     def _let_go(self, legs: Sequence[Ended]) -> list[Ended]:
         for each in legs:
