@@ -382,6 +382,13 @@ class _Adapter(HTTPAdapter):
 _loading = threading.Lock()
 """Held while authorities are loaded, so that 128 threads that begin at once load them once."""
 
+# A pool's process may be forked meanwhile, and would wait for ever for a lock that nobody frees.
+os.register_at_fork(
+    before=_loading.acquire,
+    after_in_parent=_loading.release,
+    after_in_child=_loading.release,
+)
+
 
 @functools.lru_cache(maxsize=4)
 def _trusting(file: str | None, folder: str | None, changed_at: int) -> ssl.SSLContext:

@@ -224,6 +224,32 @@ def test_authorities_are_loaded_once_and_again_when_their_file_has_changed(
     assert "self-signed certificate" in never_sent(PROVIDER)
 
 
+WHILE_AUTHORITIES_ARE_LOADED = """
+import os, signal, threading, time
+from worker import provider
+
+locked = threading.Event()
+
+def load():
+    with provider._loading:
+        locked.set()
+        time.sleep(0.2)
+
+threading.Thread(target=load).start()
+assert locked.wait(10)
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    os._exit(not provider._loading.acquire(timeout=5))
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_process_that_is_forked_while_authorities_are_loaded_can_load_them() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", WHILE_AUTHORITIES_ARE_LOADED]
+    assert subprocess.run(command, timeout=30, check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     "breaks", [lambda each: each.shutdown(socket.SHUT_RDWR), saying(b"220 smtp.test ESMTP\r\n\r\n")]
 )
