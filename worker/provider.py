@@ -194,10 +194,12 @@ class _Watch:
         with self._lock:  # else a closed descriptor might be another connection's by now
             self.is_over = True
             if self._descriptor is not None:
-                sock = socket.socket(fileno=self._descriptor)
                 with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-                sock.detach()
+                    sock = socket.socket(fileno=self._descriptor)
+                    try:
+                        sock.shutdown(socket.SHUT_RDWR)
+                    finally:
+                        sock.detach()
 
     def _let_go(self) -> None:
         with self._lock:

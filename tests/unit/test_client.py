@@ -1,5 +1,6 @@
 """The client against a real server on loopback: what it knows when something breaks."""
 
+import os
 import socket
 import struct
 import subprocess
@@ -336,6 +337,15 @@ def test_a_request_ends_in_time_beside_one_that_has_more_time(stage: Stage) -> N
         assert not longer.done()
         with within(6 * PATIENCE), pytest.raises(AnswerLost):
             longer.result()
+
+
+def test_a_connection_that_cannot_be_hung_up_ends_no_watchdog() -> None:
+    """On macOS, a connection that the other side has reset has no address any more."""
+    watch = client._Watch(PATIENCE)
+    with watch, open(os.devnull) as no_connection:
+        watch._descriptor = os.dup(no_connection.fileno())
+        watch.end()
+    assert watch.is_over
 
 
 AFTER_A_FORK = """
