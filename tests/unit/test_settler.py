@@ -2,6 +2,7 @@
 
 import json
 import threading
+import zlib
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from unittest.mock import Mock
 import pytest
 from celery import Celery
 from celery.app.task import Context
+from celery.backends.redis import RedisBackend
 from celery.states import SUCCESS
 
 from tests.unit.lab import JOB, REMASTER, Lab
@@ -241,6 +243,28 @@ def test_a_result_that_celery_would_not_store_is_not_left_to_be_stored(stores: b
     finally:
         in_hand.reset(token)
     assert bool(ended.result) is stores
+
+
+class Compressing(RedisBackend):
+    """A user's own, which does more than Celery's with what it stores."""
+
+    def set(self, key: Any, value: Any, **options: Any) -> Any:
+        self.stored = [key, zlib.compress(value.encode())]
+
+
+def test_a_result_for_a_backend_of_the_users_own_is_left_to_that_backend(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = Celery(set_as_current=False)
+    backend = Compressing(app=app, url="redis://127.0.0.1:1")
+    monkeypatch.setattr(backend, "get", lambda key: None)
+    ended = Desk().ended("job", stored=True)
+    token = in_hand.set(ended)
+    try:
+        PatientBackend(backend).mark_as_done("job", {}, Context(id="job"), True)
+    finally:
+        in_hand.reset(token)
+    assert (ended.result, backend.stored[0]) == (None, b"celery-task-meta-job")
 
 
 # -- the engine's part ------------------------------------------------------------------------

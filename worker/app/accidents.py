@@ -170,7 +170,7 @@ class PatientBackend(ChordBackend):
         """
         ended = settler.in_hand.get()
         # Celery counts a chord only when the result is stored.
-        if ended and not request.chord and isinstance(self._backend, RedisBackend):
+        if ended and not request.chord and settler.is_celerys_own(self._backend):
             if store_result and not request.ignore_result:
                 ended.result = settler.result_of(self._backend, task_id, result, request)
             return None

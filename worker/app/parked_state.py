@@ -9,8 +9,8 @@ import functools
 from typing import Any
 
 from celery import Celery, Task
-from celery.backends.redis import RedisBackend, SentinelBackend
 
+from worker.app.settler import is_celerys_own
 from worker.core import redis_url
 from worker.core.contract import PARKED
 from worker.core.job.models import JSONObject, Shown
@@ -37,6 +37,6 @@ def _is_one(app: Celery, result_backend: str, records: str) -> bool:
         result_backend == records
         and app.conf.result_backend == redis_url.celery_url(records)
         and app.conf.result_serializer == "json"
-        and type(backend) in {RedisBackend, SentinelBackend}
+        and is_celerys_own(backend)
         and bool(backend.expires)
     )

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
+from celery.backends.redis import RedisBackend, SentinelBackend
 from celery.states import SUCCESS
 
 from worker.core.job.models import JobId, JSONObject, Leased, Settlement
@@ -58,6 +59,11 @@ class Ended:
 
 in_hand: Final[ContextVar[Ended | None]] = ContextVar("in_hand", default=None)
 """What the resumed leg of this thread leaves behind; None outside of a resumed leg."""
+
+
+def is_celerys_own(backend: Any) -> bool:
+    """Say whether a result may be stored as Celery's backend on Redis would; a subclass may not."""
+    return type(backend) in {RedisBackend, SentinelBackend}
 
 
 def result_of(backend: Any, task_id: str, result: Any, request: Any) -> Result:
