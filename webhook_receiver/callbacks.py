@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Final, cast
+from typing import IO, Final, cast
 
 import structlog
 from flask import Blueprint, Response, current_app, request
@@ -54,7 +54,7 @@ def _read_body() -> bytes:
             raw = request.get_data(cache=False)
         else:
             # The server's own stream: Werkzeug's guard would fill two buffers of 64 KB for a body.
-            raw = request.environ["wsgi.input"].read(length)
+            raw = _read(request.environ["wsgi.input"], length)
     except HTTPException:
         raise
     except Exception as error:
@@ -67,6 +67,14 @@ def _read_body() -> bytes:
     # Werkzeug cuts a body without a length at the limit, and says nothing.
     if length is None and len(raw) >= limit:
         raise RequestEntityTooLarge
+    return raw
+
+
+def _read(stream: IO[bytes], length: int) -> bytes:
+    raw = stream.read(length)
+    # gunicorn hands out all at once; a server may hand out what has come.
+    while len(raw) < length and (more := stream.read(length - len(raw))):
+        raw += more
     return raw
 
 

@@ -53,6 +53,19 @@ def test_a_body_is_read_up_to_the_limit(size: int, status: int) -> None:
     assert heard.bodies == ([body] if status == 200 else [])
 
 
+class InPieces(io.BytesIO):
+    """A server's stream that hands out what has come; gunicorn's waits for all of it."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(min(size or 0, 7))
+
+
+def test_a_body_that_comes_in_pieces_is_read_whole() -> None:
+    heard, body = Heard(), bytes(range(100))
+    answer = door(heard).post(PATH, input_stream=InPieces(body), content_length=len(body))
+    assert (answer.status_code, heard.bodies) == (200, [body])
+
+
 @pytest.mark.parametrize(("size", "status"), [(0, 200), (LIMIT - 1, 200), (LIMIT, 413)])
 def test_a_body_without_a_length_is_read_up_to_the_limit_too(size: int, status: int) -> None:
     heard, body = Heard(), b"x" * size
