@@ -49,6 +49,7 @@ SENT = {
     "in a chord": chord([remaster.s("clip"), remaster.s("other")], step("body")),
     "with callbacks": remaster.s("clip").on_error(step("on_error")).set(link=[step("b")]),
     "that follows": remaster.s("clip").set(parent_id="before", root_id="first"),
+    "with stamps": remaster.s("clip").set(stamped_headers=["team", "run"], team="a", run=["1"]),
     "with an answer to": remaster.s("clip").set(reply_to="somebody"),
 }
 
