@@ -39,11 +39,10 @@ class Store:
         self.gate = Gate(redis, Limits(), 1000)
 
     def enqueue(self, job_id: str, operation: str, *, at: float, **fields: str) -> JobId:
-        """Record a job that stands in its queue."""
+        """Record a job that stands in its queue, with its message."""
         job = JobId(job_id)
-        assert self.records.turn(
-            job, Turn.ENQUEUE, now=at, due_at=at + DAY, fields={"operation": operation, **fields}
-        )
+        recorded = {"operation": operation, "parked": _message(job_id, operation, {}), **fields}
+        assert self.records.turn(job, Turn.ENQUEUE, now=at, due_at=at + DAY, fields=recorded)
         return job
 
     def hold(self, job_id: str, operation: str, *, at: float, tenant: str = "default") -> JobId:
