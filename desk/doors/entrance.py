@@ -85,8 +85,15 @@ def _ask_to_log_in(shown: str | None) -> ResponseReturnValue:
         challenge = WWWAuthenticate("bearer", {"realm": "fermata desk"})
         wrong = "This is no token of the desk." if shown is not None else _SHOW_ONE
         raise Unauthorized(wrong, www_authenticate=challenge)
-    wanted = request.full_path.removesuffix("?") if request.method in _SAFE else "/"
-    return redirect(f"/login?next={quote(wanted, safe='/')}", 303)
+    return redirect(f"/login?next={quote(_wanted(), safe='/')}", 303)
+
+
+def _wanted() -> str:
+    """Return the path to go on to, as it stands in a URL: a file's name may have spaces in it."""
+    if request.method not in _SAFE:
+        return "/"
+    query = request.query_string.decode("ascii", "replace")
+    return quote(request.path) + (f"?{query}" if query else "")
 
 
 def _is_followed_link() -> bool:

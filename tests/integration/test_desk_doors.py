@@ -1,5 +1,7 @@
 """Who gets into the desk, and who does not: tokens, sessions, forms, names, guesses."""
 
+import html
+import re
 from typing import Any
 
 import pytest
@@ -47,6 +49,25 @@ def test_a_link_to_a_file_leads_to_the_login_form_when_the_session_has_ended(app
     ):
         assert client.get(path, headers=other).status_code == 401, other
     assert client.post("/api/v1/jobs", headers=browser).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/v1/jobs/x/files/x/Backing%20Vocals.mp3", "/jobs?q=%C3%BC&p=a%20b", "/jobs/a%253Ab"],
+)
+def test_a_path_with_any_character_comes_through_the_login_form(app: Flask, path: str) -> None:
+    client = app.test_client()
+    form = client.get(client.get(path, headers={"Accept": "text/html"}).location).text
+    wanted = re.search(r'name="next" value="([^"]*)"', form)
+    assert wanted
+    assert desk.log_in(client, "operator", next=html.unescape(wanted[1])).location == path
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/api/v1/jobs"])
+def test_a_query_that_is_no_text_leads_to_the_login_form(app: Flask, path: str) -> None:
+    raw = {"QUERY_STRING": "q=\xff"}
+    asked = app.test_client().get(path, environ_overrides=raw, headers={"Accept": "text/html"})
+    assert (asked.status_code, asked.location.startswith("/login?next=")) == (303, True)
 
 
 def test_a_wrong_token_is_refused_even_beside_a_good_session(app: Flask) -> None:
