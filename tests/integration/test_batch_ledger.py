@@ -263,6 +263,17 @@ def test_a_tenants_batches_are_found_among_those_of_others(desk: Desk) -> None:
     assert desk.ledger.recent(5, tenant="globex") == []
 
 
+def test_a_page_of_a_tenants_batches_does_not_read_all_of_them(desk: Desk) -> None:
+    for number in range(400):
+        name = f"b-{number:04}"
+        desk.ledger.open(name, now=time.time(), rows=1, expected_jobs=1, expected_credits=0)
+        desk.redis.hset(keys.BATCH + name, "tenant:acme", "")
+    desk.redis.config_resetstat()
+    assert len(desk.ledger.recent(5, tenant="acme")) == 5
+    read: Any = desk.redis.info("commandstats")
+    assert read["cmdstat_hgetall"]["calls"] <= 100
+
+
 def test_a_cancelled_batch_is_opened_again_by_who_asks_for_it_alone(desk: Desk) -> None:
     opened: dict[str, Any] = {"now": time.time(), "rows": 1}
     opened |= {"expected_jobs": 1, "expected_credits": 1}

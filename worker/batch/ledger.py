@@ -177,7 +177,9 @@ class Ledger:
         ):
             if tenant is not None:
                 ids = self._sift(batches=keys.BATCH, field=_TENANT + tenant, batch_ids=ids)
-            found += self._those(ids, tenant)
+            for first in range(0, len(ids), _PAGE):
+                if len(found) < limit:
+                    found += self._those(ids[first : first + _PAGE], tenant)
             start += page
         return found[:limit]
 
