@@ -216,6 +216,14 @@ def test_a_list_until_a_time_begins_there(lab: Lab) -> None:
         assert page.looked_at == 2
 
 
+def test_a_list_until_a_time_has_a_job_whose_tenant_was_known_later(lab: Lab) -> None:
+    job = JobId("job-1")
+    lab.records.turn(job, Turn.ENQUEUE, now=NOW, due_at=NOW + 9, fields={"operation": WAV})
+    lab.begin(job, at=NOW + 60, tenant="acme")
+    page = lab.lists.page(Filter(until=NOW + 30, tenant="acme"))
+    assert [row.job_id for row in page.rows] == [job]
+
+
 def test_a_list_of_many_indexes_is_in_one_order(lab: Lab) -> None:
     operations = list(OPERATIONS)[:20]
     for number in range(600):

@@ -70,7 +70,7 @@ end
 -- A job has moved from the state `before` ('' if it is new) to the state `to`.
 local function show_turn(job_id, job, before, to, at)
   local now = tonumber(at)
-  local r = redis.call('HMGET', job, 'operation', 'lane', 'source', 'cost')
+  local r = redis.call('HMGET', job, 'operation', 'lane', 'source', 'cost', 'created_at')
   local operation, source = r[1] or 'unknown', r[3]
   local tenant = r[2] and string.match(r[2], ':(.*)$') or DEFAULT_TENANT
 
@@ -87,7 +87,8 @@ local function show_turn(job_id, job, before, to, at)
       redis.call('ZREM', TENANTS .. ':' .. DEFAULT_TENANT, job_id)
     end
     redis.call('SADD', TENANTS, tenant)
-    redis.call('ZADD', TENANTS .. ':' .. tenant, 'NX', now, job_id)
+    -- Lists that end at a time rely on this order.
+    redis.call('ZADD', TENANTS .. ':' .. tenant, 'NX', r[5] or now, job_id)
   end
   redis.call('SADD', STATES, to .. ':' .. operation)
   redis.call('ZADD', STATES .. ':' .. to .. ':' .. operation, now, job_id)
