@@ -382,7 +382,9 @@ def test_a_whole_song_is_archived_on_demand(app: Flask, store: Store, redis: Any
         assert sent_to_the_archive(redis) == ["song", "stems"]
     page = client.get("/jobs/midi/song").text
     assert 'action="/jobs/midi/song/archive"' in page
-    assert "/archive" not in desk.client(app, "reader").get("/jobs/midi/song").text
+    reads = desk.client(app, "reader").get("/jobs/midi/song").text
+    assert "/archive" not in reads
+    assert "whole song" not in reads  # nor a word of a button that is not there
     assert "the files of 2 jobs now" in get_after(client.post("/jobs/midi/song/archive"), client)
     refused = client.post("/api/v1/jobs/waits/song/archive")
     assert (refused.status_code, refused.json["status"]) == (409, 409)
