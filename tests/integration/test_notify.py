@@ -152,6 +152,21 @@ def test_a_flow_has_ended_when_its_last_branch_has(system: System, desk: Desk, t
     assert len(messages) == 1
 
 
+@pytest.mark.parametrize(
+    "then", [("archive.store",), ("archive.store", "sonic.wav+archive.store")], ids=str
+)
+def test_a_flow_with_an_archive_at_its_ends_is_told_of_once(
+    system: System, desk: Desk, told: Told, then: tuple[str, ...]
+) -> None:
+    path = f"/archived-{len(then)}"
+    flow = enqueue(desk, f"{told.url}{path}", *then)
+    [message] = told.hears(path)
+    assert verified(message) == ended(flow, job_id=flow["steps"][-1]["job_id"])
+    assert flow_of(desk, flow)["succeeded"]
+    wait_until(lambda: not system.backlog(SLOW_QUEUE)[0], what="all messages were taken")
+    assert len(told.heard[path]) == 1
+
+
 def test_a_named_flow_has_ended_with_its_second_operation(desk: Desk, told: Told) -> None:
     asked = {
         "name": "flows.song_from_idea",
