@@ -74,6 +74,12 @@ def test_a_list_is_filtered(api: Any) -> None:
         assert len(api.get("/api/v1/jobs", query_string=query).json["items"]) == count, query
 
 
+def test_before_the_first_time_nothing_was_recorded(api: Any) -> None:
+    api.post("/api/v1/jobs", json=FREE)
+    for more in ("", "&state=held", "&operation=account.credits"):
+        assert api.get(f"/api/v1/jobs?until=0{more}").json["items"] == [], more
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [("stat=failed", "stat"), ("limit=0", "limit"), ("cursor=x", "cursor"), ("state=x", "state")],

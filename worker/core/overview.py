@@ -62,7 +62,8 @@ class Filter:
             (self.batch, row.batch),
             (self.error, row.error_type),
         )
-        in_time = (self.since or 0) <= row.created_at < (self.until or math.inf)
+        until = math.inf if self.until is None else self.until
+        in_time = (self.since or 0) <= row.created_at < until
         named = all(each in {None, has} for each, has in wanted)
         return in_time and named and row.state in self.states
 
