@@ -15,7 +15,6 @@ from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
 from worker.core.errors import InvalidRequest
 from worker.core.job.lanes import tenant_of
 from worker.core.job.models import JobRecord, JSONObject
-from worker.core.providers import chosen
 from worker.messages import watch
 from worker.messages.flow import Flow
 from worker.messages.watch import Sight
@@ -94,10 +93,11 @@ def _checked(asked: JSONObject, name: str) -> Row:
 def one(flow_id: str) -> Any:
     """See how the jobs of a flow stand; its id is that of its first job, or of any other.
 
-    A step that is no job, as `archive.store`, leaves no record: whether it has ended is not known.
+    A step that is no job, as `archive.store`, leaves no record, and a link without an id cannot be
+    found: whether these have ended is not known.
     """
     sights = list(seen(look_around(visible(flow_id))))
-    jobs = [sight for sight in sights if sight.step.operation in chosen().operations]
+    jobs = [sight for sight in sights if sight.state != watch.NO_RECORD]
     return {
         "flow_id": sights[0].step.job_id,
         "ended": all(sight.ended for sight in jobs),

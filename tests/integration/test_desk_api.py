@@ -118,6 +118,21 @@ def test_a_flow_has_ended_when_its_jobs_have(api: Any, redis: Any) -> None:
     assert (found["ended"], found["succeeded"], len(found["steps"])) == (True, True, 3)
 
 
+def test_a_flow_ends_with_a_link_that_has_no_id_of_its_own(api: Any, redis: Any) -> None:
+    Store(redis).flow("song", [Step(JobId("~song/0"), "sonic.wav", JobId("song"))], at=time.time())
+    found = api.get("/api/v1/flows/song").json
+    assert (found["ended"], found["succeeded"], len(found["steps"])) == (True, True, 2)
+
+
+def test_a_job_of_an_operation_that_is_gone_has_not_ended_before_it_has(
+    api: Any, redis: Any
+) -> None:
+    job = Store(redis).submit("song", at=time.time())
+    redis.hset(keys.job(job), "operation", "sonic.gone")
+    found = api.get("/api/v1/flows/song").json
+    assert (found["ended"], found["succeeded"]) == (False, False)
+
+
 def test_every_mistake_of_a_request_is_told_and_nothing_is_submitted(api: Any) -> None:
     asked = {
         "operation": "sonic.remaster",
