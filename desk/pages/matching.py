@@ -101,6 +101,7 @@ def ask_to_retry_batch(batch_id: str) -> str:
     found = visible(batch_id)
     return _priced(
         Filter(batch=found.batch_id, tenant=visitor().tenant),
+        with_batch=found.batch_id,
         told={"batch": found.batch_id},
         back=url_for("pages.batch", batch_id=batch_id),
         action=url_for("pages.retry_batch", batch_id=batch_id),
@@ -117,8 +118,8 @@ def retry_batch(batch_id: str) -> str | Response:
     return _retried(done, url_for("pages.batch", batch_id=batch_id))
 
 
-def _priced(wanted: Filter, **asked: Any) -> str:
-    price = desk().matching.price(wanted, own=_is_own())
+def _priced(wanted: Filter, with_batch: str | None = None, **asked: Any) -> str:
+    price = desk().matching.price(wanted, own=_is_own(), with_batch=with_batch)
     return render_template("retry.html", price=price, perhaps_paid=PERHAPS_PAID, **asked)
 
 

@@ -20,7 +20,7 @@ from desk.parts import EXTENSION
 from tests.integration import desk, populated
 from tests.integration.populated import CLIP, Store
 from tests.unit import recorded
-from worker.batch import matching
+from worker.batch import Ledger, matching
 from worker.batch.manifest import Format, read
 from worker.core import amounts, keys
 from worker.core.batch import Row, row_id
@@ -391,6 +391,18 @@ def test_all_that_failed_is_priced_and_run_again(operator: FlaskClient, store: S
     assert "Running again: 1 job." in page
     rows = [row.job_id for row in Lists(store.redis).select(Filter(state=JobState.QUEUED))]
     assert len(rows) == 4
+
+
+def test_what_a_cancelled_batch_refuses_is_not_priced(
+    operator: FlaskClient, store: Store, redis: Any
+) -> None:
+    store.batch("album", 20, at=time.time() - 100)
+    Ledger(redis, retain_seconds=9).cancel("album")
+    page = text(operator.get("/retry?batch=album"))
+    assert "Run 0 jobs again?" in page
+    assert "its batch was cancelled: retry the batch" in page
+    # The batch as a whole goes on.
+    assert "Run 2 jobs again, for 2 credits?" in text(operator.get("/batches/album/retry"))
 
 
 MANIFEST = "operation,description\nlyrics.generate,the sea\nlyrics.generate,the wind\n"

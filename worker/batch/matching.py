@@ -149,11 +149,15 @@ class Matching:
                 to_cancel = row.job_id if row and row.cancelled_by is None else None
                 yield f"{state}:{behind}", to_cancel
 
-    def price(self, wanted: Filter, *, own: bool = False) -> Price:
-        """Say what would run again, for how much; it looks at some jobs, and counts the others."""
+    def price(self, wanted: Filter, *, own: bool = False, with_batch: str | None = None) -> Price:
+        """Say what would run again, for how much; it looks at some jobs, and counts the others.
+
+        Args:
+            with_batch: the batch that is retried as a whole: it goes on if it was cancelled.
+        """
         found, price = self._to_retry(wanted, None, own=own), Price()
         rows = {row.job_id: row for _, row in islice(found, MOST_PRICED) if row}
-        for each in self._retries.prospects([*rows]):
+        for each in self._retries.prospects([*rows], with_batch=with_batch):
             row = rows[each.job_id]
             following = sum(_credits(step.operation) for step in each.following)
             price.add(each.why, _credits(row.operation, row.credits), following)

@@ -62,7 +62,7 @@ _NOT_CHARGED: Final = frozenset(
 _ONCE: Final = ("eta", "expires", "timestamp")
 """Headers that were meant for the first run alone."""
 
-_DECIDE: Final = ("attempts", "cost", "error", "late", "clip_id", "provider_task_id")
+_DECIDE: Final = ("attempts", "cost", "error", "late", "clip_id", "provider_task_id", "batch")
 """The fields of a record, besides those that place it in its flow, that decide about a retry."""
 
 PERHAPS_PAID: Final = (
@@ -70,6 +70,7 @@ PERHAPS_PAID: Final = (
 )
 
 
+CALLED_OFF: Final = "its batch was cancelled: retry the batch"
 INSTEAD_CAME_LATE: Final = "the result of the job in whose place it ran came late"
 
 
@@ -145,8 +146,8 @@ class Retries:
                 raise NotRetried(job_id, why)
             message = self._readings.message(job_id)
             wire = self._message(job, message, even_if_paid=even_if_paid)
-            if job.batch and self._readings.is_called_off(job.batch):
-                raise NotRetried(job_id, "its batch was cancelled: retry the batch")
+            if job.batch and self._readings.called_off([job.batch]):
+                raise NotRetried(job_id, CALLED_OFF)
             wire["headers"] = _renamed(wire["headers"], job_id, again)
             wire["properties"] |= {"correlation_id": again}
             # The record comes first. If this process dies here, the sweep publishes the job, and
@@ -179,18 +180,30 @@ class Retries:
                     done.refused[failed] = error.message
         return done
 
-    def prospects(self, job_ids: Sequence[JobId]) -> list[Prospect]:
+    def prospects(
+        self, job_ids: Sequence[JobId], *, with_batch: str | None = None
+    ) -> list[Prospect]:
         """Say of each job on record whether it would be retried, and what would follow it.
+
+        Args:
+            with_batch: the batch that is retried as a whole: it goes on if it was cancelled.
 
         Raises StoreUnavailable.
         """
         jobs = self._readings.read_in_part(job_ids, *_DECIDE)
         messages = self._readings.messages([job.job_id for job in jobs])
-        return [self._prospect(*each) for each in zip(jobs, messages, strict=True)]
+        batches = {job.batch for job in jobs if job.batch} - {with_batch}
+        called_off = self._readings.called_off([*batches])
+        return [
+            self._prospect(job, message, called_off=job.batch in called_off)
+            for job, message in zip(jobs, messages, strict=True)
+        ]
 
-    def _prospect(self, job: JobRecord, message: str | None) -> Prospect:
+    def _prospect(self, job: JobRecord, message: str | None, *, called_off: bool) -> Prospect:
         why = self._refusal(job, message)
         if message and why in {"", PERHAPS_PAID}:
+            if called_off:
+                return Prospect(job.job_id, CALLED_OFF)
             return Prospect(job.job_id, why, canvas.still_to_come(job.job_id, message))
         return Prospect(job.job_id, why)
 

@@ -66,9 +66,13 @@ class Readings:
         state = cast("str | None", self._redis.hget(keys.job(job_id), "state"))
         return JobState(state) if state else None
 
-    def is_called_off(self, batch_id: str) -> bool:
-        """Say whether a batch was cancelled: a job of it that begins ends at once (tally.lua)."""
-        return self._redis.hget(keys.BATCH + batch_id, "phase") == "cancelled"
+    def called_off(self, batch_ids: Sequence[str]) -> set[str]:
+        """Name the cancelled ones of some batches: a job that begins there ends (tally.lua)."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for batch_id in batch_ids:
+                pipe.hget(keys.BATCH + batch_id, "phase")
+            phases = zip(batch_ids, pipe.execute(), strict=True)
+        return {batch_id for batch_id, phase in phases if phase == "cancelled"}
 
     def message(self, job_id: JobId) -> str | None:
         """Return the parked message of a job."""
