@@ -82,9 +82,10 @@ def enqueue(operation: str) -> str | Response | tuple[str, int]:
     wrong |= {name: why for name, why in flows.wrong_fields(plan) if name not in wrong}
     headers = _headers(given, wrong)
     if given.get("do") == "show" and not wrong:
-        return _form(flow, given, {}, calls=_calls(flow.name, parameters, source, then, headers))
+        calls = _calls(flow.name, parameters, source, then, headers)
+        return _form(flow, given, {}, then=then, calls=calls)
     if wrong:
-        return _form(flow, given, wrong), 422
+        return _form(flow, given, wrong, then=then), 422
     enqueued = desk().enqueue(plan, idempotency_key=_once(given), headers=headers)
     return redirect(url_for("pages.job", job_id=enqueued.steps[0].job_id), 303)
 
@@ -100,6 +101,8 @@ def _form(
     flow: NamedFlow,
     given: Mapping[str, str],
     wrong: Mapping[str, str],
+    *,
+    then: tuple[Branch, ...] = (),
     calls: Mapping[str, str] | None = None,
 ) -> str:
     names = {each.name for each in _inputs(flow)} | {"source", "then", "tenant", "priority"}
@@ -107,6 +110,7 @@ def _form(
         "trial_of.html",
         flow=flow,
         plan=flow.plan({}),
+        in_all=flow.plan({}, branches=then).credits,
         summary=chosen().operations[flow.operation].summary,
         inputs=_inputs(flow),
         given=given,

@@ -751,6 +751,9 @@ def test_a_form_takes_follow_ups_and_the_archive_behind_them(
     assert "--then archive.store" in shown
     assert "--then sonic.wav+archive.store" in shown
     assert '"then": ["archive.store", "sonic.wav+archive.store"]' in html.unescape(shown)
+    price = {name: row.credits for name, row in chosen().operations.items()}
+    both = price["sonic.create_music"] + price["sonic.wav"]
+    assert f"Enqueue, {amounts.count(both, 'credit')}<" in shown
     wrong = operator.post(path, data=given | {"then": "archive.store+sonic.wav"})
     assert (wrong.status_code, "must be the last step" in wrong.text) == (422, True)
     assert not list(Lists(redis).select(Filter()))
