@@ -170,8 +170,8 @@ def schedules() -> Any:
 def run(schedule: str) -> Any:
     """Start a run of a schedule now, as a batch named after this minute; a worker submits it.
 
-    Asked for again within two minutes, it runs once. 409 if the run before has not ended, and the
-    schedule skips a run then.
+    Asked for again within two minutes, it runs once. 409 if that run was cancelled meanwhile, or if
+    the run before has not ended, and the schedule skips a run then.
     """
     try:
         batch_id = run_now(schedule)

@@ -242,6 +242,19 @@ def test_a_run_by_hand_is_refused_if_it_would_be_skipped(
         assert nightly.timetable().run_now("lab", nightly.publish) != first
 
 
+def test_a_run_by_hand_that_was_cancelled_is_not_said_to_begin(lab: Callable[..., Lab]) -> None:
+    nightly = lab("queue")
+    first = nightly.timetable().run_now("lab", nightly.publish)
+    nightly.take_all()
+    nightly.ledger().cancel(first)
+    nightly.now += 119
+    with pytest.raises(InvalidRequest, match=f"{first} was cancelled"):
+        nightly.timetable().run_now("lab", nightly.publish)
+    assert nightly.published == []
+    nightly.now += 1
+    assert nightly.timetable().run_now("lab", nightly.publish) != first
+
+
 def test_people_who_ask_for_a_run_at_once_get_one(lab: Callable[..., Lab]) -> None:
     nightly = lab("queue")
     timetables = [nightly.timetable() for _ in range(8)]

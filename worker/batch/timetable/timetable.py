@@ -110,14 +110,16 @@ class Timetable:
         If it is asked for again within two minutes, it runs once: a second look at a page, or a
         second click, may come after the minute has changed.
 
-        Raises InvalidRequest if there is no such schedule, or if it skips a run because the one
-        before has not ended; ConfigError.
+        Raises InvalidRequest if there is no such schedule, if the run asked for just before was
+        cancelled, or if the schedule skips a run because the one before has not ended; ConfigError.
         """
         schedule = self.schedules.find(name)
         now = datetime.fromtimestamp(self._clock(), UTC)
         batch = self._journal.ask_for(
             name, batch_id(schedule, now), within_seconds=_ONE_REQUEST_SECONDS
         )
+        if self._ledger.is_cancelled(batch):
+            raise InvalidRequest(f"{batch} was cancelled, and stays so: ask again in two minutes")
         if before := self._in_the_way(schedule, batch):
             raise InvalidRequest(f'{before} has not ended, and {name} says overlap = "skip"')
         # If it is over, its manifest may have been mended: it begins again, and each row runs once.
