@@ -62,7 +62,7 @@ def job(job_id: str) -> str:
         late=late,
         late_clips=_clips((late or {}).get("result")),
         sights=[] if len(sights) < 2 else sights[:NEIGHBOURS],
-        in_flow=len(sights),
+        in_flow=_jobs(sights),
         **_actions(record),
         watched=record.job_id,
     )
@@ -90,6 +90,7 @@ def flow(job_id: str) -> str:
         record=record,
         picture=canvas.draw(sights),
         sights=sights,
+        jobs=_jobs(sights),
         listed=sorted(sights, key=lambda each: each.succeeded)[:MOST_LISTED],
         may_retry=any(_may_retry(each.record) for each in sights if each.record),
         cut=len(sights) >= watch.MOST_STEPS,
@@ -174,6 +175,11 @@ def _may_retry(record: JobRecord) -> bool:
 
 def _even_if_paid() -> bool:
     return "even_if_paid" in request.form
+
+
+def _jobs(sights: list[Sight]) -> int:
+    """Count the steps of a flow that are jobs."""
+    return sum(sight.state != watch.NO_RECORD for sight in sights)
 
 
 def _sights(record: JobRecord) -> list[Sight]:

@@ -251,6 +251,20 @@ def test_a_flow_is_drawn_and_each_job_of_it_is_a_link(operator: FlaskClient, sto
     assert "3 jobs: see the drawing" in text(operator.get("/jobs/wav"))
 
 
+def test_an_archive_at_the_end_of_a_flow_is_not_said_to_come_for_ever(
+    operator: FlaskClient, store: Store
+) -> None:
+    steps = [Step(JobId("wav"), "sonic.wav", JobId("top")),
+             Step(JobId("keep"), "archive.store", JobId("wav"))]  # fmt: skip
+    store.flow("top", steps, at=time.time())
+    store.settle("wav", at=time.time(), after="top", first="top")
+    page = text(operator.get("/jobs/wav/flow"))
+    assert "2 jobs." in page
+    assert "still to come" not in page
+    assert "as <code>archive.store</code>, leaves no record" in page
+    assert "2 jobs: see the drawing" in text(operator.get("/jobs/wav"))
+
+
 def test_a_flow_of_hundreds_lists_first_what_has_not_succeeded(
     operator: FlaskClient, store: Store
 ) -> None:
