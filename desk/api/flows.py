@@ -14,7 +14,7 @@ from worker.core.batch import Row, check_request
 from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
 from worker.core.errors import InvalidRequest
 from worker.core.job.lanes import tenant_of
-from worker.core.job.models import JobRecord, JSONObject
+from worker.core.job.models import JobId, JobRecord, JSONObject
 from worker.messages import watch
 from worker.messages.flow import Flow
 from worker.messages.watch import Sight
@@ -127,9 +127,16 @@ def look_around(record: JobRecord, *only: str) -> list[Sight]:
 
 
 def seen(sights: list[Sight]) -> Iterator[Sight]:
-    """Leave out jobs of other tenants: a task of the user's may have enqueued them."""
+    """Leave out jobs of other tenants: a task of the user's may have enqueued them.
+
+    A step without a record belongs to whom the job before it belongs to.
+    """
+    hidden: set[JobId | None] = set()
     for sight in sights:
-        if sight.record is None or visitor().sees(tenant_of(sight.record.lane)):
+        step, record = sight.step, sight.record
+        if step.after in hidden if record is None else not visitor().sees(tenant_of(record.lane)):
+            hidden.add(step.job_id)
+        else:
             yield sight
 
 

@@ -124,6 +124,25 @@ def test_a_flow_ends_with_a_link_that_has_no_id_of_its_own(api: Any, redis: Any)
     assert (found["ended"], found["succeeded"], len(found["steps"])) == (True, True, 2)
 
 
+def test_what_follows_another_tenants_job_is_not_seen_either(app: Flask, redis: Any) -> None:
+    store, now = Store(redis), time.time()
+    first = store.submit("song", "sonic.remaster", at=now, tenant="acme")
+    steps = [["wav", "sonic.wav", "song", False], ["midi", "sonic.midi", "wav", False],
+             ["bpm", "sonic.bpm", "midi", False], ["own", "sonic.wav", "song", False]]  # fmt: skip
+    redis.hset(keys.job(first), "following", json.dumps({"steps": steps}))
+    store.submit("wav", at=now, after="song", first="song", tenant="globex")
+    for name, seen in (
+        ("acme", ["song", "own"]),
+        ("operator", ["song", "wav", "midi", "bpm", "own"]),
+    ):
+        client = desk.client(app, name)
+        found = client.get("/api/v1/flows/song").json["steps"]
+        assert sorted(each["job_id"] for each in found) == sorted(seen)
+    acme = desk.client(app, "acme")
+    assert "sonic.bpm" not in acme.get("/jobs/song/flow").text
+    assert acme.post("/api/v1/flows/song/retry", json={}).status_code == 403
+
+
 def test_a_job_of_an_operation_that_is_gone_has_not_ended_before_it_has(
     api: Any, redis: Any
 ) -> None:
