@@ -419,6 +419,19 @@ def test_what_a_cancelled_batch_refuses_is_not_priced(
     assert "Run 2 jobs again, for 2 credits?" in text(operator.get("/batches/album/retry"))
 
 
+def test_what_is_priced_in_part_is_said_to_be(
+    operator: FlaskClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        store.fail(store.accept(store.submit(f"job-{number}", at=1e9), at=1e9), at=1e9 + number)
+    monkeypatch.setattr(matching, "MOST_PRICED", 1)
+    page = text(operator.get("/retry?operation=sonic.wav"))
+    assert "<h1>Run 1 job again, for 1 credit, and more?</h1>" in page
+    assert "Besides these, 2 jobs may match." in page
+    store.redis.delete(keys.message(JobId("job-2")))
+    assert "<h1>Run all that match again?</h1>" in text(operator.get("/retry?operation=sonic.wav"))
+
+
 MANIFEST = "operation,description\nlyrics.generate,the sea\nlyrics.generate,the wind\n"
 
 
