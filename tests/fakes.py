@@ -221,7 +221,7 @@ class Records:
                 return None
             if state is None:
                 memory.begin(job_id, now)
-            else:
+            elif "parked" in job:
                 fields = {name: value for name, value in fields.items() if name != "parked"}
             memory.set(job_id, {**fields, "lane": bid.lane, "cost": bid.cost})
             if state is not JobState.ADMITTED:

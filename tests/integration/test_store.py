@@ -545,12 +545,16 @@ def test_a_leg_that_has_not_looked_leaves_a_job_to_one_that_looks(
     assert admit(parts, parked="m") is JobState.SUBMITTING
 
 
-def test_a_job_on_record_keeps_its_message(valkey: Any, redis: Any) -> None:
+def test_a_job_on_record_keeps_its_message_or_gets_one(valkey: Any, redis: Any) -> None:
     parts = parts_of(redis)
     admit(parts, "new", unseen=True, parked="m")
     enqueue(parts, due_at=NOW, parked="recorded")
-    admit(parts, unseen=True, parked="m")
-    assert parts.readings.messages([JobId("new"), JOB]) == ["m", "recorded"]  # type: ignore[attr-defined]
+    enqueue(parts, OTHER, due_at=NOW, parked="lost")
+    redis.delete(keys.message(OTHER))
+    for job_id in (JOB, OTHER):
+        admit(parts, job_id, unseen=True, parked="m")
+    kept = [parts.readings.message(each) for each in (JobId("new"), JOB, OTHER)]  # type: ignore[attr-defined]
+    assert kept == ["m", "recorded", "m"]
 
 
 def test_a_leg_that_has_not_looked_begins_neither_a_cancelled_job_nor_one_behind_the_gate(

@@ -28,8 +28,8 @@ if state == '' then
   redis.call('ZADD', JOBS, now, job_id)
 end
 for i = 1, #fields, 2 do
-  -- A job on record has its message already.
-  if fields[i] ~= 'parked' or state == '' then set(JOB, fields[i], fields[i + 1]) end
+  -- A job on record has its message already. Without one, nothing could resume the job.
+  if fields[i] ~= 'parked' or not message(JOB) then set(JOB, fields[i], fields[i + 1]) end
 end
 redis.call('HSET', JOB, 'lane', lane, 'cost', cost)
 
