@@ -7,6 +7,7 @@ import sys
 import uuid
 
 import pexpect
+import pytest
 
 from tests.ports import take_port
 from tests.system import System, wait_until
@@ -172,8 +173,26 @@ def test_a_job_is_found_by_the_beginning_of_its_id_that_fermata_dev_shows(system
     fermata(system, "submit", "account.credits", "--id", job_id, "--wait")
     shown = fermata(system, "job", job_id[:8], "--json")
     assert json.loads(shown.stdout)["job_id"] == job_id
-    nobody = fermata(system, "job", "00000000")
+    too_late = fermata(system, "cancel", job_id[:8])
+    assert (too_late.returncode, too_late.stdout) == (1, f"{job_id}  too late\n")
+    for command in ("poll", "retry"):
+        assert job_id in fermata(system, command, job_id[:13]).stderr
+
+
+@pytest.mark.parametrize("command", ["job", "wait", "cancel", "retry", "poll"])
+def test_no_command_takes_the_beginning_of_an_id_for_the_id(system: System, command: str) -> None:
+    alike = str(uuid.uuid4())[:8]
+    for last in "01":
+        job_id = f"{alike}-0000-4000-8000-00000000000{last}"
+        fermata(system, "submit", "account.credits", "--id", job_id)
+    ambiguous, nobody = fermata(system, command, alike), fermata(system, command, "00000000")
+    assert (ambiguous.returncode, ambiguous.stdout) == (2, "")
+    assert f"2 jobs have an id that begins with {alike}" in ambiguous.stderr
     assert (nobody.returncode, nobody.stdout) == (2, "")
+    assert "none has an id that begins with 00000000" in nobody.stderr
+    whole = fermata(system, command, str(uuid.uuid4()))
+    assert whole.returncode == 2
+    assert "no record" in whole.stdout + whole.stderr
 
 
 def test_an_unknown_job_is_exit_code_2(system: System) -> None:

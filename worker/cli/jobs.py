@@ -4,7 +4,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ from worker.core.batch import Row, check_request
 from worker.core.batch.columns import read_pick
 from worker.core.batch.flows import Plan, find_flow
 from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
-from worker.core.errors import InvalidRequest
+from worker.core.errors import InvalidRequest, UnknownJob
 from worker.core.job import kept
 from worker.core.job.canvas import Step
 from worker.core.job.lanes import Priority
@@ -43,7 +43,8 @@ from worker.store.readings import Readings
 from worker.wiring.producer import open_producer
 from worker.wiring.servers import open_readings
 
-_BEGINNING: Final = re.compile(r"[0-9a-f]{8}")
+_BEGINNING: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]{0,26})?")
+"""The first eight characters of a UUID, or more of them, but not all 36."""
 _NEWEST: Final = 200
 
 
@@ -244,8 +245,8 @@ def wait(job_ids: Sequence[str], timeout: float | None, as_json: bool) -> None:
     A follow-up that has not begun is known by its flow: name it together with a job before it.
     """
     readings = open_readings(load(Role.CLIENT))
-    found = [_find(readings, given) for given in job_ids]
-    _wait(readings, watch.those(readings, found), timeout, as_json=as_json)
+    found = watch.those(readings, full_ids(readings, job_ids))
+    _wait(readings, found, timeout, as_json=as_json)
 
 
 @main.command(epilog=EXIT_CODES)
@@ -254,20 +255,38 @@ def wait(job_ids: Sequence[str], timeout: float | None, as_json: bool) -> None:
 def job(job_id: str, as_json: bool) -> None:
     """Show one job: its state, its request, its timeline, its result.
 
-    A job of a flow is shown with the jobs before, beside and after it. For one of the newest jobs,
-    the eight characters of its id that `fermata dev` shows are enough. The request is shown until
+    A job of a flow is shown with the jobs before, beside and after it. The request is shown until
     the job has succeeded.
+
+    For one of the newest jobs, the eight characters of its id that `fermata dev` shows are enough,
+    here and in the other commands that take a job.
     """
     readings = open_readings(load(Role.CLIENT))
-    print_job(readings, _find(readings, job_id), as_json=as_json)
+    print_job(readings, *full_ids(readings, [job_id]), as_json=as_json)
 
 
-def _find(readings: Readings, given: str) -> JobId:
-    """Complete an id from its first eight characters, if one of the newest jobs alone has them."""
+def full_ids(readings: Readings, given: Iterable[str]) -> list[JobId]:
+    """Complete ids of which a person gave the beginning; every command that takes a job calls this.
+
+    Raises InvalidRequest if several of the newest jobs have a beginning, UnknownJob if none has it.
+    An id that is whole is returned as it is, whether it has a record or not.
+    """
+    return [_full_id(readings, each) for each in given]
+
+
+def _full_id(readings: Readings, given: str) -> JobId:
     if not _BEGINNING.fullmatch(given) or readings.state(JobId(given)):
         return JobId(given)
     alike = [each.job_id for each in readings.recent(_NEWEST) if each.job_id.startswith(given)]
-    return alike[0] if len(alike) == 1 else JobId(given)
+    if len(alike) > 1:
+        raise InvalidRequest(
+            f"{len(alike)} jobs have an id that begins with {given}: give it whole"
+        )
+    if not alike:
+        raise UnknownJob(
+            f"of the newest {_NEWEST} jobs, none has an id that begins with {given}: give it whole"
+        )
+    return alike[0]
 
 
 def print_job(readings: Readings, job_id: JobId, *, as_json: bool) -> None:

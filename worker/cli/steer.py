@@ -17,7 +17,7 @@ from worker.cli.group import (
     main,
     out,
 )
-from worker.cli.jobs import print_job
+from worker.cli.jobs import full_ids, print_job
 from worker.core import pauses
 from worker.core.errors import InvalidRequest, UnknownJob
 from worker.core.job.models import JobId
@@ -30,7 +30,7 @@ from worker.store.gate import Gate
 from worker.store.records import Records
 from worker.wiring import worker_process
 from worker.wiring.producer import open_retries
-from worker.wiring.servers import open_redis
+from worker.wiring.servers import open_readings, open_redis
 
 _OPERATOR: Final = "the operator"
 
@@ -43,12 +43,13 @@ def cancel(job_ids: Sequence[str], as_json: bool) -> None:
 
     A parked job ends at once. The provider is not told (it has no way to cancel), so it may
     still charge; a song that it delivers later is kept on the record. A job that no worker has
-    begun yet ends as soon as one takes its message. If there is no record of an id, the
+    begun yet ends as soon as one takes its message. If there is no record of a whole id, the
     cancellation is kept for two weeks, in case such a job still comes, and the exit code is 2.
     """
     settings = load(Role.CLIENT)
     cancellations = Cancellations(Records(open_redis(settings)), time.time)
-    outcomes = {each: cancellations.cancel(JobId(each), by=_OPERATOR) for each in job_ids}
+    found = full_ids(open_readings(settings), job_ids)
+    outcomes = {each: cancellations.cancel(each, by=_OPERATOR) for each in found}
     if as_json:
         click.echo(json.dumps(outcomes, indent=2))
     else:
@@ -73,8 +74,9 @@ _CANCELLED: Final = {
 def poll(job_id: str, as_json: bool) -> None:
     """Ask the provider now how a waiting job stands, before its due time."""
     parts = worker_process.parts()
-    parts.polls.poll_now(parts.readings.read(JobId(job_id)))
-    print_job(parts.readings, JobId(job_id), as_json=as_json)
+    (found,) = full_ids(parts.readings, [job_id])
+    parts.polls.poll_now(parts.readings.read(found))
+    print_job(parts.readings, found, as_json=as_json)
 
 
 @main.command(epilog=EXIT_CODES)
@@ -99,13 +101,16 @@ def retry(job_ids: Sequence[str], flow: bool, even_if_paid: bool, as_json: bool)
       fermata retry 7d0127ba-8249-4a88-8f3a-f7e377b2d7c7
       fermata retry --flow 7d0127ba-8249-4a88-8f3a-f7e377b2d7c7
     """
-    retries, done = open_retries(load(Role.CLIENT)), Retried()
-    for job_id in map(JobId, job_ids):
+    settings = load(Role.CLIENT)
+    retries, done, unknown = open_retries(settings), Retried(), set[JobId]()
+    for job_id in full_ids(open_readings(settings), job_ids):
         try:
             found = _retry(retries, job_id, flow=flow, even_if_paid=even_if_paid)
         except (InvalidRequest, UnknownJob) as error:
             # One that is refused must not hide what was enqueued before it.
             done.refused[job_id] = error.message
+            if isinstance(error, UnknownJob):
+                unknown.add(job_id)
             continue
         done.jobs |= found.jobs
         done.refused |= found.refused
@@ -114,7 +119,7 @@ def retry(job_ids: Sequence[str], flow: bool, even_if_paid: bool, as_json: bool)
     else:
         _show_retried(done)
     if done.refused:
-        sys.exit(EXIT_FAILED)
+        sys.exit(EXIT_USAGE if unknown == {*done.refused} else EXIT_FAILED)
 
 
 def _retry(retries: Retries, job_id: JobId, *, flow: bool, even_if_paid: bool) -> Retried:
