@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tests.integration.flow import completed
 from tests.traced import in_memory
 from worker import tracing
 from worker.batch import Batch, Job, Phase, Retrying, Runs, Submission, manifest, matching, report
+from worker.cli.commands import main
 from worker.core import keys
 from worker.core.batch import Row, row_id
 from worker.core.batch.flows import Plan
@@ -219,6 +221,18 @@ def test_what_is_retried_while_its_batch_is_cancelled_ends_too(
     monkeypatch.setattr(Records, "replace", cancelled_before_it)
     assert desk.retry().retried == 1
     assert desk.is_ended_by_the_sweep(desk.first())
+
+
+def test_a_batch_of_which_all_jobs_have_succeeded_is_not_cancelled(desk: Desk) -> None:
+    rows = read(*map(remaster, range(2)))
+    desk.submit(rows)
+    for row in rows:
+        assert not desk.read().settled
+        desk.end(first_job(row), Turn.SUCCEED)
+    assert (desk.cancel(), desk.read().standing) == (0, "over")
+    said = CliRunner().invoke(main, ["batch", "cancel", NAME])
+    assert (said.exit_code, desk.read().standing) == (0, "over")
+    assert said.stdout == f"batch {NAME}: 0 jobs cancelled (it is over already)\n"
 
 
 def test_a_batch_that_is_cancelled_twice_is_cancelled_once(desk: Desk) -> None:

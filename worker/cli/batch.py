@@ -32,6 +32,7 @@ from worker.cli.group import (
     out,
     tell,
 )
+from worker.core.amounts import count
 from worker.core.batch import Row, RowError
 from worker.core.job.lanes import TENANT
 from worker.settings import Role, load
@@ -222,13 +223,15 @@ def cancel(batch_id: str, as_json: bool) -> None:
             cursor = done.cursor
             if cursor is None:
                 break
-            live.update(f"{cancelled:,} jobs cancelled")
+            live.update(f"{count(cancelled, 'job')} cancelled")
+    found = batches.ledger.read(batch_id)
+    over = " (it is over already)" if found.done and not cancelled else ""
     if as_json:
         click.echo(json.dumps({"batch_id": batch_id, "cancelled": cancelled}))
     else:
-        out.print(f"batch {batch_id}: {cancelled:,} jobs cancelled")
-    if ending := batches.ledger.read(batch_id).live:
-        tell(f"{ending:,} jobs are still ending: see `fermata batch status {batch_id}`")
+        out.print(f"batch {batch_id}: {count(cancelled, 'job')} cancelled{over}")
+    if ending := found.live:
+        tell(f"{count(ending, 'job')} still ending: see `fermata batch status {batch_id}`")
 
 
 @batch.command(epilog=EXIT_CODES)
