@@ -25,6 +25,7 @@ from worker.core.job.models import (
     Kind,
     Settlement,
     Shown,
+    Source,
     Standing,
 )
 from worker.core.job.states import LIVE, LOST, TRANSITIONS, JobState, Turn
@@ -304,6 +305,8 @@ class Records:
         if state is JobState.SUBMITTING and ours and "announced" not in job:
             return False
         memory.set(job_id, {"state": JobState.RESUMING, "event": event.dumps()})
+        if event.source is Source.POLL:
+            memory.count(job_id, "polls")
         memory.tell(job_id, now, Turn.CLAIM, _why(event))
         memory.due.pop(job_id, None)
         return True

@@ -421,6 +421,14 @@ def test_a_claim_makes_the_job_ready_and_leaves_nothing_to_the_sweep(
     assert due_at(redis) is None
 
 
+def test_the_poll_that_ends_a_job_counts_and_a_webhook_is_none(parts: Parts) -> None:
+    for job_id, source in ((JOB, Source.POLL), (JobId("other"), Source.WEBHOOK)):
+        begin(parts, job_id)
+        assert claim(parts, job_id, event=Event(source, body="{}"))
+        assert not claim(parts, job_id, event=Event(Source.POLL, body="{}"))
+        assert parts.readings.read(job_id).polls == (source is Source.POLL)
+
+
 def test_a_claim_wakes_a_conductor_that_waits(parts: Parts, redis: Any) -> None:
     begin(parts)
     with ThreadPoolExecutor(1) as conductor:

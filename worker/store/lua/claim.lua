@@ -22,6 +22,8 @@ if state == 'submitting' and by_provider == '0' and not r[3] and not mine then r
 
 arrive(job_id)
 redis.call('HSET', JOB, 'state', 'resuming', 'event', event, 'source', source)
+-- A poll that ends nothing counts itself in a note; this one writes none.
+if source == 'poll' then redis.call('HINCRBY', JOB, 'polls', 1) end
 if event_traceparent ~= '' then redis.call('HSET', JOB, 'event_traceparent', event_traceparent) end
 if digest ~= '' then
   redis.call('HSET', JOB, 'heard', digest)
