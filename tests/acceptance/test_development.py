@@ -33,6 +33,7 @@ DESK = ("--desk", "--desk-port", "0")
 START_SECONDS = 60
 ENOUGH = END_SECONDS + 5
 ANY_NAME = 'it\'s a "folder", ü \\d\\ \udcff${HOME} %n' + "l" * 170
+TIMETABLE = '[[schedule]]\nname = "nightly"\ncron = "0 3 1 1 *"\nmanifest = "songs.csv"\n'
 CLIP = "26c9c592-0566-46cf-bb71-91ac1deaa7b5"
 
 
@@ -188,12 +189,16 @@ def test_a_script_reaches_its_broker_as_the_readme_says(running: Dev) -> None:
     assert "credits left" in ran.stdout
 
 
-def test_commands_beside_it_reach_a_redis_and_a_broker_that_it_was_given(tmp_path: Path) -> None:
+def test_commands_beside_it_reach_what_it_was_given(tmp_path: Path) -> None:
+    (tmp_path / "timetable.toml").write_text(TIMETABLE, "utf-8")
     server = EmbeddedValkey(tmp_path)
     redis_url = server.start()
     broker_url = redis_url.removesuffix("/0") + "/1"
-    dev = Dev(tmp_path, FERMATA_REDIS_URL=redis_url, FERMATA_BROKER_URL=broker_url).start()
+    given = {"FERMATA_REDIS_URL": redis_url, "FERMATA_BROKER_URL": broker_url}
+    dev = Dev(tmp_path, **given, FERMATA_TIMETABLE="timetable.toml").start()
     try:
+        listed = dev.fermata("schedules", "list", "--json")
+        assert [each["name"] for each in json.loads(listed.stdout)] == ["nightly"], listed.stderr
         submitted = dev.fermata("submit", "account.credits", "--wait", "--json")
         assert submitted.returncode == 0, submitted.stderr
         assert (dev.told()["FERMATA_REDIS_URL"], dev.told()["FERMATA_BROKER_URL"]) == (

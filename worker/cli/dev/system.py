@@ -44,6 +44,7 @@ _SHARED: Final = (
     "FERMATA_RESULT_BACKEND",
     "FERMATA_PROVIDER_URL",
     "FERMATA_PUBLIC_URL",
+    "FERMATA_TIMETABLE",
 )
 
 # The screen is made from log lines, so they must have one form.
