@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ from rich.console import Console
 
 from tests.unit import recorded
 from worker.batch import Batch, Phase
-from worker.cli import show
+from worker.cli import overview, show
 from worker.core import wire
 from worker.core.job.canvas import Step
 from worker.core.job.models import Entry, JobId, JobRecord, JSONObject, Kind, Source
 from worker.core.job.states import JobState
+from worker.core.overview import Row
 from worker.core.providers.aimusic import results
 from worker.core.providers.aimusic.operations import OPERATIONS
 from worker.core.providers.aimusic.provider import AIMusic
@@ -146,6 +148,43 @@ def test_jobs_at_80_columns_are_a_line_each_with_the_whole_id() -> None:
     assert [line.split()[:3] for line in lines] == [
         [job_id, "sonic.remaster", "failed"] for job_id in UUIDS
     ]
+    assert all(len(line) <= 80 and " the provider ref" in line for line in lines)
+    assert all(line.rstrip().endswith("…") for line in lines)
+
+
+@pytest.mark.parametrize("width", [80, 120, 100_000])
+def test_jobs_that_match_are_shown_with_their_reason_and_without_an_empty_batch(width: int) -> None:
+    row = Row(JobId(UUIDS[0]), "sonic.remaster", JobState.FAILED, 1.0, error_type="TaskFailed")
+    heading, line = printed(overview._rows_table([row], width), width=width).splitlines()
+    assert heading.split()[-1] == "why"
+    assert line.split()[-1] == "TaskFailed"
+    assert "batch" not in heading
+    assert ("created (UTC)" in heading) is (width > 80)
+    row = replace(row, state=JobState.SUCCEEDED, error_type=None, batch="songs")
+    heading, _ = printed(overview._rows_table([row], width), width=width).splitlines()
+    assert "why" not in heading
+    assert ("batch" in heading) is (width > 80)
+
+
+def test_a_failed_step_says_why_once_and_that_more_is_left_out() -> None:
+    error = {"type": "InvalidRequest", "message": "sonic.wav: mv: " + "x" * 300, "details": {}}
+    record = JobRecord(JobId("job-1"), "sonic.wav", JobState.FAILED, 1.0, 2.0, error=error)
+    step = Step(record.job_id, record.operation, None)
+    shown = printed(show.flow_table([Sight(step, record)]), width=500)
+    assert "\nsonic.wav: mv: xxx" in shown
+    assert shown.endswith("x…\n")
+
+
+def test_times_are_never_negative_and_a_due_time_is_in_seconds() -> None:
+    timeline = ({"at": 99.999, "what": "enqueue"},)
+    record = JobRecord(
+        JobId("job-1"), "sonic.wav", JobState.QUEUED, 100.0, 2.0, due_at=1_763_800_000.7,
+        timeline=timeline,
+    )  # fmt: skip
+    shown = printed(show.job(record))
+    assert "-0.00" not in shown
+    assert "due time" in shown
+    assert "2025-11-22 08:26:40 UTC" in shown
 
 
 def test_jobs_in_a_pipe_are_a_line_each_with_all_there_is_to_say() -> None:

@@ -227,7 +227,7 @@ def _describe(sight: Sight) -> JSONObject:
     described |= {"job_id": sight.step.job_id, "after": sight.step.after}
     if sight.record:
         described["timeline"] = [
-            entry | {"at": round(entry["at"] - sight.record.created_at, 3)}
+            entry | {"at": round(max(0.0, entry["at"] - sight.record.created_at), 3)}
             for entry in sight.record.timeline
         ]
     return described

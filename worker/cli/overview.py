@@ -182,8 +182,8 @@ class _Time(click.ParamType[float]):
 @click.option("--tenant", metavar="NAME")
 @click.option("--batch", metavar="BATCH_ID")
 @click.option("--error", metavar="TYPE", help="The type of the error, as TaskFailed.")
-@click.option("--since", type=_Time(), metavar="TIME", help="Recorded since: 30m, 2h, 7d or ISO.")
-@click.option("--until", type=_Time(), metavar="TIME", help="Recorded before: the same forms.")
+@click.option("--since", type=_Time(), metavar="TIME", help="Created since: 30m, 2h, 7d or ISO.")
+@click.option("--until", type=_Time(), metavar="TIME", help="Created before: the same forms.")
 @click.option(
     "--limit", default=20, show_default=True, type=click.IntRange(min=1),
     help="How many, newest first.",
@@ -244,7 +244,7 @@ def _list_flows(readings: Readings, limit: int, *, as_json: bool) -> None:
 
 
 def _rows_table(rows: Iterable[Row], width: int) -> Table:
-    names = ("job id", "operation", "state", "recorded (UTC)", "tenant", "credits", "batch", "")
+    names = ("job id", "operation", "state", "created (UTC)", "tenant", "credits", "batch", "why")
     cells = [
         (
             row.job_id,

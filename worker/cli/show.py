@@ -32,6 +32,11 @@ from worker.messages.watch import Sight
 _PROSE: Final = 24
 """A column of prose that is narrower than this helps nobody."""
 
+_NARROW: Final = 10
+"""In a table that leaves out what it can, prose of so few characters still says something."""
+_NAMING: Final = 3
+"""So many columns of a table name what a line is about: they come first, and are always there."""
+_REASON: Final = 200
 _SHORT: Final = 100
 
 _COLOURS: Final = {
@@ -87,7 +92,7 @@ def enqueued(steps: Iterable[Step]) -> Iterator[str]:
 
 def jobs_table(records: Iterable[JobRecord], *, width: int) -> Table:
     """Show jobs, the newest flow first, each job below the one that it follows."""
-    names = ("job id", "operation", "state", "seconds", "created (UTC)", "")
+    names = ("job id", "operation", "state", "seconds", "created (UTC)", "why")
     known = {record.job_id: record for record in records}
     rows = [
         (
@@ -144,7 +149,7 @@ def job(
     timeline = _table("at (UTC)", "+s", "what", "state", "why")
     for entry in record.timeline:
         at = utc(entry["at"])
-        since = f"{entry['at'] - record.created_at:.2f}"
+        since = f"{max(0, entry['at'] - record.created_at):.2f}"
         state = coloured(entry["state"]) if "state" in entry else ""
         moment = at.strftime("%H:%M:%S.%f")[:-3]
         timeline.add_row(moment, since, safe(entry["what"]), state, safe(entry.get("why", "")))
@@ -179,7 +184,7 @@ def _facts(record: JobRecord) -> Iterator[tuple[str, str]]:
         yield "runs again as", record.again
     if record.trace_id:
         yield "trace", record.trace_id
-    yield "due time", str(utc(record.due_at)) if record.due_at else "none"
+    yield "due time", f"{utc(record.due_at):%Y-%m-%d %H:%M:%S} UTC" if record.due_at else "none"
 
 
 def _request(request: JSONObject) -> list[RenderableType]:
@@ -284,22 +289,32 @@ def _table(*columns: str) -> Table:
 
 
 def fitted(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
-    """Make a table; leave out the last columns if there is no room for them.
+    """Make a table of a line for each row, without the columns that are empty.
 
-    The very last column is prose: it wraps, if there is room for some of it.
+    The very last column is prose. If there is no room for all, the columns before it are left out,
+    the last ones first, and prose that is still too long is cut with "…".
     """
-    needed = [
-        max(Text.from_markup(cell).cell_len for cell in column) + 2
-        for column in zip(names, *rows, strict=True)
-    ]
-    needed[-1] = min(needed[-1], _PROSE)
-    kept = sum(total - 2 <= width for total in accumulate(needed))
-    table = _table(*names[:kept])
-    for row in rows:
-        table.add_row(*row[:kept])
-    for column in table.columns[: len(names) - 1]:
+    *facts, prose = zip(names, *rows, strict=True)
+    facts = [column for column in facts if any(column[1:])]
+    ends = [*accumulate(map(_needed, facts))]
+    wanted = min(_needed(prose), _PROSE) if any(prose[1:]) else 0
+    kept = max(sum(end + wanted - 2 <= width for end in ends), min(_NAMING, len(facts)))
+    room = width - ends[kept - 1]
+    if not wanted or room < min(wanted - 2, _NARROW):
+        kept, room = sum(end - 2 <= width for end in ends), 0
+    columns = [*facts[:kept], *([prose] if room else [])]
+    table = _table(*(column[0] for column in columns))
+    for row in zip(*(column[1:] for column in columns), strict=True):
+        table.add_row(*row)
+    for column in table.columns:
         column.no_wrap = True
+    if room:
+        table.columns[-1].overflow, table.columns[-1].max_width = "ellipsis", room
     return table
+
+
+def _needed(column: Sequence[str]) -> int:
+    return max(Text.from_markup(cell).cell_len for cell in column) + 2
 
 
 def coloured(state: str) -> str:
@@ -310,7 +325,11 @@ def coloured(state: str) -> str:
 def _why(record: JobRecord) -> str:
     if record.state is JobState.HELD and record.timeline:
         return safe(record.timeline[-1].get("why", ""))
-    return safe(record.error["message"][:200]) if record.error else ""
+    if not record.error:
+        return ""
+    # Beside it stands the operation, which most messages name first.
+    why = record.error["message"].removeprefix(f"{record.operation}: ")
+    return safe(f"{why[: _REASON - 1]}…" if len(why) > _REASON else why)
 
 
 def _seconds(record: JobRecord) -> float:
