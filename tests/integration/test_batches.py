@@ -302,7 +302,7 @@ def test_a_batch_is_retried_without_its_manifest(desk: Desk) -> None:
     desk.submit()
     desk.ends()
     desk.path.unlink()
-    assert "1 jobs run again" in desk.run("retry", desk.name, "--failed")
+    assert "1 job run again" in desk.run("retry", desk.name, "--failed")
     assert desk.ends()["errors"] == {}
 
 

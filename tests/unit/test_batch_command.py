@@ -56,5 +56,18 @@ def test_standard_input_is_read_and_its_format_told() -> None:
     assert "--format" in untold.stderr
 
 
+def test_one_of_a_thing_is_counted_as_one() -> None:
+    right = check("-", "--format", "jsonl", text='{"operation": "sonic.wav", "clip_id": "c-1"}')
+    assert "\n1 row, 1 job, " in right.stdout
+    wrong = check("-", "--format", "jsonl", text='{"operation": "sonic.wav"}')
+    assert "1 error: nothing would be submitted" in wrong.stderr
+
+
+def test_the_mistakes_of_a_document_come_in_the_order_of_its_lines() -> None:
+    text = "- operation: sonic.remaster\n  mv: nope\n  foo: 1\n  variation_category: bad\n"
+    found = json.loads(check("-", "--format", "yaml", "--json", text=text).stdout)["errors"]
+    assert [each["line"] for each in found] == [1, 2, 3, 4]
+
+
 def test_a_file_that_is_not_there_is_exit_code_2() -> None:
     assert check("nowhere.csv").exit_code == 2

@@ -224,7 +224,7 @@ def test_a_row_of_yaml_that_is_cut_off_is_no_row() -> None:
 def test_a_row_of_yaml_has_an_end() -> None:
     many = "\n".join(f"  n{number}: 1" for number in range(5_000))
     found = errors(f"- operation: account.credits\n{many}\n", Format.YAML)
-    assert [each for each in found if "more than 1,000 values" in each[2]] == [found[0]]
+    assert [each[0] for each in found if "more than 1,000 values" in each[2]] == [1000]
     several = f"- operation: sonic.download\n  source: abc\n  formats: [{'mp3, ' * 5000}]"
     assert "more than 1,000 values" in errors(several, Format.YAML)[0][2]
 

@@ -161,7 +161,9 @@ def _print_submission(batch_id: str, done: Submission, *, as_json: bool, err: bo
         described = {"batch_id": batch_id, "submitted": done.submitted, "present": done.present}
         click.echo(json.dumps(described))
     else:
-        said = f"batch {batch_id}: {done.submitted:,} rows submitted, {done.present:,} were before"
+        said = (
+            f"batch {batch_id}: {count(done.submitted, 'row')} submitted, {done.present:,} before"
+        )
         click.echo(said, err=err)
     if done.cancelled:
         fail(
@@ -264,14 +266,14 @@ def retry(batch_id: str, failed: bool, even_if_paid: bool, as_json: bool) -> Non
             done.cursor = slice_.cursor
             if done.cursor is None:
                 break
-            live.update(f"{done.retried:,} jobs run again")
+            live.update(f"{count(done.retried, 'job')} run again")
     if as_json:
         told = {"batch_id": batch_id, "retried": done.retried, "refused": done.refused}
         click.echo(json.dumps(told))
     else:
-        out.print(f"batch {batch_id}: {done.retried:,} jobs run again")
+        out.print(f"batch {batch_id}: {count(done.retried, 'job')} run again")
     for why, jobs in done.refused.items():
-        tell(f"{jobs:,} jobs not retried: {why}")
+        tell(f"{count(jobs, 'job')} not retried: {why}")
     if done.refused:
         fail(f"see them by `fermata batch report {batch_id}`", EXIT_FAILED)
 
@@ -348,7 +350,7 @@ def _check(found: _Manifest, *, as_json: bool, err: bool = False) -> Tally:
                 else:
                     _print_error(row, first=tally.errors == 1, err=err)
             if (tally.rows + tally.errors) % _EVERY_ROWS == 0:
-                live.update(f"checking: {tally.rows:,} rows are right, {tally.errors:,} errors")
+                live.update(f"checking: {tally.rows:,} rows right, {count(tally.errors, 'error')}")
     if as_json:
         wrong = {"errors": [error.to_json() for error in listed]}
         click.echo(json.dumps(tally.to_json() | wrong, indent=2))
@@ -369,10 +371,11 @@ def _print_tally(tally: Tally, *, err: bool) -> None:
     for name, rows in sorted(tally.operations.items()):
         told.print(f"{rows:>7}  {name}")
     told.print(
-        f"{tally.rows:,} rows, {tally.jobs:,} jobs, {tally.credits:,g} credits at list price"
+        f"{count(tally.rows, 'row')}, {count(tally.jobs, 'job')}, "
+        f"{count(tally.credits, 'credit')} at list price"
     )
     if tally.errors:
-        errors.print(f"{tally.errors:,} errors: nothing would be submitted", style="red")
+        errors.print(f"{count(tally.errors, 'error')}: nothing would be submitted", style="red")
 
 
 @contextmanager

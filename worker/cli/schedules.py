@@ -6,6 +6,7 @@ import click
 
 from worker.cli import show
 from worker.cli.group import EXIT_CODES, errors, json_option, main, out
+from worker.core.amounts import count
 from worker.settings import Role, load
 from worker.wiring.batches import open_run_now, open_timetable
 
@@ -33,7 +34,7 @@ def list_(as_json: bool) -> None:
 def check() -> None:
     """Check the timetable; if it is wrong, print every mistake and end with exit code 3."""
     found = open_timetable(load(Role.CLIENT)).schedules
-    out.print(f"{len(found)} schedules, all right")
+    out.print(f"{count(len(found), 'schedule')}, all right")
 
 
 @schedules.command(epilog=EXIT_CODES)

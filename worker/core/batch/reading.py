@@ -111,7 +111,8 @@ class _Reading:
             said = [flow.name, source, given, branches, tenant, *([] if pick is None else [pick])]
             identity = f"key/{key}" if key else self._identity(said)
             yield Row(self._entry.line, flow.name, plan, identity, key, priority, tenant)
-        for name, why in self._wrong:
+        # A document's row has many lines: its errors come in their order, as a person reads it.
+        for name, why in sorted(self._wrong, key=lambda each: self._line(each[0])):
             yield RowError(self._line(name), named(name) or None, why, key)
 
     def _key(self) -> str | None:
