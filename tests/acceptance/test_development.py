@@ -416,12 +416,16 @@ def test_a_second_start_says_that_the_first_one_runs(running: Dev) -> None:
 
 
 def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        refused = Dev(tmp_path).fermata("dev", "--port", port)
+    with socket.socket() as taken, socket.socket() as other:
+        for each in (taken, other):
+            each.bind(("127.0.0.1", 0))
+            each.listen()
+        port, desk_port = (str(each.getsockname()[1]) for each in (taken, other))
+        refused = Dev(tmp_path).fermata("dev", "--port", port, "--desk-port", desk_port)
     assert refused.returncode == 3
+    for option, number in (("--port", port), ("--desk-port", desk_port)):
+        assert f"port {number} cannot be used" in refused.stderr
+        assert f"choose another by `fermata dev {option} …`" in refused.stderr
     if sys.platform == "linux":
         assert (
             f"port {port} cannot be used (Address already in use, by process {os.getpid()}: "

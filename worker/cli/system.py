@@ -98,7 +98,7 @@ def desk(host: str, port: int) -> None:
 
     load(Role.DESK)
     shadows.require_none()
-    door = premises.listen("--port", port, host=host)
+    door = premises.listen("fermata desk --port", port, host=host)
     os.set_inheritable(door.fileno(), True)
     # In place of this process, so that signals reach gunicorn itself.
     command = system.desk_command(door)

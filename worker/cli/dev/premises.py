@@ -9,7 +9,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final
 
@@ -121,10 +121,29 @@ def write_lock(descriptor: int, text: str) -> None:
     os.pwrite(descriptor, text.encode(), 0)
 
 
-def listen(option: str, port: int, *, host: str = "127.0.0.1") -> socket.socket:
+def listen_at(stack: contextlib.ExitStack, ports: Mapping[str, int]) -> dict[str, socket.socket]:
+    """Open the ports of some options of ``fermata dev``, until the stack is closed.
+
+    Raises ConfigError that names every port that is in use.
+    """
+    doors, taken = dict[str, socket.socket](), list[str]()
+    for option, port in ports.items():
+        try:
+            doors[option] = stack.enter_context(listen(f"fermata dev {option}", port))
+        except ConfigError as error:
+            taken.append(error.message)
+    if taken:
+        raise ConfigError("; ".join(taken))
+    return doors
+
+
+def listen(choice: str, port: int, *, host: str = "127.0.0.1") -> socket.socket:
     """Open a port for a process that will inherit it: nobody else can take it meanwhile.
 
     Raises ConfigError if it is in use, and says by whom if that can be known.
+
+    Args:
+        choice: the command and its option by which a person chooses another port.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -132,7 +151,8 @@ def listen(option: str, port: int, *, host: str = "127.0.0.1") -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         why = f"{os.strerror(error.errno or 0)}{_holder(port)}"
-        raise ConfigError(f"port {port} cannot be used ({why}): choose {option}") from None
+        said = f"port {port} cannot be used ({why}): choose another by `{choice} …`"
+        raise ConfigError(said) from None
 
 
 def _holder(port: int) -> str:

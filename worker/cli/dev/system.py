@@ -178,16 +178,14 @@ class _System:
         if dev_environment(self._folder).exists():
             self._screen.tell("The last one here was killed; its jobs go on where they stood.")
         with contextlib.ExitStack() as stack:
-            receiver = stack.enter_context(premises.listen("--port", self._options.port))
+            doors = premises.listen_at(stack, self._ports())
+            receiver = doors["--port"]
             processes = [_receiver(receiver), _worker(self._options.concurrency)]
             told = _given(self._folder)
-            if self._options.desk_port is not None:
-                door = premises.listen("--desk-port", self._options.desk_port)
-                processes.append(_desk(stack.enter_context(door)))
+            if door := doors.get("--desk-port"):
+                processes.append(_desk(door))
                 told["FERMATA_DESK_URL"] = self._desk_url = _url(door)
-            if self._simulated:
-                port = self._options.simulator_port
-                simulator = stack.enter_context(premises.listen("--simulator-port", port))
+            if simulator := doors.get("--simulator-port"):
                 processes.insert(0, _simulator(simulator, self._options.scenario))
                 told |= _simulated(_url(receiver), _url(simulator))
             else:
@@ -197,6 +195,15 @@ class _System:
             for each in (*processes, beat := _beat(self._folder)):
                 self._launch(each, {**os.environ, **told, **_FOR_PEOPLE})
         return [*processes, beat]
+
+    def _ports(self) -> dict[str, int]:
+        """Return the ports to open, by their options."""
+        ports = {"--port": self._options.port}
+        if self._options.desk_port is not None:
+            ports["--desk-port"] = self._options.desk_port
+        if self._simulated:
+            ports["--simulator-port"] = self._options.simulator_port
+        return ports
 
     def _redis(self) -> str:
         """Return the URL of the Redis that was given, or of a Valkey that is started."""
