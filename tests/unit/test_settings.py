@@ -10,6 +10,7 @@ import pytest
 from kombu.transport import TRANSPORT_ALIASES
 
 from worker import settings
+from worker.cli import doctor
 from worker.core import broker_url
 from worker.core.errors import ConfigError
 from worker.settings import Role, Settings, load
@@ -65,6 +66,14 @@ def test_a_complete_environment_is_read() -> None:
     assert read.signing_keys == (KEY, OTHER_KEY)
     assert read.provider_url == settings.DEFAULT_PROVIDER_URL
     assert read.broker_url == read.result_backend == COMPLETE["FERMATA_REDIS_URL"]
+
+
+def test_the_doctor_names_at_once_all_that_a_worker_lacks() -> None:
+    with pytest.raises(ConfigError) as raised:
+        doctor._settings()
+    assert {*COMPLETE} <= {*raised.value.details["settings"]}
+    os.environ["FERMATA_REDIS_URL"] = COMPLETE["FERMATA_REDIS_URL"]
+    assert not doctor._settings().api_key  # a backend's machine has no key, and no need of one
 
 
 SENTINEL = f"redis+sentinel://:{PASSWORD}@one:26379,two:26379/music/0"

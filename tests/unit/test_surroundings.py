@@ -154,13 +154,16 @@ def test_secrets_are_not_for_everyone(mode: int, level: Level) -> None:
 # -- the desk ---------------------------------------------------------------------------------
 
 
+STARTS_ONE = "`fermata desk` starts one here"
+
+
 @pytest.mark.parametrize(
     ("answer", "level", "said"),
     [
         (answered(204, b""), Level.OK, "It answers at http://desk:8002."),
         (answered(400, b""), Level.WARNING, "does not go by the name in http://desk:8002"),
         (answered(200, b"<html>"), Level.WARNING, "not by our desk"),
-        ("ConnectionRefusedError", Level.NOTE, "`fermata desk` starts one here"),
+        ("ConnectionRefusedError", Level.NOTE, STARTS_ONE),
     ],
 )
 def test_the_desk_is_told_from_a_stranger(answer: Answer | str, level: Level, said: str) -> None:

@@ -10,9 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from worker.cli.group import EXIT_FAILED, EXIT_UNREACHABLE, json_option, main, out
+from worker.core.errors import ConfigError
 from worker.core.health.checks import Finding, Level
 from worker.doctor import facts as adapter
-from worker.settings import Role, load
+from worker.settings import Role, Settings, load
 
 _COLOURS: Final = {
     Level.OK: "green",
@@ -38,13 +39,23 @@ def doctor(as_json: bool) -> None:
     """
     from worker.app import app  # noqa: PLC0415  (slow to import)
 
-    found = adapter.examine(load(Role.CLIENT), app)
+    found = adapter.examine(_settings(), app)
     if as_json:
         click.echo(json.dumps([asdict(each) for each in found], indent=2))
     else:
         out.print(_table(found))
         out.print(_summary(found))
     sys.exit(_exit_code(found))
+
+
+def _settings() -> Settings:
+    """Read the settings. If not even Redis is named, the error names all that a worker needs."""
+    try:
+        return load(Role.CLIENT)
+    except ConfigError as error:
+        if "FERMATA_REDIS_URL" in error.details.get("settings", ()):
+            load(Role.WORKER)
+        raise
 
 
 def _exit_code(found: list[Finding]) -> int:

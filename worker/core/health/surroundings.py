@@ -98,7 +98,8 @@ def check_desk(url: str, answer: Answer | str) -> Finding:
     """Judge the desk's answer to ``GET /healthz``; a system runs well without a desk."""
     if isinstance(answer, str):
         said = f"No desk answers at {url}: {answer}. `fermata desk` starts one here."
-        return Finding("desk", Level.NOTE, said)
+        do = "If it listens elsewhere, as by DESK_PORT, set FERMATA_DESK_URL."
+        return Finding("desk", Level.NOTE, said, do)
     if answer.status == 204:
         return Finding("desk", Level.OK, f"It answers at {url}.")
     if answer.status == 400:
