@@ -26,7 +26,7 @@ from desk.problems import Problem
 from worker.batch.manifest import Format, format_of
 from worker.core import amounts
 from worker.core.errors import InvalidRequest
-from worker.core.job.lanes import TENANT
+from worker.core.job.lanes import TENANT, TENANT_FORM
 
 _MOST_SHOWN: Final = 200
 """So many mistakes are listed at most."""
@@ -127,7 +127,7 @@ def _read() -> _Given:
         raise InvalidRequest("Say which format it is: CSV, JSON Lines or YAML.")
     name = fields.get("id", "").strip() or PurePath(filename).stem
     if not TENANT.fullmatch(name):
-        raise InvalidRequest(f"Name the batch; its name must match {TENANT.pattern}.")
+        raise InvalidRequest(f"Name the batch; its name must be {TENANT_FORM}.")
     return _Given(body, Format(chosen), name)
 
 

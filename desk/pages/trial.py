@@ -23,7 +23,7 @@ from worker.core.batch import columns, flows
 from worker.core.batch.flows import FLOWS, Branch, NamedFlow, find_flow
 from worker.core.contract import PRIORITY_HEADER, TENANT_HEADER
 from worker.core.errors import InvalidRequest
-from worker.core.job.lanes import TENANT, Priority
+from worker.core.job.lanes import TENANT, TENANT_FORM, Priority
 from worker.core.job.models import JSONObject
 from worker.core.providers import chosen
 
@@ -181,7 +181,7 @@ def _then(given: Mapping[str, str], wrong: dict[str, str]) -> tuple[Branch, ...]
 def _headers(given: Mapping[str, str], wrong: dict[str, str]) -> dict[str, str]:
     tenant = visitor().tenant or given.get("tenant", "").strip()
     if tenant and not TENANT.fullmatch(tenant):
-        wrong["tenant"] = f"A tenant must match {TENANT.pattern}."
+        wrong["tenant"] = f"A tenant must be {TENANT_FORM}."
     priority = given.get("priority", "")
     if priority and priority not in set(Priority):
         wrong["priority"] = f"There is no such priority; there are: {', '.join(Priority)}."

@@ -759,7 +759,7 @@ def test_the_form_of_an_operation_shows_code_and_mistakes_and_enqueues(
     assert not list(Lists(redis).select(Filter()))
     wrong = operator.post(path, data={"custom_mode": "perhaps", "style_weight": "9", "tenant": "<"})
     assert wrong.status_code == 422
-    for told in ("This is not a flag.", "A tenant must match", 'aria-invalid="true"'):
+    for told in ("This is not a flag.", "A tenant must be 1 to 64 letters", 'aria-invalid="true"'):
         assert told in wrong.text
     assert operator.get("/try/sonic.nothing").status_code == 404
     first = operator.post(path, data=given | {"do": "enqueue"})

@@ -72,6 +72,6 @@ def test_an_adopted_job_is_of_the_tenant_that_is_named(tenant: str | None, lane:
 
 def test_there_can_be_no_tenant_of_any_name() -> None:
     lab = Lab()
-    with pytest.raises(InvalidRequest, match="must match"):
+    with pytest.raises(InvalidRequest, match="must be 1 to 64 letters"):
         lab.adoption.adopt(lab.kept(SONG), find(REMASTER), tenant="a:b")
     assert (lab.state(), lab.answered) == (None, {})

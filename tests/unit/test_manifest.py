@@ -347,7 +347,7 @@ def test_a_flag_of_yaml_is_a_flag(word: str, value: bool) -> None:
 @pytest.mark.parametrize("word", ["yes", "on", '"true"'])
 def test_a_flag_of_yaml_that_is_spelt_otherwise_is_refused(word: str) -> None:
     text = f"operation: sonic.extend\nsource: a\ncontinue_at: 5\ncustom_mode: {word}"
-    assert errors(text, Format.YAML) == [(4, "custom_mode", "Not a valid boolean")]
+    assert errors(text, Format.YAML) == [(4, "custom_mode", "Must be true or false")]
 
 
 @pytest.mark.parametrize("number", ["1.10", "1e3", "7.0"])

@@ -19,8 +19,8 @@ def test_a_part_is_named_as_the_gate_names_it() -> None:
     ("given", "why"),
     [
         ({"tenant": "acme", "operation": "sonic.wav"}, "not both"),
-        ({"tenant": "a:b"}, "a tenant must match"),
-        ({"tenant": ""}, "a tenant must match"),
+        ({"tenant": "a:b"}, "a tenant must be 1 to 64 letters"),
+        ({"tenant": ""}, "a tenant must be 1 to 64 letters"),
         ({"operation": "sonic.wave"}, "there is no operation 'sonic.wave'"),
         ({"operation": ""}, "there is no operation"),
     ],

@@ -26,7 +26,7 @@ def test_every_mistake_is_named_at_once() -> None:
         "--then", "sonic.wave+sonic.mdi", "--then", "sonic.bmp",
     )  # fmt: skip
     for mistake in (
-        "continue_clip_id", "mv: Must be one of", "stile: ", "tenant: must match",
+        "continue_clip_id", "mv: Must be one of", "stile: ", "tenant: must be 1 to 64 letters",
         "did you mean 'sonic.wav'", "did you mean 'sonic.midi'", "did you mean 'sonic.bpm'",
     ):  # fmt: skip
         assert mistake in " ".join(told.split()), told

@@ -34,7 +34,7 @@ from worker.cli.group import (
 )
 from worker.core.amounts import count
 from worker.core.batch import Row, RowError
-from worker.core.job.lanes import TENANT
+from worker.core.job.lanes import TENANT, TENANT_FORM
 from worker.settings import Role, load
 from worker.wiring.batches import open_batches
 
@@ -330,9 +330,7 @@ def _batch_id(file: str, given: str | None) -> str:
         raise click.UsageError("name the batch: --id NAME")
     batch_id = given or Path(file).stem
     if not TENANT.fullmatch(batch_id):
-        raise click.UsageError(
-            f"{batch_id!r} is no name for a batch; it must match {TENANT.pattern}"
-        )
+        raise click.UsageError(f"{batch_id!r} is no name for a batch; it must be {TENANT_FORM}")
     return batch_id
 
 

@@ -1,7 +1,7 @@
 """What a pause of the gate is about: all jobs, those of one tenant, or those of one operation."""
 
 from worker.core.errors import InvalidRequest
-from worker.core.job.lanes import EVERYTHING, TENANT
+from worker.core.job.lanes import EVERYTHING, TENANT, TENANT_FORM
 from worker.core.providers import find
 
 
@@ -17,5 +17,5 @@ def part(*, tenant: str | None = None, operation: str | None = None) -> str:
     if tenant is None:
         return EVERYTHING
     if not TENANT.fullmatch(tenant):
-        raise InvalidRequest(f"a tenant must match {TENANT.pattern}")
+        raise InvalidRequest(f"a tenant must be {TENANT_FORM}")
     return f"tenant:{tenant}"

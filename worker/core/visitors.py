@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from worker.core.job.lanes import TENANT
+from worker.core.job.lanes import TENANT, TENANT_FORM
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SECRET_LENGTH: Final = 32
@@ -78,7 +78,7 @@ def _mistakes(name: str, role: str, tenant: str | None, secret: str) -> Iterator
     if role not in set(Role):
         yield f"its role must be one of {', '.join(Role)}"
     if tenant is not None and not TENANT.fullmatch(tenant):
-        yield f"its tenant must match {TENANT.pattern}"
+        yield f"its tenant must be {TENANT_FORM}"
     if len(secret) < _SECRET_LENGTH or len(set(secret)) < _SECRET_VARIETY:
         yield f"its secret must be {_SECRET_LENGTH} random characters or more"
     if not (secret.isascii() and secret.isprintable()) or " " in secret:

@@ -8,7 +8,7 @@ from marshmallow import fields
 
 from worker.core.batch.flows import Branch, NamedFlow, find_flow, parse_branch
 from worker.core.errors import InvalidRequest
-from worker.core.job.lanes import TENANT, Priority
+from worker.core.job.lanes import TENANT, TENANT_FORM, Priority
 from worker.core.providers.aimusic.fields import Wrong
 from worker.core.providers.aimusic.operations import OPERATIONS
 from worker.core.providers.aimusic.sources import Pick
@@ -109,5 +109,5 @@ def read_tenant(value: Any) -> str:
     """Read the tenant on whose behalf the row runs."""
     tenant = _text(value)
     if not TENANT.fullmatch(tenant):
-        raise InvalidRequest(f"must match {TENANT.pattern}")
+        raise InvalidRequest(f"must be {TENANT_FORM}")
     return tenant

@@ -11,6 +11,8 @@ from worker.core.errors import InvalidRequest
 from worker.core.job.models import JobId
 
 TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+"""The form of a tenant's name, and of a batch's."""
+TENANT_FORM: Final = "1 to 64 letters (A-Z, a-z), digits, _ . @ or -, the first a letter or a digit"
 DEFAULT_TENANT: Final = "default"
 OTHER_TENANTS: Final = "other"
 """So are the tenants counted together that have no counter of their own."""
@@ -101,7 +103,7 @@ def lane_of(headers: Mapping[str, Any], *, slow: bool = False) -> Lane:
     if priority not in set(Priority):
         raise InvalidRequest(f"{PRIORITY_HEADER} must be one of: {', '.join(Priority)}")
     if not isinstance(tenant, str) or not TENANT.fullmatch(tenant):
-        raise InvalidRequest(f"{TENANT_HEADER} must match {TENANT.pattern}")
+        raise InvalidRequest(f"{TENANT_HEADER} must be {TENANT_FORM}")
     return Lane(Priority(priority), tenant, slow)
 
 

@@ -60,7 +60,13 @@ def choice(doc: str, *values: str, **options: Any) -> fields.String:
 
 def flag(doc: str, **options: Any) -> fields.Boolean:
     """Take true and false alone: the provider answers 400 to any other spelling."""
-    return fields.Boolean(truthy={True}, falsy={False}, metadata={"doc": doc}, **options)
+    return fields.Boolean(
+        truthy={True},
+        falsy={False},
+        error_messages={"invalid": "Must be true or false."},
+        metadata={"doc": doc},
+        **options,
+    )
 
 
 class _Number(fields.Float):
