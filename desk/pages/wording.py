@@ -57,9 +57,9 @@ def link(url: object) -> str | None:
 
 
 def without_query(url: str) -> str:
-    """Write an address without its query, which may hold a secret."""
+    """Write an address without its user and its query, which may hold a secret."""
     parts = urlsplit(url)
-    shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return shown + ("?…" if parts.query else "")
 
 

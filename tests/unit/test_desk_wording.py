@@ -63,6 +63,11 @@ def test_secrets_are_hidden_wherever_they_stand() -> None:
 
 def test_a_password_in_an_address_is_hidden() -> None:
     assert wording.hide("https://me:hush@host/a") == "https://host/a"
+    assert wording.hide("http://me:hush@[::1]:8080/a?b=hush") == "http://[::1]:8080/a?…"
+
+
+def test_an_address_keeps_its_port() -> None:
+    assert wording.hide("http://127.0.0.1:5050/media/a.wav") == "http://127.0.0.1:5050/media/a.wav"
 
 
 def test_a_body_of_any_bytes_is_shown() -> None:
