@@ -151,7 +151,7 @@ def gate() -> str:
         limits=parts.settings.limits,
         at_provider=parts.counters.at_provider(),
         history=parts.counters.gate_history(),
-        operations=sorted(chosen().operations),
+        operations=_in_use(),
         waiting=sorted(view.waiting.items()),
         oldest=parts.counters.oldest(),
         held=sum(size for (state, _), size in counts.items() if state is JobState.HELD),
@@ -162,6 +162,12 @@ def gate() -> str:
         ],
         tenants=sorted({name[1] for each in days for name in each if name[0] == "credits"}),
     )
+
+
+def _in_use() -> list[str]:
+    """List the operations that a job can be of: of a retired one, there is nothing to pause."""
+    known = sorted(chosen().operations.items())
+    return [name for name, row in known if not getattr(row, "retired", "")]
 
 
 @pages.post("/gate/pause")

@@ -633,6 +633,8 @@ def test_the_gate_is_paused_and_resumed(operator: FlaskClient, store: Store) -> 
     page = text(operator.get("/gate"))
     assert ", 1 waiting" in page
     assert 'href="/jobs?state=held&amp;tenant=acme"' in page
+    assert "<option>sonic.wav</option>" in page
+    assert "<option>riffusion." not in page  # the provider has retired it
     operator.post("/gate/pause")
     assert re.search(r"Paused \d+ s ago by operator \(desk\): ", text(operator.get("/gate")))
     operator.post("/gate/resume")
