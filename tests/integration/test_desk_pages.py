@@ -441,8 +441,8 @@ def test_a_manifest_is_checked_mended_and_submitted_once(operator: FlaskClient) 
     assert refused.status_code == 422
     page = re.sub(r"\s+", " ", refused.text)
     assert "2 mistakes; nothing was submitted." in page
-    assert re.search(r'<td class="n">4</td><td class="break">operation</td>', page)
-    assert re.search(r'<td class="n">5</td><td class="break">description</td>', page)
+    assert re.search(r'<td class="n">4</td><td class="break field-name">operation</td>', page)
+    assert re.search(r'<td class="n">5</td><td class="break field-name">description</td>', page)
     assert "lyrics.generate,the sea" in page
     assert operator.get("/batches/songs").status_code == 404
 
