@@ -117,8 +117,15 @@ def poll_job(job_id: str) -> Response:
     if polls is None:
         abort(409, "This desk has no FERMATA_API_KEY, so it cannot ask the provider.")
     polls.poll_now(record)
-    flash("The provider was asked. What it answered stands in the timeline.")
+    flash(_answered(visible(job_id)))
     return redirect(url_for("pages.job", job_id=job_id))
+
+
+def _answered(record: JobRecord) -> str:
+    """Say what a poll brought; the timeline has those alone that end a job."""
+    if record.state is JobState.WAITING and record.polled:
+        return f"The provider was asked. The job waits on; last poll: {record.polled}."
+    return "The provider was asked. The job has what ends it: see the timeline."
 
 
 @pages.post("/jobs/<job_id>/archive")

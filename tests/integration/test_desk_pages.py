@@ -628,6 +628,17 @@ def test_a_job_is_cancelled_with_the_name_of_the_visitor(
     assert "Too late" in text(operator.get("/jobs/job-1"))
 
 
+def test_a_poll_that_ends_nothing_is_told_with_its_time(
+    operator: FlaskClient, store: Store
+) -> None:
+    job = store.accept(store.submit("job-1", at=time.time()), at=time.time())
+    assert "Last poll" not in text(operator.get("/jobs/job-1"))
+    store.redis.hdel(keys.job(job), "provider_task_id")  # so that the provider is not asked
+    page = text(operator.get(operator.post("/jobs/job-1/poll").location))
+    assert "The job waits on; last poll: the provider task is unknown." in page
+    assert re.search(r"Last poll</dt><dd><time[^>]*>[^<]*</time>: the provider task is", page)
+
+
 def test_the_gate_is_paused_and_resumed(operator: FlaskClient, store: Store) -> None:
     store.hold("job-1", "sonic.wav", at=time.time(), tenant="acme")
     page = text(operator.get("/gate"))
