@@ -53,6 +53,7 @@ def _teach_words(setup: BlueprintSetupState) -> None:
     """Let templates say things; a macro that is imported knows only what is global."""
     setup.app.jinja_env.globals.update(
         Role=Role,
+        about=amounts.about,
         ago=lambda at: wording.ago(at, now=now()),
         breakable=wording.breakable,
         count=amounts.count,

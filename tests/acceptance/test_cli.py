@@ -309,7 +309,15 @@ def test_the_status_says_how_all_is(system: System) -> None:
     assert found["wait_p95_seconds"] > 0
     assert min(found["workers_silent_seconds"].values()) < 30
     shown = fermata(system, "status").stdout
-    for word in ("jobs ", "waiting", "gate ", "by webhook", "workers ", "quarantine ", "none"):
+    for word in (
+        "jobs ",
+        "waiting",
+        "gate ",
+        "that take a webhook",
+        "workers ",
+        "quarantine ",
+        "none",
+    ):
         assert word in shown
     job = fermata(system, "job", job_id).stdout
     assert "last poll" in job

@@ -103,6 +103,7 @@ def test_now_warns_when_webhooks_stop_coming(operator: FlaskClient, store: Store
         store.end(job, at=now - 30, source=source)
     page = text(operator.get("/"))
     assert "settled by a webhook, only 50 % were: look at the path to the receiver." in page
+    assert "of the jobs that take a webhook, <strong>50 %</strong> by webhook" in page
     assert re.search(r"half within about \d+ s.*95 % within about \d+ s", page)
     assert "Credits spent in the last hour" in page
 

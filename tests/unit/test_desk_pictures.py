@@ -9,10 +9,11 @@ import pytest
 from desk.pages.drawing import bars, canvas, charts
 from desk.pages.drawing.bars import WIDTH
 from desk.pages.drawing.canvas import Node, Picture
+from worker.core.amounts import about
 from worker.core.job.canvas import Step
 from worker.core.job.models import JobId, JobRecord
 from worker.core.job.states import JobState
-from worker.core.overview import Counts
+from worker.core.overview import Counts, added
 from worker.messages.watch import Sight
 
 NOW = 1_763_800_000.0
@@ -217,6 +218,13 @@ def test_waits_reach_from_the_median_to_the_95th_percentile() -> None:
     assert (p95.y, p95.kind) == (0, "p95")
     assert p95.y + p95.height == pytest.approx(median.y, abs=0.2)
     assert chart.columns[0].boxes == []
+
+
+def test_no_quantile_of_the_hour_is_above_the_highest_column() -> None:
+    minutes: list[Counts] = [{("wait", "5"): 10}] * 60
+    [p95] = {quantiles[1] for quantiles in [charts.quantiles(added(minutes))] if quantiles}
+    assert p95 == pytest.approx(charts.waits(minutes, now=NOW).top)
+    assert charts.waits(minutes, now=NOW).columns[0].said.endswith(f"95 % within {about(p95)}")
 
 
 @pytest.mark.parametrize("draw_it", [charts.settled, charts.waits])

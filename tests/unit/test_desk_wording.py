@@ -18,6 +18,14 @@ def test_durations_are_as_exact_as_they_deserve(seconds: float, said: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.314, "0.31 s"), (4.75, "4.8 s"), (5.0, "5 s"), (9.6, "10 s"), (130.4, "2 min 10 s")],
+)
+def test_an_estimate_is_not_written_as_if_it_were_exact(seconds: float, said: str) -> None:
+    assert amounts.about(seconds) == said
+
+
+@pytest.mark.parametrize(
     ("amount", "said"), [(1840, "1,840"), (0.5, "0.5"), (12.0, "12"), (1.25, "1.25")]
 )
 def test_numbers_are_written_for_people(amount: float, said: str) -> None:

@@ -137,7 +137,8 @@ def _settled(found: _Status) -> str:
     share = found.webhook_share
     if share is None:
         return "none by the provider"
-    told = f"{share:.0%} by webhook ({found.settled_by_webhook:,}), the others by poll"
+    by_webhook = f"{share:.0%} by webhook ({found.settled_by_webhook:,})"
+    told = f"of the jobs that take a webhook, {by_webhook}, the others by poll"
     if found.webhook_share_is_low:
         return f"[yellow]{told}: do webhooks arrive? See `fermata doctor`[/]"
     return told

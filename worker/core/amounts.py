@@ -11,6 +11,11 @@ def count(amount: float, noun: str, nouns: str = "") -> str:
     return f"{number(amount)} {noun if amount == 1 else nouns or f'{noun}s'}"
 
 
+def about(seconds: float) -> str:
+    """Write a time span that is an estimate, to two digits or whole seconds: ``4.8 s``."""
+    return f"{seconds:.2g} s" if seconds < 9.5 else duration(round(seconds))
+
+
 def duration(seconds: float) -> str:
     """Write a time span as exactly as it deserves: ``0.31 s``, ``4 min 20 s``, ``3 d``."""
     seconds = max(seconds, 0)

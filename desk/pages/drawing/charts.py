@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from worker.core import overview
+from worker.core.amounts import about
 from worker.core.job.models import Source
 from worker.core.overview import Counts
 
@@ -99,7 +100,7 @@ def waits(minutes: Sequence[Counts], *, now: float) -> Chart:
             columns.append(Column(f"from {since}: none", []))
             continue
         median, p95 = each
-        said = f"from {since}: half within {median:.0f} s, 95 % within {p95:.0f} s"
+        said = f"from {since}: half within {about(median)}, 95 % within {about(p95)}"
         columns.append(Column(said, _range(place * COLUMN * BUCKET, median * scale, p95 * scale)))
     return Chart(columns, top)
 
