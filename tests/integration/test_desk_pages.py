@@ -889,6 +889,22 @@ def test_what_cannot_be_retried_says_why(operator: FlaskClient, store: Store) ->
     assert "the provider may have charged for it" in text(operator.get("/jobs/job-1"))
 
 
+def test_a_request_that_was_wrong_from_the_start_is_said_to_be(
+    operator: FlaskClient, store: Store
+) -> None:
+    now = time.time()
+    job = store.submit("job-1", at=now - 60)
+    wrong = {"type": "InvalidRequest", "message": "no clip"}
+    store.end(job, at=now, turn=Turn.FAIL, error=wrong)
+    store.redis.delete(keys.message(job))
+    store.redis.hdel(keys.job(job), "lane", "cost")
+    page = text(operator.get("/retry?state=failed"))
+    assert 'its request was wrong from the start</td><td class="n">1<' in page
+    assert "message is not on record" not in page
+    listed = text(operator.get("/jobs?state=failed"))
+    assert '<td class="wide">–</td> <td class="wide n">–</td>' in listed
+
+
 def test_who_may_not_retry_is_shown_no_button_for_it(app: Flask, store: Store) -> None:
     now = time.time()
     job = store.accept(store.submit("job-1", at=now - 60), at=now - 59)

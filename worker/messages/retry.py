@@ -71,6 +71,8 @@ PERHAPS_PAID: Final = (
 
 
 CALLED_OFF: Final = "its batch was cancelled: retry the batch"
+WRONG: Final = "its request was wrong from the start"
+"""Nothing was recorded to be sent. What was refused by the provider keeps its message."""
 INSTEAD_CAME_LATE: Final = "the result of the job in whose place it ran came late"
 
 
@@ -254,6 +256,8 @@ def _refusal(job: JobRecord, message: str | None) -> str:
         return f"it is {job.state}"
     if _has_come_late(job):
         return "its result came late, and is on its record"
+    if not message and (job.error or {}).get("type") == InvalidRequest.__name__:
+        return WRONG
     return "" if message else "its message is not on record"
 
 
