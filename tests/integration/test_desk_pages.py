@@ -262,6 +262,8 @@ def test_an_archive_at_the_end_of_a_flow_is_not_said_to_come_for_ever(
     page = text(operator.get("/jobs/wav/flow"))
     assert "2 jobs." in page
     assert "still to come" not in page
+    assert "s-no-record" in page
+    assert "to-come" not in page  # and it is not dashed
     assert "as <code>archive.store</code>, leaves no record" in page
     assert "2 jobs: see the drawing" in text(operator.get("/jobs/wav"))
 

@@ -166,9 +166,13 @@ def test_a_failure_among_many_is_what_their_node_shows() -> None:
 
 
 def test_what_is_still_to_come_is_hollow_and_no_link() -> None:
-    nodes = placed(draw([step("a"), step("b", "a")], a="waiting", b="to come"))
+    steps = [step("a"), Step(JobId("b"), "sonic.wav", JobId("a")),
+             Step(JobId("c"), "archive.store", JobId("b"))]  # fmt: skip
+    nodes = placed(draw(steps, a="waiting", b="to come", c="to come"))
     assert (nodes["a"].to_come, nodes["a"].job_id) == (False, "a")
-    assert (nodes["b"].to_come, nodes["b"].job_id) == (True, None)
+    assert (nodes["sonic.wav"].to_come, nodes["sonic.wav"].job_id) == (True, None)
+    # It is no job, so it never gets a record.
+    assert (nodes["archive.store"].to_come, nodes["archive.store"].job_id) == (False, None)
 
 
 def test_a_retried_job_leads_to_the_one_that_runs_in_its_place() -> None:

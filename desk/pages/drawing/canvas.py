@@ -28,7 +28,8 @@ COLUMN: Final = 232
 ROW: Final = 60
 MARGIN: Final = 12
 
-_TO_COME: Final = ("not started", "not run", "no record")
+_TO_COME: Final = ("not started", "not run")
+_LAST_SEEN: Final = (*_TO_COME, "no record")
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class Node:
     x: int
     y: int
     to_come: bool
-    """It has no record yet: it is drawn hollow."""
+    """It has no record yet: it is drawn hollow. What never gets one is not."""
     job_id: JobId | None
     """The job to go to: of a retried one, that in its place. None: none to see yet, or many."""
 
@@ -234,7 +235,7 @@ def _urgency(state: str) -> int:
     """Order states: what failed comes first, then what goes on, then what is still to come."""
     if state in LOST:
         return 0
-    if state in _TO_COME:
+    if state in _LAST_SEEN:
         return 2
     return 3 if state == JobState.SUCCEEDED else 1
 
