@@ -16,8 +16,7 @@ from desk.doors import Role, requires
 from desk.parts import desk
 from desk.problems import Problem
 from worker.core import song
-from worker.core.archive.egress import shown
-from worker.core.archive.links import StoredFile
+from worker.core.archive.links import StoredFile, copies
 from worker.core.errors import FermataError, InvalidRequest
 from worker.core.job.models import JobId, JobRecord, JSONObject
 from worker.core.song import Part, Song, Track
@@ -51,7 +50,12 @@ class Found:
     def address_of(self, job_id: JobId, url: str) -> str | None:
         """Return the address here of the copy of what a link leads to."""
         file = self.stored.get((job_id, url))
-        return f"/api/v1/jobs/{job_id}/files/{quote(file.name)}" if file else None
+        return address(job_id, file) if file else None
+
+
+def address(job_id: JobId, file: StoredFile) -> str:
+    """Return the address here of a file in the archive."""
+    return f"/api/v1/jobs/{job_id}/files/{quote(file.name)}"
 
 
 def find(record: JobRecord) -> Found:
@@ -62,20 +66,17 @@ def find(record: JobRecord) -> Found:
     parts = song.parts_of_song(record.job_id, list(flow.values()))
     found, unread = song.read_song(parts), ""
     jobs = dict.fromkeys([parts[0].job_id, *(file.job_id for file in found.files)])
-    kept: list[tuple[JobId, StoredFile]] = []
+    files: list[StoredFile] = []
+    stored: dict[tuple[JobId, str], StoredFile] = {}
     try:
         for job_id in jobs:
-            kept += [(job_id, file) for file in desk().archive.files(job_id)]
+            kept = desk().archive.files(job_id)
+            files += kept
+            linked = [file for file in found.files if file.job_id == job_id]
+            stored |= {(job_id, url): copy for url, copy in copies(linked, kept).items()}
     except FermataError as error:
         unread = error.message
-    # A manifest notes no queries, and links may differ in nothing else: the clip tells them apart.
-    known = {(job_id, file.kind, file.clip_id, file.source): file for job_id, file in kept}
-    stored = {
-        (file.job_id, file.url): copy
-        for file in found.files
-        if (copy := known.get((file.job_id, file.kind, file.clip_id, shown(file.url))))
-    }
-    return Found(parts[0].job_id, found, [file for _, file in kept], stored, unread)
+    return Found(parts[0].job_id, found, files, stored, unread)
 
 
 def _parts(sights: list[Sight]) -> Iterator[Part]:

@@ -12,6 +12,7 @@ from flask import abort, flash, redirect, render_template, request, url_for
 from markupsafe import Markup
 from werkzeug.wrappers import Response
 
+from desk.api import song
 from desk.api.flows import look_around, seen
 from desk.api.jobs import by, visible
 from desk.doors import Role, requires, visitor
@@ -19,7 +20,8 @@ from desk.pages import pages, wording
 from desk.pages.drawing import bars, canvas
 from desk.parts import desk, now
 from worker.core import amounts
-from worker.core.errors import InvalidRequest
+from worker.core.archive.links import StoredFile, copies, find_links
+from worker.core.errors import FermataError, InvalidRequest
 from worker.core.job import kept
 from worker.core.job.models import JobId, JobRecord, JSONObject
 from worker.core.job.states import LOST, UNSETTLED, JobState
@@ -36,6 +38,9 @@ NEIGHBOURS: Final = 12
 MOST_LISTED: Final = 150
 """So many jobs of a flow are listed below its drawing, those first that have not succeeded."""
 
+MOST_FILES: Final = 50
+"""So many files of a result are listed besides its clips."""
+
 _CANCELLED: Final = {
     Cancellation.ENDING: "The job ends now.",
     Cancellation.WAITING: "There is no record of the job. Should a worker begin it, it ends then.",
@@ -49,6 +54,8 @@ def job(job_id: str) -> str:
     record = visible(job_id)
     late = read_late(record, chosen()) if record.late else None
     sights = _sights(record)
+    links, stored = find_links(record.result or {}), _stored(record)
+    left = [each for each in links if each.url not in stored]
     return render_template(
         "job.html",
         row=desk().lists.rows([record.job_id])[0],
@@ -57,25 +64,53 @@ def job(job_id: str) -> str:
         asked=_asked(record.job_id),
         found_clips=(found := _clips(record.result)),
         audible=any(clip["audio"] for clip in found),
+        files=_files(record, found, stored),
+        # What another machine keeps is not asked for: its pages would wait for it.
+        archived=bool(links) and not left,
+        archiving=bool(left) and "archiving" in request.args and desk().archive.is_near(),
         data=wording.hide((record.result or {}).get("data")),
         progress=wording.hide(record.progress),
         late=late,
         late_clips=_clips((late or {}).get("result")),
         sights=[] if len(sights) < 2 else sights[:NEIGHBOURS],
         in_flow=_jobs(sights),
-        **_actions(record),
+        **_actions(record, has_left=bool(left)),
         watched=record.job_id,
     )
 
 
-def _actions(record: JobRecord) -> dict[str, bool]:
+def _stored(record: JobRecord) -> dict[str, StoredFile]:
+    """Find the copies of a job's files, by link, in an archive on this machine."""
+    try:
+        if not has_files(record) or not desk().archive.is_near():
+            return {}
+        return copies(find_links(record.result or {}), desk().archive.files(record.job_id))
+    except FermataError:
+        return {}  # the page of the song says why
+
+
+def _files(
+    record: JobRecord, clips: list[JSONObject], stored: dict[str, StoredFile]
+) -> list[tuple[str, str]]:
+    """List the files of a result that are no clip's: what each is, and where."""
+    told = {url for clip in clips for url in clip["links"].values()}
+    found = []
+    for each in find_links(record.result or {}):
+        copy = stored.get(each.url)
+        link = song.address(record.job_id, copy) if copy else wording.link(each.url)
+        if each.url not in told and link:
+            found.append((_text(each.kind), link))
+    return found[:MOST_FILES]
+
+
+def _actions(record: JobRecord, *, has_left: bool) -> dict[str, bool]:
     """Say what can be done with a job, and whether this visitor may do it."""
     operates = visitor().may(Role.OPERATE)
     waits = record.state is JobState.WAITING and desk().polls is not None
     return {
         "may_poll": operates and waits,
         "may_retry": operates and _may_retry(record),
-        "may_archive": visitor().may(Role.ENQUEUE) and has_files(record),
+        "may_archive": visitor().may(Role.ENQUEUE) and has_left,
         "may_cancel": visitor().may(Role.ENQUEUE) and record.state in UNSETTLED,
     }
 
@@ -140,7 +175,7 @@ def archive_job(job_id: str) -> Response:
         flash("A worker stores the files now." + see)
     except InvalidRequest as error:
         flash(f"Nothing to archive: {error.message}.")
-    return redirect(url_for("pages.job", job_id=job_id))
+    return redirect(url_for("pages.job", job_id=job_id, archiving="yes"))
 
 
 @pages.post("/jobs/<job_id>/retry")

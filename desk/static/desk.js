@@ -51,7 +51,7 @@
 
   // What stands outside jobs, as a gate that is paused elsewhere, is no turn: look now and then.
   const every = Number(live().dataset.every);
-  if (every) setInterval(() => { if (!waits && !document.hidden) refresh(); }, every * 1000);
+  if (every) setInterval(() => { if (!waits && !document.hidden && live()?.dataset.every) refresh(); }, every * 1000);
 
   const turns = new EventSource("/api/v1/events");
   turns.addEventListener("turn", heard);

@@ -327,6 +327,43 @@ def test_downloads_that_nobody_reads_leave_threads_for_others(app: Flask, store:
             assert client.head(path, buffered=True).status_code == 200
 
 
+def wav_of(store: Store, url: str = "https://cdn.test/wav-1.wav?key=hush") -> JobId:
+    """Settle a job that made a file without a clip of its own."""
+    job = store.accept(store.submit("wav", at=time.time() - 60), at=time.time() - 59)
+    clips = [{"clip_id": "clip-1", "state": "succeeded"}]
+    result = {"clips": clips, "data": {"wav_url": url}}
+    return store.end(job, at=time.time() - 9, result=result)
+
+
+def test_a_job_links_to_its_files_and_tells_when_they_are_archived(
+    local: Flask, store: Store, valkey: Any
+) -> None:
+    wav_of(store)
+    client = desk.client(local, "enqueuer")
+    page = client.get("/jobs/wav").text
+    assert 'href="https://cdn.test/wav-1.wav?key=hush"' in page
+    assert 'href="/jobs/wav/song"' in page
+    assert "data-every" not in page
+    behind = client.post("/jobs/wav/archive").location
+    page = client.get(behind).text
+    assert "a worker stores the files of this job" in page
+    assert 'data-every="3"' in page  # it looks until they are there
+    (path,) = put(local, "wav", ("clip-1-wav.wav", "cdn.test/wav-1.wav", SOUND), kind="wav")
+    page = client.get(behind).text
+    assert f'href="{path}"' in page
+    assert "the archive has all files of this job" in page
+    for absent in ('action="/jobs/wav/archive"', "data-every", "key=hush"):
+        assert absent not in page
+    far = desk.client(build(valkey, "s3://nowhere/at-all"), "enqueuer").get("/jobs/wav").text
+    assert 'action="/jobs/wav/archive"' in far  # nobody waits for another machine
+
+
+def test_no_link_of_a_result_leads_to_a_script(local: Flask, store: Store) -> None:
+    wav_of(store, "javascript:alert(1)")
+    page = desk.client(local, "reader").get("/jobs/wav").text
+    assert 'href="javascript' not in page
+
+
 def test_all_of_a_song_is_one_zip(app: Flask, store: Store) -> None:
     song_of(store)
     client = desk.client(app, "reader")

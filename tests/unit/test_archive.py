@@ -231,3 +231,23 @@ def test_a_stored_file_has_the_media_type_of_its_format_and_not_that_of_its_serv
 def test_a_manifest_that_says_too_little_of_a_file_is_not_ours(said: Any) -> None:
     with pytest.raises(ArchiveFailed, match="did not write"):
         links.stored_files({"files": {"j1/a": said}})
+
+
+def test_a_copy_is_found_by_what_the_link_is_of_and_never_by_its_query() -> None:
+    at = {"bytes": 1, "sha256": "", "at": ""}
+    kept = links.stored_files(
+        {
+            "files": {
+                f"j1/{clip_id}.wav": {
+                    "kind": "wav", "clip_id": clip_id, "source": "cdn1.suno.ai/a.wav", **at
+                }
+                for clip_id in ("c1", "c2")
+            }
+        }
+    )  # fmt: skip
+    urls = {clip_id: f"{CDN}/a.wav?n={clip_id}" for clip_id in ("c1", "c2", "c3")}
+    linked = links.find_links(result(*(clip(of, wav_url=url) for of, url in urls.items())))
+    found = links.copies(linked, kept)
+    assert {url: copy.name for url, copy in found.items()} == {
+        urls["c1"]: "j1/c1.wav", urls["c2"]: "j1/c2.wav",
+    }  # fmt: skip

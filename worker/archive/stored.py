@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import BinaryIO, Final
 
-from worker.archive.targets import Target, open_target
+from worker.archive.targets import Folder, Target, open_target
 from worker.core.archive import links
 from worker.core.archive.links import StoredFile
 from worker.core.job.models import JobId
@@ -32,6 +32,10 @@ class Stored:
     @cached_property
     def _target(self) -> Target:
         return open_target(self._url)
+
+    def is_near(self) -> bool:
+        """Whether it is a folder of this machine, so that a manifest is read in no time."""
+        return isinstance(self._target, Folder)
 
     def files(self, job_id: JobId) -> list[StoredFile]:
         """List the files of a job's manifest; there are none before it is archived."""

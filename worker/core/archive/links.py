@@ -1,10 +1,10 @@
 """Which files of a result are archived, under which names, and what the manifest says of them."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from worker.core.archive import names
 from worker.core.archive.egress import shown
@@ -168,6 +168,30 @@ def _stored(name: str, said: JSONObject) -> StoredFile:
     media_type = format_of(said["source"], said["kind"]).media_type
     named = {key: said[key] for key in ("kind", "clip_id", "source", "bytes", "sha256", "at")}
     return StoredFile(name=name, media_type=media_type, **named)
+
+
+class Linked(Protocol):
+    """A file at the provider: a link of a result, or what a song tells of it."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def clip_id(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+
+
+def copies(linked: Iterable[Linked], stored: Iterable[StoredFile]) -> dict[str, StoredFile]:
+    """Find the copies of a job's files among those that its manifest names, by link.
+
+    A manifest notes no queries, and links may differ in nothing else: the clip tells them apart.
+    """
+    known = {(file.kind, file.clip_id, file.source): file for file in stored}
+    return {
+        each.url: copy
+        for each in linked
+        if (copy := known.get((each.kind, each.clip_id, shown(each.url))))
+    }
 
 
 def entry(
