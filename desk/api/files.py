@@ -1,6 +1,8 @@
 """The files of a job in the archive: have them stored, list them, download one."""
 
+import unicodedata
 from typing import Any, Final
+from urllib.parse import quote
 
 from flask import Response, request
 from flask_smorest import Blueprint
@@ -48,7 +50,7 @@ def one(job_id: str, name: str) -> Response:
     response.content_length = found.bytes
     response.set_etag(found.sha256)
     # A cover may be an SVG, which is a page of its own if a browser shows it.
-    response.headers.set("Content-Disposition", "attachment", filename=_file_name(found.name))
+    name_as(response, found.name.rpartition("/")[2])
     try:
         response.make_conditional(request, accept_ranges=True, complete_length=found.bytes)
     except RequestedRangeNotSatisfiable:
@@ -74,5 +76,8 @@ def archive(job_id: str) -> Any:
     return {"job_id": job_id}, {"Location": f"/api/v1/jobs/{job_id}/files"}
 
 
-def _file_name(name: str) -> str:
-    return name.rpartition("/")[2]
+def name_as(response: Response, name: str) -> None:
+    """Have a browser keep an answer as a file of some name; a header takes no other than ASCII."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    more = {} if plain == name else {"filename*": f"UTF-8''{quote(name, safe='')}"}
+    response.headers.set("Content-Disposition", "attachment", filename=plain, **more)

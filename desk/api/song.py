@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import PurePath
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -10,6 +11,7 @@ from flask_smorest import Blueprint
 
 from desk import places
 from desk.api import schemas
+from desk.api.files import name_as
 from desk.api.flows import look_around, seen
 from desk.api.jobs import visible
 from desk.doors import Role, requires
@@ -17,6 +19,7 @@ from desk.parts import desk
 from desk.problems import Problem
 from worker.core import song
 from worker.core.archive.links import StoredFile, copies
+from worker.core.archive.names import file_name, unique
 from worker.core.errors import FermataError, InvalidRequest
 from worker.core.job.models import JobId, JobRecord, JSONObject
 from worker.core.song import Part, Song, Track
@@ -118,10 +121,23 @@ def zipped(job_id: str) -> Response:
     found = find(visible(job_id))
     if not found.files:
         raise Problem(404, found.unread or "The archive has nothing of this song.")
-    zipped_as_sent = desk().archive.zipped(found.files)
-    response = Response(zipped_as_sent, content_type="application/zip")
-    response.headers.set("Content-Disposition", "attachment", filename="song.zip")
+    response = Response(desk().archive.zipped(_named(found)), content_type="application/zip")
+    name = file_name(found.song.title or found.job_id, ext=".zip")
+    name_as(response, name)
     return places.hold(response)
+
+
+def _named(found: Found) -> Iterator[tuple[str, StoredFile]]:
+    """Name the files of a song as its page does: by the take or stem, and by what each is."""
+    told = {(file.job_id, file.url): file for file in found.song.files}
+    shown = {copy.name: told[at] for at, copy in found.stored.items()}
+    names = (
+        file_name(said.of, said.kind, ext=PurePath(each.name).suffix)
+        if (said := shown.get(each.name))
+        else PurePath(each.name).name  # it is of an earlier result
+        for each in found.files
+    )
+    return zip(unique(names), found.files, strict=True)
 
 
 @blueprint.post("/jobs/<job_id>/song/archive")

@@ -174,7 +174,7 @@ def test_a_file_that_was_cut_or_became_a_link_is_not_there(
     client = desk.client(local, "reader")
     assert [get(client, path).status_code for path in paths] == [404, 404, 404, 200]
     zipped = get(client, "/api/v1/jobs/job-1/song.zip")
-    assert zipfile.ZipFile(io.BytesIO(zipped.data)).namelist() == ["job-1/whole.mp3"]
+    assert zipfile.ZipFile(io.BytesIO(zipped.data)).namelist() == ["whole.mp3"]
 
 
 def test_a_folder_of_a_job_that_leads_out_of_the_archive_is_refused(
@@ -369,14 +369,21 @@ def test_all_of_a_song_is_one_zip(app: Flask, store: Store) -> None:
     client = desk.client(app, "reader")
     missing = get(client, "/api/v1/jobs/song/song.zip")
     assert (missing.status_code, missing.json["status"]) == (404, 404)
-    put(app, "song", ("clip-1-audio.mp3", "cdn.aimusicapi.ai/song-1.mp3", SOUND))
+    result = json.loads(store.redis.hget(keys.job("song"), "result") or "")
+    result["clips"][0]["title"] = "Nuit / été"
+    store.redis.hset(keys.job("song"), "result", json.dumps(result))
+    put(app, "song", ("clip-1-audio.mp3", "cdn.aimusicapi.ai/song-1.mp3", SOUND),
+        ("older.mp3", "cdn.test/older.mp3", SOUND))  # fmt: skip
     put(app, "stems", *STEM, **OF_STEM)
     answer = get(client, "/api/v1/jobs/midi/song.zip")
     assert answer.headers["Content-Type"] == "application/zip"
+    said = answer.headers["Content-Disposition"]
+    plain, star = 'attachment; filename="Nuit _ ete.zip"', "UTF-8''Nuit%20_%20%C3%A9t%C3%A9.zip"
+    assert said == f"{plain}; filename*={star}"
     with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
         assert archive.testzip() is None
-        assert archive.read("song/clip-1-audio.mp3") == SOUND
-        assert archive.read("stems/stem-3.mp3") == SOUND
+        assert archive.namelist() == ["Take 1 audio.mp3", "older.mp3", "Stem 3.mp3"]
+        assert archive.read("Take 1 audio.mp3") == archive.read("Stem 3.mp3") == SOUND
 
 
 def test_what_a_result_links_to_is_archived_on_demand(app: Flask, store: Store, redis: Any) -> None:

@@ -163,3 +163,18 @@ def test_a_good_template(template: str) -> None:
 def test_a_bad_template_says_why(template: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         names.check_template(template)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("Take 1", "wav"), "Take 1 wav.wav"),
+        (("Drums", "Drums"), "Drums.wav"),
+        (("", "wav"), "wav.wav"),
+        (("..", "../etc"), "_etc.wav"),
+        (("a/b", "\x1b["), "a_b _[.wav"),
+        (("con",), "_con.wav"),
+    ],
+)
+def test_a_file_is_named_by_what_people_call_it(words: tuple[str, ...], name: str) -> None:
+    assert names.file_name(*words, ext=".wav") == name

@@ -52,14 +52,18 @@ class Stored:
         """Open a file to read from any place in it."""
         return self._target.open(file.name)
 
-    def zipped(self, files: Iterable[StoredFile]) -> Iterator[bytes]:
-        """Yield a ZIP file of those that are there, as they are: sound is compressed already."""
+    def zipped(self, files: Iterable[tuple[str, StoredFile]]) -> Iterator[bytes]:
+        """Yield a ZIP file of those that are there, as they are: sound is compressed already.
+
+        Args:
+            files: each with its name in the ZIP.
+        """
         sink = _Sink()
         with zipfile.ZipFile(sink, "w") as archive:
-            for file in files:
+            for name, file in files:
                 if self._target.size(file.name) != file.bytes:
                     continue
-                info = zipfile.ZipInfo(file.name, datetime.fromisoformat(file.at).timetuple()[:6])
+                info = zipfile.ZipInfo(name, datetime.fromisoformat(file.at).timetuple()[:6])
                 # From 2 GiB on, the entry begins with a longer head: it is sent before the file.
                 info.file_size = file.bytes
                 with self.open(file) as source, archive.open(info, mode="w") as entry:

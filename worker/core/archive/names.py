@@ -41,6 +41,12 @@ def render(template: str, fields: Mapping[str, str]) -> str:
     return "/".join(_segment(each) for each in template.format(**pieces).split("/"))
 
 
+def file_name(*words: str, ext: str) -> str:
+    """Name a file for a person, by words that are each said once: ``Take 1 wav.wav``."""
+    said = dict.fromkeys(each for word in words if (each := _clean(word).strip()))
+    return _segment(" ".join(said) + _clean(ext))
+
+
 def job_folder(job_id: str) -> str:
     """Spell a job id as a harmless segment; two ids never share one."""
     # Escaped, not replaced: that keeps two ids apart. Windows drops dots at the end.
