@@ -7,7 +7,7 @@ them in step; it fetches the notes and the words in time from the API, so the pa
 from dataclasses import dataclass
 from typing import Final
 
-from flask import flash, redirect, render_template, url_for
+from flask import flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from desk.api import song
@@ -65,6 +65,7 @@ def song_of(job_id: str) -> str:
         files=[_listed(found, each) for each in found.song.files[:MOST_FILES]],
         bytes=sum(file.bytes for file in found.files),
         may_archive=visitor().may(Role.ENQUEUE) and bool(found.to_archive),
+        archiving="archiving" in request.args and bool(found.to_archive),
     )
 
 
@@ -78,7 +79,7 @@ def archive_song(job_id: str) -> Response:
         flash(sent if jobs else "The archive has all files of this song.")
     except InvalidRequest as error:
         flash(f"Nothing to archive: {error.message}.")
-    return redirect(url_for("pages.song_of", job_id=job_id))
+    return redirect(url_for("pages.song_of", job_id=job_id, archiving="yes"))
 
 
 def _sung(song: Song) -> str:

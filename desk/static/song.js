@@ -205,6 +205,21 @@
     }
   }
 
+  // Where each word stands in the lyrics, which have the lines and the sections between them; null: they are others.
+  function placesOf(timed, lyrics) {
+    const places = [];
+    let read = 0;
+    for (const each of timed) {
+      const said = each.word.trim();
+      let at = lyrics.indexOf(said, read);
+      while (said && at > 0 && !/\s/.test(lyrics[at - 1])) at = lyrics.indexOf(said, at + 1);
+      if (at < 0) return null;
+      places.push(at);
+      read = at + said.length;
+    }
+    return places;
+  }
+
   function frame() {
     const now = position();
     if (playing && now >= length) {
@@ -282,6 +297,25 @@
     find(".seek").addEventListener("input", (event) => seek(Number(event.target.value)));
   }
 
+  // The archive is no job, so no turn tells of it: look until it has all files, and show them when nothing plays.
+  const AGAIN_MS = 2000;
+  const LOOKS = 150;
+
+  const quiet = () => !playing && [...root.querySelectorAll("audio")].every((each) => each.paused);
+
+  async function whenArchived(page, looks) {
+    const answer = document.hidden ? null : await fetch(`${page}?archiving=yes`).catch(() => null);
+    const told = answer?.ok ? await answer.text() : "data-archiving";
+    if (!told.includes("data-archiving") && quiet()) return location.replace(page);
+    if (looks > 1) setTimeout(whenArchived, AGAIN_MS, page, looks - 1);
+    else find(".archiving").textContent = "The archive does not have all files: ask again, or see the log of the workers.";
+  }
+
+  if (root.dataset.archiving) {
+    find(".archiving").textContent = "Workers store the files: this page shows them as soon as all are there.";
+    setTimeout(whenArchived, AGAIN_MS, root.dataset.archiving, LOOKS);
+  }
+
   // The notes and the words in time: what the page itself leaves out.
   if (!roll && !find(".lyrics")) return;
   fetch(root.dataset.song).then((answer) => answer.json()).then((song) => {
@@ -293,10 +327,14 @@
     if (song.words.length) {
       find(".lyrics").replaceChildren();
       words = song.words.map((word) => ({ ...word, element: document.createElement("span") }));
-      for (const word of words) {
-        word.element.textContent = word.word;
-        find(".lyrics").append(word.element, " ");
+      const at = placesOf(words, song.lyrics);
+      let read = 0;
+      for (const [number, word] of words.entries()) {
+        word.element.textContent = at ? word.word.trim() : word.word;
+        find(".lyrics").append(at ? song.lyrics.slice(read, at[number]) : " ", word.element);
+        if (at) read = at[number] + word.word.trim().length;
       }
+      if (at) find(".lyrics").append(song.lyrics.slice(read));
     }
     frame();
   });

@@ -429,7 +429,11 @@ def test_a_whole_song_is_archived_on_demand(app: Flask, store: Store, redis: Any
     reads = desk.client(app, "reader").get("/jobs/midi/song").text
     assert "/archive" not in reads
     assert "whole song" not in reads  # nor a word of a button that is not there
-    assert "the files of 2 jobs now" in get_after(client.post("/jobs/midi/song/archive"), client)
+    assert "data-archiving" not in page
+    behind = get_after(client.post("/jobs/midi/song/archive"), client)
+    assert "the files of 2 jobs now" in behind
+    assert 'data-archiving="/jobs/midi/song"' in behind
+    assert "load the page again" in behind  # without a script
     refused = client.post("/api/v1/jobs/waits/song/archive")
     assert (refused.status_code, refused.json["status"]) == (409, 409)
     assert "Nothing to archive" in get_after(client.post("/jobs/waits/song/archive"), client)
