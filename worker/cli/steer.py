@@ -175,7 +175,7 @@ def pause(tenant: str | None, operation: str | None) -> None:
 @gate.command(epilog=EXIT_CODES)
 @_part
 def resume(tenant: str | None, operation: str | None) -> None:
-    """Let jobs pass again. Each pause ends by itself: that of a tenant, of an operation, of all."""
+    """Let jobs pass again. No pause expires, and each is resumed separately."""
     settings, part = load(Role.CLIENT), pauses.part(tenant=tenant, operation=operation)
     if not _open_gate(settings).resume(_OPERATOR, now=time.time(), part=part):
         errors.print("That was not paused.")
