@@ -64,17 +64,13 @@ class Batch:
         return self.phase is not Phase.SUBMITTING and self.live == 0
 
     @property
-    def settled(self) -> bool:
-        """Say whether all jobs have succeeded, so that none can begin, not even by a retry."""
-        failed = sum(self.ended.values()) - self.ended[JobState.SUCCEEDED]
-        return self.phase is Phase.SUBMITTED and self.live == 0 and failed == 0
-
-    @property
     def standing(self) -> str:
         """The phase of the batch, or that it is over."""
         if not self.done:
             return self.phase
-        return "cancelled, over" if self.phase is Phase.CANCELLED else "over"
+        # If all had succeeded before the cancellation, nothing of the batch was cancelled.
+        is_whole = self.ended[JobState.SUCCEEDED] >= self.expected_jobs
+        return "cancelled, over" if self.phase is Phase.CANCELLED and not is_whole else "over"
 
     @property
     def not_run(self) -> int:

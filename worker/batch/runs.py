@@ -110,16 +110,15 @@ class Runs:
     def cancel(self, batch_id: str, *, by: str, cursor: str | None = None) -> Cancelled:
         """Cancel the jobs that are under way, for as long as a slice lasts.
 
-        A batch of which all jobs have succeeded stays as it is. If some have failed, a retry of
-        them may be under way: the batch is marked as cancelled, and what the retry begins ends.
+        A batch that is over is marked as cancelled, too: a retry of what failed, or a second
+        submission of its manifest, may be under way, and what that begins is to end.
 
         Args:
             cursor: that of the slice before.
 
         Raises UnknownBatch, StoreUnavailable, WrongCursor.
         """
-        if self._ledger.read(batch_id).settled:
-            return Cancelled()
+        self._ledger.read(batch_id)
         # From here on, a job that begins ends by itself, and the scan below finds those that have
         # begun. The other order would miss a job that begins during the scan.
         self._ledger.cancel(batch_id)

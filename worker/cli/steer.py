@@ -119,7 +119,8 @@ def retry(job_ids: Sequence[str], flow: bool, even_if_paid: bool, as_json: bool)
     else:
         _show_retried(done)
     if done.refused:
-        sys.exit(EXIT_USAGE if unknown == {*done.refused} else EXIT_FAILED)
+        none_known = not done.jobs and unknown == {*done.refused}
+        sys.exit(EXIT_USAGE if none_known else EXIT_FAILED)
 
 
 def _retry(retries: Retries, job_id: JobId, *, flow: bool, even_if_paid: bool) -> Retried:
