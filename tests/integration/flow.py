@@ -9,6 +9,7 @@ from typing import Any
 import requests
 from celery import chord, group
 from celery.canvas import Signature
+from celery.exceptions import DuplicateNodenameWarning
 from celery.result import AsyncResult
 from redis import Redis
 
@@ -165,8 +166,16 @@ class Flow:
 def active(system: System, name: str = "worker") -> list[str]:
     """The ids of the tasks that hold a slot of a worker."""
     node = f"{name}@test"
+    inspect = system.app.control.inspect([node], timeout=5)
+
+    def ask() -> Any:
+        try:
+            return inspect.active()
+        except DuplicateNodenameWarning:
+            # On RabbitMQ, a worker in the place of a killed one has been seen to answer twice.
+            return None
+
     # A worker says that it is ready before it receives broadcasts.
-    ask = system.app.control.inspect([node], timeout=5).active
     replies = wait_until(ask, seconds=GET_SECONDS, what=f"{node} answers")
     return [task["id"] for task in replies[node]]
 
