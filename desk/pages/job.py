@@ -65,7 +65,7 @@ def job(job_id: str) -> str:
         found_clips=(found := _clips(record.result)),
         audible=any(clip["audio"] for clip in found),
         files=_files(record, found, stored),
-        # What another machine keeps is not asked for: its pages would wait for it.
+        # An archive on another machine is not asked: the page would wait for it.
         archived=bool(links) and not left,
         archiving=bool(left) and "archiving" in request.args and desk().archive.is_near(),
         data=wording.hide((record.result or {}).get("data")),

@@ -1,4 +1,4 @@
-"""What the tests of the desk's page share; each module has a ``system`` of its own."""
+"""Fixtures of the desk's browser tests; each module has a ``system`` of its own."""
 
 from collections.abc import Iterator
 

@@ -34,7 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.fixture(autouse=True)
 def rest(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """What makes all that was a moment ago long ago: until then, however slow the machine is."""
+    """Return a call after which no connection is fresh; until then, each is, however old."""
     monkeypatch.setattr(connection, "_MOMENT_SECONDS", 3600)
     return lambda: monkeypatch.setattr(connection, "_MOMENT_SECONDS", 0)
 

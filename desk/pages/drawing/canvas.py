@@ -64,7 +64,7 @@ class Node:
     x: int
     y: int
     to_come: bool
-    """It has no record yet: it is drawn hollow. What never gets one is not."""
+    """It has no record yet, so it is drawn hollow. An archive never gets one: it is not."""
     job_id: JobId | None
     """The job to go to: of a retried one, that in its place. None: none to see yet, or many."""
 
